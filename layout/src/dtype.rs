@@ -1,0 +1,262 @@
+//! Element types, and how a weight splits into a coded nibble and raw bits.
+
+/// Element type of a compressed matrix. The discriminant is the stored code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Dtype {
+    /// bfloat16: `[15] sign | [14:7] exponent | [6:0] mantissa`
+    Bf16 = 0,
+    /// IEEE binary16: `[15] sign | [14:10] exponent | [9:0] mantissa`
+    F16 = 1,
+    /// FP8 e4m3: `[7] sign | [6:3] exponent | [2:0] mantissa`
+    F8E4M3 = 2,
+    /// Two's complement 8-bit integer
+    I8 = 3,
+}
+
+impl Dtype {
+    /// All types, by stored code.
+    pub const ALL: [Self; 4] = [Self::Bf16, Self::F16, Self::F8E4M3, Self::I8];
+
+    /// The type with this stored code.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
+    /// Bytes of one weight.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F8E4M3 | Self::I8 => 1,
+        }
+    }
+
+    /// Name of the type in a safetensors header.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+            Self::F8E4M3 => "F8_E4M3",
+            Self::I8 => "I8",
+        }
+    }
+
+    /// Bits of the exponent field; for integers, of the whole value. Its order-0 entropy plus
+    /// the bits beside it is what `inspect` calls a tensor's entropy.
+    #[must_use]
+    pub const fn exponent_bits(self) -> u32 {
+        match self {
+            Self::Bf16 | Self::I8 => 8,
+            Self::F16 => 5,
+            Self::F8E4M3 => 4,
+        }
+    }
+
+    /// The exponent field of `weight`; for integers, the whole value.
+    #[inline(always)]
+    #[must_use]
+    pub const fn exponent(self, weight: u16) -> u8 {
+        match self {
+            Self::Bf16 => (weight >> 7) as u8,
+            Self::F16 => (weight >> 10) as u8 & 31,
+            Self::F8E4M3 => (weight >> 3) as u8 & 15,
+            Self::I8 => weight as u8,
+        }
+    }
+}
+
+/// How the weights of one tensor split: `weight = nibble (coded) + raw bits (stored as they are)`.
+///
+/// A weight whose exponent (or value, for integers) lies outside the window of 16 has no nibble: it
+/// is an exception, listed by its tile. Its raw bits are stored all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    dtype: Dtype,
+    raw_bits: u8,
+    base: u8,
+    zero: bool,
+}
+
+impl Split {
+    /// The split of BF16 or F16 weights: nibble `n` stands for exponent field `base + n`; with
+    /// `zero`, nibble 0 stands for exponent field 0 instead. `None` where the window would leave
+    /// the exponent's range, or for a type without a window.
+    #[must_use]
+    pub const fn window(dtype: Dtype, base: u8, zero: bool) -> Option<Self> {
+        let (raw_bits, largest) = match dtype {
+            Dtype::Bf16 => (8, 255 - 15),
+            Dtype::F16 => (11, 31 - 15),
+            Dtype::F8E4M3 | Dtype::I8 => return None,
+        };
+        if base > largest { None } else { Some(Self { dtype, raw_bits, base, zero }) }
+    }
+
+    /// The split of F8_E4M3 weights: the exponent field is the nibble.
+    #[must_use]
+    pub const fn f8_e4m3() -> Self {
+        Self { dtype: Dtype::F8E4M3, raw_bits: 4, base: 0, zero: false }
+    }
+
+    /// The split of integers: with `u = value + (8 << raw_bits)` the nibble is `u >> raw_bits` and
+    /// the raw bits are the rest of `u`. `None` for more than 4 raw bits.
+    #[must_use]
+    pub const fn i8(raw_bits: u8) -> Option<Self> {
+        if raw_bits > 4 {
+            None
+        } else {
+            Some(Self { dtype: Dtype::I8, raw_bits, base: 0, zero: false })
+        }
+    }
+
+    /// The split with these stored fields, if they are ones that an encoder can store.
+    #[must_use]
+    pub const fn from_fields(dtype: Dtype, raw_bits: u8, base: u8, zero: bool) -> Option<Self> {
+        let split = match dtype {
+            Dtype::Bf16 | Dtype::F16 => Self::window(dtype, base, zero),
+            Dtype::F8E4M3 => Some(Self::f8_e4m3()),
+            Dtype::I8 => Self::i8(raw_bits),
+        };
+        match split {
+            Some(s) if s.raw_bits == raw_bits && s.base == base && s.zero == zero => split,
+            _ => None,
+        }
+    }
+
+    /// Element type.
+    #[must_use]
+    pub const fn dtype(self) -> Dtype {
+        self.dtype
+    }
+
+    /// Bits of a weight that are stored as they are.
+    #[must_use]
+    pub const fn raw_bits(self) -> u8 {
+        self.raw_bits
+    }
+
+    /// Exponent field of nibble 0 (of nibble 1 less one, with [`Split::zero`]).
+    #[must_use]
+    pub const fn base(self) -> u8 {
+        self.base
+    }
+
+    /// Whether nibble 0 stands for exponent field 0.
+    #[must_use]
+    pub const fn zero(self) -> bool {
+        self.zero
+    }
+
+    /// The nibble of `weight`, or a number above 15 if the weight is an exception.
+    #[inline(always)]
+    #[must_use]
+    pub const fn nibble(self, weight: u16) -> u8 {
+        match self.dtype {
+            Dtype::Bf16 | Dtype::F16 => {
+                let exponent = self.dtype.exponent(weight);
+                let nibble = exponent.wrapping_sub(self.base);
+                if !self.zero {
+                    nibble
+                } else if exponent == 0 {
+                    0
+                } else if nibble == 0 {
+                    u8::MAX
+                } else {
+                    nibble
+                }
+            }
+            Dtype::F8E4M3 => self.dtype.exponent(weight),
+            Dtype::I8 => {
+                let u = (weight as u8 as i8 as i16) + (8 << self.raw_bits);
+                let nibble = u >> self.raw_bits;
+                if nibble < 0 || nibble > 15 { u8::MAX } else { nibble as u8 }
+            }
+        }
+    }
+
+    /// The raw bits of `weight`, in the order in which the raw planes hold them: for BF16 and F16
+    /// `[10:8] mantissa bits 9..7 (F16 only) | [7] sign | [6:0] mantissa bits 6..0`, for F8_E4M3
+    /// `[3] sign | [2:0] mantissa`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn raw(self, weight: u16) -> u16 {
+        match self.dtype {
+            Dtype::Bf16 => (weight & 0x7F) | (weight >> 15 << 7),
+            Dtype::F16 => (weight & 0x7F) | (weight >> 15 << 7) | ((weight >> 7 & 7) << 8),
+            Dtype::F8E4M3 => (weight & 7) | (weight >> 7 & 1) << 3,
+            Dtype::I8 => weight & ((1 << self.raw_bits) - 1),
+        }
+    }
+
+    /// The weight with this nibble (below 16) and these raw bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn join(self, nibble: u8, raw: u16) -> u16 {
+        let exponent =
+            if self.zero && nibble == 0 { 0 } else { self.base.wrapping_add(nibble) as u16 };
+        match self.dtype {
+            Dtype::Bf16 => (raw & 0x7F) | (raw >> 7 & 1) << 15 | exponent << 7,
+            Dtype::F16 => {
+                (raw & 0x7F) | (raw >> 7 & 1) << 15 | (raw >> 8 & 7) << 7 | exponent << 10
+            }
+            Dtype::F8E4M3 => (raw & 7) | exponent << 3 | (raw >> 3 & 1) << 7,
+            Dtype::I8 => {
+                let u = (nibble as u16) << self.raw_bits | raw;
+                u.wrapping_sub(8 << self.raw_bits) & 0xFF
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn splits() -> impl Iterator<Item = Split> {
+        let windows = [Dtype::Bf16, Dtype::F16].into_iter().flat_map(|dtype| {
+            (0..=255).flat_map(move |base| {
+                [false, true].into_iter().filter_map(move |zero| Split::window(dtype, base, zero))
+            })
+        });
+        windows.chain([Split::f8_e4m3()]).chain((0..=4).filter_map(Split::i8))
+    }
+
+    #[test]
+    fn every_weight_with_a_nibble_comes_back() {
+        for split in splits() {
+            let values = 1u32 << (8 * split.dtype().bytes());
+            for weight in (0..values).map(|w| w as u16) {
+                let (nibble, raw) = (split.nibble(weight), split.raw(weight));
+                assert!(u32::from(raw) < 1 << split.raw_bits());
+                if nibble < 16 {
+                    assert_eq!(split.join(nibble, raw), weight, "{split:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_covers_sixteen_exponents() {
+        for split in splits() {
+            let values = 1u32 << (8 * split.dtype().bytes());
+            let coded = (0..values).filter(|&w| split.nibble(w as u16) < 16).count();
+            let overlap = split.zero() && split.base() == 0;
+            assert!(coded == 16 << split.raw_bits(), "{split:?} {coded} {overlap}");
+        }
+    }
+
+    #[test]
+    fn stored_fields_round_trip_and_nothing_else_is_taken() {
+        for split in splits() {
+            let fields = (split.dtype(), split.raw_bits(), split.base(), split.zero());
+            assert_eq!(Split::from_fields(fields.0, fields.1, fields.2, fields.3), Some(split));
+        }
+        assert_eq!(Split::from_fields(Dtype::Bf16, 7, 0, false), None);
+        assert_eq!(Split::from_fields(Dtype::Bf16, 8, 241, false), None);
+        assert_eq!(Split::from_fields(Dtype::F16, 11, 17, false), None);
+        assert_eq!(Split::from_fields(Dtype::F8E4M3, 4, 1, false), None);
+        assert_eq!(Split::from_fields(Dtype::I8, 5, 0, false), None);
+    }
+}

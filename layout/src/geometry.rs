@@ -1,0 +1,134 @@
+//! How a matrix divides into tiles, and a tile into slabs and fragments.
+
+use crate::{
+    FRAGMENT, LANES, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, TILE, planes, symbol_of,
+};
+
+/// The tiles of a matrix, counted row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileGrid {
+    /// Rows of the matrix (N, output features).
+    pub rows: usize,
+    /// Columns of the matrix (K, input features).
+    pub cols: usize,
+}
+
+impl TileGrid {
+    /// Tiles beside each other.
+    #[must_use]
+    pub const fn across(self) -> usize {
+        self.cols.div_ceil(TILE)
+    }
+
+    /// Tiles in all; `None` if the number overflows.
+    #[must_use]
+    pub const fn tiles(self) -> Option<usize> {
+        self.rows.div_ceil(TILE).checked_mul(self.across())
+    }
+
+    /// (first row, first column) of tile number `tile`.
+    #[must_use]
+    pub const fn origin(self, tile: usize) -> (usize, usize) {
+        (tile / self.across() * TILE, tile % self.across() * TILE)
+    }
+
+    /// The shape of tile number `tile`: whole tiles, except at the right and lower edge.
+    #[must_use]
+    pub const fn shape(self, tile: usize) -> TileShape {
+        let (row, col) = self.origin(tile);
+        let (rows, cols) = (self.rows - row, self.cols - col);
+        TileShape {
+            rows: if rows < TILE { rows } else { TILE },
+            cols: if cols < TILE { cols } else { TILE },
+        }
+    }
+}
+
+/// A tile's extent in weights, each side in `[1, TILE]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileShape {
+    /// Rows of the tile.
+    pub rows: usize,
+    /// Columns of the tile.
+    pub cols: usize,
+}
+
+impl TileShape {
+    /// Strips of 16 rows, the last one padded.
+    #[must_use]
+    pub const fn strips(self) -> usize {
+        self.rows.div_ceil(FRAGMENT)
+    }
+
+    /// Steps of 16 columns, the last one padded.
+    #[must_use]
+    pub const fn steps(self) -> usize {
+        self.cols.div_ceil(FRAGMENT)
+    }
+
+    /// Slabs: pairs of strips, and a last single strip if their number is odd.
+    #[must_use]
+    pub const fn slabs(self) -> usize {
+        self.strips().div_ceil(SLAB_STRIPS)
+    }
+
+    /// The shape of slab number `slab`.
+    #[must_use]
+    pub const fn slab(self, slab: usize) -> SlabShape {
+        let rest = self.strips() - SLAB_STRIPS * slab;
+        SlabShape { strips: if rest < SLAB_STRIPS { rest } else { SLAB_STRIPS }, steps: self.steps() }
+    }
+
+    /// Weights of the tile, padding not counted.
+    #[must_use]
+    pub const fn weights(self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Bytes of the raw planes of all slabs.
+    #[must_use]
+    pub fn raw_bytes(self, raw_bits: u8) -> usize {
+        (0..self.slabs()).map(|s| self.slab(s).raw_bytes(raw_bits)).sum()
+    }
+}
+
+/// A slab: one or two strips of a tile over its whole width; the work of one warp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlabShape {
+    /// Strips of 16 rows: 1 or 2.
+    pub strips: usize,
+    /// Steps of 16 columns.
+    pub steps: usize,
+}
+
+impl SlabShape {
+    /// Fragments; number `step * strips + strip` stands at that step and strip.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragments(self) -> usize {
+        self.strips * self.steps
+    }
+
+    /// Symbols of each lane's stream.
+    #[inline(always)]
+    #[must_use]
+    pub const fn symbols(self) -> usize {
+        SYMBOLS_PER_FRAGMENT * self.fragments()
+    }
+
+    /// Bytes of the slab's raw planes, a multiple of [`LINE`](crate::LINE).
+    #[must_use]
+    pub fn raw_bytes(self, raw_bits: u8) -> usize {
+        planes(raw_bits).map(|plane| plane.words(self) * LANES * 4).sum()
+    }
+
+    /// Where the weight at (`row`, `col`) of the slab is coded: (lane, symbol of that lane's
+    /// stream, nibble of that symbol).
+    #[inline(always)]
+    #[must_use]
+    pub const fn locate(self, row: usize, col: usize) -> (usize, usize, usize) {
+        let fragment = col / FRAGMENT * self.strips + row / FRAGMENT;
+        let (lane, symbol) = symbol_of(row % FRAGMENT, col % FRAGMENT);
+        (lane, fragment * SYMBOLS_PER_FRAGMENT + symbol, row % FRAGMENT / 8)
+    }
+}

@@ -1,0 +1,67 @@
+//! The stored layout of fused-rans, once, for the CPU codecs and the GPU kernels.
+//!
+//! A matrix is cut into [`TILE`] x [`TILE`] tiles; a tile into slabs of two 16-row strips; a slab is
+//! what one warp decodes: 32 lane-private rANS streams of up to [`MAX_SYMBOLS`] symbols. A symbol is
+//! a pair of nibbles, one of each of two weights; the rest of each weight lies in the raw planes.
+//! Symbols and raw bits stand in the order in which `mma.sync.m16n8k16` wants its A operand.
+//!
+//! `docs/format.md` in the repository is the specification; every item here names its part of it.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod dtype;
+mod entry;
+mod fragment;
+mod geometry;
+mod index;
+mod raw_plane;
+
+pub use dtype::{Dtype, Split};
+pub use entry::Entry;
+pub use fragment::{register_position, symbol_of, symbol_position};
+pub use geometry::{SlabShape, TileGrid, TileShape};
+pub use index::{TileEntry, TileKind};
+pub use raw_plane::{Plane, exchange_signs, planes};
+
+/// log2 of the decode table's size; the rANS state lives in `[TABLE, 2 * TABLE)`.
+pub const PROB_BITS: u32 = 12;
+const _: () = assert!(2 * PROB_BITS <= 32, "two symbols must fit one window");
+
+/// Slots of the decode table, and the sum of a table's frequencies.
+pub const TABLE: usize = 1 << PROB_BITS;
+
+/// Size of the alphabet: pairs of nibbles.
+pub const SYMBOLS: usize = 256;
+
+/// Rows and columns of a whole tile.
+pub const TILE: usize = 256;
+
+/// Rows and columns of an MMA A fragment.
+pub const FRAGMENT: usize = 16;
+
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+
+/// Symbols that a lane holds of one fragment.
+pub const SYMBOLS_PER_FRAGMENT: usize = 4;
+const _: () = assert!(LANES * SYMBOLS_PER_FRAGMENT * 2 == FRAGMENT * FRAGMENT);
+
+/// Strips (of 16 rows) that one slab spans, except the last of a tile with an odd number of strips.
+pub const SLAB_STRIPS: usize = 2;
+
+/// Slabs of a whole tile.
+pub const SLABS: usize = TILE / (SLAB_STRIPS * FRAGMENT);
+
+/// Symbols of a lane's stream in a whole slab.
+pub const MAX_SYMBOLS: usize = SLAB_STRIPS * (TILE / FRAGMENT) * SYMBOLS_PER_FRAGMENT;
+
+/// Upper bound on a stream's length in bits: the initial index and `PROB_BITS` bits a symbol.
+pub const MAX_STREAM_BITS: usize = PROB_BITS as usize * (1 + MAX_SYMBOLS);
+
+/// Upper bound on a stream's length in 32-bit words, so on a slab's rows of words.
+pub const MAX_ROWS: usize = MAX_STREAM_BITS.div_ceil(32);
+const _: () = assert!(MAX_ROWS <= u8::MAX as usize, "row counts are stored in bytes");
+
+/// Bytes of a row of words; tiles and blobs start at multiples of it.
+pub const LINE: usize = 128;
+const _: () = assert!(LINE == 4 * LANES);
