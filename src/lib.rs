@@ -1,1 +1,2 @@
-//! Under construction.
+//! Facade; documentation follows.
+pub use fused_rans_host::*;

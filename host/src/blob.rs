@@ -1,11 +1,17 @@
 //! A compressed matrix, checked.
 
-use crate::{BlobError, Dtype};
+use crate::codec::parallel_crc;
+use crate::header::{Front, weight_bytes};
+use crate::tile::Tile;
+use crate::{BlobError, Dtype, Frequencies, TileFault, fast};
+use fused_rans_layout::{Entry, LINE, Split, TABLE, TILE, TileEntry, TileGrid};
+use rayon::prelude::*;
 
 /// A blob whose structure and header checksum have been checked.
 #[derive(Clone, Debug)]
 pub struct Blob<'a> {
     bytes: &'a [u8],
+    front: Front,
 }
 
 impl<'a> Blob<'a> {
@@ -14,52 +20,109 @@ impl<'a> Blob<'a> {
     /// # Errors
     /// [`BlobError`] says what is wrong.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BlobError> {
-        let _ = bytes;
-        todo!()
+        Ok(Self { bytes, front: Front::parse(bytes)? })
     }
+
     /// Element type of the matrix.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        todo!()
+        self.front.split.dtype()
     }
+
     /// Rows of the matrix.
     #[must_use]
     pub fn rows(&self) -> usize {
-        todo!()
+        self.front.grid.rows
     }
+
     /// Columns of the matrix.
     #[must_use]
     pub fn cols(&self) -> usize {
-        todo!()
+        self.front.grid.cols
     }
+
+    /// Bytes of the decoded matrix.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.rows() * self.cols() * self.dtype().bytes()
+    }
+
     /// The blob's bytes.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
+
     /// Weights outside the coded window.
     #[must_use]
     pub fn exceptions(&self) -> u64 {
-        todo!()
+        self.front.header.exceptions
     }
+
     /// Entropy of the matrix, as [`entropy`](crate::entropy) found it when the blob was made.
     #[must_use]
     pub fn entropy(&self) -> f64 {
-        todo!()
+        self.front.header.entropy()
     }
+
     /// CRC-32C of header, frequency table and index, which in turn hold those of the tiles: it
     /// stands for the whole blob.
     #[must_use]
     pub fn crc(&self) -> u32 {
-        todo!()
+        self.front.header.crc
     }
-    /// Checks every tile's checksum without decoding.
+
+    /// How the weights split.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        self.front.split
+    }
+
+    /// The tiles' places in the matrix.
+    #[must_use]
+    pub fn grid(&self) -> TileGrid {
+        self.front.grid
+    }
+
+    /// The index, one record a tile.
+    #[must_use]
+    pub fn index(&self) -> &[TileEntry] {
+        &self.front.index
+    }
+
+    /// The frequency table.
+    #[must_use]
+    pub fn frequencies(&self) -> &Frequencies {
+        &self.front.frequencies
+    }
+
+    /// Tile number `tile`, taken apart and checked.
     ///
     /// # Errors
-    /// [`BlobError::Tile`] names the first damaged tile.
-    pub fn verify(&self) -> Result<(), BlobError> {
-        todo!()
+    /// [`BlobError::Tile`] if the payload does not match its checksum or its parts do not fit.
+    pub(crate) fn tile(&self, tile: usize) -> Result<Tile<'_>, BlobError> {
+        let fault = |fault| BlobError::Tile { tile, fault };
+        let entry = &self.front.index[tile];
+        let payload = self.payload(entry);
+        if crc32c::crc32c(payload) != entry.crc {
+            return Err(fault(TileFault::Checksum));
+        }
+        Tile::new(entry, self.front.grid.shape(tile), self.front.split, payload).map_err(fault)
     }
+
+    /// A tile's payload. That it lies in the blob was checked by [`Blob::parse`].
+    fn payload(&self, entry: &TileEntry) -> &'a [u8] {
+        &self.bytes[entry.offset as usize * LINE..][..usize::from(entry.lines) * LINE]
+    }
+
+    /// Checks every tile's checksum and structure without decoding.
+    ///
+    /// # Errors
+    /// [`BlobError::Tile`] names a damaged tile.
+    pub fn verify(&self) -> Result<(), BlobError> {
+        (0..self.front.index.len()).into_par_iter().try_for_each(|tile| self.tile(tile).map(drop))
+    }
+
     /// Decodes into `out`, row-major, little endian; verifies every checksum. Runs on rayon's
     /// current thread pool.
     ///
@@ -67,7 +130,57 @@ impl<'a> Blob<'a> {
     /// [`BlobError::BufferSize`] for an `out` of another length than the matrix; [`BlobError::Tile`]
     /// or [`BlobError::WeightsChecksum`] for damage, after which `out` holds unspecified weights.
     pub fn decode(&self, out: &mut [u8]) -> Result<(), BlobError> {
-        let _ = out;
-        todo!()
+        self.check_buffer(out.len())?;
+        let table = self.front.frequencies.decode_table();
+        let row_bytes = self.cols() * self.dtype().bytes();
+        let bands = out.par_chunks_mut(TILE * row_bytes).enumerate();
+        bands.try_for_each(|(band, out)| self.decode_band(band, out, &table))?;
+        if parallel_crc(out) == self.front.header.weights_crc {
+            Ok(())
+        } else {
+            Err(BlobError::WeightsChecksum)
+        }
+    }
+
+    /// [`BlobError::BufferSize`] unless `found` bytes are what the matrix takes.
+    pub(crate) fn check_buffer(&self, found: usize) -> Result<(), BlobError> {
+        let (rows, cols) = (self.rows(), self.cols());
+        let expected = weight_bytes(self.dtype(), rows, cols);
+        if expected == Some(found) {
+            return Ok(());
+        }
+        let expected = expected.unwrap_or(usize::MAX) as u64;
+        Err(BlobError::BufferSize { rows, cols, expected, found: found as u64 })
+    }
+
+    /// Decodes a row of tiles, side by side: each gets its part of every row of `out`.
+    fn decode_band(
+        &self,
+        band: usize,
+        out: &mut [u8],
+        table: &[Entry; TABLE],
+    ) -> Result<(), BlobError> {
+        let bytes = self.dtype().bytes();
+        let across = self.front.grid.across();
+        let mut parts: Vec<Vec<&mut [u8]>> = (0..across).map(|_| Vec::with_capacity(TILE)).collect();
+        for row in out.chunks_mut(self.cols() * bytes) {
+            for (part, cols) in parts.iter_mut().zip(row.chunks_mut(TILE * bytes)) {
+                part.push(cols);
+            }
+        }
+        parts.par_iter_mut().enumerate().try_for_each(|(i, out)| {
+            match self.tile(band * across + i)? {
+                Tile::Raw(weights) => {
+                    let mut rest = weights;
+                    for row in out {
+                        let (stored, after) = rest.split_at(row.len());
+                        row.copy_from_slice(stored);
+                        rest = after;
+                    }
+                }
+                Tile::Coded(tile) => fast::decode_tile(&tile, self.front.split, table, out),
+            }
+            Ok(())
+        })
     }
 }

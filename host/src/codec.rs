@@ -1,13 +1,17 @@
 //! Matrices in, blobs out.
 
-use crate::{BlobError, Dtype};
+use crate::BlobError;
+use crate::fast;
+use crate::header::{HEADER_BYTES, Header, front_crc, payload_start, weight_bytes};
+use crate::model::Model;
+use fused_rans_layout::{Dtype, LINE, TileEntry, TileGrid};
+use rayon::prelude::*;
 
 /// A row-major matrix of weights, little endian, at any alignment.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     dtype: Dtype,
-    rows: usize,
-    cols: usize,
+    grid: TileGrid,
     data: &'a [u8],
 }
 
@@ -17,22 +21,108 @@ impl<'a> Matrix<'a> {
     /// # Errors
     /// [`BlobError::BufferSize`] if `data` is not `rows * cols * dtype.bytes()` long.
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
-        let _ = (dtype, rows, cols, data);
-        todo!()
+        let expected = weight_bytes(dtype, rows, cols).ok_or(BlobError::TooLarge { rows, cols })?;
+        if data.len() != expected {
+            let (expected, found) = (expected as u64, data.len() as u64);
+            return Err(BlobError::BufferSize { rows, cols, expected, found });
+        }
+        Ok(Self { dtype, grid: TileGrid { rows, cols }, data })
+    }
+
+    /// Element type.
+    #[must_use]
+    pub fn dtype(self) -> Dtype {
+        self.dtype
+    }
+
+    /// The matrix's tiles.
+    #[must_use]
+    pub fn grid(self) -> TileGrid {
+        self.grid
+    }
+
+    /// The weights, row by row.
+    #[must_use]
+    pub fn data(self) -> &'a [u8] {
+        self.data
+    }
+
+    /// The part of row `row` of a tile that lies in the matrix: empty below its last row.
+    pub(crate) fn tile_row(self, tile: usize, row: usize) -> &'a [u8] {
+        let shape = self.grid.shape(tile);
+        if row >= shape.rows {
+            return &[];
+        }
+        let (first_row, first_col) = self.grid.origin(tile);
+        let start = (first_row + row) * self.grid.cols + first_col;
+        let bytes = self.dtype.bytes();
+        &self.data[start * bytes..][..shape.cols * bytes]
+    }
+
+    /// Weight number `at` of `row`.
+    pub(crate) fn weight(self, row: &[u8], at: usize) -> u16 {
+        match self.dtype.bytes() {
+            1 => row[at].into(),
+            _ => u16::from_le_bytes([row[2 * at], row[2 * at + 1]]),
+        }
+    }
+
+    /// The weights of a tile, row by row.
+    pub(crate) fn tile_bytes(self, tile: usize) -> Vec<u8> {
+        (0..self.grid.shape(tile).rows).flat_map(|row| self.tile_row(tile, row)).copied().collect()
     }
 }
 
-/// Compresses `matrix`; `None` if that would not make it smaller.
+/// Compresses `matrix`; `None` if that would not make it smaller. Runs on rayon's current pool.
 #[must_use]
 pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
-    let _ = (matrix.dtype, matrix.rows, matrix.cols, matrix.data);
-    todo!()
+    if matrix.data.is_empty() {
+        return None;
+    }
+    let model = Model::of(matrix);
+    let table = model.frequencies.encode_table();
+    let tiles = (0..matrix.grid.tiles()?).into_par_iter();
+    let tiles = tiles.map(|tile| fast::encode_tile(matrix, &model, &table, tile)).collect();
+    assemble(matrix, &model, tiles)
 }
 
-/// Order-0 entropy of the exponents (of whole values, for integers) in `data`, plus the bits beside
-/// them, in bits per weight. 0 for no data.
-#[must_use]
-pub fn entropy(dtype: Dtype, data: &[u8]) -> f64 {
-    let _ = (dtype, data);
-    todo!()
+/// Puts a blob together; `None` if it is not smaller than the matrix.
+pub(crate) fn assemble(
+    matrix: Matrix<'_>,
+    model: &Model,
+    tiles: Vec<(TileEntry, Vec<u8>)>,
+) -> Option<Vec<u8>> {
+    let start = payload_start(tiles.len())?;
+    let bytes = start + tiles.iter().map(|(_, payload)| payload.len()).sum::<usize>();
+    if bytes >= matrix.data.len() {
+        return None;
+    }
+    let mut header = Header::new(model.split, matrix.grid, model.entropy);
+    header.bytes = bytes as u64;
+    header.weights_crc = parallel_crc(matrix.data);
+    let mut blob = Vec::with_capacity(bytes);
+    blob.extend_from_slice(&[0; HEADER_BYTES]);
+    blob.extend_from_slice(bytemuck::cast_slice(model.frequencies.as_array()));
+    let mut offset = start;
+    for (entry, payload) in &tiles {
+        let entry = TileEntry { offset: u32::try_from(offset / LINE).ok()?, ..*entry };
+        header.exceptions += u64::from(entry.exceptions);
+        blob.extend_from_slice(bytemuck::bytes_of(&entry));
+        offset += payload.len();
+    }
+    blob.resize(start, 0);
+    blob[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&header));
+    header.crc = front_crc(&blob);
+    blob[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&header));
+    for (_, payload) in tiles {
+        blob.extend_from_slice(&payload);
+    }
+    Some(blob)
+}
+
+/// CRC-32C of `data`, its parts computed side by side.
+pub(crate) fn parallel_crc(data: &[u8]) -> u32 {
+    const CHUNK: usize = 1 << 22;
+    let crcs = data.par_chunks(CHUNK).map(|chunk| (crc32c::crc32c(chunk), chunk.len()));
+    crcs.reduce(|| (0, 0), |(a, n), (b, m)| (crc32c::crc32c_combine(a, b, m), n + m)).0
 }

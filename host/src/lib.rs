@@ -7,9 +7,18 @@
 mod blob;
 mod codec;
 mod error;
+mod fast;
+pub mod file;
+mod frequencies;
+mod header;
+mod model;
+pub mod reference;
+mod tile;
 
 pub use blob::Blob;
-pub use codec::{Matrix, encode, entropy};
+pub use codec::{Matrix, encode};
 pub use error::{BlobError, TileFault};
+pub use frequencies::Frequencies;
 pub use fused_rans_layout as layout;
 pub use fused_rans_layout::Dtype;
+pub use model::entropy;

@@ -1,0 +1,67 @@
+//! The fast codec, for whole matrices: the program's. Byte for byte the same as the
+//! [reference](crate::reference), which says what the steps mean.
+//!
+//! A slab is loaded into rows of nibbles and raw bits, which vectorizes; its 32 streams are then
+//! coded side by side, symbol after symbol, so that their latencies overlap.
+
+mod planes;
+mod streams;
+mod weights;
+
+pub use weights::SlabWeights;
+
+use crate::codec::Matrix;
+use crate::frequencies::EncodeTable;
+use crate::model::Model;
+use crate::tile::{CodedTile, TileWriter};
+use multiversion::multiversion;
+use fused_rans_layout::{Entry, LANES, MAX_SYMBOLS, Split, TABLE, TileEntry};
+
+/// The symbols of a slab's 32 streams, side by side.
+type Symbols = [[u8; LANES]; MAX_SYMBOLS];
+
+/// Encodes tile number `tile`: its record (without offset) and its payload.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt", "x86_64+avx2+bmi1+bmi2+lzcnt"))]
+pub fn encode_tile(
+    matrix: Matrix,
+    model: &Model,
+    table: &EncodeTable,
+    tile: usize,
+) -> (TileEntry, Vec<u8>) {
+    let shape = matrix.grid().shape(tile);
+    let mut weights = SlabWeights::new();
+    let mut symbols = [[0; LANES]; MAX_SYMBOLS];
+    let (mut rows, mut raw) = ([[0; LANES]; 64], Vec::new());
+    let (mut writer, mut exceptions) = (TileWriter::default(), Vec::new());
+    for slab in 0..shape.slabs() {
+        let slab_shape = shape.slab(slab);
+        let (split, filler) = (model.split, model.filler);
+        weights.load_nibbles(matrix, split, filler, tile, slab, &mut exceptions);
+        weights.load_raw(matrix, split, tile, slab);
+        weights.symbols(slab_shape, &mut symbols);
+        planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
+        let lengths = streams::encode(table, &symbols[..slab_shape.symbols()], &mut rows);
+        writer.slab(&raw, &rows, &lengths);
+    }
+    let bytes = shape.weights() * matrix.dtype().bytes();
+    writer.finish(&exceptions, bytes, || matrix.tile_bytes(tile))
+}
+
+/// Decodes a coded tile into `out`: the tile's part of each row of the matrix.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt", "x86_64+avx2+bmi1+bmi2+lzcnt"))]
+pub fn decode_tile(tile: &CodedTile, split: Split, table: &[Entry; TABLE], out: &mut [&mut [u8]]) {
+    let mut weights = SlabWeights::new();
+    let mut symbols = [[0; LANES]; MAX_SYMBOLS];
+    let mut rows = [[0; LANES]; 64];
+    for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.nibbles.len())) {
+        slab.expand(&mut rows);
+        streams::decode(table, &rows, &mut symbols[..slab.shape.symbols()]);
+        weights.set_nibbles(slab.shape, &symbols);
+        planes::unpack(slab.shape, split.raw_bits(), slab.raw, &mut weights.raw);
+        weights.store(split, out);
+    }
+    let bytes = split.dtype().bytes();
+    for (row, col, weight) in tile.exceptions() {
+        out[row][col * bytes..][..bytes].copy_from_slice(&weight.to_le_bytes()[..bytes]);
+    }
+}

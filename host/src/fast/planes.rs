@@ -1,0 +1,132 @@
+//! Raw planes, packed and unpacked.
+//!
+//! Rows g and g + 8 of a strip are handled together, since a lane's registers hold both; whole rows
+//! of 256 columns at a time, which vectorizes. [`Halves`] are what the registers' low and high
+//! halves contribute to a word.
+
+use fused_rans_layout::{
+    FRAGMENT, LANES, Plane, SLAB_STRIPS, SlabShape, TILE, exchange_signs, planes,
+};
+
+type Raw = [[u16; TILE]; SLAB_STRIPS * FRAGMENT];
+/// For each column the bits that rows g and g + 8 put into one half of a word; the words follow from
+/// reading two columns as one.
+type Halves = [u16; TILE];
+
+/// Packs the raw bits of a slab into the words of its planes.
+#[inline(always)]
+pub fn pack(shape: SlabShape, raw_bits: u8, raw: &Raw, words: &mut Vec<u32>) {
+    words.clear();
+    for plane in planes(raw_bits) {
+        let start = words.len();
+        words.resize(start + plane.words(shape) * LANES, 0);
+        let words = &mut words[start..];
+        for (strip, g) in row_pairs(shape) {
+            let row = strip * FRAGMENT + g;
+            let mut halves = gather(plane, &raw[row], &raw[row + 8]);
+            if plane.width == 8 {
+                halves = halves.map(|half| exchange_signs(half.into()) as u16);
+            } else {
+                fold(plane, &mut halves);
+            }
+            for_each_word(plane, shape, (strip, g), |word, shift, at| {
+                let half = u32::from(halves[at]) | u32::from(halves[at + 1]) << 16;
+                words[word] |= half << shift;
+            });
+        }
+    }
+}
+
+/// Unpacks the planes of a slab.
+#[inline(always)]
+pub fn unpack(shape: SlabShape, raw_bits: u8, stored: &[u8], raw: &mut Raw) {
+    raw.iter_mut().for_each(|row| row.fill(0));
+    let mut stored = stored.as_chunks().0;
+    for plane in planes(raw_bits) {
+        let (words, rest) = stored.split_at(plane.words(shape) * LANES);
+        stored = rest;
+        for (strip, g) in row_pairs(shape) {
+            let mut halves: Halves = [0; TILE];
+            for_each_word(plane, shape, (strip, g), |word, shift, at| {
+                let word = u32::from_le_bytes(words[word]) >> shift;
+                halves[at] = word as u16;
+                halves[at + 1] = (word >> 16) as u16;
+            });
+            if plane.width == 8 {
+                halves = halves.map(|half| exchange_signs(half.into()) as u16);
+            } else {
+                unfold(plane, &mut halves);
+            }
+            let (upper, lower) = raw[strip * FRAGMENT + g..].split_at_mut(8);
+            scatter(plane, &halves, &mut upper[0], &mut lower[0]);
+        }
+    }
+}
+
+/// Every (strip, g): rows g and g + 8 of a strip.
+fn row_pairs(shape: SlabShape) -> impl Iterator<Item = (usize, usize)> {
+    (0..shape.strips).flat_map(|strip| (0..8).map(move |g| (strip, g)))
+}
+
+#[inline(always)]
+fn gather(plane: Plane, upper: &[u16; TILE], lower: &[u16; TILE]) -> Halves {
+    let mask = (1 << plane.width) - 1;
+    core::array::from_fn(|col| {
+        upper[col] >> plane.shift & mask | (lower[col] >> plane.shift & mask) << plane.width
+    })
+}
+
+#[inline(always)]
+fn scatter(plane: Plane, halves: &Halves, upper: &mut [u16; TILE], lower: &mut [u16; TILE]) {
+    let mask = (1 << plane.width) - 1;
+    for col in 0..TILE {
+        upper[col] |= (halves[col] & mask) << plane.shift;
+        lower[col] |= (halves[col] >> plane.width & mask) << plane.shift;
+    }
+}
+
+/// Registers 2 and 3 (columns 8 to 15 of a fragment) join registers 0 and 1 in their words.
+#[inline(always)]
+fn fold(plane: Plane, halves: &mut Halves) {
+    for fragment in halves.as_chunks_mut::<FRAGMENT>().0 {
+        for col in 0..8 {
+            fragment[col] |= fragment[col + 8] << (2 * plane.width);
+        }
+    }
+}
+
+/// Undoes [`fold`].
+#[inline(always)]
+fn unfold(plane: Plane, halves: &mut Halves) {
+    for fragment in halves.as_chunks_mut::<FRAGMENT>().0 {
+        for col in 0..8 {
+            fragment[col + 8] = fragment[col] >> (2 * plane.width);
+        }
+    }
+}
+
+/// Calls `f` for every word to which rows g and g + 8 of a strip contribute, with the contribution's
+/// shift and the column of its low half.
+#[inline(always)]
+fn for_each_word(
+    plane: Plane,
+    shape: SlabShape,
+    (strip, g): (usize, usize),
+    mut f: impl FnMut(usize, u32, usize),
+) {
+    let words = plane.words(shape);
+    // Two words a fragment for 8 bits, else one for every so many fragments.
+    let (per_fragment, shared) = if plane.width == 8 { (2, 1) } else { (1, 4 / plane.width) };
+    for step in 0..shape.steps {
+        let fragment = step * shape.strips + strip;
+        let shift = 4 * plane.width * (fragment as u32 % shared);
+        for part in 0..per_fragment {
+            let word = (fragment * per_fragment + part) / shared as usize;
+            let first = Plane::word_offset(words, 4 * g, word);
+            let stride = (words - word / 4 * 4).min(4);
+            for t in 0..4 {
+                f(first + t * stride, shift % 32, step * FRAGMENT + 8 * part + 2 * t);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The blob's header: 128 bytes, then the frequency table, then the index.
+
+use crate::frequencies::Frequencies;
+use crate::{BlobError, TileFault};
+use bytemuck::{Pod, Zeroable};
+use fused_rans_layout::{
+    Dtype, LINE, MAX_ROWS, PROB_BITS, SLABS, SYMBOLS, Split, TileEntry, TileGrid, TileKind,
+};
+
+#[cfg(target_endian = "big")]
+compile_error!("the stored format is little endian and read in place");
+
+/// First four bytes of a blob.
+pub const MAGIC: [u8; 4] = *b"fRNS";
+/// Version of the format.
+pub const VERSION: u16 = 0;
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = size_of::<Header>();
+/// Bytes of the frequency table.
+pub const TABLE_BYTES: usize = size_of::<[u16; SYMBOLS]>();
+/// Weights that a symbol codes. Fixed in this version.
+const WEIGHTS_PER_SYMBOL: u8 = 2;
+
+/// The header as it is stored, little endian.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Header {
+    magic: [u8; 4],
+    version: u16,
+    dtype: u8,
+    raw_bits: u8,
+    base: u8,
+    /// Bit 0: nibble 0 stands for exponent field 0.
+    flags: u8,
+    weights_per_symbol: u8,
+    prob_bits: u8,
+    /// CRC-32C of the weights, row-major, as they were before compression.
+    pub weights_crc: u32,
+    /// Rows of the matrix.
+    pub rows: u64,
+    /// Columns of the matrix.
+    pub cols: u64,
+    /// Length of the blob.
+    pub bytes: u64,
+    /// Exceptions of all tiles.
+    pub exceptions: u64,
+    /// Bits of the F64 that [`entropy`](crate::entropy) gave.
+    entropy: u64,
+    reserved: [u8; 68],
+    /// CRC-32C of everything before the first tile, these four bytes left out.
+    pub crc: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == LINE);
+
+impl Header {
+    /// A header without lengths and checksums.
+    pub fn new(split: Split, grid: TileGrid, entropy: f64) -> Self {
+        Self {
+            magic: MAGIC,
+            version: VERSION,
+            dtype: split.dtype() as u8,
+            raw_bits: split.raw_bits(),
+            base: split.base(),
+            flags: u8::from(split.zero()),
+            weights_per_symbol: WEIGHTS_PER_SYMBOL,
+            prob_bits: PROB_BITS as u8,
+            rows: grid.rows as u64,
+            cols: grid.cols as u64,
+            entropy: entropy.to_bits(),
+            ..Self::zeroed()
+        }
+    }
+
+    /// Entropy of the matrix in bits per weight.
+    pub fn entropy(&self) -> f64 {
+        f64::from_bits(self.entropy)
+    }
+
+    /// The split and the grid, if all fields are ones that an encoder writes.
+    fn check(&self) -> Result<(Split, TileGrid), BlobError> {
+        let fault = |what| Err(BlobError::Header(what));
+        let Some(dtype) = Dtype::from_code(self.dtype) else {
+            return fault("unknown element type");
+        };
+        if self.flags > 1 || self.reserved != [0; 68] {
+            return fault("unknown flags");
+        }
+        if self.weights_per_symbol != WEIGHTS_PER_SYMBOL || u32::from(self.prob_bits) != PROB_BITS {
+            return fault("unknown symbol layout");
+        }
+        let Some(split) = Split::from_fields(dtype, self.raw_bits, self.base, self.flags == 1)
+        else {
+            return fault("impossible split of the weights");
+        };
+        if !(0.0..=16.0).contains(&self.entropy()) {
+            return fault("impossible entropy");
+        }
+        let sides = (usize::try_from(self.rows), usize::try_from(self.cols));
+        match sides {
+            (Ok(rows @ 1..), Ok(cols @ 1..)) if weight_bytes(dtype, rows, cols).is_some() => {
+                Ok((split, TileGrid { rows, cols }))
+            }
+            _ => fault("impossible shape"),
+        }
+    }
+}
+
+/// Bytes of a matrix, if they can be addressed.
+pub fn weight_bytes(dtype: Dtype, rows: usize, cols: usize) -> Option<usize> {
+    let bytes = rows.checked_mul(cols)?.checked_mul(dtype.bytes())?;
+    (bytes <= isize::MAX as usize).then_some(bytes)
+}
+
+/// Bytes before the first tile of a matrix of `tiles` tiles: header, table and index, whole lines.
+pub fn payload_start(tiles: usize) -> Option<usize> {
+    let index = tiles.checked_mul(size_of::<TileEntry>())?;
+    (HEADER_BYTES + TABLE_BYTES).checked_add(index)?.checked_next_multiple_of(LINE)
+}
+
+/// CRC-32C of `front`, all bytes before the first tile, without the checksum itself.
+pub fn front_crc(front: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&front[..HEADER_BYTES - 4]);
+    crc32c::crc32c_append(crc, &front[HEADER_BYTES..])
+}
+
+/// Everything before the first tile, checked.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// The header.
+    pub header: Header,
+    /// How the weights split.
+    pub split: Split,
+    /// The tiles.
+    pub grid: TileGrid,
+    /// The frequency table.
+    pub frequencies: Frequencies,
+    /// One record a tile.
+    pub index: Vec<TileEntry>,
+}
+
+impl Front {
+    /// Reads and checks the front of `blob`, which must be exactly one blob. The index is copied
+    /// only once the blob's length bears it out.
+    pub fn parse(blob: &[u8]) -> Result<Self, BlobError> {
+        if !blob.starts_with(&MAGIC) {
+            return Err(BlobError::Magic);
+        }
+        need(blob, HEADER_BYTES as u64)?;
+        let header: Header = bytemuck::pod_read_unaligned(&blob[..HEADER_BYTES]);
+        if header.version != VERSION {
+            return Err(BlobError::Version { found: header.version, supported: VERSION });
+        }
+        let (split, grid) = header.check()?;
+        let start = grid.tiles().and_then(payload_start);
+        let start = start.ok_or(BlobError::Header("impossible shape"))?;
+        need(blob, start as u64)?;
+        if front_crc(&blob[..start]) != header.crc {
+            return Err(BlobError::HeaderChecksum);
+        }
+        need(blob, header.bytes)?;
+        if blob.len() as u64 != header.bytes {
+            return Err(BlobError::Header("the blob is longer than its header says"));
+        }
+        let table = &blob[HEADER_BYTES..HEADER_BYTES + TABLE_BYTES];
+        let frequencies = Frequencies::from_stored(bytemuck::pod_read_unaligned(table))
+            .ok_or(BlobError::Header("the frequencies do not sum to the table's size"))?;
+        let records = blob[HEADER_BYTES + TABLE_BYTES..start].chunks_exact(size_of::<TileEntry>());
+        let tiles = grid.tiles().expect("checked above");
+        let index: Vec<TileEntry> = records.take(tiles).map(bytemuck::pod_read_unaligned).collect();
+        let front = Self { header, split, grid, frequencies, index };
+        front.check_index(start, blob.len())?;
+        Ok(front)
+    }
+
+    /// Tiles must follow each other without gaps, up to the blob's end.
+    fn check_index(&self, start: usize, end: usize) -> Result<(), BlobError> {
+        let (mut next, mut exceptions) = (start / LINE, 0);
+        for (tile, entry) in self.index.iter().enumerate() {
+            let fault = |what| BlobError::Tile { tile, fault: TileFault::Index(what) };
+            self.check_entry(tile, entry).map_err(fault)?;
+            if entry.offset as usize != next {
+                return Err(fault("the payload is not where the last one ends"));
+            }
+            next += usize::from(entry.lines);
+            exceptions += u64::from(entry.exceptions);
+        }
+        if next.checked_mul(LINE) != Some(end) {
+            return Err(BlobError::Header("the tiles do not add up to the blob's length"));
+        }
+        if exceptions != self.header.exceptions {
+            return Err(BlobError::Header("the tiles' exceptions do not add up"));
+        }
+        Ok(())
+    }
+
+    fn check_entry(&self, tile: usize, entry: &TileEntry) -> Result<(), &'static str> {
+        if entry.reserved != [0; 3] {
+            return Err("unknown flags");
+        }
+        let shape = self.grid.shape(tile);
+        let slabs = match TileKind::from_code(entry.kind).ok_or("unknown kind of tile")? {
+            TileKind::Coded => shape.slabs(),
+            TileKind::Raw => {
+                let bytes = shape.weights() * self.split.dtype().bytes();
+                if entry.exceptions != 0 || usize::from(entry.lines) != bytes.div_ceil(LINE) {
+                    return Err("impossible size of a raw tile");
+                }
+                0
+            }
+        };
+        for slab in 0..SLABS {
+            let rows = usize::from(entry.full_rows[slab]) + usize::from(entry.tail_rows[slab]);
+            if rows > if slab < slabs { MAX_ROWS } else { 0 } {
+                return Err("too many rows of words");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn need(blob: &[u8], needed: u64) -> Result<(), BlobError> {
+    let found = blob.len() as u64;
+    if found < needed { Err(BlobError::Truncated { needed, found }) } else { Ok(()) }
+}

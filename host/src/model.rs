@@ -1,0 +1,183 @@
+//! What the encoder finds out about a matrix before it codes the first weight.
+
+use crate::codec::Matrix;
+use crate::fast::SlabWeights;
+use crate::frequencies::Frequencies;
+use fused_rans_layout::{Dtype, FRAGMENT, SYMBOLS, Split};
+use rayon::prelude::*;
+
+/// Weights that one task counts.
+const CHUNK: usize = 1 << 20;
+/// What an exception costs beside its weight's own code.
+const EXCEPTION_BITS: f64 = 32.0;
+
+/// How a matrix is coded.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// How its weights split.
+    pub split: Split,
+    /// The nibble that stands in for exceptions and for padding: the most frequent one.
+    pub filler: u8,
+    /// Frequencies of its symbols.
+    pub frequencies: Frequencies,
+    /// Its entropy in bits per weight, as [`entropy`] defines it.
+    pub entropy: f64,
+}
+
+impl Model {
+    /// The model of `matrix`, which has at least one weight.
+    pub fn of(matrix: Matrix<'_>) -> Self {
+        let counts = exponent_counts(matrix.dtype(), matrix.data());
+        let (split, filler) = choose_split(matrix.dtype(), &counts);
+        let pairs = symbol_counts(matrix, split, filler);
+        Self {
+            split,
+            filler,
+            frequencies: Frequencies::from_counts(&pairs).expect("a matrix has a weight"),
+            entropy: entropy_of(matrix.dtype(), &counts),
+        }
+    }
+}
+
+/// Order-0 entropy of the exponents (of whole values, for integers) of the weights in `data`, plus
+/// the bits beside them, in bits per weight. 0 for no data.
+#[must_use]
+pub fn entropy(dtype: Dtype, data: &[u8]) -> f64 {
+    entropy_of(dtype, &exponent_counts(dtype, data))
+}
+
+fn entropy_of(dtype: Dtype, counts: &[u64; 256]) -> f64 {
+    let total = counts.iter().sum::<u64>() as f64;
+    if total == 0.0 {
+        return 0.0;
+    }
+    let beside = 8 * dtype.bytes() as u32 - dtype.exponent_bits();
+    coded_bits(counts, total) / total + f64::from(beside)
+}
+
+/// Bits of an ideal order-0 code for symbols that occur `counts` of `total` times.
+fn coded_bits(counts: &[u64], total: f64) -> f64 {
+    let nonzero = counts.iter().filter(|&&c| c > 0).map(|&c| c as f64);
+    nonzero.map(|c| c * (total / c).log2()).sum()
+}
+
+/// How often each exponent occurs.
+fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
+    let chunks = data.par_chunks(CHUNK * dtype.bytes());
+    let count = |chunk: &[u8]| {
+        let mut counter = Counter::new();
+        match dtype {
+            Dtype::Bf16 | Dtype::F16 => {
+                let weights = chunk.as_chunks().0.iter().map(|&w| u16::from_le_bytes(w));
+                counter.add(weights.map(|w| dtype.exponent(w)));
+            }
+            Dtype::F8E4M3 | Dtype::I8 => {
+                counter.add(chunk.iter().map(|&w| dtype.exponent(w.into())));
+            }
+        }
+        counter.sums()
+    };
+    chunks.map(count).reduce(|| [0; 256], add)
+}
+
+/// How often each symbol occurs, exceptions and padding replaced by `filler`.
+fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS] {
+    let grid = matrix.grid();
+    let tiles = grid.tiles().expect("a matrix in memory has a countable number of tiles");
+    let count = |tile| {
+        let shape = grid.shape(tile);
+        let cols = shape.steps() * FRAGMENT;
+        let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
+        for slab in 0..shape.slabs() {
+            weights.load_nibbles(matrix, split, filler, tile, slab, &mut Vec::new());
+            for strip in weights.nibbles.chunks(FRAGMENT).take(shape.slab(slab).strips) {
+                let (upper, lower) = strip.split_at(FRAGMENT / 2);
+                for (low, high) in upper.iter().zip(lower) {
+                    counter.add(low[..cols].iter().zip(high).map(|(low, high)| low | high << 4));
+                }
+            }
+        }
+        counter.sums()
+    };
+    (0..tiles).into_par_iter().map(count).reduce(|| [0; SYMBOLS], add)
+}
+
+/// Counts up to 2^32 bytes; four counters each, since neighbours are often equal and the second
+/// would wait for the first.
+struct Counter([[u32; 256]; 4]);
+
+impl Counter {
+    fn new() -> Self {
+        Self([[0; 256]; 4])
+    }
+
+    #[inline(always)]
+    fn add(&mut self, values: impl Iterator<Item = u8>) {
+        for (i, value) in values.enumerate() {
+            self.0[i % 4][usize::from(value)] += 1;
+        }
+    }
+
+    fn sums(&self) -> [u64; 256] {
+        core::array::from_fn(|value| self.0.iter().map(|counts| u64::from(counts[value])).sum())
+    }
+}
+
+fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    a
+}
+
+/// The split of weights with these exponents, and its most frequent nibble.
+fn choose_split(dtype: Dtype, counts: &[u64; 256]) -> (Split, u8) {
+    let split = match dtype {
+        Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
+        Dtype::F8E4M3 => Split::f8_e4m3(),
+        Dtype::I8 => best_raw_bits(counts),
+    };
+    let (nibbles, _) = nibble_counts(split, counts);
+    let filler = (0..16).max_by_key(|&n| (nibbles[n], core::cmp::Reverse(n)));
+    (split, filler.expect("there are sixteen") as u8)
+}
+
+/// The window that leaves the fewest exceptions.
+fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
+    let windows = [false, true].into_iter().flat_map(|zero| {
+        (0..=u8::MAX).filter_map(move |base| Split::window(dtype, base, zero))
+    });
+    windows.min_by_key(|&split| nibble_counts(split, counts).1).expect("there are windows")
+}
+
+/// The number of raw bits with the smallest code; none if all values fit a nibble.
+fn best_raw_bits(counts: &[u64; 256]) -> Split {
+    let total = counts.iter().sum::<u64>() as f64;
+    let cost = |split: &Split| {
+        let (nibbles, exceptions) = nibble_counts(*split, counts);
+        let coded = coded_bits(&nibbles, nibbles.iter().sum::<u64>() as f64);
+        coded + total * f64::from(split.raw_bits()) + exceptions as f64 * EXCEPTION_BITS
+    };
+    let splits = || (0..=4).filter_map(Split::i8);
+    let whole = splits().next().filter(|&split| nibble_counts(split, counts).1 == 0);
+    whole.unwrap_or_else(|| {
+        splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are five")
+    })
+}
+
+/// How often each nibble occurs, and how many weights have none.
+fn nibble_counts(split: Split, counts: &[u64; 256]) -> ([u64; 16], u64) {
+    let (mut nibbles, mut exceptions) = ([0; 16], 0);
+    for (exponent, &count) in (0..=u8::MAX).zip(counts) {
+        // Any weight with this exponent will do.
+        let weight = match split.dtype() {
+            Dtype::Bf16 => u16::from(exponent) << 7,
+            Dtype::F16 => u16::from(exponent) << 10,
+            Dtype::F8E4M3 => u16::from(exponent) << 3,
+            Dtype::I8 => u16::from(exponent),
+        };
+        match nibbles.get_mut(usize::from(split.nibble(weight))) {
+            Some(nibble) => *nibble += count,
+            None => exceptions += count,
+        }
+    }
+    (nibbles, exceptions)
+}

@@ -1,0 +1,111 @@
+//! Rebuilds the committed PTX from `kernels-gpu`, or checks it.
+
+use fused_rans_ptx_builder::{Arch, Error, Header, Ptx, PtxBuilder, Toolchain};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+const USAGE: &str = "\
+Usage: build-ptx [--check] [--compiler auto|RUSTC|TOOLCHAIN]
+
+Builds kernels-gpu to ptx/fused_rans_sm_80.ptx, with Debian's rustc, rustup's, or the one given.
+  --check  leave the file as it is: exit with 1 if it is not what this compiler makes of the
+           sources; if another compiler made it, only say so";
+
+struct Arguments {
+    check: bool,
+    toolchain: Toolchain,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = parse(env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let outcome =
+        if arguments.check { check(arguments.toolchain) } else { rebuild(arguments.toolchain) };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
+    let mut arguments = Arguments { check: false, toolchain: Toolchain::Auto };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--check" => arguments.check = true,
+            "--compiler" => arguments.toolchain = Toolchain::from_setting(&words.next()?),
+            _ => return None,
+        }
+    }
+    Some(arguments)
+}
+
+fn rebuild(toolchain: Toolchain) -> Result<ExitCode, Error> {
+    let committed = committed();
+    builder(toolchain).copy_to(&committed).build()?;
+    println!("{}", committed.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(toolchain: Toolchain) -> Result<ExitCode, Error> {
+    let path = committed();
+    let committed = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    let built = builder(toolchain).build()?;
+    if built.as_str() == committed {
+        println!("the committed PTX is what the sources give");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match Header::parse(&committed) {
+        Some(header) if header.compiler != built.header().compiler => {
+            println!("warning: not checked; the committed PTX was built by\n{}", header.compiler);
+            println!("and this compiler is\n{}", built.header().compiler);
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprintln!(
+                "error: the committed PTX is not what the sources give; {}",
+                hint(&committed, &built)
+            );
+            eprintln!("Rebuild it: cargo run -p fused-rans-ptx-builder --bin build-ptx");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Where two texts first differ.
+fn hint(committed: &str, built: &Ptx) -> String {
+    let (mut old, mut new) = (committed.lines(), built.as_str().lines());
+    for number in 1.. {
+        match (old.next(), new.next()) {
+            (None, None) => break,
+            (old, new) if old != new => {
+                let (old, new) = (old.unwrap_or("(end)"), new.unwrap_or("(end)"));
+                return format!("line {number}:\n- {old}\n+ {new}");
+            }
+            _ => {}
+        }
+    }
+    "line endings differ".to_owned()
+}
+
+fn builder(toolchain: Toolchain) -> PtxBuilder {
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    PtxBuilder::new(root().join("kernels-gpu"))
+        .arch(Arch::Sm80)
+        .toolchain(toolchain)
+        .target_dir(target.join("ptx-builder"))
+}
+
+fn committed() -> PathBuf {
+    root().join("ptx/fused_rans_sm_80.ptx")
+}
+
+/// The repository's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+}

@@ -1,0 +1,226 @@
+//! From a device crate to PTX.
+
+use crate::{Error, Ptx, Toolchain, compiler::Compiler, environment::clean_command};
+use std::{
+    env, fs,
+    path::{self, Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// The architecture that the code is generated for. PTX for one runs on all later ones, except that
+/// code for an `a` architecture runs there only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Arch {
+    /// Ampere, and everything later.
+    #[default]
+    Sm80,
+    /// Hopper, and everything later.
+    Sm90,
+    /// Hopper alone, with `wgmma`.
+    Sm90a,
+}
+
+impl Arch {
+    /// The name as ptxas and rustc know it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sm80 => "sm_80",
+            Self::Sm90 => "sm_90",
+            Self::Sm90a => "sm_90a",
+        }
+    }
+}
+
+/// Builds a device crate.
+#[derive(Clone, Debug)]
+pub struct PtxBuilder {
+    crate_dir: PathBuf,
+    arch: Arch,
+    ptx_version: Option<(u32, u32)>,
+    toolchain: Toolchain,
+    target_dir: Option<PathBuf>,
+    copy_to: Option<PathBuf>,
+}
+
+impl PtxBuilder {
+    /// A builder of the device crate in the directory `crate_dir`, for [`Arch::Sm80`].
+    #[must_use]
+    pub fn new(crate_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            crate_dir: crate_dir.into(),
+            arch: Arch::default(),
+            ptx_version: None,
+            toolchain: Toolchain::Auto,
+            target_dir: None,
+            copy_to: None,
+        }
+    }
+
+    /// Generates code for `arch`.
+    #[must_use]
+    pub fn arch(mut self, arch: Arch) -> Self {
+        self.arch = arch;
+        self
+    }
+
+    /// Writes PTX of ISA version `major.minor` instead of the oldest that the architecture allows.
+    /// A driver reads the versions up to its own: 7.8 wants CUDA 11.8, 8.0 wants 12.0.
+    #[must_use]
+    pub fn ptx_version(mut self, major: u32, minor: u32) -> Self {
+        self.ptx_version = Some((major, minor));
+        self
+    }
+
+    /// Takes this compiler.
+    #[must_use]
+    pub fn toolchain(mut self, toolchain: Toolchain) -> Self {
+        self.toolchain = toolchain;
+        self
+    }
+
+    /// Builds in this directory. Otherwise it is `ptx-builder` under `OUT_DIR` (in a build script),
+    /// `CARGO_TARGET_DIR`, or the crate's `target`, whichever there is first.
+    #[must_use]
+    pub fn target_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.target_dir = Some(path.into());
+        self
+    }
+
+    /// Writes the PTX to this file, if it differs from what is there.
+    #[must_use]
+    pub fn copy_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.copy_to = Some(path.into());
+        self
+    }
+
+    /// Builds. cargo's messages go to standard error.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such crate or no compiler for it, where it does not compile, or where a
+    /// file cannot be written. The error says what to do.
+    pub fn build(&self) -> Result<Ptx, Error> {
+        let crate_dir = absolute(&self.crate_dir)?;
+        if !crate_dir.join("Cargo.toml").is_file() {
+            return Err(Error::NoCrate(crate_dir));
+        }
+        let compiler = Compiler::find(&self.toolchain, &crate_dir)?;
+        let target_dir = self.resolve_target_dir(&crate_dir)?;
+        fs::create_dir_all(&target_dir).map_err(file_error(&target_dir))?;
+
+        let assembly = target_dir.join(format!("{}.s", self.arch.name()));
+        let mut cargo = self.cargo(&compiler, &crate_dir, &target_dir, &assembly);
+        let status = cargo
+            .status()
+            .map_err(|source| Error::Start { program: compiler.cargo.clone(), source })?;
+        if !status.success() {
+            return Err(Error::Cargo(status));
+        }
+        let text = fs::read_to_string(&assembly).map_err(file_error(&assembly))?;
+        let ptx = Ptx::new(self.arch.name(), compiler.version, &text)?;
+        self.copy_to.as_ref().map_or(Ok(()), |path| write_if_changed(path, ptx.as_str()))?;
+        Ok(ptx)
+    }
+
+    fn resolve_target_dir(&self, crate_dir: &Path) -> Result<PathBuf, Error> {
+        let inherited = || ["OUT_DIR", "CARGO_TARGET_DIR"].into_iter().find_map(env::var_os);
+        match &self.target_dir {
+            Some(path) => absolute(path),
+            None => {
+                let parent = inherited().map_or_else(|| crate_dir.join("target"), PathBuf::from);
+                absolute(&parent.join("ptx-builder"))
+            }
+        }
+    }
+
+    fn cargo(
+        &self,
+        compiler: &Compiler,
+        crate_dir: &Path,
+        target_dir: &Path,
+        assembly: &Path,
+    ) -> Command {
+        let mut cargo = clean_command(&compiler.cargo, crate_dir);
+        cargo
+            .env("RUSTC", &compiler.rustc)
+            // The backend's features and `-Zbuild-std` are unstable.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_DIR", target_dir)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\x1f"))
+            .args(["rustc", "--release", "--lib", "--crate-type", "cdylib"])
+            .args(["--target", "nvptx64-nvidia-cuda", "-Zbuild-std=core"]);
+        for setting in PROFILE {
+            cargo.args(["--config", &format!("profile.release.{setting}")]);
+        }
+        // The assembly of the whole program after link-time optimization is the PTX; there is
+        // nothing left to link.
+        let mut emit = std::ffi::OsString::from("--emit=asm=");
+        emit.push(assembly);
+        cargo.arg("--").arg(emit).arg("-Clinker=true");
+        cargo.stdin(Stdio::null()).stdout(Stdio::null());
+        cargo
+    }
+
+    /// Flags of every crate on the device, `core` included.
+    fn rustflags(&self) -> Vec<String> {
+        let mut flags = vec![
+            format!("-Ctarget-cpu={}", self.arch.name()),
+            // A panic is a trap, and its message and location never exist.
+            "-Zunstable-options".to_owned(),
+            "-Cpanic=immediate-abort".to_owned(),
+            "-Zlocation-detail=none".to_owned(),
+        ];
+        if let Some((major, minor)) = self.ptx_version {
+            flags.push(format!("-Ctarget-feature=+ptx{major}{minor}"));
+        }
+        flags
+    }
+}
+
+/// The release profile of the device, whatever the workspace says.
+const PROFILE: [&str; 7] = [
+    "opt-level=3",
+    "lto=\"fat\"",
+    "codegen-units=1",
+    "debug=false",
+    "debug-assertions=false",
+    "overflow-checks=false",
+    "incremental=false",
+];
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    path::absolute(path).map_err(file_error(path))
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::File { path: path.to_owned(), source }
+}
+
+/// Leaves an equal file alone, so that nothing that depends on it is rebuilt.
+fn write_if_changed(path: &Path, text: &str) -> Result<(), Error> {
+    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
+    fs::write(path, text).map_err(file_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_crate_is_an_error_that_says_what_to_do() {
+        let error = PtxBuilder::new("/nowhere").build().unwrap_err();
+        assert!(matches!(&error, Error::NoCrate(path) if path == Path::new("/nowhere")));
+        assert!(error.to_string().contains("use the PTX that is shipped"));
+    }
+
+    #[test]
+    fn flags_follow_the_settings() {
+        let flags = PtxBuilder::new(".").arch(Arch::Sm90a).ptx_version(8, 7).rustflags();
+        assert_eq!(flags.first().unwrap(), "-Ctarget-cpu=sm_90a");
+        assert_eq!(flags.last().unwrap(), "-Ctarget-feature=+ptx87");
+    }
+}

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Assembles the PTX for every supported architecture and prints, for each kernel, what it needs:
+# registers / bytes of static shared memory / bytes of stack / bytes of spills.
+# Fails if ptxas does, or if anything spills.
+#
+#   scripts/ptxas.sh [PTX]
+#
+# Takes ptxas from $PTXAS, else from PyPI's nvidia-cuda-nvcc, kept under target/. No GPU is needed.
+set -eu
+
+version=13.0.88
+archs="80 86 89 90 100 120"
+
+root=$(dirname "$0")/..
+ptx=${1:-$root/ptx/fused_rans_sm_80.ptx}
+[ -r "$ptx" ] || { echo "$0: cannot read $ptx" >&2; exit 2; }
+
+cache=${CARGO_TARGET_DIR:-$root/target}/cuda-nvcc-$version
+ptxas=${PTXAS:-$cache/nvidia/cu13/bin/ptxas}
+if [ -z "${PTXAS:-}" ] && [ ! -f "$ptxas" ]; then
+    # --target needs no virtual environment, and is allowed where Python is managed by the system.
+    python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore \
+        --target "$cache" "nvidia-cuda-nvcc==$version"
+fi
+[ -x "$ptxas" ] || chmod +x "$ptxas"
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+status=0
+echo "$archs" | tr ' ' '\n' | xargs -P "$(nproc)" -I ARCH sh -c \
+    '"$1" -v -arch=sm_ARCH -o /dev/null "$2" >"$3/ARCH" 2>&1 || exit 1' sh "$ptxas" "$ptx" "$logs" || status=1
+grep -hE '(error|fatal|warning) *:' "$logs"/* | sort -u >&2 || true
+
+(cd "$logs" && awk -v archs="$archs" '
+    function number(before,   text) {
+        text = $0
+        return match(text, "[0-9]+ " before) ? substr(text, RSTART, RLENGTH) + 0 : 0
+    }
+    # A spill in a called function counts for the kernel reported before it.
+    /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; cell = kernel SUBSEP FILENAME
+        if (!(kernel in seen)) { seen[kernel]; order[++kernels] = kernel; if (length(kernel) > width) width = length(kernel) } }
+    /bytes stack frame/ { stack[cell] += number("bytes stack frame")
+        spill[cell] += number("bytes spill stores") + number("bytes spill loads") }
+    /Used [0-9]+ registers/ { registers[cell] = number("registers"); shared[cell] = number("bytes smem") }
+    END {
+        if (!kernels) { print "no kernels" > "/dev/stderr"; exit 1 }
+        count = split(archs, arch, " ")
+        printf "%-*s", width, "kernel"
+        for (a = 1; a <= count; a++) printf "  %14s", "sm_" arch[a]
+        print ""
+        for (k = 1; k <= kernels; k++) {
+            printf "%-*s", width, order[k]
+            for (a = 1; a <= count; a++) {
+                cell = order[k] SUBSEP arch[a]
+                printf "  %14s", (cell in registers) ? registers[cell] "/" shared[cell] + 0 "/" stack[cell] "/" spill[cell] : "-"
+                spills += spill[cell]
+            }
+            print ""
+        }
+        if (spills) { print "spills" > "/dev/stderr"; exit 1 }
+    }' $archs) || status=1
+exit $status

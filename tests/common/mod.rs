@@ -1,0 +1,93 @@
+//! Matrices for tests.
+#![allow(dead_code, reason = "every test binary uses its own part")]
+
+use fused_rans::Dtype;
+use half::{bf16, f16};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_distr::{Distribution, Normal, StudentT};
+
+/// What the weights of a test matrix look like.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights {
+    /// N(0, 0.02^2); for integers N(0, 12.6^2).
+    Gaussian,
+    /// Student-t with 5 degrees of freedom.
+    StudentT,
+    /// Laplace.
+    Laplace,
+    /// Uniform in [-1, 1).
+    Uniform,
+    /// The same weight everywhere.
+    Constant,
+    /// 95 % exact zeros, the rest Gaussian.
+    MostlyZero,
+    /// Every bit pattern with the same probability.
+    AnyBits,
+    /// Gaussian, and one weight in 50 any bit pattern.
+    Dirty,
+    /// Integers in -8..=7; floats Gaussian.
+    Small,
+}
+
+impl Weights {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Gaussian,
+        Self::StudentT,
+        Self::Laplace,
+        Self::Uniform,
+        Self::Constant,
+        Self::MostlyZero,
+        Self::AnyBits,
+        Self::Dirty,
+        Self::Small,
+    ];
+
+    /// `count` weights of `dtype`, little endian.
+    pub fn bytes(self, dtype: Dtype, count: usize, seed: u64) -> Vec<u8> {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let constant = rng.random::<u16>();
+        let mut weight = || match self {
+            Self::Constant => constant,
+            Self::AnyBits => rng.random(),
+            Self::Dirty if rng.random_range(0..50) == 0 => rng.random(),
+            Self::MostlyZero if rng.random_range(0..20) != 0 => 0,
+            Self::Small if dtype == Dtype::I8 => rng.random_range(-8i16..8) as u16,
+            _ => from_f32(dtype, self.sample(&mut rng)),
+        };
+        let bytes = (0..count).map(|_| weight());
+        match dtype.bytes() {
+            1 => bytes.map(|w| w as u8).collect(),
+            _ => bytes.flat_map(u16::to_le_bytes).collect(),
+        }
+    }
+
+    fn sample(self, rng: &mut impl Rng) -> f32 {
+        0.02 * match self {
+            Self::StudentT => StudentT::new(5.0f32).expect("valid").sample(rng),
+            Self::Laplace => {
+                let (a, b) = (rng.random::<f32>(), rng.random::<f32>());
+                ((1.0 - a) / (1.0 - b)).ln()
+            }
+            Self::Uniform => rng.random_range(-50.0..50.0),
+            _ => Normal::new(0.0f32, 1.0).expect("valid").sample(rng),
+        }
+    }
+}
+
+/// `value` in `dtype`; integers count in steps of 0.02 / 12.6.
+fn from_f32(dtype: Dtype, value: f32) -> u16 {
+    match dtype {
+        Dtype::Bf16 => bf16::from_f32(value).to_bits(),
+        Dtype::F16 => f16::from_f32(value).to_bits(),
+        // e4m3 has f16's layout with one exponent bit and seven mantissa bits less; rounding and
+        // range do not matter to a codec.
+        Dtype::F8E4M3 => {
+            let bits = f16::from_f32(value * 16.0).to_bits();
+            let exponent = i32::from(bits >> 10 & 31) - 15 + 7;
+            bits >> 15 << 7 | (exponent.clamp(0, 15) as u16) << 3 | bits >> 7 & 7
+        }
+        Dtype::I8 => (value / 0.02 * 12.6).round().clamp(-128.0, 127.0) as i16 as u16 & 0xFF,
+    }
+}
