@@ -1,7 +1,7 @@
 //! Host side of fused-rans: codecs, container, and the CUDA runtime (feature `cuda`).
 //!
 //! A *blob* is one compressed matrix: header, frequency table, tile index, tiles. [`encode`] makes
-//! one, [`Blob::parse`] checks one and [`Blob::decode`] brings the weights back. [`file`] wraps blobs
+//! one, [`Blob::parse`] checks one and [`Blob::decode`] brings the weights back. [`mod@file`] wraps blobs
 //! into `.safetensors` files.
 
 mod blob;

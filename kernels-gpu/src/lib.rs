@@ -1,1 +1,25 @@
-//! Under construction.
+//! Device functions of fused-rans, once for two machines.
+//!
+//! For `nvptx64-nvidia-cuda` this crate compiles to the kernels; for the CPU it is an ordinary
+//! library with software twins of the PTX instructions, so that property tests and sanitizers run
+//! the very steps that the GPU runs. Lanes share nothing while they decode, so a CPU test
+//! plays a warp by running its lanes one after the other.
+//!
+//! [`ptx`] are the instructions, [`Lane`] is the decode step, [`Format`] joins nibbles and raw bits
+//! into MMA registers, [`decode_slab`] is a lane's way through a slab.
+#![no_std]
+#![cfg_attr(
+    target_arch = "nvptx64",
+    feature(abi_ptx, stdarch_nvptx, asm_experimental_arch)
+)]
+
+#[cfg(target_arch = "nvptx64")]
+mod device;
+mod format;
+mod lane;
+pub mod ptx;
+mod slab;
+
+pub use format::{Format, RawWords};
+pub use lane::Lane;
+pub use slab::{SlabMemory, SliceMemory, decode_slab, tail_slot};

@@ -1,0 +1,252 @@
+//! What can be wrong with a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::BlobError;
+
+/// Why a file was refused. Nothing that a file can contain panics; every fault comes back as one of
+/// these, and names the file and, where there is one, the tensor.
+///
+/// `Display` gives this error alone; walk [`std::error::Error::source`] for its cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The operating system refused.
+    #[error("{}: cannot {action}", path.display())]
+    Io {
+        /// File at fault.
+        path: PathBuf,
+        /// What was tried, as in "cannot read".
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The output is the input.
+    #[error("{}: the output is the input file; choose another output", path.display())]
+    SameFile {
+        /// Output that was asked for.
+        path: PathBuf,
+    },
+    /// Input or output is a directory, a device, a pipe.
+    #[error("{}: not a regular file", path.display())]
+    NotAFile {
+        /// File at fault.
+        path: PathBuf,
+    },
+    /// `compress` was given a file that is compressed.
+    #[error("{}: already compressed by fused-rans; decompress it first", path.display())]
+    AlreadyCompressed {
+        /// File at fault.
+        path: PathBuf,
+    },
+    /// A compressed file was wanted, this is a plain one.
+    #[error("{}: not a file that fused-rans compressed", path.display())]
+    NotCompressed {
+        /// File at fault.
+        path: PathBuf,
+    },
+    /// The output's header, which holds the input's, would exceed what readers accept.
+    #[error(
+        "{}: the compressed file's header would take {bytes} bytes, more than the {limit} that safetensors allows",
+        path.display()
+    )]
+    HeaderTooLarge {
+        /// File at fault.
+        path: PathBuf,
+        /// Bytes that the output's header might take.
+        bytes: u64,
+        /// Bytes that safetensors allows.
+        limit: u64,
+    },
+    /// Written by another version of the format.
+    #[error(
+        "{}: file format version {found} is not supported (this build reads version {supported}); use the fused-rans release that wrote the file",
+        path.display()
+    )]
+    Version {
+        /// File at fault.
+        path: PathBuf,
+        /// Version that the file names.
+        found: String,
+        /// Version that this build reads.
+        supported: u32,
+    },
+    /// The file ends before its header says so.
+    #[error("{}: truncated: {needed} bytes are needed, {found} are there", path.display())]
+    Truncated {
+        /// File at fault.
+        path: PathBuf,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// The header is no valid safetensors header, or not one that `compress` writes.
+    #[error("{}: invalid header", path.display())]
+    Header {
+        /// File at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: HeaderFault,
+    },
+    /// The header does not match its checksum.
+    #[error("{}: the header is damaged (checksum mismatch)", path.display())]
+    HeaderChecksum {
+        /// File at fault.
+        path: PathBuf,
+    },
+    /// A tensor is damaged, or is not what the original header says.
+    #[error("{}: tensor `{tensor}`", path.display())]
+    Tensor {
+        /// File at fault.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with it.
+        source: TensorFault,
+    },
+    /// There is no compressed tensor of this name.
+    #[error("{}: no compressed tensor is called `{tensor}`", path.display())]
+    NoSuchBlob {
+        /// File that was searched.
+        path: PathBuf,
+        /// Name that was asked for.
+        tensor: String,
+    },
+    /// The file is intact, but does not hold what it was compared with.
+    #[error("{}: tensor `{tensor}` differs from {}: {what}", path.display(), against.display())]
+    Differs {
+        /// Compressed file.
+        path: PathBuf,
+        /// File it was compared with.
+        against: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A tensor's weights do not fit into memory.
+    #[error("{}: tensor `{tensor}`: no memory for its {bytes} bytes", path.display())]
+    Memory {
+        /// File at fault.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
+}
+
+/// What is wrong with a safetensors header.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderFault {
+    /// Longer than safetensors allows.
+    #[error("it claims to be {0} bytes long, more than safetensors allows")]
+    TooLarge(u64),
+    /// Not text.
+    #[error("it is not UTF-8")]
+    Utf8(#[source] std::str::Utf8Error),
+    /// Not JSON of the right form.
+    #[error("it is not the JSON of a safetensors header")]
+    Json(#[source] serde_json::Error),
+    /// A name occurs twice, so that readers would lose a tensor.
+    #[error("tensor `{0}` is defined twice")]
+    Duplicate(String),
+    /// Hole, overlap or disorder between tensors.
+    #[error("tensor `{0}` does not start where the one before it ends")]
+    Offset(String),
+    /// Dtype and shape do not give the tensor's length.
+    #[error("tensor `{0}`: dtype and shape do not match the number of bytes")]
+    Size(String),
+    /// Data beyond the last tensor.
+    #[error("the tensors take {expected} bytes, the file holds {found}")]
+    Trailing {
+        /// Bytes that the tensors take.
+        expected: u64,
+        /// Bytes after the header.
+        found: u64,
+    },
+    /// Marked as compressed, but not the way `compress` does it.
+    #[error("invalid `fused_rans` metadata: {0}")]
+    Metadata(&'static str),
+    /// The verbatim original header is no valid header.
+    #[error("the original file's header, kept inside, is invalid")]
+    Original(#[source] Box<HeaderFault>),
+}
+
+/// What is wrong with a tensor of a compressed file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorFault {
+    /// The bytes do not match the checksum in the header.
+    #[error("checksum mismatch")]
+    Checksum,
+    /// In the original header, but not in the file, or the other way round, or out of order.
+    #[error("does not agree with the original header: {0}")]
+    Original(&'static str),
+    /// The blob is damaged.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// Kinds of [`FileError`], for callers that only need to know what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Another release can read the file.
+    Compatibility,
+    /// The file is damaged or was never valid.
+    Corruption,
+    /// The file ends too early.
+    InsufficientData,
+    /// The caller asked for something that cannot be done.
+    InvalidArgument,
+    /// The operating system refused, or memory ran out.
+    Io,
+}
+
+impl FileError {
+    /// The kind of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } | Self::Memory { .. } => ErrorKind::Io,
+            Self::SameFile { .. }
+            | Self::NotAFile { .. }
+            | Self::AlreadyCompressed { .. }
+            | Self::NotCompressed { .. }
+            | Self::HeaderTooLarge { .. }
+            | Self::NoSuchBlob { .. } => ErrorKind::InvalidArgument,
+            Self::Version { .. } => ErrorKind::Compatibility,
+            Self::Truncated { .. } => ErrorKind::InsufficientData,
+            Self::Tensor { source: TensorFault::Blob(fault), .. } => blob_kind(fault),
+            Self::Header { .. }
+            | Self::HeaderChecksum { .. }
+            | Self::Tensor { .. }
+            | Self::Differs { .. } => ErrorKind::Corruption,
+        }
+    }
+
+    pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), action, source }
+    }
+
+    pub(super) fn header(path: &Path) -> impl FnOnce(HeaderFault) -> Self {
+        move |source| Self::Header { path: path.to_owned(), source }
+    }
+
+    pub(super) fn tensor(path: &Path, tensor: &str, fault: impl Into<TensorFault>) -> Self {
+        Self::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), source: fault.into() }
+    }
+}
+
+fn blob_kind(fault: &BlobError) -> ErrorKind {
+    match fault {
+        BlobError::Version { .. } => ErrorKind::Compatibility,
+        BlobError::Truncated { .. } => ErrorKind::InsufficientData,
+        BlobError::BufferSize { .. } | BlobError::TooLarge { .. } => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Corruption,
+    }
+}

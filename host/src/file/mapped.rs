@@ -1,0 +1,151 @@
+//! Safetensors files, mapped into memory.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::container;
+use super::error::{FileError, HeaderFault};
+use super::header::{Header, LENGTH_BYTES, MAX_HEADER, Tensor};
+
+/// A mapped file whose header lies within it; nothing else is known yet.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    path: PathBuf,
+    map: Mmap,
+    data_start: usize,
+}
+
+impl Mapped {
+    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+        // Before opening it, as that waits for the other end of a pipe.
+        let status = fs::metadata(path).map_err(FileError::io(path, "open"))?;
+        if !status.is_file() {
+            return Err(FileError::NotAFile { path: path.to_owned() });
+        }
+        let file = File::open(path).map_err(FileError::io(path, "open"))?;
+        let truncated = |needed: usize, found| FileError::Truncated {
+            path: path.to_owned(),
+            needed: needed as u64,
+            found,
+        };
+        if status.len() < LENGTH_BYTES as u64 {
+            return Err(truncated(LENGTH_BYTES, status.len()));
+        }
+        // SAFETY: the mapping is read-only and private to this value. That no one changes or
+        // truncates the file meanwhile cannot be checked; the module's documentation demands it.
+        let map = unsafe { Mmap::map(&file) }.map_err(FileError::io(path, "map"))?;
+        let found = map.len() as u64;
+        let Some((length, rest)) = map.split_first_chunk::<LENGTH_BYTES>() else {
+            return Err(truncated(LENGTH_BYTES, found));
+        };
+        let length = u64::from_le_bytes(*length);
+        let header_len = match usize::try_from(length) {
+            Ok(bytes) if bytes <= MAX_HEADER => bytes,
+            _ => return Err(FileError::header(path)(HeaderFault::TooLarge(length))),
+        };
+        let data_start = LENGTH_BYTES + header_len;
+        if rest.len() < header_len {
+            return Err(truncated(data_start, found));
+        }
+        Ok(Self { path: path.to_owned(), map, data_start })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The header with the length that stands before it.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.map[..self.data_start]
+    }
+
+    /// The header's text.
+    pub(super) fn header_text(&self) -> &[u8] {
+        &self.map[LENGTH_BYTES..self.data_start]
+    }
+
+    /// Where the data section starts.
+    pub(super) fn data_start(&self) -> usize {
+        self.data_start
+    }
+
+    /// The data section.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.map[self.data_start..]
+    }
+
+    /// Parses the header, which must cover the whole file.
+    pub(super) fn parse_header(&self) -> Result<Header, FileError> {
+        let header = Header::parse(self.header_text()).map_err(FileError::header(&self.path))?;
+        let (expected, found) = (header.data_len as u64, self.data().len() as u64);
+        if found < expected {
+            let needed = expected.saturating_add(self.data_start as u64);
+            return Err(FileError::Truncated {
+                path: self.path.clone(),
+                needed,
+                found: self.len(),
+            });
+        }
+        if found > expected {
+            let fault = HeaderFault::Trailing { expected, found };
+            return Err(FileError::header(&self.path)(fault));
+        }
+        Ok(header)
+    }
+}
+
+/// A safetensors file that is not compressed.
+#[derive(Debug)]
+pub(super) struct PlainFile {
+    mapped: Mapped,
+    header: Header,
+}
+
+impl PlainFile {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// [`FileError::AlreadyCompressed`] for a compressed file.
+    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+        let mapped = Mapped::open(path)?;
+        if container::is_marked(mapped.header_text()) {
+            return Err(FileError::AlreadyCompressed { path: path.to_owned() });
+        }
+        let plain = Self::from_unmarked(mapped)?;
+        if container::has_own_keys(&plain.header) {
+            return Err(FileError::AlreadyCompressed { path: path.to_owned() });
+        }
+        Ok(plain)
+    }
+
+    /// Parses a file that does not start like a compressed one.
+    pub(super) fn from_unmarked(mapped: Mapped) -> Result<Self, FileError> {
+        let header = mapped.parse_header()?;
+        Ok(Self { mapped, header })
+    }
+
+    pub(super) fn file(&self) -> &Mapped {
+        &self.mapped
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// In the order of their data.
+    pub(super) fn tensors(&self) -> &[Tensor] {
+        &self.header.tensors
+    }
+
+    /// The bytes of one of this file's tensors.
+    pub(super) fn data(&self, tensor: &Tensor) -> &[u8] {
+        &self.mapped.data()[tensor.range.clone()]
+    }
+}

@@ -1,0 +1,67 @@
+//! `.safetensors` files, compressed and back.
+//!
+//! A compressed file is itself a valid safetensors file: blobs are `U8` tensors under the names of
+//! the tensors that they stand for, everything else is kept as it was, and the metadata holds the
+//! original header, so that [`decompress`] gives back the very same bytes.
+//!
+//! ```no_run
+//! use fused_rans_host::file::{self, CompressedFile, Options};
+//!
+//! let silent = &mut |_, _| {};
+//! file::compress("model.safetensors", "model.frans.safetensors", &Options::default(), silent)?;
+//! let model = CompressedFile::open("model.frans.safetensors")?;
+//! for name in model.blob_names() {
+//!     let blob = model.blob(name)?;
+//!     let mut weights = vec![0; blob.rows() * blob.cols() * blob.dtype().bytes()];
+//!     blob.decode(&mut weights).expect("intact");
+//! }
+//! # Ok::<(), file::FileError>(())
+//! ```
+//!
+//! Input files are memory-mapped: nobody may change or truncate them while a function of this
+//! module, or a [`CompressedFile`], reads them. The process may die of it, as any program that maps
+//! files.
+
+use std::io;
+
+mod compress;
+mod compressed;
+mod container;
+mod decompress;
+mod error;
+mod header;
+mod inspect;
+mod mapped;
+mod output;
+
+pub use compress::{Options, compress};
+pub use compressed::CompressedFile;
+pub use container::VERSION;
+pub use decompress::{decompress, verify, verify_against};
+pub use error::{ErrorKind, FileError, HeaderFault, TensorFault};
+pub use inspect::{Format, Report, TensorReport, Totals, inspect};
+
+/// Is called with the bytes done and the bytes in all, after every tensor.
+pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Runs `job` on a thread pool of its own with this many threads; 0 for one a core.
+///
+/// # Errors
+/// The operating system's, if it does not give that many threads.
+pub fn on_threads<T: Send>(threads: usize, job: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    Ok(pool.map_err(io::Error::other)?.install(job))
+}
+
+/// What a job went through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Tensors of the file.
+    pub tensors: usize,
+    /// Those that are compressed.
+    pub blobs: usize,
+    /// Size of the plain file.
+    pub original_bytes: u64,
+    /// Size of the compressed file.
+    pub stored_bytes: u64,
+}

@@ -1,0 +1,96 @@
+//! Outputs that appear only when complete.
+
+use std::fs;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::error::FileError;
+
+/// How temporary files are called, so that what a killed process left can be found.
+const PREFIX: &str = ".fused-rans-";
+
+/// A file that is written beside its final place and renamed when it is complete. Dropped before
+/// that, it leaves nothing behind.
+pub(super) struct Output {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl Output {
+    /// Starts the output `path` of a job that reads `input`.
+    pub(super) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
+        match fs::metadata(path) {
+            Ok(status) if !status.is_file() => {
+                return Err(FileError::NotAFile { path: path.to_owned() });
+            }
+            Ok(_) if same_file(path, input).map_err(FileError::io(path, "read"))? => {
+                return Err(FileError::SameFile { path: path.to_owned() });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(FileError::io(path, "write")(error)),
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let file = temporary(directory).map_err(FileError::io(path, "write"))?;
+        Ok(Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) })
+    }
+
+    /// Appends `bytes`.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.file.write_all(bytes).map_err(FileError::io(&self.path, "write"))
+    }
+
+    /// Goes to `position`, counted from the start.
+    pub(super) fn seek(&mut self, position: u64) -> Result<(), FileError> {
+        let position = self.file.seek(SeekFrom::Start(position));
+        position.map(drop).map_err(FileError::io(&self.path, "write"))
+    }
+
+    /// Makes the output durable and gives it its name; returns its size.
+    pub(super) fn commit(self) -> Result<u64, FileError> {
+        let Self { path, file } = self;
+        let finish = |file: BufWriter<NamedTempFile>| -> io::Result<u64> {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.as_file().sync_all()?;
+            let bytes = file.as_file().metadata()?.len();
+            file.persist(&path).map_err(|error| error.error)?;
+            Ok(bytes)
+        };
+        finish(file).map_err(FileError::io(&path, "write"))
+    }
+}
+
+/// A temporary file in `directory`, with the permissions that an ordinary new file gets.
+fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The process's umask applies to these.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}
+
+/// Whether both paths lead to one file, by links of any kind.
+#[cfg(unix)]
+fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| -> io::Result<_> {
+        let status = fs::metadata(path)?;
+        Ok((status.dev(), status.ino()))
+    };
+    Ok(id(a)? == id(b)?)
+}
+
+/// Whether both paths lead to one file, by symbolic links.
+#[cfg(not(unix))]
+fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)
+}

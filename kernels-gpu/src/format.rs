@@ -1,0 +1,135 @@
+//! From table entries and raw words to the registers of an MMA A fragment.
+
+use crate::ptx::byte_permute;
+use fused_rans_layout::{Dtype, Split};
+
+/// The words of a lane's raw planes for four fragments, by plane. Planes that the format lacks are 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RawWords {
+    /// Plane of 8 bits: two words a fragment.
+    pub eight: [[u32; 4]; 2],
+    /// Plane of 4 bits: a word a fragment.
+    pub four: [u32; 4],
+    /// Plane of 2 bits: a word for two fragments.
+    pub two: [u32; 2],
+    /// Plane of 1 bit: a word for four fragments.
+    pub one: u32,
+}
+
+impl RawWords {
+    /// Bits of the 8-bit plane for register `register` of fragment `fragment`, sign and mantissa in
+    /// place: see [`exchange_signs`](fused_rans_layout::exchange_signs).
+    #[inline(always)]
+    fn sign_and_mantissa(&self, fragment: usize, register: usize) -> u32 {
+        let word = self.eight[fragment / 2][fragment % 2 * 2 + register / 2];
+        let word = if register & 1 == 0 { word } else { byte_permute(word, 0, 0x2301) };
+        word & 0x807F_807F
+    }
+
+    #[inline(always)]
+    fn four(&self, fragment: usize, register: usize) -> u32 {
+        self.four[fragment] >> (4 * register) & 0x000F_000F
+    }
+
+    #[inline(always)]
+    fn two(&self, fragment: usize, register: usize) -> u32 {
+        self.two[fragment / 2] >> (fragment % 2 * 8 + 2 * register) & 0x0003_0003
+    }
+
+    #[inline(always)]
+    fn one(&self, fragment: usize, register: usize) -> u32 {
+        self.one >> (4 * fragment + register) & 0x0001_0001
+    }
+}
+
+/// How the weights of a layer come together: a [`Split`] as the kernels want it.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    dtype: Dtype,
+    raw_bits: u32,
+    /// What is added to the coded bits in place, in both halves of a register.
+    offset: u32,
+    zero: bool,
+}
+
+impl Format {
+    /// The format of `split`. `dtype` must be `split.dtype()`; given as a constant it leaves the other
+    /// types' code out of a kernel.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(dtype: Dtype, raw_bits: u32, base: u32, zero: bool) -> Self {
+        let offset = match dtype {
+            Dtype::Bf16 => base << 7,
+            Dtype::F16 => base << 10,
+            Dtype::F8E4M3 => 0,
+            Dtype::I8 => 0x100 - (8 << raw_bits),
+        };
+        Self { dtype, raw_bits, offset: offset * 0x0001_0001, zero }
+    }
+
+    /// Bits of a weight in the raw planes.
+    #[inline(always)]
+    #[must_use]
+    pub fn raw_bits(&self) -> u32 {
+        match self.dtype {
+            Dtype::Bf16 => 8,
+            Dtype::F16 => 11,
+            Dtype::F8E4M3 => 4,
+            Dtype::I8 => self.raw_bits,
+        }
+    }
+
+    /// The four A registers of fragment number `fragment` of four: two weights each, in the low bits
+    /// of its halves, from the fragment's four table entries and the raw words.
+    #[inline(always)]
+    #[must_use]
+    pub fn registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
+        // Both columns' symbols beside each other: bits 10..7 and 14..11 of each half.
+        let symbols =
+            [byte_permute(entries[0], entries[1], 0x5410), byte_permute(entries[2], entries[3], 0x5410)];
+        let register = |register: usize| {
+            // Nibble 1 of the symbols (rows g + 8) comes down to where nibble 0 is.
+            let nibbles = symbols[register / 2] >> (4 * (register % 2));
+            match self.dtype {
+                Dtype::Bf16 => {
+                    self.exponent(nibbles & 0x0780_0780) | raw.sign_and_mantissa(fragment, register)
+                }
+                Dtype::F16 => {
+                    let mantissa = raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
+                    let exponent = self.exponent((nibbles & 0x0780_0780) << 3);
+                    exponent | mantissa | raw.sign_and_mantissa(fragment, register)
+                }
+                Dtype::F8E4M3 => {
+                    let raw = raw.four(fragment, register);
+                    (nibbles & 0x0780_0780) >> 4 | raw & 0x0007_0007 | (raw & 0x0008_0008) << 4
+                }
+                Dtype::I8 => {
+                    let high = (nibbles >> 7 & 0x000F_000F) << self.raw_bits;
+                    let low = raw.four(fragment, register)
+                        | raw.two(fragment, register) << (self.raw_bits & 4)
+                        | raw.one(fragment, register) << (self.raw_bits & 6);
+                    ((high | low) + self.offset) & 0x00FF_00FF
+                }
+            }
+        };
+        [register(0), register(1), register(2), register(3)]
+    }
+
+    /// Adds the window's base to the exponents in both halves; not where the coded bits are 0 and
+    /// stand for exponent field 0.
+    #[inline(always)]
+    fn exponent(&self, coded: u32) -> u32 {
+        if !self.zero {
+            return coded + self.offset;
+        }
+        // Bit 15 of a half is set if any coded bit is: they lie below it, and the sum carries.
+        let nonzero = (coded + 0x7FFF_7FFF) >> 15 & 0x0001_0001;
+        coded + nonzero * (self.offset & 0xFFFF)
+    }
+}
+
+impl From<Split> for Format {
+    fn from(split: Split) -> Self {
+        Self::new(split.dtype(), split.raw_bits().into(), split.base().into(), split.zero())
+    }
+}

@@ -1,0 +1,69 @@
+//! PTX instructions, one function each, with software twins for the CPU.
+//!
+//! Only the pure ones have twins; those that touch memory or other lanes exist on the device alone
+//! (`device.rs`).
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
+
+/// Upper word of `hi:lo << (n & 31)`.
+///
+/// # PTX
+/// `shf.l.wrap.b32`
+#[inline(always)]
+#[must_use]
+pub fn funnel_shift_left(hi: u32, lo: u32, n: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let result: u32;
+        // SAFETY: register arithmetic.
+        unsafe {
+            asm!("shf.l.wrap.b32 {}, {}, {}, {};", out(reg32) result, in(reg32) lo, in(reg32) hi,
+                in(reg32) n, options(pure, nomem, nostack));
+        }
+        result
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        ((u64::from(hi) << 32 | u64::from(lo)) << (n & 31) >> 32) as u32
+    }
+}
+
+/// Four bytes picked from `a` (bytes 0 to 3) and `b` (bytes 4 to 7) by the nibbles of `selector`, the
+/// lowest first. Selector nibbles must be below 8.
+///
+/// # PTX
+/// `prmt.b32`
+#[inline(always)]
+#[must_use]
+pub fn byte_permute(a: u32, b: u32, selector: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let result: u32;
+        // SAFETY: register arithmetic.
+        unsafe {
+            asm!("prmt.b32 {}, {}, {}, {};", out(reg32) result, in(reg32) a, in(reg32) b,
+                in(reg32) selector, options(pure, nomem, nostack));
+        }
+        result
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        let bytes = (u64::from(b) << 32 | u64::from(a)).to_le_bytes();
+        u32::from_le_bytes([0, 4, 8, 12].map(|at| bytes[(selector >> at & 7) as usize]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twins_do_what_the_isa_says() {
+        assert_eq!(funnel_shift_left(0x1234_5678, 0x9ABC_DEF0, 0), 0x1234_5678);
+        assert_eq!(funnel_shift_left(0x1234_5678, 0x9ABC_DEF0, 8), 0x3456_789A);
+        assert_eq!(funnel_shift_left(0x1234_5678, 0x9ABC_DEF0, 32 + 31), 0x4D5E_6F78);
+        assert_eq!(byte_permute(0x4433_2211, 0x8877_6655, 0x5410), 0x6655_2211);
+        assert_eq!(byte_permute(0x4433_2211, 0, 0x2301), 0x3344_1122);
+    }
+}

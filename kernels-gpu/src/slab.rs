@@ -1,0 +1,153 @@
+//! A lane's way through a slab.
+
+use crate::{Format, Lane, RawWords};
+use fused_rans_layout::{LANES, Plane, SlabShape, TABLE};
+
+/// Where a lane finds the table, its words and its raw bits: shared and global memory on the device,
+/// slices on the CPU.
+pub trait SlabMemory {
+    /// The decode table's entry at `index`, which is below `TABLE`.
+    fn entry(&self, index: u32) -> u32;
+    /// The lane's word in row `row`; 0 beyond the slab's rows.
+    fn word(&self, row: u32) -> u32;
+    /// `N` words of the slab's raw planes, from word `at` on, which is a multiple of `N`.
+    fn raw<const N: usize>(&self, at: usize) -> [u32; N];
+}
+
+/// Decodes a lane's part of a slab: calls `emit` with each fragment's strip, step and A registers.
+#[inline(always)]
+pub fn decode_slab(
+    memory: &impl SlabMemory,
+    lane: usize,
+    shape: SlabShape,
+    format: Format,
+    mut emit: impl FnMut(usize, usize, [u32; 4]),
+) {
+    let mut stream = Lane::new(memory);
+    for first in (0..shape.fragments()).step_by(4) {
+        let raw = load_raw(memory, lane, shape, format.raw_bits(), first);
+        decode_fragment::<0>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<1>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<2>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<3>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+    }
+}
+
+/// Decodes fragment `first + I`, if there is one. `I` is a constant, so that `raw` stays in registers.
+#[inline(always)]
+fn decode_fragment<const I: usize>(
+    memory: &impl SlabMemory,
+    stream: &mut Lane,
+    shape: SlabShape,
+    format: Format,
+    first: usize,
+    raw: &RawWords,
+    emit: &mut impl FnMut(usize, usize, [u32; 4]),
+) {
+    let fragment = first + I;
+    if fragment < shape.fragments() {
+        let [a, b] = stream.pair(memory);
+        let [c, d] = stream.pair(memory);
+        let registers = format.registers([a, b, c, d], raw, I);
+        // One or two strips: a shift and a mask divide.
+        emit(fragment & (shape.strips - 1), fragment >> (shape.strips - 1), registers);
+    }
+}
+
+/// The raw words of fragments `first` to `first + 3`.
+#[inline(always)]
+fn load_raw(
+    memory: &impl SlabMemory,
+    lane: usize,
+    shape: SlabShape,
+    raw_bits: u32,
+    first: usize,
+) -> RawWords {
+    let mut words = RawWords::default();
+    let mut start = 0;
+    let mut plane = |width: u32| {
+        let words = Plane { width, shift: 0 }.words(shape);
+        let plane = PlaneWords { memory, start, words, lane };
+        start += words * LANES;
+        plane
+    };
+    if raw_bits & 8 != 0 {
+        let plane = plane(8);
+        words.eight[0] = plane.load(2 * first);
+        if first + 2 < shape.fragments() {
+            words.eight[1] = plane.load(2 * first + 4);
+        }
+    }
+    if raw_bits & 4 != 0 {
+        words.four = plane(4).load(first);
+    }
+    if raw_bits & 2 != 0 {
+        words.two = plane(2).load(first / 2);
+    }
+    if raw_bits & 1 != 0 {
+        [words.one] = plane(1).load(first / 4);
+    }
+    words
+}
+
+/// A lane's words of one plane.
+struct PlaneWords<'a, M> {
+    memory: &'a M,
+    start: usize,
+    words: usize,
+    lane: usize,
+}
+
+impl<M: SlabMemory> PlaneWords<'_, M> {
+    /// `N` words from `word` on, a multiple of `N`; 0 for those that the plane lacks.
+    #[inline(always)]
+    fn load<const N: usize>(&self, word: usize) -> [u32; N] {
+        let quad = word / 4 * 4;
+        if quad + 4 <= self.words {
+            return self.memory.raw(self.start + quad * LANES + 4 * self.lane + word % 4);
+        }
+        let mut words = [0; N];
+        for (i, place) in words.iter_mut().enumerate() {
+            if word + i < self.words {
+                let at = Plane::word_offset(self.words, self.lane, word + i);
+                [*place] = self.memory.raw(self.start + at);
+            }
+        }
+        words
+    }
+}
+
+/// Which of a tail row's stored words is `lane`'s, if the row's `mask` has one for it.
+#[inline(always)]
+#[must_use]
+pub fn tail_slot(mask: u32, lane: u32) -> Option<u32> {
+    (mask >> lane & 1 == 1).then(|| (mask & ((1 << lane) - 1)).count_ones())
+}
+
+/// A lane's memory on the CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceMemory<'a> {
+    /// The decode table.
+    pub table: &'a [u32; TABLE],
+    /// The slab's rows of words, expanded.
+    pub rows: &'a [[u32; LANES]],
+    /// The lane.
+    pub lane: usize,
+    /// The slab's raw planes.
+    pub raw: &'a [u32],
+}
+
+impl SlabMemory for SliceMemory<'_> {
+    fn entry(&self, index: u32) -> u32 {
+        self.table[index as usize]
+    }
+
+    fn word(&self, row: u32) -> u32 {
+        self.rows.get(row as usize).map_or(0, |row| row[self.lane])
+    }
+
+    fn raw<const N: usize>(&self, at: usize) -> [u32; N] {
+        assert!(at.is_multiple_of(N), "a load of {N} words must be aligned");
+        core::array::from_fn(|i| self.raw[at + i])
+    }
+}

@@ -1,0 +1,155 @@
+//! Command line: arguments, dispatch, errors.
+
+mod commands;
+mod demo;
+mod progress;
+mod table;
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fused_rans_host::file;
+use regex::Regex;
+
+/// What a command fails with. Its sources are printed after it.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Lossless compression of LLM weights in .safetensors files.
+#[derive(Debug, Parser)]
+#[command(name = "fused-rans", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compress a .safetensors file; the output is a valid .safetensors file, too
+    Compress(Compress),
+    /// Restore the file that was compressed, byte for byte
+    Decompress(Decompress),
+    /// List the tensors of a file, compressed or not, their sizes and entropies
+    Inspect(Inspect),
+    /// Check every checksum of a compressed file and decode all of it
+    Verify(Verify),
+    /// Compress, verify and restore real weights that come with the program
+    Demo(Threads),
+}
+
+#[derive(Debug, Args)]
+struct Compress {
+    /// File to compress
+    #[arg(value_name = "IN.safetensors")]
+    input: PathBuf,
+    /// File to write; replaced if it exists
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    output: PathBuf,
+    /// How to store the weights
+    #[arg(long, value_enum, default_value_t = Format::Lossless)]
+    format: Format,
+    /// Compress only tensors whose name this pattern is found in
+    #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
+    include: Option<Regex>,
+    /// Leave tensors alone whose name this pattern is found in
+    #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
+    exclude: Option<Regex>,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Every bit comes back
+    Lossless,
+}
+
+#[derive(Debug, Args)]
+struct Decompress {
+    /// File to restore from
+    #[arg(value_name = "OUT.safetensors")]
+    input: PathBuf,
+    /// File to write; replaced if it exists
+    #[arg(short, long, value_name = "BACK.safetensors")]
+    output: PathBuf,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+#[derive(Debug, Args)]
+struct Inspect {
+    /// File to list
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    /// Compressed file to check
+    #[arg(value_name = "OUT.safetensors")]
+    file: PathBuf,
+    /// Also compare every tensor with those of this file
+    #[arg(long, value_name = "IN.safetensors")]
+    against: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Threads {
+    /// Threads to use; 0 for one a core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+impl Threads {
+    /// Runs `job` on a pool of this many threads.
+    fn run<T: Send>(self, job: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+        Ok(file::on_threads(self.threads, job)?)
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Compress(args) => commands::compress(args),
+        Command::Decompress(args) => commands::decompress(&args),
+        Command::Inspect(args) => commands::inspect(&args),
+        Command::Verify(args) => commands::verify(&args),
+        Command::Demo(threads) => demo::run(threads),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if is_broken_pipe(&*failure) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", chain(&*failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(failure: &(dyn Error + 'static)) -> String {
+    let mut line = failure.to_string();
+    let mut source = failure.source();
+    while let Some(error) = source {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        source = error.source();
+    }
+    line
+}
+
+/// Whether the reader of standard output had enough: the job itself was done. Outputs of the
+/// library are files, whose faults come as `FileError`.
+fn is_broken_pipe(failure: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let error = failure.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,271 @@
+//! The program, as a user runs it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SAMPLE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/data/whisper-base-sample.bf16.safetensors");
+const ATTENTION: &str = "decoder.layer_2.self_attention.linear_1.weight";
+
+/// A directory to run the program in.
+struct Place(TempDir);
+
+impl Place {
+    /// A directory that holds `in`, a copy of the sample.
+    fn new() -> Self {
+        let place = Self(TempDir::new().unwrap());
+        fs::copy(SAMPLE, place.path("in")).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fused-rans"));
+        command.args(args).current_dir(self.0.path()).env("TMPDIR", self.0.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs the program, which must succeed in silence on standard error; returns what it prints.
+    fn ok(&self, args: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.run(args);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(status.success() && stderr.is_empty(), "{args:?}: {status} {stderr}");
+        String::from_utf8(stdout).unwrap()
+    }
+
+    /// Runs the program, which must fail with one line that contains `what`.
+    fn fails(&self, args: &[&str], what: &str) {
+        let Output { status, stdout, stderr } = self.run(args);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(stdout.is_empty(), "{args:?}");
+        assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{stderr}");
+        assert!(stderr.contains(what), "{what}: {stderr}");
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn same(a: &Path, b: impl AsRef<Path>) -> bool {
+    fs::read(a).unwrap() == fs::read(b).unwrap()
+}
+
+#[test]
+fn the_main_job() {
+    let place = Place::new();
+    let said = place.ok(&["compress", "in", "-o", "out"]);
+    assert!(said.starts_with("out: 2.62 MB -> ") && said.contains("2 of 2 tensors"), "{said}");
+    assert!(place.ok(&["verify", "out"]).contains("intact"));
+    assert!(place.ok(&["verify", "out", "--against", "in"]).contains("all equal to in"));
+    place.ok(&["decompress", "out", "--output", "back"]);
+    assert!(same(&place.path("back"), SAMPLE));
+    let (plain, packed) = (place.ok(&["inspect", "in"]), place.ok(&["inspect", "out"]));
+    assert!(plain.contains(ATTENTION) && plain.contains(" raw "), "{plain}");
+    assert!(packed.contains(ATTENTION) && packed.contains(" lossless "), "{packed}");
+    assert_eq!(place.names(), ["back", "in", "out"]);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let place = Place::new();
+    place.ok(&["compress", "in", "-o", "one", "--threads", "1", "--format", "lossless"]);
+    place.ok(&["compress", "in", "-o", "all", "--threads", "0"]);
+    assert!(same(&place.path("one"), place.path("all")));
+}
+
+#[test]
+fn patterns_are_unanchored_and_both_apply() {
+    let place = Place::new();
+    let coded = |args: &[&str]| {
+        place.ok(&[&["compress", "in", "-o", "out"], args].concat());
+        place.ok(&["verify", "out", "--against", "in"]);
+        let report = place.json(&["inspect", "--json", "out"]);
+        let formats = report["tensors"].as_array().unwrap().iter();
+        formats.map(|tensor| tensor["format"] == "lossless").collect::<Vec<_>>()
+    };
+    assert_eq!(coded(&[]), [true, true]);
+    assert_eq!(coded(&["--include", "ffn"]), [false, true]);
+    assert_eq!(coded(&["--exclude", r"linear_\d"]), [false, false]);
+    assert_eq!(coded(&["--include", "^(en|de)coder", "--exclude", "encoder"]), [true, false]);
+    assert_eq!(coded(&["--include", "^ffn"]), [false, false]);
+}
+
+#[test]
+fn inspect_prints_the_documented_json() {
+    let place = Place::new();
+    place.ok(&["compress", "in", "-o", "out"]);
+    for (file, format) in [("in", "raw"), ("out", "lossless")] {
+        let text = place.ok(&["inspect", file, "--json"]);
+        let tensor_keys = r#"{"tensors":[{"name":"decoder.layer_2.self_attention.linear_1.weight","shape":[512,512],"dtype":"BF16","format":""#;
+        assert!(text.starts_with(tensor_keys), "{text}");
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let mut expected = vec!["name", "shape", "dtype", "format", "weights", "stored_bytes"];
+        expected.extend(["bits_per_weight", "entropy_bits_per_weight", "exceptions"]);
+        expected.sort_unstable();
+        assert_eq!(keys(&report["tensors"][0]), expected);
+        let mut expected = vec!["weights", "original_bytes", "stored_bytes", "exceptions"];
+        expected.extend(["bits_per_weight", "entropy_bits_per_weight"]);
+        expected.sort_unstable();
+        assert_eq!(keys(&report["totals"]), expected);
+        assert_eq!(report["tensors"][0]["format"], format);
+        let totals = &report["totals"];
+        let bytes = fs::metadata(place.path(file)).unwrap().len();
+        assert_eq!(totals["weights"], 512 * 512 + 2048 * 512);
+        assert_eq!(totals["stored_bytes"], bytes);
+        assert_eq!(totals["original_bytes"], fs::metadata(SAMPLE).unwrap().len());
+        let bits = totals["bits_per_weight"].as_f64().unwrap();
+        assert!((bits - 8.0 * bytes as f64 / (2560.0 * 512.0)).abs() < 1e-9);
+        let entropy = totals["entropy_bits_per_weight"].as_f64().unwrap();
+        assert!((10.5..11.0).contains(&entropy), "{entropy}");
+    }
+}
+
+#[test]
+fn verify_prints_json_and_finds_damage() {
+    let place = Place::new();
+    place.ok(&["compress", "in", "-o", "out"]);
+    let result = place.json(&["verify", "out", "--json", "--against", "in"]);
+    assert_eq!((&result["ok"], &result["tensors"]), (&true.into(), &2.into()));
+    let mut bytes = fs::read(place.path("out")).unwrap();
+    let last = bytes.len() - 100_000;
+    bytes[last] ^= 8;
+    fs::write(place.path("damaged"), &bytes).unwrap();
+    place.fails(&["verify", "damaged"], "tensor `encoder.layer_0.ffn.linear_0.weight`: tile ");
+    place.fails(&["decompress", "damaged", "-o", "back"], "tensor `encoder.layer_0.ffn");
+    let Output { status, stdout, .. } = place.run(&["verify", "damaged", "--json"]);
+    let result: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!((status.code(), &result["ok"]), (Some(1), &false.into()));
+    assert!(result["error"].as_str().unwrap().contains("tile "));
+    assert_eq!(place.names(), ["damaged", "in", "out"]);
+}
+
+#[test]
+fn outputs_replace_files_but_never_the_input() {
+    let place = Place::new();
+    fs::write(place.path("out"), "old").unwrap();
+    place.ok(&["compress", "in", "-o", "out"]);
+    place.ok(&["verify", "out", "--against", "in"]);
+    fs::create_dir(place.path("directory")).unwrap();
+    place.fails(&["compress", "in", "-o", "directory"], "not a regular file");
+    place.fails(&["compress", "in", "-o", "in"], "the output is the input");
+    place.fails(&["compress", "in", "-o", "directory/../in"], "the output is the input");
+    place.fails(&["decompress", "out", "-o", "./out"], "the output is the input");
+    place.fails(&["compress", "in", "-o", "nowhere/out"], "nowhere/out: cannot write: ");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("in", place.path("link")).unwrap();
+        fs::hard_link(place.path("in"), place.path("twin")).unwrap();
+        place.fails(&["compress", "in", "-o", "link"], "the output is the input");
+        place.fails(&["compress", "link", "-o", "in"], "the output is the input");
+        place.fails(&["compress", "in", "-o", "twin"], "the output is the input");
+        place.fails(&["compress", "in", "-o", "/dev/null"], "not a regular file");
+        assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+        place.fails(&["inspect", "pipe"], "not a regular file");
+        place.fails(&["compress", "in", "-o", "pipe"], "not a regular file");
+        fs::remove_file(place.path("pipe")).unwrap();
+        fs::remove_file(place.path("link")).unwrap();
+        fs::remove_file(place.path("twin")).unwrap();
+    }
+    assert!(same(&place.path("in"), SAMPLE));
+    assert_eq!(place.names(), ["directory", "in", "out"]);
+}
+
+#[test]
+fn faults_leave_an_existing_output_alone() {
+    let place = Place::new();
+    let mut bytes = fs::read(SAMPLE).unwrap();
+    bytes.pop();
+    fs::write(place.path("cut"), bytes).unwrap();
+    fs::write(place.path("out"), "old").unwrap();
+    place.fails(&["compress", "cut", "-o", "out"], "cut: truncated: 2621736 bytes are needed");
+    place.fails(&["compress", "missing", "-o", "out"], "missing: cannot open: ");
+    place.fails(&["decompress", "in", "-o", "out"], "not a file that fused-rans compressed");
+    place.fails(&["inspect", "."], "not a regular file");
+    place.fails(&["verify", "out"], "truncated");
+    assert_eq!(fs::read(place.path("out")).unwrap(), b"old");
+    assert_eq!(place.names(), ["cut", "in", "out"]);
+}
+
+#[test]
+fn compressing_twice_is_refused() {
+    let place = Place::new();
+    place.ok(&["compress", "in", "-o", "out"]);
+    place.fails(&["compress", "out", "-o", "again"], "already compressed");
+    place.fails(&["verify", "out", "--against", "out"], "already compressed");
+    assert_eq!(place.names(), ["in", "out"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn new_files_get_ordinary_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    fs::write(place.path("ordinary"), "").unwrap();
+    place.ok(&["compress", "in", "-o", "out"]);
+    let mode = |name| fs::metadata(place.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode("out"), mode("ordinary"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let place = Place::new();
+    let wrong: [&[&str]; 6] = [
+        &[],
+        &["explode"],
+        &["compress", "in"],
+        &["compress", "in", "-o", "out", "--include", "("],
+        &["compress", "in", "-o", "out", "--format", "lossy"],
+        &["compress", "in", "-o", "out", "--threads", "many"],
+    ];
+    for args in wrong {
+        assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
+    }
+    assert!(place.ok(&["--help"]).contains("inspect"));
+    assert!(place.ok(&["--version"]).starts_with("fused-rans "));
+    assert_eq!(place.names(), ["in"]);
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_failure() {
+    let place = Place::new();
+    let mut child =
+        place.command(&["inspect", "in"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.as_mut().unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+    assert!(status.success() && stderr.is_empty(), "{status} {stderr}");
+}
+
+#[test]
+fn the_demonstration_runs() {
+    let place = Place::new();
+    let said = place.ok(&["demo", "--threads", "1"]);
+    for part in ["byte-identical", ATTENTION, "512x512", "decode MB/s", "GPU"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(place.names(), ["in"], "the temporary directory is gone");
+}

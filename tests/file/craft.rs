@@ -1,0 +1,166 @@
+//! Safetensors files made by hand, independent of the code under test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fused_rans_host::file::{self, FileError, Options, Summary};
+use tempfile::TempDir;
+
+/// A tensor to put into a file.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub name: String,
+    pub dtype: &'static str,
+    pub shape: Vec<usize>,
+    pub data: Vec<u8>,
+}
+
+pub fn tensor(name: &str, dtype: &'static str, shape: &[usize], data: Vec<u8>) -> Tensor {
+    Tensor { name: name.to_owned(), dtype, shape: shape.to_vec(), data }
+}
+
+/// The file of these tensors; `metadata` is JSON or empty, `spaces` follow the header.
+pub fn plain(tensors: &[Tensor], metadata: &str, spaces: usize) -> Vec<u8> {
+    let mut entries = Vec::new();
+    if !metadata.is_empty() {
+        entries.push(format!("\"__metadata__\":{metadata}"));
+    }
+    let mut data = Vec::new();
+    for Tensor { name, dtype, shape, data: bytes } in tensors {
+        let start = data.len();
+        data.extend_from_slice(bytes);
+        let name = serde_json::to_string(name).unwrap();
+        entries.push(format!(
+            r#"{name}: {{"shape":{shape:?},"dtype":"{dtype}","data_offsets":[{start},{}]}}"#,
+            data.len()
+        ));
+    }
+    framed(&format!("{{{}}}{}", entries.join(","), " ".repeat(spaces)), &data)
+}
+
+/// A file of this header and data.
+pub fn framed(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+/// Header text and data section of a file.
+pub fn unframed(bytes: &[u8]) -> (String, Vec<u8>) {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    (String::from_utf8(bytes[8..8 + length].to_vec()).unwrap(), bytes[8 + length..].to_vec())
+}
+
+/// Changes a compressed file's header and gives it the right padding and checksum again.
+pub fn resealed(bytes: &[u8], change: impl FnOnce(String) -> String) -> Vec<u8> {
+    let (header, data) = unframed(bytes);
+    let mut header = change(header.trim_end().to_owned());
+    while !(8 + header.len()).is_multiple_of(128) {
+        header.push(' ');
+    }
+    sealed(&framed(&header, &data))
+}
+
+/// Gives a compressed file's header the right checksum.
+pub fn sealed(bytes: &[u8]) -> Vec<u8> {
+    let (mut header, data) = unframed(bytes);
+    let place = r#"{"__metadata__":{"fused_rans":"0 "#.len();
+    header.replace_range(place..place + 8, "00000000");
+    let length = header.len() as u64;
+    let crc = crc32c([&length.to_le_bytes(), header.as_bytes()].concat());
+    header.replace_range(place..place + 8, &format!("{crc:08x}"));
+    framed(&header, &data)
+}
+
+/// CRC-32C, bit by bit.
+pub fn crc32c(bytes: impl AsRef<[u8]>) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 };
+    !bytes.as_ref().iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
+}
+
+/// `BF16` weights that compress: few exponents, any mantissa.
+pub fn bf16(count: usize) -> Vec<u8> {
+    let weight = |i: usize| {
+        let noise = (i as u32).wrapping_mul(2_654_435_761) >> 16;
+        let exponent = 118 + (noise & noise >> 3 & noise >> 5 & 7);
+        (exponent << 7 | noise & 0x7F | (noise & 0x100) << 7) as u16
+    };
+    (0..count).flat_map(|i| weight(i).to_le_bytes()).collect()
+}
+
+/// `I8` weights that compress: -2 to 1.
+pub fn i8(count: usize) -> Vec<u8> {
+    (0..count)
+        .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 30) as u8)
+        .map(|v| v.wrapping_sub(2))
+        .collect()
+}
+
+/// Bytes that do not compress.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A directory of one test's files.
+pub struct Files(TempDir);
+
+impl Files {
+    pub fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Names of the files there.
+    pub fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The compressed form of a file's bytes.
+    pub fn packed(&self, bytes: &[u8]) -> Vec<u8> {
+        let (input, output) = (self.put("plain", bytes), self.path("packed"));
+        compress(&input, &output).unwrap();
+        fs::read(output).unwrap()
+    }
+
+    /// What the compressed file `bytes` gives back.
+    pub fn unpacked(&self, bytes: &[u8]) -> Result<Vec<u8>, FileError> {
+        let (input, output) = (self.put("damaged", bytes), self.path("restored"));
+        decompress(&input, &output)?;
+        let restored = fs::read(&output).unwrap();
+        fs::remove_file(output).unwrap();
+        Ok(restored)
+    }
+
+    /// The fault of a compressed file; `verify` and `decompress` must agree on it.
+    pub fn fault(&self, bytes: &[u8]) -> FileError {
+        let decompressed = self.unpacked(bytes).expect_err("damaged");
+        let verified = file::verify(self.path("damaged"), &mut |_, _| {}).expect_err("damaged");
+        assert_eq!(format!("{decompressed:?}"), format!("{verified:?}"));
+        assert!(!self.names().iter().any(|name| name == "restored" || name.starts_with('.')));
+        verified
+    }
+}
+
+pub fn compress(input: &Path, output: &Path) -> Result<Summary, FileError> {
+    file::compress(input, output, &Options::default(), &mut |_, _| {})
+}
+
+pub fn decompress(input: &Path, output: &Path) -> Result<Summary, FileError> {
+    file::decompress(input, output, &mut |_, _| {})
+}
