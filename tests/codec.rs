@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Weights;
+use common::{Weights, side};
 use fused_rans::{Blob, Dtype, Matrix, encode, reference};
 use proptest::prelude::*;
 
@@ -19,13 +19,6 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>>
     assert!(out == data, "the fast decoder differs");
     assert!(reference::decode(&blob).unwrap() == data, "the reference decoder differs");
     bytes
-}
-
-fn side() -> impl Strategy<Value = usize> {
-    prop_oneof![
-        Just(1usize), Just(15), Just(16), Just(17), Just(33), Just(192), Just(256), Just(384),
-        Just(512), Just(576), 1usize..600,
-    ]
 }
 
 proptest! {

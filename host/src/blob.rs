@@ -100,7 +100,7 @@ impl<'a> Blob<'a> {
     ///
     /// # Errors
     /// [`BlobError::Tile`] if the payload does not match its checksum or its parts do not fit.
-    pub(crate) fn tile(&self, tile: usize) -> Result<Tile<'_>, BlobError> {
+    pub fn tile(&self, tile: usize) -> Result<Tile<'_>, BlobError> {
         let fault = |fault| BlobError::Tile { tile, fault };
         let entry = &self.front.index[tile];
         let payload = self.payload(entry);

@@ -10,10 +10,12 @@ mod error;
 mod fast;
 pub mod file;
 mod frequencies;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod header;
 mod model;
 pub mod reference;
-mod tile;
+pub mod tile;
 
 pub use blob::Blob;
 pub use codec::{Matrix, encode};

@@ -3,6 +3,7 @@
 
 use fused_rans::Dtype;
 use half::{bf16, f16};
+use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Normal, StudentT};
@@ -90,4 +91,12 @@ fn from_f32(dtype: Dtype, value: f32) -> u16 {
         }
         Dtype::I8 => (value / 0.02 * 12.6).round().clamp(-128.0, 127.0) as i16 as u16 & 0xFF,
     }
+}
+
+/// Sides of matrices: fragments, tiles and one less or more of them, model widths, anything.
+pub fn side() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        prop::sample::select(vec![1usize, 15, 16, 17, 33, 192, 256, 384, 512, 576]),
+        1usize..600,
+    ]
 }

@@ -1,0 +1,137 @@
+//! Decoding on the GPU, against a device-to-device copy in the same run.
+//!
+//! A line a layer and type: microseconds, G weights/s, GB/s read and written, share of the copy's
+//! bandwidth. With a path as argument, the lines go there as CSV too. Outputs are checked
+//! before anything is timed; layers rotate so that the L2 cache is cold.
+
+#[cfg(not(feature = "cuda"))]
+fn main() {
+    println!("built without the feature `cuda`: nothing to measure");
+}
+
+#[cfg(feature = "cuda")]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+#[cfg(feature = "cuda")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let gpu = match fused_rans::gpu::open(0) {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            println!("skipped: {error}");
+            return Ok(());
+        }
+    };
+    let csv = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
+    bench::run(&gpu, csv)
+}
+
+#[cfg(feature = "cuda")]
+mod bench {
+    use super::common::Weights;
+    use fused_rans::gpu::{DeviceBuffer, Event, EventFlags, Gpu, Layer, Stream};
+    use fused_rans::{Blob, Dtype, Matrix, encode};
+    use std::error::Error;
+    use std::fmt::Write;
+
+    const SHAPES: [(usize, usize); 4] = [(5632, 2048), (4096, 4096), (14336, 4096), (28672, 8192)];
+    /// Timed calls; the median counts.
+    const CALLS: usize = 50;
+    /// More than the L2 cache of any device so far.
+    const COLD: usize = 256 << 20;
+
+    pub fn run(gpu: &Gpu, csv: Option<String>) -> Result<(), Box<dyn Error>> {
+        let cuda_stream = gpu.cuda_stream()?;
+        let copy = copy_rate(gpu, &cuda_stream)?;
+        let name = gpu.name()?;
+        println!("{name}: device-to-device copy {copy:.0} GB/s, read and written");
+        let mut table = String::from("gpu,dtype,rows,cols,bits_per_weight,us,gweights,gbps,copy\n");
+        for dtype in Dtype::ALL {
+            for (rows, cols) in SHAPES {
+                let (layer_bytes, us) = decode_time(gpu, &cuda_stream, dtype, rows, cols)?;
+                let weights = (rows * cols) as f64;
+                let rate = weights / us / 1e3;
+                let gbps = (layer_bytes as f64 + weights * dtype.bytes() as f64) / us / 1e3;
+                let bits = 8.0 * layer_bytes as f64 / weights;
+                println!(
+                    "decode {:8} {rows:5} x {cols:5} {bits:6.2} b/w {us:9.1} us {rate:6.0} \
+                     G weights/s {gbps:6.0} GB/s {:4.0} % of copy",
+                    dtype.name(),
+                    100.0 * gbps / copy
+                );
+                writeln!(
+                    table,
+                    "{name},{},{rows},{cols},{bits:.3},{us:.2},{rate:.1},{gbps:.1},{copy:.1}",
+                    dtype.name()
+                )?;
+            }
+        }
+        if let Some(path) = csv {
+            std::fs::write(path, table)?;
+        }
+        Ok(())
+    }
+
+    /// (bytes of a layer in device memory, median time of a decode call in microseconds).
+    fn decode_time(
+        gpu: &Gpu,
+        cuda_stream: &Stream,
+        dtype: Dtype,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(usize, f64), Box<dyn Error>> {
+        let data = Weights::Gaussian.bytes(dtype, rows * cols, 1);
+        let bytes = encode(Matrix::new(dtype, rows, cols, &data)?).ok_or("did not shrink")?;
+        let blob = Blob::parse(&bytes)?;
+        let copies = (COLD / bytes.len()).max(1) + 1;
+        let layers = (0..copies).map(|_| gpu.upload(&blob)).collect::<Result<Vec<Layer>, _>>()?;
+        let mut out = gpu.buffer(data.len())?;
+        for layer in &layers {
+            if layer.decode_to_host()? != data {
+                return Err("the decoded weights differ".into());
+            }
+        }
+        let us = median(cuda_stream, |call| {
+            // SAFETY: layers and `out` live until the events have been waited for; calls follow each
+            // other on one CUDA stream.
+            unsafe { layers[call % copies].queue_decode(&mut out, cuda_stream)? };
+            Ok(())
+        })?;
+        Ok((layers[0].device_bytes(), us))
+    }
+
+    /// GB/s of a copy of 1 GiB, bytes read plus bytes written.
+    fn copy_rate(gpu: &Gpu, cuda_stream: &Stream) -> Result<f64, Box<dyn Error>> {
+        let bytes = 1 << 30;
+        let (from, mut to): (DeviceBuffer<u8>, _) = (gpu.buffer(bytes)?, gpu.buffer(bytes)?);
+        let us = median(cuda_stream, |_| {
+            // SAFETY: both buffers live until the events have been waited for.
+            unsafe {
+                use fused_rans::gpu::AsyncCopyDestination;
+                to.async_copy_from(&from, cuda_stream)?;
+            }
+            Ok(())
+        })?;
+        Ok(2.0 * bytes as f64 / us / 1e3)
+    }
+
+    /// Median time of `call` in microseconds, an event before and after each, all queued at once.
+    fn median(
+        cuda_stream: &Stream,
+        mut call: impl FnMut(usize) -> Result<(), Box<dyn Error>>,
+    ) -> Result<f64, Box<dyn Error>> {
+        (0..5).try_for_each(&mut call)?;
+        let event = || Event::new(EventFlags::DEFAULT);
+        let events = (0..=CALLS).map(|_| event()).collect::<Result<Vec<_>, _>>()?;
+        events[0].record(cuda_stream)?;
+        for (number, event) in events[1..].iter().enumerate() {
+            call(number)?;
+            event.record(cuda_stream)?;
+        }
+        cuda_stream.synchronize()?;
+        let times = events.windows(2).map(|pair| pair[1].elapsed_time_f32(&pair[0]));
+        let mut times = times.collect::<Result<Vec<_>, _>>()?;
+        times.sort_by(f32::total_cmp);
+        Ok(f64::from(times[CALLS / 2]) * 1e3)
+    }
+}
