@@ -28,7 +28,8 @@ fn decode_tile(blob: &Blob<'_>, tile: &CodedTile<'_>, table: &[u32; TABLE]) -> V
                     for half in 0..2 {
                         let (row, col) = register_position(lane, register, half);
                         let row = (number * SLAB_STRIPS + strip) * FRAGMENT + row;
-                        weights[row * width + step * FRAGMENT + col] = (value >> (16 * half)) as u16;
+                        weights[row * width + step * FRAGMENT + col] =
+                            (value >> (16 * half)) as u16;
                     }
                 }
             });
@@ -61,9 +62,9 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> usize {
         let width = tile.shape.steps() * FRAGMENT;
         let expected = tile_bytes(matrix, number, tile.shape);
         for (expected, decoded) in expected.iter().zip(decoded.chunks_exact(width)) {
-            let decoded = decoded[..tile.shape.cols].iter().flat_map(|w| {
-                w.to_le_bytes().into_iter().take(dtype.bytes())
-            });
+            let decoded = decoded[..tile.shape.cols]
+                .iter()
+                .flat_map(|w| w.to_le_bytes().into_iter().take(dtype.bytes()));
             assert!(decoded.eq(expected.iter().copied()), "tile {number} differs");
         }
     }

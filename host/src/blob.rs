@@ -162,7 +162,8 @@ impl<'a> Blob<'a> {
     ) -> Result<(), BlobError> {
         let bytes = self.dtype().bytes();
         let across = self.front.grid.across();
-        let mut parts: Vec<Vec<&mut [u8]>> = (0..across).map(|_| Vec::with_capacity(TILE)).collect();
+        let mut parts: Vec<Vec<&mut [u8]>> =
+            (0..across).map(|_| Vec::with_capacity(TILE)).collect();
         for row in out.chunks_mut(self.cols() * bytes) {
             for (part, cols) in parts.iter_mut().zip(row.chunks_mut(TILE * bytes)) {
                 part.push(cols);

@@ -9,7 +9,9 @@ pub enum BlobError {
     #[error("not a fused-rans blob: the first four bytes are not `fRNS`")]
     Magic,
     /// Compatibility: written by another version of the format.
-    #[error("format version {found} is not supported (this build reads version {supported}); use the fused-rans release that wrote the file")]
+    #[error(
+        "format version {found} is not supported (this build reads version {supported}); use the fused-rans release that wrote the file"
+    )]
     Version {
         /// Version that the blob names.
         found: u16,

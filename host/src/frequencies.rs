@@ -23,9 +23,8 @@ impl Frequencies {
         // One more slot for a symbol saves count * log2((f + 1) / f), about count / (f + 1/2) bits.
         let per_slot = |count: u64, twice_f: u64| (u128::from(count) << 32) / u128::from(twice_f);
         while freqs.iter().sum::<u64>() < TABLE as u64 {
-            let best = (0..SYMBOLS).max_by_key(|&s| {
-                (per_slot(counts[s], 2 * freqs[s] + 1), core::cmp::Reverse(s))
-            });
+            let best = (0..SYMBOLS)
+                .max_by_key(|&s| (per_slot(counts[s], 2 * freqs[s] + 1), core::cmp::Reverse(s)));
             freqs[best.expect("there are symbols")] += 1;
         }
         while freqs.iter().sum::<u64>() > TABLE as u64 {

@@ -1,9 +1,9 @@
 //! What the encoder finds out about a matrix before it codes the first weight.
 
 use crate::codec::Matrix;
-use crate::fast::SlabWeights;
+use crate::fast;
 use crate::frequencies::Frequencies;
-use fused_rans_layout::{Dtype, FRAGMENT, SYMBOLS, Split};
+use fused_rans_layout::{Dtype, SYMBOLS, Split};
 use rayon::prelude::*;
 
 /// Weights that one task counts.
@@ -64,63 +64,14 @@ fn coded_bits(counts: &[u64], total: f64) -> f64 {
 /// How often each exponent occurs.
 fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
     let chunks = data.par_chunks(CHUNK * dtype.bytes());
-    let count = |chunk: &[u8]| {
-        let mut counter = Counter::new();
-        match dtype {
-            Dtype::Bf16 | Dtype::F16 => {
-                let weights = chunk.as_chunks().0.iter().map(|&w| u16::from_le_bytes(w));
-                counter.add(weights.map(|w| dtype.exponent(w)));
-            }
-            Dtype::F8E4M3 | Dtype::I8 => {
-                counter.add(chunk.iter().map(|&w| dtype.exponent(w.into())));
-            }
-        }
-        counter.sums()
-    };
-    chunks.map(count).reduce(|| [0; 256], add)
+    chunks.map(|chunk| fast::count_exponents(dtype, chunk)).reduce(|| [0; 256], add)
 }
 
 /// How often each symbol occurs, exceptions and padding replaced by `filler`.
 fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS] {
-    let grid = matrix.grid();
-    let tiles = grid.tiles().expect("a matrix in memory has a countable number of tiles");
-    let count = |tile| {
-        let shape = grid.shape(tile);
-        let cols = shape.steps() * FRAGMENT;
-        let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
-        for slab in 0..shape.slabs() {
-            weights.load_nibbles(matrix, split, filler, tile, slab, &mut Vec::new());
-            for strip in weights.nibbles.chunks(FRAGMENT).take(shape.slab(slab).strips) {
-                let (upper, lower) = strip.split_at(FRAGMENT / 2);
-                for (low, high) in upper.iter().zip(lower) {
-                    counter.add(low[..cols].iter().zip(high).map(|(low, high)| low | high << 4));
-                }
-            }
-        }
-        counter.sums()
-    };
-    (0..tiles).into_par_iter().map(count).reduce(|| [0; SYMBOLS], add)
-}
-
-/// Counts up to 2^32 bytes; four counters each, since neighbours are often equal and the second
-/// would wait for the first.
-struct Counter([[u32; 256]; 4]);
-
-impl Counter {
-    fn new() -> Self {
-        Self([[0; 256]; 4])
-    }
-
-    #[inline(always)]
-    fn add(&mut self, values: impl Iterator<Item = u8>) {
-        for (i, value) in values.enumerate() {
-            self.0[i % 4][usize::from(value)] += 1;
-        }
-    }
-
-    fn sums(&self) -> [u64; 256] {
-        core::array::from_fn(|value| self.0.iter().map(|counts| u64::from(counts[value])).sum())
-    }
+    let tiles = matrix.grid().tiles().expect("a matrix in memory has a countable number of tiles");
+    let counts = |tile| fast::count_symbols(matrix, split, filler, tile);
+    (0..tiles).into_par_iter().map(counts).reduce(|| [0; SYMBOLS], add)
 }
 
 fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
@@ -142,9 +93,9 @@ fn choose_split(dtype: Dtype, counts: &[u64; 256]) -> (Split, u8) {
 
 /// The window that leaves the fewest exceptions.
 fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
-    let windows = [false, true].into_iter().flat_map(|zero| {
-        (0..=u8::MAX).filter_map(move |base| Split::window(dtype, base, zero))
-    });
+    let windows = [false, true]
+        .into_iter()
+        .flat_map(|zero| (0..=u8::MAX).filter_map(move |base| Split::window(dtype, base, zero)));
     windows.min_by_key(|&split| nibble_counts(split, counts).1).expect("there are windows")
 }
 

@@ -164,11 +164,7 @@ fn decode_stream(table: &[Entry; TABLE], words: &[u32], count: usize) -> Vec<u8>
     symbols
 }
 
-fn pack_planes(
-    shape: SlabShape,
-    raw_bits: u8,
-    raw: impl Fn(usize, usize) -> u16,
-) -> Vec<u32> {
+fn pack_planes(shape: SlabShape, raw_bits: u8, raw: impl Fn(usize, usize) -> u16) -> Vec<u32> {
     let mut all = Vec::new();
     for plane in planes(raw_bits) {
         let count = plane.words(shape);

@@ -85,8 +85,10 @@ impl Format {
     #[must_use]
     pub fn registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
         // Both columns' symbols beside each other: bits 10..7 and 14..11 of each half.
-        let symbols =
-            [byte_permute(entries[0], entries[1], 0x5410), byte_permute(entries[2], entries[3], 0x5410)];
+        let symbols = [
+            byte_permute(entries[0], entries[1], 0x5410),
+            byte_permute(entries[2], entries[3], 0x5410),
+        ];
         let register = |register: usize| {
             // Nibble 1 of the symbols (rows g + 8) comes down to where nibble 0 is.
             let nibbles = symbols[register / 2] >> (4 * (register % 2));
@@ -95,7 +97,8 @@ impl Format {
                     self.exponent(nibbles & 0x0780_0780) | raw.sign_and_mantissa(fragment, register)
                 }
                 Dtype::F16 => {
-                    let mantissa = raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
+                    let mantissa =
+                        raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
                     let exponent = self.exponent((nibbles & 0x0780_0780) << 3);
                     exponent | mantissa | raw.sign_and_mantissa(fragment, register)
                 }

@@ -1,8 +1,6 @@
 //! How a matrix divides into tiles, and a tile into slabs and fragments.
 
-use crate::{
-    FRAGMENT, LANES, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, TILE, planes, symbol_of,
-};
+use crate::{FRAGMENT, LANES, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, TILE, planes, symbol_of};
 
 /// The tiles of a matrix, counted row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +74,10 @@ impl TileShape {
     #[must_use]
     pub const fn slab(self, slab: usize) -> SlabShape {
         let rest = self.strips() - SLAB_STRIPS * slab;
-        SlabShape { strips: if rest < SLAB_STRIPS { rest } else { SLAB_STRIPS }, steps: self.steps() }
+        SlabShape {
+            strips: if rest < SLAB_STRIPS { rest } else { SLAB_STRIPS },
+            steps: self.steps(),
+        }
     }
 
     /// Weights of the tile, padding not counted.
@@ -107,6 +108,11 @@ impl SlabShape {
     #[must_use]
     pub const fn fragments(self) -> usize {
         self.strips * self.steps
+    }
+
+    /// Every (strip, g) of the slab: rows g and g + 8 of a strip, which a lane's registers pair.
+    pub fn row_pairs(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.strips).flat_map(|strip| (0..FRAGMENT / 2).map(move |g| (strip, g)))
     }
 
     /// Symbols of each lane's stream.

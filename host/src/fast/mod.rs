@@ -4,24 +4,63 @@
 //! A slab is loaded into rows of nibbles and raw bits, which vectorizes; its 32 streams are then
 //! coded side by side, symbol after symbol, so that their latencies overlap.
 
+mod count;
 mod planes;
 mod streams;
 mod weights;
-
-pub use weights::SlabWeights;
 
 use crate::codec::Matrix;
 use crate::frequencies::EncodeTable;
 use crate::model::Model;
 use crate::tile::{CodedTile, TileWriter};
+use count::Counter;
+use fused_rans_layout::{
+    Dtype, Entry, FRAGMENT, LANES, MAX_SYMBOLS, SYMBOLS, Split, TABLE, TileEntry,
+};
 use multiversion::multiversion;
-use fused_rans_layout::{Entry, LANES, MAX_SYMBOLS, Split, TABLE, TileEntry};
+use weights::{SlabWeights, for_each_weight};
 
 /// The symbols of a slab's 32 streams, side by side.
 type Symbols = [[u8; LANES]; MAX_SYMBOLS];
 
+/// How often each exponent occurs among the weights in `data`.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt"
+))]
+pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
+    let mut counter = Counter::new();
+    let mut exponents = [0; 1024];
+    for data in data.chunks(exponents.len() * dtype.bytes()) {
+        let exponents = &mut exponents[..data.len() / dtype.bytes()];
+        for_each_weight(dtype, data, exponents, |weight, place| *place = dtype.exponent(weight));
+        counter.add(exponents);
+    }
+    counter.sums()
+}
+
+/// How often each symbol occurs in a tile.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt"
+))]
+pub fn count_symbols(matrix: Matrix, split: Split, filler: u8, tile: usize) -> [u64; SYMBOLS] {
+    let shape = matrix.grid().shape(tile);
+    let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
+    for slab in 0..shape.slabs() {
+        weights.load_nibbles(matrix, split, filler, tile, slab, &mut Vec::new());
+        for (strip, g) in shape.slab(slab).row_pairs() {
+            counter.add(&weights.pairs(strip, g)[..shape.steps() * FRAGMENT]);
+        }
+    }
+    counter.sums()
+}
+
 /// Encodes tile number `tile`: its record (without offset) and its payload.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt", "x86_64+avx2+bmi1+bmi2+lzcnt"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt"
+))]
 pub fn encode_tile(
     matrix: Matrix,
     model: &Model,
@@ -48,7 +87,10 @@ pub fn encode_tile(
 }
 
 /// Decodes a coded tile into `out`: the tile's part of each row of the matrix.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt", "x86_64+avx2+bmi1+bmi2+lzcnt"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt"
+))]
 pub fn decode_tile(tile: &CodedTile, split: Split, table: &[Entry; TABLE], out: &mut [&mut [u8]]) {
     let mut weights = SlabWeights::new();
     let mut symbols = [[0; LANES]; MAX_SYMBOLS];

@@ -21,7 +21,7 @@ pub fn pack(shape: SlabShape, raw_bits: u8, raw: &Raw, words: &mut Vec<u32>) {
         let start = words.len();
         words.resize(start + plane.words(shape) * LANES, 0);
         let words = &mut words[start..];
-        for (strip, g) in row_pairs(shape) {
+        for (strip, g) in shape.row_pairs() {
             let row = strip * FRAGMENT + g;
             let mut halves = gather(plane, &raw[row], &raw[row + 8]);
             if plane.width == 8 {
@@ -45,7 +45,7 @@ pub fn unpack(shape: SlabShape, raw_bits: u8, stored: &[u8], raw: &mut Raw) {
     for plane in planes(raw_bits) {
         let (words, rest) = stored.split_at(plane.words(shape) * LANES);
         stored = rest;
-        for (strip, g) in row_pairs(shape) {
+        for (strip, g) in shape.row_pairs() {
             let mut halves: Halves = [0; TILE];
             for_each_word(plane, shape, (strip, g), |word, shift, at| {
                 let word = u32::from_le_bytes(words[word]) >> shift;
@@ -61,11 +61,6 @@ pub fn unpack(shape: SlabShape, raw_bits: u8, stored: &[u8], raw: &mut Raw) {
             scatter(plane, &halves, &mut upper[0], &mut lower[0]);
         }
     }
-}
-
-/// Every (strip, g): rows g and g + 8 of a strip.
-fn row_pairs(shape: SlabShape) -> impl Iterator<Item = (usize, usize)> {
-    (0..shape.strips).flat_map(|strip| (0..8).map(move |g| (strip, g)))
 }
 
 #[inline(always)]

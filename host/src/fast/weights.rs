@@ -41,7 +41,9 @@ impl SlabWeights {
             let count = weights.len() / split.dtype().bytes();
             nibbles[count..].fill(filler);
             let nibbles = &mut nibbles[..count];
-            split_row(split, weights, nibbles, |weight, nibble| *nibble = split.nibble(weight));
+            for_each_weight(split.dtype(), weights, nibbles, |weight, nibble| {
+                *nibble = split.nibble(weight)
+            });
             if nibbles.iter().fold(0, |max, &n| max.max(n)) > 15 {
                 let outside = nibbles.iter_mut().enumerate().filter(|(_, n)| **n > 15);
                 for (col, nibble) in outside {
@@ -60,17 +62,26 @@ impl SlabWeights {
             let weights = matrix.tile_row(tile, slab * ROWS + r);
             let count = weights.len() / split.dtype().bytes();
             raw[count..].fill(0);
-            split_row(split, weights, &mut raw[..count], |weight, raw| *raw = split.raw(weight));
+            for_each_weight(split.dtype(), weights, &mut raw[..count], |weight, raw| {
+                *raw = split.raw(weight)
+            });
         }
+    }
+
+    /// The symbols of rows g and g + 8 of a strip, column by column.
+    #[inline(always)]
+    pub fn pairs(&self, strip: usize, g: usize) -> [u8; TILE] {
+        let (upper, lower) = self.nibbles[strip * FRAGMENT + g..].split_at(8);
+        core::array::from_fn(|col| upper[0][col] | lower[0][col] << 4)
     }
 
     /// Brings the nibbles into the order of the streams.
     #[inline(always)]
     pub fn symbols(&self, shape: SlabShape, symbols: &mut Symbols) {
-        for (strip, g) in (0..shape.strips).flat_map(|strip| (0..8).map(move |g| (strip, g))) {
-            let (upper, lower) = self.nibbles[strip * FRAGMENT + g..].split_at(8);
-            let pairs: [u8; TILE] = core::array::from_fn(|c| upper[0][c] | lower[0][c] << 4);
-            for (step, pairs) in pairs.as_chunks().0[..shape.steps].iter().enumerate() {
+        for (strip, g) in shape.row_pairs() {
+            for (step, pairs) in
+                self.pairs(strip, g).as_chunks().0[..shape.steps].iter().enumerate()
+            {
                 let fragment = step * shape.strips + strip;
                 let at = &mut symbols[fragment * SYMBOLS_PER_FRAGMENT..][..SYMBOLS_PER_FRAGMENT];
                 for (symbols, lanes) in at.iter_mut().zip(by_symbol(pairs)) {
@@ -83,7 +94,7 @@ impl SlabWeights {
     /// Brings decoded symbols into rows.
     #[inline(always)]
     pub fn set_nibbles(&mut self, shape: SlabShape, symbols: &Symbols) {
-        for (strip, g) in (0..shape.strips).flat_map(|strip| (0..8).map(move |g| (strip, g))) {
+        for (strip, g) in shape.row_pairs() {
             let mut pairs = [0; TILE];
             for (step, pairs) in pairs.as_chunks_mut().0[..shape.steps].iter_mut().enumerate() {
                 let fragment = step * shape.strips + strip;
@@ -136,10 +147,10 @@ fn by_column(symbols: [[u8; 4]; SYMBOLS_PER_FRAGMENT]) -> [u8; FRAGMENT] {
     })
 }
 
-/// Calls `f` for every weight of a row with the place of its part.
+/// Calls `f` for every weight in `weights` with the place of its part.
 #[inline(always)]
-fn split_row<T>(split: Split, weights: &[u8], parts: &mut [T], f: impl Fn(u16, &mut T)) {
-    match split.dtype() {
+pub fn for_each_weight<T>(dtype: Dtype, weights: &[u8], parts: &mut [T], f: impl Fn(u16, &mut T)) {
+    match dtype {
         Dtype::Bf16 | Dtype::F16 => {
             for (&weight, part) in weights.as_chunks().0.iter().zip(parts) {
                 f(u16::from_le_bytes(weight), part);

@@ -38,7 +38,9 @@ pub enum GpuError {
         bytes: usize,
     },
     /// A block of the kernel needs more shared memory than the device gives.
-    #[error("the kernel needs {needed} bytes of shared memory for a block, more than the device has")]
+    #[error(
+        "the kernel needs {needed} bytes of shared memory for a block, more than the device has"
+    )]
     SharedMemory {
         /// Bytes that the kernel needs.
         needed: u32,

@@ -35,7 +35,8 @@ impl Layer {
         blob.verify()?;
         let tiles = blob.index().len();
         let tiles = i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?;
-        let table: Vec<u32> = blob.frequencies().decode_table().iter().map(|entry| entry.0).collect();
+        let table: Vec<u32> =
+            blob.frequencies().decode_table().iter().map(|entry| entry.0).collect();
         let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
         let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
         Ok(Self {
@@ -86,11 +87,7 @@ impl Layer {
     /// # Errors
     /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`]
     /// long; [`GpuError::SharedMemory`]; [`GpuError::Cuda`] from the driver.
-    pub fn decode(
-        &self,
-        out: &mut DeviceBuffer<u8>,
-        cuda_stream: &Stream,
-    ) -> Result<(), GpuError> {
+    pub fn decode(&self, out: &mut DeviceBuffer<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: the layer and `out` are borrowed until the work has been waited for.
         unsafe { self.queue_decode(out, cuda_stream)? };
         cuda_stream.synchronize().map_err(at("decoding"))
@@ -167,10 +164,7 @@ impl Drop for Layer {
 }
 
 /// Lets blocks of `kernel` have `bytes` of shared memory.
-fn allow_shared_memory(
-    kernel: &cust::function::Function<'_>,
-    bytes: u32,
-) -> Result<(), GpuError> {
+fn allow_shared_memory(kernel: &cust::function::Function<'_>, bytes: u32) -> Result<(), GpuError> {
     let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     // SAFETY: a call with a valid function handle; the driver checks the value.
     let result = unsafe { sys::cuFuncSetAttribute(kernel.to_raw(), attribute, bytes as i32) };

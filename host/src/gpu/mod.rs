@@ -48,7 +48,8 @@ impl Gpu {
         cust::init(CudaFlags::empty()).map_err(|source| GpuError::NoDevice { ordinal, source })?;
         let device = Device::get_device(ordinal);
         let device = device.map_err(|source| GpuError::NoDevice { ordinal, source })?;
-        let attribute = |attribute| device.get_attribute(attribute).map_err(at("asking the device"));
+        let attribute =
+            |attribute| device.get_attribute(attribute).map_err(at("asking the device"));
         let major = attribute(DeviceAttribute::ComputeCapabilityMajor)?;
         let minor = attribute(DeviceAttribute::ComputeCapabilityMinor)?;
         if (major, minor) < OLDEST {

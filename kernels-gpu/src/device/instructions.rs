@@ -152,8 +152,10 @@ pub unsafe fn load_global<const N: usize>(from: *const u32) -> [u32; N] {
     // SAFETY: the caller's promise.
     unsafe {
         match N {
-            4 => asm!("ld.global.nc.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) *a, out(reg32) *b,
-                out(reg32) *c, out(reg32) *d, in(reg64) from, options(pure, readonly, nostack)),
+            4 => {
+                asm!("ld.global.nc.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) *a, out(reg32) *b,
+                out(reg32) *c, out(reg32) *d, in(reg64) from, options(pure, readonly, nostack))
+            }
             2 => asm!("ld.global.nc.v2.b32 {{{}, {}}}, [{}];", out(reg32) *a, out(reg32) *b,
                 in(reg64) from, options(pure, readonly, nostack)),
             _ => asm!("ld.global.nc.b32 {}, [{}];", out(reg32) *a, in(reg64) from,

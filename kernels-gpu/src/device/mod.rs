@@ -9,7 +9,9 @@ use core::arch::{global_asm, nvptx};
 use fused_rans_layout::{
     Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SLABS, TABLE, TileEntry, TileGrid, TileKind,
 };
-use instructions::{async_copy_16, async_copy_wait, barrier, block, lane, shared_memory, thread, warp};
+use instructions::{
+    async_copy_16, async_copy_wait, barrier, block, lane, shared_memory, thread, warp,
+};
 use output::Output;
 use payload::Payload;
 

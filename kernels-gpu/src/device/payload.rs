@@ -90,8 +90,10 @@ impl<'a> Payload<'a> {
 #[inline(always)]
 fn sum(numbers: &[u8; SLABS], count: usize) -> usize {
     let counted = |i| if i < count { usize::from(numbers[i]) } else { 0 };
-    (counted(0) + counted(1)) + (counted(2) + counted(3))
-        + (counted(4) + counted(5)) + (counted(6) + counted(7))
+    (counted(0) + counted(1))
+        + (counted(2) + counted(3))
+        + (counted(4) + counted(5))
+        + (counted(6) + counted(7))
 }
 
 /// Bits set in the first `count` words at `masks`; the warp's lanes share the work.
