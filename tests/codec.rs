@@ -43,3 +43,29 @@ fn sides_of_a_thousand_and_one_weight() {
         }
     }
 }
+
+#[test]
+fn every_value_of_every_type_comes_back() {
+    for dtype in Dtype::ALL {
+        // Once by themselves, which does not shrink, and once among ordinary weights, which does.
+        let values: Vec<u8> = match dtype.bytes() {
+            1 => (0..=u8::MAX).collect(),
+            _ => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
+        };
+        let count = values.len() / dtype.bytes();
+        check(dtype, count / 256, 256, &values);
+        let mut data = Weights::Gaussian.bytes(dtype, 1024 * 1024, 3);
+        data[..values.len()].copy_from_slice(&values);
+        assert!(check(dtype, 1024, 1024, &data).is_some(), "{dtype:?} was meant to shrink");
+    }
+}
+
+#[test]
+fn a_tile_that_does_not_shrink_is_stored_raw_among_others() {
+    let mut data = Weights::Gaussian.bytes(Dtype::Bf16, 512 * 256, 3);
+    let random = Weights::AnyBits.bytes(Dtype::Bf16, 256 * 256, 4);
+    data[..random.len()].copy_from_slice(&random);
+    let bytes = check(Dtype::Bf16, 512, 256, &data).expect("half of it shrinks");
+    let kinds: Vec<u8> = Blob::parse(&bytes).unwrap().index().iter().map(|t| t.kind).collect();
+    assert_eq!(kinds, [0, 1]);
+}

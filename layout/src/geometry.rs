@@ -103,6 +103,9 @@ pub struct SlabShape {
 }
 
 impl SlabShape {
+    /// A slab of a whole tile.
+    pub const WHOLE: Self = Self { strips: SLAB_STRIPS, steps: TILE / FRAGMENT };
+
     /// Fragments; number `step * strips + strip` stands at that step and strip.
     #[inline(always)]
     #[must_use]

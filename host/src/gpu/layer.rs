@@ -132,9 +132,7 @@ impl Layer {
         };
         let kernel = self.gpu.0.module.get_function(kernel).map_err(GpuError::Kernels)?;
         let shared = (4 * TABLE + SLABS * self.row_capacity as usize * LINE) as u32;
-        if shared > SHARED_MEMORY {
-            allow_shared_memory(&kernel, shared)?;
-        }
+        prefer_shared_memory(&kernel, shared)?;
         let blob = self.blob.as_device_ptr().as_raw();
         let index = blob + (HEADER_BYTES + TABLE_BYTES) as u64;
         let table = self.table.as_device_ptr().as_raw();
@@ -163,13 +161,20 @@ impl Drop for Layer {
     }
 }
 
-/// Lets blocks of `kernel` have `bytes` of shared memory.
-fn allow_shared_memory(kernel: &cust::function::Function<'_>, bytes: u32) -> Result<(), GpuError> {
-    let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-    // SAFETY: a call with a valid function handle; the driver checks the value.
-    let result = unsafe { sys::cuFuncSetAttribute(kernel.to_raw(), attribute, bytes as i32) };
-    match result {
-        sys::CUresult::CUDA_SUCCESS => Ok(()),
-        _ => Err(GpuError::SharedMemory { needed: bytes }),
+/// Lets blocks of `kernel` have `bytes` of shared memory, and as many of them as fit on a
+/// multiprocessor.
+fn prefer_shared_memory(kernel: &cust::function::Function<'_>, bytes: u32) -> Result<(), GpuError> {
+    use sys::CUfunction_attribute_enum as Attribute;
+    let set = |attribute, value| {
+        // SAFETY: a call with a valid function handle; the driver checks the value.
+        match unsafe { sys::cuFuncSetAttribute(kernel.to_raw(), attribute, value) } {
+            sys::CUresult::CUDA_SUCCESS => Ok(()),
+            _ => Err(GpuError::SharedMemory { needed: bytes }),
+        }
+    };
+    set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100)?;
+    if bytes > SHARED_MEMORY {
+        set(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes.cast_signed())?;
     }
+    Ok(())
 }

@@ -7,7 +7,8 @@ mod payload;
 use crate::{Format, decode_slab};
 use core::arch::{global_asm, nvptx};
 use fused_rans_layout::{
-    Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SLABS, TABLE, TileEntry, TileGrid, TileKind,
+    Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SLABS, SlabShape, TABLE, TileEntry, TileGrid,
+    TileKind,
 };
 use instructions::{
     async_copy_16, async_copy_wait, barrier, block, lane, shared_memory, thread, warp,
@@ -116,9 +117,16 @@ unsafe fn decode_tile(
     barrier();
     if let Some(memory) = memory {
         let out = out.slab(slab * SLAB_STRIPS * FRAGMENT);
-        decode_slab(&memory, lane(), shape.slab(slab), format, |strip, step, registers| {
-            out.store(strip, step, registers);
-        });
+        if out.whole {
+            // The same with constants, and no edge to look out for.
+            decode_slab(&memory, lane(), SlabShape::WHOLE, format, |strip, step, registers| {
+                out.store_whole(strip, step, registers);
+            });
+        } else {
+            decode_slab(&memory, lane(), shape.slab(slab), format, |strip, step, registers| {
+                out.store(strip, step, registers);
+            });
+        }
     }
     // The exceptions overwrite what stood in for them, so they must come after it.
     barrier();

@@ -3,7 +3,7 @@
 use super::THREADS;
 use super::instructions::{lane, shuffle_xor, store_global_2, thread};
 use crate::ptx::byte_permute;
-use fused_rans_layout::{Dtype, FRAGMENT, TileGrid, TileShape};
+use fused_rans_layout::{Dtype, FRAGMENT, SLAB_STRIPS, TILE, TileGrid, TileShape};
 
 /// A tile's place in the row-major matrix.
 pub struct Output {
@@ -41,6 +41,9 @@ impl Output {
             cols: self.shape.cols as i32 - col as i32,
             dtype: self.dtype,
             in_fours: self.in_fours(),
+            whole: self.in_fours()
+                && self.shape.cols == TILE
+                && self.shape.rows >= first_row + SLAB_STRIPS * FRAGMENT,
         }
     }
 
@@ -94,9 +97,21 @@ pub struct SlabOutput {
     cols: i32,
     dtype: Dtype,
     in_fours: bool,
+    /// Whether all weights of a whole slab lie inside the matrix and can be stored by fours.
+    pub whole: bool,
 }
 
 impl SlabOutput {
+    /// As [`SlabOutput::store`], where the slab is whole.
+    #[inline(always)]
+    pub fn store_whole(&self, strip: usize, step: usize, registers: [u32; 4]) {
+        let [a, b, c, d] = registers;
+        let to = self.out.wrapping_add(2 * strip * self.eight_rows);
+        let to = to.wrapping_add(FRAGMENT * step * self.dtype.bytes());
+        self.store_four(to, true, a, c);
+        self.store_four(to.wrapping_add(self.eight_rows), true, b, d);
+    }
+
     /// Stores the lane's registers of the fragment of `strip` and `step`. All lanes of the warp must
     /// come here together.
     #[inline(always)]
