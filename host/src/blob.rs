@@ -133,7 +133,7 @@ impl<'a> Blob<'a> {
         self.check_buffer(out.len())?;
         let table = self.front.frequencies.decode_table();
         let row_bytes = self.cols() * self.dtype().bytes();
-        let bands = out.par_chunks_mut(TILE * row_bytes).enumerate();
+        let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
         bands.try_for_each(|(band, out)| self.decode_band(band, out, &table))?;
         if parallel_crc(out) == self.front.header.weights_crc {
             Ok(())

@@ -40,7 +40,8 @@ impl Model {
 }
 
 /// Order-0 entropy of the exponents (of whole values, for integers) of the weights in `data`, plus
-/// the bits beside them, in bits per weight. 0 for no data.
+/// the bits beside them, in bits per weight. 0 for no data. In steps of 2^-16, so that blobs, which
+/// store it, do not depend on how a machine rounds logarithms.
 #[must_use]
 pub fn entropy(dtype: Dtype, data: &[u8]) -> f64 {
     entropy_of(dtype, &exponent_counts(dtype, data))
@@ -52,7 +53,8 @@ fn entropy_of(dtype: Dtype, counts: &[u64; 256]) -> f64 {
         return 0.0;
     }
     let beside = 8 * dtype.bytes() as u32 - dtype.exponent_bits();
-    coded_bits(counts, total) / total + f64::from(beside)
+    let bits = coded_bits(counts, total) / total + f64::from(beside);
+    (bits * 65536.0).round() / 65536.0
 }
 
 /// Bits of an ideal order-0 code for symbols that occur `counts` of `total` times.

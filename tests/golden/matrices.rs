@@ -1,0 +1,146 @@
+//! The matrices behind the golden files, in integer arithmetic alone: the same on every machine.
+
+use fused_rans::Dtype;
+
+/// A golden file and the matrix that it holds.
+pub struct Golden {
+    /// Name of the file, without `.blob`.
+    pub name: &'static str,
+    pub dtype: Dtype,
+    pub rows: usize,
+    pub cols: usize,
+    /// The weight at (row, column), drawn row by row.
+    weight: fn(&mut Random, usize, usize) -> u16,
+}
+
+/// Every case is here for what no other has.
+pub const GOLDEN: [Golden; 9] = [
+    // The worked example of docs/format.md: rows and columns to pad, a 1-bit plane, exceptions.
+    Golden { name: "example", dtype: Dtype::I8, rows: 13, cols: 103, weight: example },
+    // Two slabs, the second of one strip; any bit pattern among the exceptions.
+    Golden { name: "bf16_odd", dtype: Dtype::Bf16, rows: 47, cols: 63, weight: bf16_dirty },
+    // Nibble 0 stands for exponent field 0.
+    Golden { name: "bf16_pruned", dtype: Dtype::Bf16, rows: 30, cols: 100, weight: bf16_pruned },
+    // Planes of 8, 2 and 1 bits.
+    Golden { name: "f16_odd", dtype: Dtype::F16, rows: 63, cols: 79, weight: f16_narrow },
+    Golden { name: "f8_e4m3_odd", dtype: Dtype::F8E4M3, rows: 61, cols: 93, weight: f8_e4m3 },
+    // Two tiles, the second of them raw; no raw planes; lanes that a tail row leaves out.
+    Golden { name: "i8_r0_raw_tile", dtype: Dtype::I8, rows: 260, cols: 40, weight: i8_r0 },
+    // Planes of 2 and 1 bits.
+    Golden { name: "i8_r3", dtype: Dtype::I8, rows: 40, cols: 120, weight: i8_r3 },
+    // One symbol of frequency 4096, tiles beside each other, tail rows without a word.
+    Golden { name: "i8_constant", dtype: Dtype::I8, rows: 1, cols: 3000, weight: |_, _, _| 5 },
+    // Lane 0 of the first slab has 128 symbols of frequency 1, 12 bits each: 48 rows of words.
+    Golden { name: "i8_longest", dtype: Dtype::I8, rows: 1024, cols: 768, weight: i8_longest },
+];
+
+impl Golden {
+    /// The weights, row by row, little endian.
+    pub fn weights(&self) -> Vec<u8> {
+        let mut random = Random(0x9E37_79B9);
+        let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
+        let weights = places.map(|(row, col)| (self.weight)(&mut random, row, col));
+        weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.bytes())).collect()
+    }
+
+    /// Where the golden file is.
+    pub fn path(&self) -> std::path::PathBuf {
+        let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        tests.join(self.name).with_extension("blob")
+    }
+}
+
+/// Marsaglia's xorshift32.
+struct Random(u32);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0
+    }
+
+    /// Once in `n`, on average.
+    fn once_in(&mut self, n: u32) -> bool {
+        self.next().is_multiple_of(n)
+    }
+
+    /// `n` with probability 2^-(n + 1), at most 15.
+    fn geometric(&mut self) -> u16 {
+        (self.next() >> 16 | 1 << 15).trailing_zeros() as u16
+    }
+
+    fn bits(&mut self, count: u32) -> u16 {
+        (self.next() >> 8) as u16 & ((1u32 << count) - 1) as u16
+    }
+}
+
+fn i8_code(value: i32) -> u16 {
+    u16::from(value as u8)
+}
+
+fn example(random: &mut Random, row: usize, col: usize) -> u16 {
+    let bit = i32::from(random.bits(1));
+    match (row, col) {
+        (3, 7) => i8_code(100),
+        (12, 102) => i8_code(-128),
+        _ if (row * 5 + col).is_multiple_of(83) => i8_code(12 + bit),
+        _ => i8_code(bit),
+    }
+}
+
+fn bf16_normal(random: &mut Random) -> u16 {
+    let exponent = 124 - random.geometric();
+    random.bits(1) << 15 | exponent << 7 | random.bits(7)
+}
+
+fn bf16_dirty(random: &mut Random, _: usize, _: usize) -> u16 {
+    if random.once_in(100) { random.bits(16) } else { bf16_normal(random) }
+}
+
+fn bf16_pruned(random: &mut Random, row: usize, col: usize) -> u16 {
+    match (row, col) {
+        (0, 0) => 0x7FC1,   // a NaN with payload
+        (0, 1) => 0x8000,   // -0.0
+        (0, 2) => 0x0001,   // the smallest denormal
+        (29, 99) => 0xFF80, // -infinity
+        _ if random.once_in(2) => 0,
+        _ => bf16_normal(random),
+    }
+}
+
+fn f16_narrow(random: &mut Random, row: usize, col: usize) -> u16 {
+    let exponent = 14 - random.geometric() / 2;
+    match (row, col) {
+        (62, 78) => 0x7C00, // infinity
+        _ => random.bits(1) << 15 | exponent << 10 | random.bits(10),
+    }
+}
+
+fn f8_e4m3(random: &mut Random, _: usize, _: usize) -> u16 {
+    let exponent = if random.once_in(50) { random.bits(4) } else { 7 - random.geometric() / 3 };
+    random.bits(1) << 7 | exponent << 3 | random.bits(3)
+}
+
+fn i8_r0(random: &mut Random, row: usize, _: usize) -> u16 {
+    match row {
+        256.. => random.bits(8),
+        _ if random.once_in(700) => random.bits(8),
+        _ if random.once_in(12) => i8_code(i32::from(random.bits(3)) - 4),
+        _ => 0,
+    }
+}
+
+fn i8_r3(random: &mut Random, _: usize, _: usize) -> u16 {
+    let low = i32::from(random.bits(3));
+    match random.bits(6) {
+        0 => i8_code(40 + low),
+        1..20 => i8_code(low - 8),
+        _ => i8_code(low),
+    }
+}
+
+fn i8_longest(_: &mut Random, row: usize, col: usize) -> u16 {
+    u16::from(row < 32 && row.is_multiple_of(8) && col < 256 && col % 8 < 2)
+}
