@@ -8,7 +8,11 @@
 //! [`ptx`] are the instructions, [`Lane`] is the decode step, [`Format`] joins nibbles and raw bits
 //! into MMA registers, [`decode_slab`] is a lane's way through a slab.
 #![no_std]
-#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, stdarch_nvptx, asm_experimental_arch))]
+#![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
+#![cfg_attr(
+    target_arch = "nvptx64",
+    feature(abi_ptx, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
+)]
 
 #[cfg(target_arch = "nvptx64")]
 mod device;

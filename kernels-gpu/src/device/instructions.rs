@@ -97,14 +97,26 @@ pub fn async_copy_wait() {
     unsafe { asm!("cp.async.wait_all;", options(nostack)) };
 }
 
+// What waits for other threads is an intrinsic of LLVM, not `asm!`: only so LLVM knows that it must
+// not be moved or copied into branches that not all of these threads take.
+unsafe extern "C" {
+    #[link_name = "llvm.nvvm.shfl.sync.bfly.i32"]
+    fn shfl_sync_bfly(lanes: u32, value: u32, mask: u32, clamp: u32) -> u32;
+    #[link_name = "llvm.nvvm.redux.sync.add"]
+    fn redux_sync_add(value: u32, lanes: u32) -> u32;
+}
+
+/// All lanes of a warp.
+const ALL: u32 = u32::MAX;
+
 /// Waits for all threads of the block; what they have written is visible after it.
 ///
 /// # PTX
 /// `bar.sync`
 #[inline(always)]
 pub fn barrier() {
-    // SAFETY: has no operands. Kernels come here with all threads or none.
-    unsafe { asm!("bar.sync 0;", options(nostack)) };
+    // SAFETY: kernels come here with all threads or none.
+    unsafe { nvptx::_syncthreads() };
 }
 
 /// The value of the lane whose number differs in the bits of `MASK`. All lanes of the warp must come
@@ -114,28 +126,18 @@ pub fn barrier() {
 /// `shfl.sync.bfly.b32`
 #[inline(always)]
 pub fn shuffle_xor<const MASK: u32>(value: u32) -> u32 {
-    let result: u32;
     // SAFETY: reads registers of the warp.
-    unsafe {
-        asm!("shfl.sync.bfly.b32 {}, {}, {}, 31, -1;", out(reg32) result, in(reg32) value,
-            const MASK, options(nomem, nostack));
-    }
-    result
+    unsafe { shfl_sync_bfly(ALL, value, MASK, LANES as u32 - 1) }
 }
 
 /// Sum over the warp. All its lanes must come here together.
 ///
 /// # PTX
-/// `redux.sync.add.u32`
+/// `redux.sync.add.s32`, which for sums is that of unsigned numbers
 #[inline(always)]
 pub fn warp_sum(value: u32) -> u32 {
-    let result: u32;
     // SAFETY: reads registers of the warp.
-    unsafe {
-        asm!("redux.sync.add.u32 {}, {}, -1;", out(reg32) result, in(reg32) value,
-            options(nomem, nostack));
-    }
-    result
+    unsafe { redux_sync_add(value, ALL) }
 }
 
 /// `N` words (1, 2 or 4) that no kernel writes.

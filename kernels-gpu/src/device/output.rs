@@ -124,8 +124,8 @@ impl SlabOutput {
         let below = to.wrapping_add(self.eight_rows);
         if self.in_fours {
             let inside = col < self.cols;
-            self.store_four(to, inside && rows > 0, a, c);
-            self.store_four(below, inside && rows > 8, b, d);
+            self.store_four(to, inside & (rows > 0), a, c);
+            self.store_four(below, inside & (rows > 8), b, d);
         } else {
             self.store_pairs(to, self.cols - col, rows > 0, a, c);
             self.store_pairs(below, self.cols - col, rows > 8, b, d);
@@ -134,9 +134,12 @@ impl SlabOutput {
 
     #[inline(always)]
     fn store_four(&self, to: *mut u8, inside: bool, low: u32, high: u32) {
-        let odd = lane() % 2 == 1;
-        let received = shuffle_xor::<1>(if odd { low } else { high });
-        let (first, second) = if odd { (received, high) } else { (low, received) };
+        // Masks instead of branches, which a compiler might draw the exchange into: all lanes must
+        // come to it together.
+        let odd = 0u32.wrapping_sub(lane() as u32 & 1);
+        let choose = |odd_lanes: u32, even_lanes: u32| odd_lanes & odd | even_lanes & !odd;
+        let received = shuffle_xor::<1>(choose(low, high));
+        let (first, second) = (choose(received, low), choose(high, received));
         if inside {
             // SAFETY: inside the matrix, and aligned: the host has seen to the buffer, row and column
             // are multiples of four weights.
