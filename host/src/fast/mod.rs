@@ -18,7 +18,7 @@ use fused_rans_layout::{
     Dtype, Entry, FRAGMENT, LANES, MAX_SYMBOLS, SYMBOLS, Split, TABLE, TileEntry,
 };
 use multiversion::multiversion;
-use weights::{SlabWeights, for_each_weight};
+use weights::{SlabWeights, by_type, for_each_weight};
 
 /// The symbols of a slab's 32 streams, side by side.
 type Symbols = [[u8; LANES]; MAX_SYMBOLS];
@@ -33,7 +33,9 @@ pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
     let mut exponents = [0; 1024];
     for data in data.chunks(exponents.len() * dtype.bytes()) {
         let exponents = &mut exponents[..data.len() / dtype.bytes()];
-        for_each_weight(dtype, data, exponents, |weight, place| *place = dtype.exponent(weight));
+        by_type!(dtype, TYPE => {
+            for_each_weight(TYPE, data, exponents, |weight, place| *place = TYPE.exponent(weight));
+        });
         counter.add(exponents);
     }
     counter.sums()

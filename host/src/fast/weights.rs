@@ -7,6 +7,32 @@ use fused_rans_layout::{
     symbol_of, symbol_position,
 };
 
+/// Compiles a loop once for each type: `constant` is the type as a constant in `body`. A macro, since
+/// a closure would not be compiled for the instructions that its caller is compiled for.
+macro_rules! by_type {
+    ($dtype:expr, $constant:ident => $body:expr) => {
+        match $dtype {
+            Dtype::Bf16 => {
+                const $constant: Dtype = Dtype::Bf16;
+                $body
+            }
+            Dtype::F16 => {
+                const $constant: Dtype = Dtype::F16;
+                $body
+            }
+            Dtype::F8E4M3 => {
+                const $constant: Dtype = Dtype::F8E4M3;
+                $body
+            }
+            Dtype::I8 => {
+                const $constant: Dtype = Dtype::I8;
+                $body
+            }
+        }
+    };
+}
+pub(super) use by_type;
+
 const ROWS: usize = SLAB_STRIPS * FRAGMENT;
 
 /// Nibbles and raw bits of the weights of a slab.
@@ -41,8 +67,11 @@ impl SlabWeights {
             let count = weights.len() / split.dtype().bytes();
             nibbles[count..].fill(filler);
             let nibbles = &mut nibbles[..count];
-            for_each_weight(split.dtype(), weights, nibbles, |weight, nibble| {
-                *nibble = split.nibble(weight)
+            by_type!(split.dtype(), TYPE => {
+                let split = split.of_type(TYPE);
+                for_each_weight(TYPE, weights, nibbles, |weight, nibble| {
+                    *nibble = split.nibble(weight);
+                });
             });
             if nibbles.iter().fold(0, |max, &n| max.max(n)) > 15 {
                 let outside = nibbles.iter_mut().enumerate().filter(|(_, n)| **n > 15);
@@ -62,8 +91,10 @@ impl SlabWeights {
             let weights = matrix.tile_row(tile, slab * ROWS + r);
             let count = weights.len() / split.dtype().bytes();
             raw[count..].fill(0);
-            for_each_weight(split.dtype(), weights, &mut raw[..count], |weight, raw| {
-                *raw = split.raw(weight)
+            let raw = &mut raw[..count];
+            by_type!(split.dtype(), TYPE => {
+                let split = split.of_type(TYPE);
+                for_each_weight(TYPE, weights, raw, |weight, raw| *raw = split.raw(weight));
             });
         }
     }
@@ -116,18 +147,18 @@ impl SlabWeights {
     pub fn store(&self, split: Split, out: &mut [&mut [u8]]) {
         for ((out, nibbles), raw) in out.iter_mut().zip(&self.nibbles).zip(&self.raw) {
             let parts = nibbles.iter().zip(raw);
-            match split.dtype() {
-                Dtype::Bf16 | Dtype::F16 => {
+            by_type!(split.dtype(), TYPE => {
+                let split = split.of_type(TYPE);
+                if TYPE.bytes() == 2 {
                     for (weight, (&nibble, &raw)) in out.as_chunks_mut().0.iter_mut().zip(parts) {
                         *weight = split.join(nibble, raw).to_le_bytes();
                     }
-                }
-                Dtype::F8E4M3 | Dtype::I8 => {
+                } else {
                     for (weight, (&nibble, &raw)) in out.iter_mut().zip(parts) {
                         *weight = split.join(nibble, raw) as u8;
                     }
                 }
-            }
+            });
         }
     }
 }
@@ -150,16 +181,13 @@ fn by_column(symbols: [[u8; 4]; SYMBOLS_PER_FRAGMENT]) -> [u8; FRAGMENT] {
 /// Calls `f` for every weight in `weights` with the place of its part.
 #[inline(always)]
 pub fn for_each_weight<T>(dtype: Dtype, weights: &[u8], parts: &mut [T], f: impl Fn(u16, &mut T)) {
-    match dtype {
-        Dtype::Bf16 | Dtype::F16 => {
-            for (&weight, part) in weights.as_chunks().0.iter().zip(parts) {
-                f(u16::from_le_bytes(weight), part);
-            }
+    if dtype.bytes() == 2 {
+        for (&weight, part) in weights.as_chunks().0.iter().zip(parts) {
+            f(u16::from_le_bytes(weight), part);
         }
-        Dtype::F8E4M3 | Dtype::I8 => {
-            for (&weight, part) in weights.iter().zip(parts) {
-                f(weight.into(), part);
-            }
+    } else {
+        for (&weight, part) in weights.iter().zip(parts) {
+            f(weight.into(), part);
         }
     }
 }
