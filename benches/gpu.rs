@@ -2,7 +2,7 @@
 //!
 //! A line a layer and type: microseconds, G weights/s, GB/s read and written, share of the copy's
 //! bandwidth. With a path as argument, the lines go there as CSV too. Outputs are checked
-//! before anything is timed; layers rotate so that the L2 cache is cold.
+//! before anything is timed; layers and outputs rotate, so that the L2 cache is cold.
 
 #[cfg(not(feature = "cuda"))]
 fn main() {
@@ -29,14 +29,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(feature = "cuda")]
 mod bench {
     use super::common::Weights;
-    use fused_rans::gpu::{DeviceBuffer, Event, EventFlags, Gpu, Layer, Stream};
+    use fused_rans::gpu::{AsyncCopyDestination, Buffer, Event, EventFlags, Gpu, Layer, Stream};
     use fused_rans::{Blob, Dtype, Matrix, encode};
     use std::error::Error;
     use std::fmt::Write;
 
     const SHAPES: [(usize, usize); 4] = [(5632, 2048), (4096, 4096), (14336, 4096), (28672, 8192)];
-    /// Timed calls; the median counts.
-    const CALLS: usize = 50;
+    /// Timed batches; the median counts.
+    const BATCHES: usize = 50;
+    /// Calls of a batch, which queue up behind each other, so that launching costs the GPU nothing.
+    const CALLS: usize = 10;
     /// More than the L2 cache of any device so far.
     const COLD: usize = 256 << 20;
 
@@ -85,16 +87,18 @@ mod bench {
         let blob = Blob::parse(&bytes)?;
         let copies = (COLD / bytes.len()).max(1) + 1;
         let layers = (0..copies).map(|_| gpu.upload(&blob)).collect::<Result<Vec<Layer>, _>>()?;
-        let mut out = gpu.buffer(data.len())?;
+        let outs = (0..copies).map(|_| gpu.buffer(data.len()));
+        let mut outs = outs.collect::<Result<Vec<Buffer>, _>>()?;
         for layer in &layers {
             if layer.decode_to_host()? != data {
                 return Err("the decoded weights differ".into());
             }
         }
         let us = median(cuda_stream, |call| {
-            // SAFETY: layers and `out` live until the events have been waited for; calls follow each
-            // other on one CUDA stream.
-            unsafe { layers[call % copies].queue_decode(&mut out, cuda_stream)? };
+            let (layer, out) = (&layers[call % copies], &mut outs[call % copies]);
+            // SAFETY: layers and outputs live until the events have been waited for; calls follow
+            // each other on one CUDA stream.
+            unsafe { layer.queue_decode(out, cuda_stream)? };
             Ok(())
         })?;
         Ok((layers[0].device_bytes(), us))
@@ -103,35 +107,31 @@ mod bench {
     /// GB/s of a copy of 1 GiB, bytes read plus bytes written.
     fn copy_rate(gpu: &Gpu, cuda_stream: &Stream) -> Result<f64, Box<dyn Error>> {
         let bytes = 1 << 30;
-        let (from, mut to): (DeviceBuffer<u8>, _) = (gpu.buffer(bytes)?, gpu.buffer(bytes)?);
+        let (from, mut to) = (gpu.buffer(bytes)?, gpu.buffer(bytes)?);
         let us = median(cuda_stream, |_| {
             // SAFETY: both buffers live until the events have been waited for.
-            unsafe {
-                use fused_rans::gpu::AsyncCopyDestination;
-                to.async_copy_from(&from, cuda_stream)?;
-            }
+            unsafe { to.async_copy_from(&*from, cuda_stream)? };
             Ok(())
         })?;
         Ok(2.0 * bytes as f64 / us / 1e3)
     }
 
-    /// Median time of `call` in microseconds, an event before and after each, all queued at once.
+    /// Median over batches of the time of `call` in microseconds.
     fn median(
         cuda_stream: &Stream,
         mut call: impl FnMut(usize) -> Result<(), Box<dyn Error>>,
     ) -> Result<f64, Box<dyn Error>> {
-        (0..5).try_for_each(&mut call)?;
-        let event = || Event::new(EventFlags::DEFAULT);
-        let events = (0..=CALLS).map(|_| event()).collect::<Result<Vec<_>, _>>()?;
-        events[0].record(cuda_stream)?;
-        for (number, event) in events[1..].iter().enumerate() {
-            call(number)?;
-            event.record(cuda_stream)?;
+        (0..CALLS).try_for_each(&mut call)?;
+        let (start, end) = (Event::new(EventFlags::DEFAULT)?, Event::new(EventFlags::DEFAULT)?);
+        let mut times = Vec::with_capacity(BATCHES);
+        for batch in 0..BATCHES {
+            start.record(cuda_stream)?;
+            (batch * CALLS..(batch + 1) * CALLS).try_for_each(&mut call)?;
+            end.record(cuda_stream)?;
+            end.synchronize()?;
+            times.push(end.elapsed_time_f32(&start)?);
         }
-        cuda_stream.synchronize()?;
-        let times = events.windows(2).map(|pair| pair[1].elapsed_time_f32(&pair[0]));
-        let mut times = times.collect::<Result<Vec<_>, _>>()?;
         times.sort_by(f32::total_cmp);
-        Ok(f64::from(times[CALLS / 2]) * 1e3)
+        Ok(f64::from(times[BATCHES / 2]) * 1e3 / CALLS as f64)
     }
 }

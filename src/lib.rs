@@ -11,8 +11,8 @@ pub const PTX: &str = include_str!(env!("FUSED_RANS_PTX"));
 /// # fn example(blob: &fused_rans::Blob<'_>) -> Result<(), fused_rans::gpu::GpuError> {
 /// let gpu = fused_rans::gpu::open(0)?;
 /// let layer = gpu.upload(blob)?;
-/// let mut weights = gpu.buffer(layer.weight_bytes())?;
-/// layer.decode(&mut weights, &gpu.cuda_stream()?)?;
+/// let (mut weights, cuda_stream) = (gpu.buffer(layer.weight_bytes())?, gpu.cuda_stream()?);
+/// layer.decode(&mut weights, &cuda_stream)?;
 /// # Ok(()) }
 /// ```
 #[cfg(feature = "cuda")]

@@ -4,19 +4,18 @@
 mod common;
 
 use common::{Weights, side};
-use fused_rans::gpu::{self, Gpu};
-use fused_rans::{Blob, Dtype, Matrix, encode};
+use fused_rans::file::{self, CompressedFile};
+use fused_rans::gpu::{self, Gpu, GpuError};
+use fused_rans::layout::TABLE;
+use fused_rans::{Blob, BlobError, Dtype, Matrix, encode};
 use proptest::prelude::*;
 use std::sync::OnceLock;
 
 /// The first device, or `None` with a message.
 fn device() -> Option<&'static Gpu> {
-    static DEVICE: OnceLock<Option<Gpu>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| {
-        let device = gpu::open(0);
-        device.map_err(|error| eprintln!("skipped: {error}")).ok()
-    });
-    device.as_ref()
+    static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| gpu::open(0)).as_ref();
+    device.map_err(|error| eprintln!("skipped: {error}")).ok()
 }
 
 /// Decodes on the device; returns the exceptions, or `None` if the matrix does not shrink.
@@ -24,7 +23,7 @@ fn check(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Opti
     let bytes = encode(Matrix::new(dtype, rows, cols, data).unwrap())?;
     let blob = Blob::parse(&bytes).unwrap();
     let layer = gpu.upload(&blob).unwrap();
-    assert!(layer.device_bytes() >= bytes.len());
+    assert_eq!(layer.device_bytes(), bytes.len() + 4 * TABLE);
     assert!(layer.decode_to_host().unwrap() == data, "{dtype:?} {rows} x {cols} differs");
     Some(blob.exceptions())
 }
@@ -81,19 +80,71 @@ fn a_buffer_of_another_size_is_refused() {
     let data = Weights::Gaussian.bytes(Dtype::Bf16, 512 * 512, 5);
     let bytes = encode(Matrix::new(Dtype::Bf16, 512, 512, &data).unwrap()).unwrap();
     let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
-    let mut small = gpu.buffer(data.len() - 2).unwrap();
-    assert!(layer.decode(&mut small, &gpu.cuda_stream().unwrap()).is_err());
+    let (mut small, cuda_stream) =
+        (gpu.buffer(data.len() - 2).unwrap(), gpu.cuda_stream().unwrap());
+    let error = layer.decode(&mut small, &cuda_stream).expect_err("too small");
+    assert!(matches!(error, GpuError::Blob(BlobError::BufferSize { .. })), "{error}");
+}
+
+#[test]
+fn real_weights_come_back_from_the_device() {
+    let Some(gpu) = device() else { return };
+    let plain = concat!(env!("CARGO_MANIFEST_DIR"), "/data/whisper-base-sample.bf16.safetensors");
+    // The same layers as FP16, too, if they are at hand.
+    let paths = std::env::var("FUSED_RANS_WEIGHTS").unwrap_or_default();
+    let directory = tempfile::tempdir().unwrap();
+    let mut layers = 0;
+    for path in [plain].into_iter().chain(paths.split(':').filter(|path| !path.is_empty())) {
+        let compressed = directory.path().join("compressed");
+        file::compress(path, &compressed, &file::Options::default(), &mut |_, _| {}).unwrap();
+        let compressed = CompressedFile::open(&compressed).unwrap();
+        for name in compressed.blob_names() {
+            let blob = compressed.blob(name).unwrap();
+            let mut weights = vec![0; blob.weight_bytes()];
+            blob.decode(&mut weights).unwrap();
+            assert!(gpu.upload(&blob).unwrap().decode_to_host().unwrap() == weights, "{name}");
+            layers += 1;
+        }
+    }
+    println!("{layers} real layers");
+    assert!(layers >= 2);
+}
+
+#[test]
+#[ignore = "takes 15 GB of memory"]
+fn a_layer_of_more_than_four_gigabytes() {
+    let Some(gpu) = device() else { return };
+    let (rows, cols) = (66_000, 65_536);
+    let some = Weights::Gaussian.bytes(Dtype::I8, 1_000_003, 1);
+    let data: Vec<u8> = some.iter().copied().cycle().take(rows * cols).collect();
+    assert!(data.len() > 1 << 32);
+    check(gpu, Dtype::I8, rows, cols, &data).expect("it shrinks");
+}
+
+#[test]
+fn handles_outlive_the_device_and_are_dropped_anywhere() {
+    if device().is_none() {
+        return;
+    }
+    let gpu = gpu::open(0).unwrap();
+    let (buffer, cuda_stream) = (gpu.buffer(1 << 20).unwrap(), gpu.cuda_stream().unwrap());
+    drop(gpu);
+    std::thread::spawn(move || drop((buffer, cuda_stream))).join().unwrap();
 }
 
 #[test]
 fn layers_are_used_from_many_threads_and_cuda_streams() {
     let Some(gpu) = device() else { return };
-    let data = Weights::Gaussian.bytes(Dtype::Bf16, 768 * 1024, 9);
-    let bytes = encode(Matrix::new(Dtype::Bf16, 768, 1024, &data).unwrap()).unwrap();
-    let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+    // Of one type, but with streams of other lengths, so that they want other shared memory.
+    let layer = |weights: Weights| {
+        let data = weights.bytes(Dtype::I8, 768 * 1024, 9);
+        let bytes = encode(Matrix::new(Dtype::I8, 768, 1024, &data).unwrap()).unwrap();
+        (gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap(), data)
+    };
+    let layers = [layer(Weights::Gaussian), layer(Weights::Small), layer(Weights::MostlyZero)];
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| (0..8).for_each(|_| assert!(layer.decode_to_host().unwrap() == data)));
+        for (layer, data) in layers.iter().chain(&layers) {
+            scope.spawn(|| (0..8).for_each(|_| assert!(layer.decode_to_host().unwrap() == *data)));
         }
     });
 }

@@ -72,6 +72,12 @@ impl<'a> Blob<'a> {
         self.front.header.crc
     }
 
+    /// CRC-32C of the weights, row by row.
+    #[must_use]
+    pub fn weights_crc(&self) -> u32 {
+        self.front.header.weights_crc
+    }
+
     /// How the weights split.
     #[must_use]
     pub fn split(&self) -> Split {
@@ -98,6 +104,9 @@ impl<'a> Blob<'a> {
 
     /// Tile number `tile`, taken apart and checked.
     ///
+    /// # Panics
+    /// If there is no such tile.
+    ///
     /// # Errors
     /// [`BlobError::Tile`] if the payload does not match its checksum or its parts do not fit.
     pub fn tile(&self, tile: usize) -> Result<Tile<'_>, BlobError> {
@@ -111,7 +120,7 @@ impl<'a> Blob<'a> {
     }
 
     /// A tile's payload. That it lies in the blob was checked by [`Blob::parse`].
-    fn payload(&self, entry: &TileEntry) -> &'a [u8] {
+    pub(crate) fn payload(&self, entry: &TileEntry) -> &'a [u8] {
         &self.bytes[entry.offset as usize * LINE..][..usize::from(entry.lines) * LINE]
     }
 
@@ -135,7 +144,7 @@ impl<'a> Blob<'a> {
         let row_bytes = self.cols() * self.dtype().bytes();
         let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
         bands.try_for_each(|(band, out)| self.decode_band(band, out, &table))?;
-        if parallel_crc(out) == self.front.header.weights_crc {
+        if parallel_crc(out) == self.weights_crc() {
             Ok(())
         } else {
             Err(BlobError::WeightsChecksum)
@@ -162,8 +171,9 @@ impl<'a> Blob<'a> {
     ) -> Result<(), BlobError> {
         let bytes = self.dtype().bytes();
         let across = self.front.grid.across();
+        let rows = out.len() / (self.cols() * bytes);
         let mut parts: Vec<Vec<&mut [u8]>> =
-            (0..across).map(|_| Vec::with_capacity(TILE)).collect();
+            (0..across).map(|_| Vec::with_capacity(rows)).collect();
         for row in out.chunks_mut(self.cols() * bytes) {
             for (part, cols) in parts.iter_mut().zip(row.chunks_mut(TILE * bytes)) {
                 part.push(cols);

@@ -15,6 +15,7 @@ pub mod gpu;
 mod header;
 mod model;
 pub mod reference;
+#[doc(hidden)] // for tests that look into tiles
 pub mod tile;
 
 pub use blob::Blob;

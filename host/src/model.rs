@@ -27,21 +27,31 @@ pub struct Model {
 impl Model {
     /// The model of `matrix`, which has at least one weight.
     pub fn of(matrix: Matrix<'_>) -> Self {
-        let counts = exponent_counts(matrix.dtype(), matrix.data());
-        let (split, filler) = choose_split(matrix.dtype(), &counts);
-        let pairs = symbol_counts(matrix, split, filler);
+        let exponents = exponent_counts(matrix.dtype(), matrix.data());
+        Self::new(matrix.dtype(), &exponents, |split, filler| symbol_counts(matrix, split, filler))
+    }
+
+    /// The model of weights with these exponents; `symbols` counts the symbols for a split and a
+    /// filler.
+    pub fn new(
+        dtype: Dtype,
+        exponents: &[u64; 256],
+        symbols: impl FnOnce(Split, u8) -> [u64; SYMBOLS],
+    ) -> Self {
+        let (split, filler) = choose_split(dtype, exponents);
+        let frequencies = Frequencies::from_counts(&symbols(split, filler));
         Self {
             split,
             filler,
-            frequencies: Frequencies::from_counts(&pairs).expect("a matrix has a weight"),
-            entropy: entropy_of(matrix.dtype(), &counts),
+            frequencies: frequencies.expect("a matrix has a weight"),
+            entropy: entropy_of(dtype, exponents),
         }
     }
 }
 
 /// Order-0 entropy of the exponents (of whole values, for integers) of the weights in `data`, plus
 /// the bits beside them, in bits per weight. 0 for no data. In steps of 2^-16, so that blobs, which
-/// store it, do not depend on how a machine rounds logarithms.
+/// store it, hardly ever depend on how a machine rounds logarithms.
 #[must_use]
 pub fn entropy(dtype: Dtype, data: &[u8]) -> f64 {
     entropy_of(dtype, &exponent_counts(dtype, data))

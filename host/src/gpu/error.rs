@@ -45,6 +45,12 @@ pub enum GpuError {
         /// Bytes that the kernel needs.
         needed: u32,
     },
+    /// The driver does not let a kernel be set up.
+    #[error("setting up a kernel: the driver's error {code}")]
+    Setup {
+        /// The driver's code, a `CUresult`.
+        code: u32,
+    },
     /// A layer has more tiles than a launch can have blocks.
     #[error("{tiles} tiles are more than one launch can take")]
     TooManyTiles {

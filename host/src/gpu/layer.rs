@@ -2,17 +2,19 @@
 
 use super::error::at;
 use super::{Gpu, GpuError};
+use crate::codec::parallel_crc;
 use crate::header::{HEADER_BYTES, TABLE_BYTES};
 use crate::{Blob, BlobError, Dtype};
+use cust::function::Function;
 use cust::memory::{CopyDestination, DeviceBuffer};
 use cust::stream::Stream;
 use cust::sys;
-use fused_rans_layout::{LANES, LINE, SLABS, Split, TABLE, TileGrid};
+use fused_rans_layout::{LANES, LINE, MAX_ROWS, SLABS, Split, TABLE, TileGrid};
 
 /// Threads of a decode kernel's block: a warp for each slab of a tile.
 const THREADS: u32 = (SLABS * LANES) as u32;
-/// Shared memory that a block gets without being asked for more.
-const SHARED_MEMORY: u32 = 48 << 10;
+/// Rows of words after a slab's last that a decoder may look at, and finds zeros in.
+const LOOK_AHEAD: u32 = 2;
 /// Alignment of the decoded matrix, for stores of several weights at once.
 const ALIGNMENT: u64 = 8;
 
@@ -26,6 +28,7 @@ pub struct Layer {
     grid: TileGrid,
     tiles: u32,
     row_capacity: u32,
+    weights_crc: u32,
     gpu: Gpu,
 }
 
@@ -39,17 +42,21 @@ impl Layer {
             blob.frequencies().decode_table().iter().map(|entry| entry.0).collect();
         let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
         let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
-        Ok(Self {
+        let layer = Self {
             blob: DeviceBuffer::from_slice(blob.bytes())
                 .map_err(GpuError::allocating(blob.bytes().len()))?,
             table: DeviceBuffer::from_slice(&table).map_err(GpuError::allocating(4 * TABLE))?,
             split: blob.split(),
             grid: blob.grid(),
             tiles: tiles.unsigned_abs(),
-            // A decoder looks one word ahead, and finds zeros after the last.
-            row_capacity: rows.unwrap_or(0) + 2,
+            row_capacity: rows.unwrap_or(0) + LOOK_AHEAD,
+            weights_crc: blob.weights_crc(),
             gpu,
-        })
+        };
+        // A copy from pageable memory may still be under way, and CUDA streams that do not block
+        // would not wait for it.
+        layer.gpu.synchronize()?;
+        Ok(layer)
     }
 
     /// Element type of the decoded matrix.
@@ -86,22 +93,26 @@ impl Layer {
     ///
     /// # Errors
     /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`]
-    /// long; [`GpuError::SharedMemory`]; [`GpuError::Cuda`] from the driver.
+    /// long; [`GpuError::Cuda`] from the driver.
     pub fn decode(&self, out: &mut DeviceBuffer<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: the layer and `out` are borrowed until the work has been waited for.
         unsafe { self.queue_decode(out, cuda_stream)? };
         cuda_stream.synchronize().map_err(at("decoding"))
     }
 
-    /// Decodes the layer into host memory.
+    /// Decodes the layer into host memory, and verifies the checksum of the weights.
     ///
     /// # Errors
-    /// As [`Layer::decode`], and [`GpuError::OutOfMemory`].
+    /// As [`Layer::decode`], [`BlobError::WeightsChecksum`] and [`GpuError::OutOfMemory`].
     pub fn decode_to_host(&self) -> Result<Vec<u8>, GpuError> {
         let mut buffer = self.gpu.buffer(self.weight_bytes())?;
-        self.decode(&mut buffer, &self.gpu.cuda_stream()?)?;
+        let cuda_stream = self.gpu.cuda_stream()?;
+        self.decode(&mut buffer, &cuda_stream)?;
         let mut weights = vec![0; self.weight_bytes()];
         buffer.copy_to(&mut weights).map_err(at("copying from the device"))?;
+        if parallel_crc(&weights) != self.weights_crc {
+            return Err(BlobError::WeightsChecksum.into());
+        }
         Ok(weights)
     }
 
@@ -124,15 +135,9 @@ impl Layer {
             let (expected, found) = (self.weight_bytes() as u64, out.len() as u64);
             return Err(BlobError::BufferSize { rows, cols, expected, found }.into());
         }
-        let kernel = match self.dtype() {
-            Dtype::Bf16 => "decode_bf16",
-            Dtype::F16 => "decode_f16",
-            Dtype::F8E4M3 => "decode_f8_e4m3",
-            Dtype::I8 => "decode_i8",
-        };
-        let kernel = self.gpu.0.module.get_function(kernel).map_err(GpuError::Kernels)?;
-        let shared = (4 * TABLE + SLABS * self.row_capacity as usize * LINE) as u32;
-        prefer_shared_memory(&kernel, shared)?;
+        let kernel = self.gpu.0.module.get_function(decode_kernel(self.dtype()));
+        let kernel = kernel.map_err(GpuError::Kernels)?;
+        let shared = shared_memory(self.row_capacity);
         let blob = self.blob.as_device_ptr().as_raw();
         let index = blob + (HEADER_BYTES + TABLE_BYTES) as u64;
         let table = self.table.as_device_ptr().as_raw();
@@ -161,20 +166,37 @@ impl Drop for Layer {
     }
 }
 
-/// Lets blocks of `kernel` have `bytes` of shared memory, and as many of them as fit on a
-/// multiprocessor.
-fn prefer_shared_memory(kernel: &cust::function::Function<'_>, bytes: u32) -> Result<(), GpuError> {
+/// Name of the kernel that decodes layers of `dtype`.
+pub(super) fn decode_kernel(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Bf16 => "decode_bf16",
+        Dtype::F16 => "decode_f16",
+        Dtype::F8E4M3 => "decode_f8_e4m3",
+        Dtype::I8 => "decode_i8",
+    }
+}
+
+/// Bytes of shared memory that a decode kernel's block takes: the table, and rows for every slab.
+fn shared_memory(row_capacity: u32) -> u32 {
+    (4 * TABLE + SLABS * row_capacity as usize * LINE) as u32
+}
+
+/// Lets blocks of a decode kernel have the shared memory that the longest streams need, and as
+/// many of them as fit on a multiprocessor. Once, when it is loaded: what is set holds for the kernel,
+/// whoever launches it.
+pub(super) fn prepare(kernel: &Function<'_>) -> Result<(), GpuError> {
     use sys::CUfunction_attribute_enum as Attribute;
     let set = |attribute, value| {
         // SAFETY: a call with a valid function handle; the driver checks the value.
-        match unsafe { sys::cuFuncSetAttribute(kernel.to_raw(), attribute, value) } {
-            sys::CUresult::CUDA_SUCCESS => Ok(()),
-            _ => Err(GpuError::SharedMemory { needed: bytes }),
-        }
+        unsafe { sys::cuFuncSetAttribute(kernel.to_raw(), attribute, value) }
     };
-    set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100)?;
-    if bytes > SHARED_MEMORY {
-        set(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes.cast_signed())?;
+    // A hint: where the driver does not take it, the kernel runs all the same.
+    let _ = set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
+    let needed = shared_memory(MAX_ROWS as u32 + LOOK_AHEAD);
+    let size = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    match set(size, needed.cast_signed()) {
+        sys::CUresult::CUDA_SUCCESS => Ok(()),
+        sys::CUresult::CUDA_ERROR_INVALID_VALUE => Err(GpuError::SharedMemory { needed }),
+        code => Err(GpuError::Setup { code: code as u32 }),
     }
-    Ok(())
 }

@@ -1,19 +1,22 @@
 //! Compressed layers in GPU memory, on rust-cuda's `cust`.
 //!
 //! [`Gpu::open`] takes the kernels' PTX, which the `fused-rans` crate embeds; [`Gpu::upload`] puts a
-//! checked [`Blob`] into device memory; [`Layer::decode`] decodes it there. All handles keep the
-//! device's context alive and free what they hold when they are dropped.
+//! checked [`Blob`] into device memory; [`Layer::decode`] decodes it there. [`Layer`], [`Buffer`] and
+//! [`CudaStream`] keep the device's context alive, may be used and dropped on any thread, and free
+//! what they hold.
 
 mod error;
+mod handle;
 mod layer;
 
 pub use cust::event::{Event, EventFlags};
 pub use cust::memory::{AsyncCopyDestination, CopyDestination, DeviceBuffer};
-pub use cust::stream::{Stream, StreamFlags};
+pub use cust::stream::Stream;
 pub use error::GpuError;
+pub use handle::{Buffer, CudaStream};
 pub use layer::Layer;
 
-use crate::Blob;
+use crate::{Blob, Dtype};
 use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
 use cust::error::CudaError;
@@ -37,6 +40,14 @@ struct Shared {
     device: Device,
 }
 
+impl Drop for Shared {
+    /// The module unloads itself after this, in the context that is then current.
+    fn drop(&mut self) {
+        // Without the context there is nothing left to unload.
+        let _ = CurrentContext::set_current(&self.context);
+    }
+}
+
 impl Gpu {
     /// Opens device number `ordinal` and loads the kernels in `ptx` on it.
     ///
@@ -58,6 +69,10 @@ impl Gpu {
         let context = Context::new(device).map_err(at("creating a context"))?;
         CurrentContext::set_current(&context).map_err(at("entering the context"))?;
         let module = Module::from_ptx(ptx, &[]).map_err(GpuError::Kernels)?;
+        for dtype in Dtype::ALL {
+            let kernel = module.get_function(layer::decode_kernel(dtype));
+            layer::prepare(&kernel.map_err(GpuError::Kernels)?)?;
+        }
         Ok(Self(Arc::new(Shared { module, context, device })))
     }
 
@@ -73,20 +88,16 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::Cuda`] from the driver.
-    pub fn cuda_stream(&self) -> Result<Stream, GpuError> {
-        self.enter()?;
-        Stream::new(StreamFlags::NON_BLOCKING, None).map_err(at("creating a CUDA stream"))
+    pub fn cuda_stream(&self) -> Result<CudaStream, GpuError> {
+        CudaStream::new(self.clone())
     }
 
     /// A buffer of `bytes` bytes of device memory, uninitialized until something is written to it.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`] or [`GpuError::Cuda`].
-    pub fn buffer(&self, bytes: usize) -> Result<DeviceBuffer<u8>, GpuError> {
-        self.enter()?;
-        // SAFETY: any bytes are valid `u8`s, and reading device memory that was never written gives
-        // some.
-        unsafe { DeviceBuffer::uninitialized(bytes) }.map_err(GpuError::allocating(bytes))
+    pub fn buffer(&self, bytes: usize) -> Result<Buffer, GpuError> {
+        Buffer::new(self.clone(), bytes)
     }
 
     /// (free, total) bytes of device memory.
