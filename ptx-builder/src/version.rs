@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The part of `rustc -Vv` that the generated code depends on.
+/// What `rustc -Vv` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The first line. It tells apart builds of one release, and enters the names of symbols.
@@ -13,23 +13,37 @@ pub struct Version {
     pub release: String,
     /// Version of LLVM.
     pub llvm: String,
+    /// All of it, without the last line's end.
+    text: String,
 }
 
 impl Version {
     /// Reads the output of `rustc -Vv`; `None` if it is not that.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_end();
         let field = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
                 .map(str::to_owned)
         };
         Some(Self {
-            rustc: text.lines().find(|line| line.starts_with("rustc "))?.to_owned(),
+            rustc: text.lines().next().filter(|line| line.starts_with("rustc "))?.to_owned(),
             commit_hash: field("commit-hash")?,
             release: field("release")?,
             llvm: field("LLVM version")?,
+            text: text.to_owned(),
         })
+    }
+
+    /// Whether both compilers make the same code of the same sources. The host does not matter.
+    #[must_use]
+    pub fn generates_like(&self, other: &Self) -> bool {
+        let what_counts = |version: &Self| {
+            let Self { rustc, commit_hash, release, llvm, text: _ } = version.clone();
+            [rustc, commit_hash, release, llvm]
+        };
+        what_counts(self) == what_counts(other)
     }
 
     /// (major, minor) of the release.
@@ -43,10 +57,7 @@ impl Version {
 /// As `rustc -Vv` writes it, and [`Version::parse`] reads it.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.rustc)?;
-        writeln!(f, "commit-hash: {}", self.commit_hash)?;
-        writeln!(f, "release: {}", self.release)?;
-        write!(f, "LLVM version: {}", self.llvm)
+        f.write_str(&self.text)
     }
 }
 
@@ -83,7 +94,23 @@ LLVM version: 22.1.8
     #[test]
     fn reads_what_it_writes() {
         let version = Version::parse(DEBIAN).unwrap();
+        assert_eq!(version.to_string(), DEBIAN.trim_end());
         assert_eq!(Version::parse(&version.to_string()), Some(version));
+    }
+
+    #[test]
+    fn the_host_does_not_make_another_compiler() {
+        let like = |from, to| {
+            let (debian, other) =
+                (Version::parse(DEBIAN), Version::parse(&DEBIAN.replace(from, to)));
+            assert_ne!(debian, other);
+            debian.unwrap().generates_like(&other.unwrap())
+        };
+        assert!(like("x86_64", "aarch64"));
+        assert!(!like(" (built from a source tarball)", ""));
+        assert!(!like("commit-hash: a", "commit-hash: b"));
+        assert!(!like("release: 1.96.0", "release: 1.96.1"));
+        assert!(!like("22.1.8", "22.1.7"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The demonstration on real weights.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,12 +34,12 @@ fn demonstrate(threads: Threads) -> Result<Vec<String>, Failure> {
     let directory = tempfile::Builder::new().prefix("fused-rans-demo-").tempdir()?;
     let path = |name| directory.path().join(name);
     let (plain, packed, back) = (path("in"), path("out"), path("back"));
-    fs::write(&plain, WEIGHTS)?;
+    fs::write(&plain, WEIGHTS).map_err(at(&plain))?;
     let silent = &mut |_, _| {};
     let summary = file::compress(&plain, &packed, &file::Options::default(), silent)?;
     file::verify_against(&packed, &plain, silent)?;
     file::decompress(&packed, &back, silent)?;
-    if fs::read(&back)? != WEIGHTS {
+    if fs::read(&back).map_err(at(&back))? != WEIGHTS {
         return Err("the restored file differs from the original".into());
     }
     let mut lines = vec![
@@ -62,6 +63,11 @@ fn demonstrate(threads: Threads) -> Result<Vec<String>, Failure> {
     lines.push(String::new());
     lines.push(gpu_line(&compressed)?);
     Ok(lines)
+}
+
+/// Says which file it was that the operating system refused.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    move |error| format!("{}: {error}", path.display()).into()
 }
 
 /// A row a layer, and one for the file.
@@ -94,7 +100,7 @@ fn table(compressed: &CompressedFile, plain: &Path) -> Result<Table, Failure> {
         ]);
     }
     let totals = report.totals;
-    let original = fs::metadata(plain)?.len();
+    let original = fs::metadata(plain).map_err(at(plain))?.len();
     table.total(vec![
         "file".to_owned(),
         String::new(),

@@ -10,9 +10,13 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fused_rans_host::file;
 use regex::Regex;
+
+/// Most threads that can be asked for.
+const MAX_THREADS: u64 = 1024;
 
 /// What a command fails with. Its sources are printed after it.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -104,9 +108,13 @@ struct Verify {
 
 #[derive(Clone, Copy, Debug, Args)]
 struct Threads {
-    /// Threads to use; 0 for one a core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Threads to use, up to 1024; 0 for one a core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = thread_count())]
     threads: usize,
+}
+
+fn thread_count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=MAX_THREADS)
 }
 
 impl Threads {

@@ -94,6 +94,7 @@ impl Victim {
         let limit = self.bytes.len() + 4096;
         assert!(largest <= limit, "parsing {} bytes took {largest} at once", self.bytes.len());
         let blob = blob?;
+        // No payload has been looked at, so an index record is all that a tile surely has.
         assert!(blob.weight_bytes() <= self.bytes.len() / RECORD * 256 * 256 * 2);
         let mut fast = vec![0xA5; blob.weight_bytes()];
         let slow = reference::decode(&blob);

@@ -180,6 +180,8 @@ fn the_original_header_must_agree() {
     assert!(disagrees(&tensor_fault(r#"\"dtype\":\"F32\""#, r#"\"dtype\":\"I32\""#), "c"));
     assert!(disagrees(&tensor_fault(r#"\"dtype\":\"BF16\""#, r#"\"dtype\":\"F16\""#), "a"));
     assert!(disagrees(&tensor_fault(r#"\"d\":"#, r#"\"e\":"#), "e"));
+    let blob = r#""a":{"dtype":"U8","shape":["#;
+    assert!(disagrees(&tensor_fault(blob, &format!("{blob}1,")), "a"));
     let huge = "[4294967296, 1073741824]";
     assert!(matches!(header_fault("[64, 48]", huge), HeaderFault::Original(_)));
     let duplicate = header_fault(r#"\"b\":"#, r#"\"a\":"#);

@@ -192,3 +192,28 @@ impl Metadata {
 pub(super) fn is_blob(original: &Tensor, stored: &Tensor) -> bool {
     original.matrix().is_some() && stored.dtype == Dtype::U8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg_attr(debug_assertions, ignore = "takes seconds without optimization")]
+    #[test]
+    fn headers_that_no_reader_would_accept_are_refused() {
+        let header = Header { metadata: Vec::new(), tensors: Vec::new(), data_len: 0 };
+        let start = |text: &str| data_start(Path::new("in"), text, &header);
+        // In JSON a quote takes two bytes. The longest header is 8 bytes short of whole lines.
+        let empty = metadata_json("", "").len() + "}".len();
+        let longest = (LENGTH_BYTES + MAX_HEADER) / LINE * LINE - LENGTH_BYTES;
+        let mut text = "\"".repeat((longest - empty) / 2);
+        text.push_str(&"x".repeat((longest - empty) % 2));
+        assert_eq!(start(&text).unwrap(), LENGTH_BYTES + longest);
+        text.push('x');
+        let fault = start(&text).unwrap_err();
+        let (expected, allowed) = ((longest + LINE) as u64, MAX_HEADER as u64);
+        assert!(
+            matches!(fault, FileError::HeaderTooLarge { bytes, limit, .. } if (bytes, limit) == (expected, allowed)),
+            "{fault}"
+        );
+    }
+}

@@ -122,8 +122,7 @@ fn row(tensor: &Tensor, format: Format, stored_bytes: usize, entropy: f64) -> Te
         weights,
         stored_bytes,
         bits_per_weight: bits_per_weight(stored_bytes, weights),
-        // A blob's entropy is a number that its checksum covers, but a crafted one may hold any.
-        entropy_bits_per_weight: if weights > 0 && entropy.is_finite() { entropy } else { 0.0 },
+        entropy_bits_per_weight: if weights > 0 { entropy } else { 0.0 },
         exceptions: 0,
     }
 }

@@ -47,10 +47,15 @@ pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 /// Runs `job` on a thread pool of its own with this many threads; 0 for one a core.
 ///
 /// # Errors
-/// The operating system's, if it does not give that many threads.
+/// If the operating system does not give that many threads.
 pub fn on_threads<T: Send>(threads: usize, job: impl FnOnce() -> T + Send) -> io::Result<T> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    Ok(pool.map_err(io::Error::other)?.install(job))
+    let pool = pool.map_err(|error| {
+        let threads = if threads == 0 { "the".to_owned() } else { threads.to_string() };
+        // As text: with the error as its source, this one would say the same twice.
+        io::Error::other(format!("cannot start {threads} threads: {error}"))
+    })?;
+    Ok(pool.install(job))
 }
 
 /// What a job went through.
@@ -64,4 +69,23 @@ pub struct Summary {
     pub original_bytes: u64,
     /// Size of the compressed file.
     pub stored_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::available_parallelism;
+
+    use super::on_threads;
+
+    #[test]
+    fn jobs_get_the_threads_that_were_asked_for() {
+        for threads in [1, 2, 7] {
+            assert_eq!(on_threads(threads, rayon::current_num_threads).unwrap(), threads);
+        }
+        // Whoever runs the tests may have asked for others.
+        if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+            let cores = available_parallelism().map_or(1, usize::from);
+            assert_eq!(on_threads(0, rayon::current_num_threads).unwrap(), cores);
+        }
+    }
 }

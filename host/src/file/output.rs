@@ -1,10 +1,10 @@
 //! Outputs that appear only when complete.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use super::error::FileError;
 
@@ -15,7 +15,9 @@ const PREFIX: &str = ".fused-rans-";
 /// that, it leaves nothing behind.
 pub(super) struct Output {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    // Before `temporary`, so that the file is closed when it is removed.
+    file: BufWriter<File>,
+    temporary: TempPath,
 }
 
 impl Output {
@@ -36,8 +38,9 @@ impl Output {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let file = temporary(directory).map_err(FileError::io(path, "write"))?;
-        Ok(Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) })
+        let (file, temporary) = temporary(directory).map_err(FileError::io(path, "write"))?;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(Self { path: path.to_owned(), file, temporary })
     }
 
     /// Appends `bytes`.
@@ -51,31 +54,30 @@ impl Output {
         position.map(drop).map_err(FileError::io(&self.path, "write"))
     }
 
-    /// Makes the output durable and gives it its name; returns its size.
+    /// Has the output's bytes written to the disk and gives it its name; returns its size. The
+    /// directory is not synced: should the system crash soon after, the name may lead to what it
+    /// led to before, but never to a part of the output.
     pub(super) fn commit(self) -> Result<u64, FileError> {
-        let Self { path, file } = self;
-        let finish = |file: BufWriter<NamedTempFile>| -> io::Result<u64> {
+        let Self { path, file, temporary } = self;
+        let finish = || -> io::Result<u64> {
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.as_file().sync_all()?;
-            let bytes = file.as_file().metadata()?.len();
-            file.persist(&path).map_err(|error| error.error)?;
+            file.sync_all()?;
+            let bytes = file.metadata()?.len();
+            drop(file);
+            temporary.persist(&path).map_err(|error| error.error)?;
             Ok(bytes)
         };
-        finish(file).map_err(FileError::io(&path, "write"))
+        finish().map_err(FileError::io(&path, "write"))
     }
 }
 
-/// A temporary file in `directory`, with the permissions that an ordinary new file gets.
-fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+/// A new file in `directory`. The file is taken out of its `NamedTempFile`, which would put a name
+/// that nobody knows into every error.
+fn temporary(directory: &Path) -> io::Result<(File, TempPath)> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(PREFIX);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The process's umask applies to these.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(directory)
+    // Not `tempfile_in`, whose files others cannot read.
+    let create = |path: &Path| File::options().write(true).create_new(true).open(path);
+    Ok(builder.prefix(PREFIX).make_in(directory, create)?.into_parts())
 }
 
 /// Whether both paths lead to one file, by links of any kind.
