@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Weights, side};
+use common::{Weights, any_matrix};
 use fused_rans::{Blob, Dtype, Matrix, encode, reference};
 use proptest::prelude::*;
 
@@ -24,14 +24,8 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>>
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn every_matrix_comes_back(
-        rows in side(),
-        cols in side(),
-        dtype in prop::sample::select(&Dtype::ALL[..]),
-        weights in prop::sample::select(&Weights::ALL[..]),
-        seed: u64,
-    ) {
-        check(dtype, rows, cols, &weights.bytes(dtype, rows * cols, seed));
+    fn every_matrix_comes_back(matrix in any_matrix()) {
+        check(matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Weights, side};
+use common::{Weights, any_matrix};
 use fused_rans::layout::{
     FRAGMENT, LANES, SLAB_STRIPS, TABLE, TileEntry, TileShape, register_position,
 };
@@ -74,14 +74,8 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn the_device_step_decodes_every_matrix(
-        rows in side(),
-        cols in side(),
-        dtype in prop::sample::select(&Dtype::ALL[..]),
-        weights in prop::sample::select(&Weights::ALL[..]),
-        seed: u64,
-    ) {
-        check(dtype, rows, cols, &weights.bytes(dtype, rows * cols, seed));
+    fn the_device_step_decodes_every_matrix(matrix in any_matrix()) {
+        check(matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
     }
 
     #[test]

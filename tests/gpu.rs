@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Weights, side};
+use common::{Weights, any_matrix};
 use fused_rans::file::{self, CompressedFile};
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::TABLE;
@@ -31,15 +31,9 @@ fn check(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Opti
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn every_matrix_comes_back_from_the_device(
-        rows in side(),
-        cols in side(),
-        dtype in prop::sample::select(&Dtype::ALL[..]),
-        weights in prop::sample::select(&Weights::ALL[..]),
-        seed: u64,
-    ) {
+    fn every_matrix_comes_back_from_the_device(matrix in any_matrix()) {
         if let Some(gpu) = device() {
-            check(gpu, dtype, rows, cols, &weights.bytes(dtype, rows * cols, seed));
+            check(gpu, matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
         }
     }
 }

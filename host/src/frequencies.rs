@@ -82,7 +82,7 @@ impl Frequencies {
 
     /// The encode table.
     #[must_use]
-    pub fn encode_table(&self) -> EncodeTable {
+    pub(crate) fn encode_table(&self) -> EncodeTable {
         let mut start = 0;
         let symbols = self.0.map(|f| {
             let step = EncodeStep::new(u32::from(f), start);
@@ -108,7 +108,7 @@ impl Frequencies {
 
 /// What the encoder needs of one symbol.
 #[derive(Clone, Copy, Debug)]
-pub struct EncodeStep {
+struct EncodeStep {
     /// `(state + bits_bias) >> 16` is the number of bits to give out, so that the sub-state
     /// `state >> bits` lies in `[f, 2f)`.
     bits_bias: u32,
@@ -133,7 +133,7 @@ impl EncodeStep {
 
 /// The encoder's tables.
 #[derive(Clone, Debug)]
-pub struct EncodeTable {
+pub(crate) struct EncodeTable {
     symbols: [EncodeStep; SYMBOLS],
     /// The states of each symbol, ascending, symbol after symbol.
     states: Box<[u16; TABLE]>,

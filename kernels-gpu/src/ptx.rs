@@ -1,7 +1,7 @@
 //! PTX instructions, one function each, with software twins for the CPU.
 //!
 //! Only the pure ones have twins; those that touch memory or other lanes exist on the device alone
-//! (`device.rs`).
+//! (`device/instructions.rs`).
 
 #[cfg(target_arch = "nvptx64")]
 use core::arch::asm;

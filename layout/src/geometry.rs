@@ -31,6 +31,9 @@ impl TileGrid {
     }
 
     /// The shape of tile number `tile`: whole tiles, except at the right and lower edge.
+    ///
+    /// # Panics
+    /// May panic if there is no such tile.
     #[must_use]
     pub const fn shape(self, tile: usize) -> TileShape {
         let (row, col) = self.origin(tile);

@@ -93,10 +93,35 @@ fn from_f32(dtype: Dtype, value: f32) -> u16 {
     }
 }
 
+/// What a random matrix is made from; printed instead of its weights where a test fails.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pub dtype: Dtype,
+    pub rows: usize,
+    pub cols: usize,
+    pub weights: Weights,
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// The weights, row by row, little endian.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.weights.bytes(self.dtype, self.rows * self.cols, self.seed)
+    }
+}
+
+/// Any matrix.
+pub fn any_matrix() -> impl Strategy<Value = Recipe> {
+    let dtype = prop::sample::select(&Dtype::ALL[..]);
+    let weights = prop::sample::select(&Weights::ALL[..]);
+    (side(), side(), dtype, weights, any::<u64>())
+        .prop_map(|(rows, cols, dtype, weights, seed)| Recipe { dtype, rows, cols, weights, seed })
+}
+
 /// Sides of matrices: fragments, tiles and one less or more of them, model widths, anything.
-pub fn side() -> impl Strategy<Value = usize> {
+fn side() -> impl Strategy<Value = usize> {
     prop_oneof![
-        prop::sample::select(vec![1usize, 15, 16, 17, 33, 192, 256, 384, 512, 576]),
+        prop::sample::select(vec![1usize, 15, 16, 17, 33, 192, 256, 384, 512, 576, 1000]),
         1usize..600,
     ]
 }
