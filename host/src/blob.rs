@@ -1,7 +1,7 @@
 //! A compressed matrix, checked.
 
 use crate::codec::parallel_crc;
-use crate::header::{Front, weight_bytes};
+use crate::header::{Front, check_size};
 use crate::tile::Tile;
 use crate::{BlobError, Dtype, Frequencies, TileFault, fast};
 use fused_rans_layout::{Entry, LINE, Split, TABLE, TILE, TileEntry, TileGrid};
@@ -139,7 +139,7 @@ impl<'a> Blob<'a> {
     /// [`BlobError::BufferSize`] for an `out` of another length than the matrix; [`BlobError::Tile`]
     /// or [`BlobError::WeightsChecksum`] for damage, after which `out` holds unspecified weights.
     pub fn decode(&self, out: &mut [u8]) -> Result<(), BlobError> {
-        self.check_buffer(out.len())?;
+        check_size(self.dtype(), self.rows(), self.cols(), out.len())?;
         let table = self.front.frequencies.decode_table();
         let row_bytes = self.cols() * self.dtype().bytes();
         let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
@@ -149,17 +149,6 @@ impl<'a> Blob<'a> {
         } else {
             Err(BlobError::WeightsChecksum)
         }
-    }
-
-    /// [`BlobError::BufferSize`] unless `found` bytes are what the matrix takes.
-    pub(crate) fn check_buffer(&self, found: usize) -> Result<(), BlobError> {
-        let (rows, cols) = (self.rows(), self.cols());
-        let expected = weight_bytes(self.dtype(), rows, cols);
-        if expected == Some(found) {
-            return Ok(());
-        }
-        let expected = expected.unwrap_or(usize::MAX) as u64;
-        Err(BlobError::BufferSize { rows, cols, expected, found: found as u64 })
     }
 
     /// Decodes a row of tiles, side by side: each gets its part of every row of `out`.

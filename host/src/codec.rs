@@ -2,7 +2,7 @@
 
 use crate::BlobError;
 use crate::fast;
-use crate::header::{HEADER_BYTES, Header, front_crc, payload_start, weight_bytes};
+use crate::header::{HEADER_BYTES, Header, check_size, front_crc, payload_start};
 use crate::model::Model;
 use fused_rans_layout::{Dtype, LINE, TileEntry, TileGrid};
 use rayon::prelude::*;
@@ -19,13 +19,10 @@ impl<'a> Matrix<'a> {
     /// A view of `data` as `rows` x `cols` weights of `dtype`.
     ///
     /// # Errors
-    /// [`BlobError::BufferSize`] if `data` is not `rows * cols * dtype.bytes()` long.
+    /// [`BlobError::BufferSize`] if `data` is not `rows * cols * dtype.bytes()` long,
+    /// [`BlobError::TooLarge`] if that cannot be addressed.
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
-        let expected = weight_bytes(dtype, rows, cols).ok_or(BlobError::TooLarge { rows, cols })?;
-        if data.len() != expected {
-            let (expected, found) = (expected as u64, data.len() as u64);
-            return Err(BlobError::BufferSize { rows, cols, expected, found });
-        }
+        check_size(dtype, rows, cols, data.len())?;
         Ok(Self { dtype, grid: TileGrid { rows, cols }, data })
     }
 

@@ -112,6 +112,16 @@ pub fn weight_bytes(dtype: Dtype, rows: usize, cols: usize) -> Option<usize> {
     (bytes <= isize::MAX as usize).then_some(bytes)
 }
 
+/// Checks that a buffer of `found` bytes holds a matrix.
+pub fn check_size(dtype: Dtype, rows: usize, cols: usize, found: usize) -> Result<(), BlobError> {
+    let expected = weight_bytes(dtype, rows, cols).ok_or(BlobError::TooLarge { rows, cols })?;
+    if found == expected {
+        return Ok(());
+    }
+    let (expected, found) = (expected as u64, found as u64);
+    Err(BlobError::BufferSize { rows, cols, expected, found })
+}
+
 /// Bytes before the first tile of a matrix of `tiles` tiles: header, table and index, whole lines.
 pub fn payload_start(tiles: usize) -> Option<usize> {
     let index = tiles.checked_mul(size_of::<TileEntry>())?;

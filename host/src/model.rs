@@ -131,13 +131,8 @@ fn nibble_counts(split: Split, counts: &[u64; 256]) -> ([u64; 16], u64) {
     let (mut nibbles, mut exceptions) = ([0; 16], 0);
     for (exponent, &count) in (0..=u8::MAX).zip(counts) {
         // Any weight with this exponent will do.
-        let weight = match split.dtype() {
-            Dtype::Bf16 => u16::from(exponent) << 7,
-            Dtype::F16 => u16::from(exponent) << 10,
-            Dtype::F8E4M3 => u16::from(exponent) << 3,
-            Dtype::I8 => u16::from(exponent),
-        };
-        match nibbles.get_mut(usize::from(split.nibble(weight))) {
+        let nibble = split.nibble(split.dtype().with_exponent(exponent));
+        match nibbles.get_mut(usize::from(nibble)) {
             Some(nibble) => *nibble += count,
             None => exceptions += count,
         }

@@ -1,12 +1,14 @@
 //! A tile's payload, taken apart.
 
 use crate::TileFault;
-use fused_rans_layout::{LANES, LINE, MAX_ROWS, SlabShape, Split, TileEntry, TileKind, TileShape};
+use fused_rans_layout::{
+    LANES, LINE, LOOK_AHEAD, MAX_ROWS, SlabShape, Split, TileEntry, TileKind, TileShape,
+};
 
-/// Rows of words of one slab, expanded: a lane that a row leaves out has the word 0. Two rows more
-/// than any stream needs, since a decoder looks one word ahead, and then up to a power of two.
+/// Rows of words of one slab, expanded: a lane that a row leaves out has the word 0. Room to look
+/// ahead of any stream, and then up to a power of two.
 pub type Rows = [[u32; LANES]; 64];
-const _: () = assert!(MAX_ROWS + 2 <= 64);
+const _: () = assert!(MAX_ROWS + LOOK_AHEAD <= 64);
 
 /// The parts of a coded tile, borrowed from its payload.
 #[derive(Clone, Copy, Debug)]
@@ -48,16 +50,12 @@ impl<'a> Tile<'a> {
             return payload.get(..bytes).map(Self::Raw).ok_or(TileFault::Payload);
         }
         let mut rest = payload;
-        let mut take = |bytes: usize| {
-            let (part, tail) = rest.split_at_checked(bytes).ok_or(TileFault::Payload)?;
-            rest = tail;
-            Ok(part)
-        };
+        let mut take = |bytes: usize| rest.split_off(..bytes).ok_or(TileFault::Payload);
         let sum = |rows: &[u8]| rows.iter().map(|&r| usize::from(r)).sum::<usize>();
         let raw = take(shape.raw_bytes(split.raw_bits()))?;
         let full = take(LINE * sum(&entry.full_rows))?;
         let masks = take(4 * sum(&entry.tail_rows))?;
-        let tails = take(4 * words(masks).map(|m| m.count_ones() as usize).sum::<usize>())?;
+        let tails = take(tail_bytes(masks))?;
         let exceptions = take(4 * usize::from(entry.exceptions))?;
         if rest.len() >= LINE {
             return Err(TileFault::Payload);
@@ -83,24 +81,21 @@ fn check_exceptions(exceptions: &[u8], shape: TileShape) -> Result<(), TileFault
 
 impl<'a> CodedTile<'a> {
     /// The slabs, in order.
-    pub fn slabs(self) -> impl Iterator<Item = Slab<'a>> {
-        let mut next = SlabStart { raw: 0, full: 0, mask: 0, tail: 0 };
-        (0..self.shape.slabs()).map(move |slab| self.slab(slab, &mut next))
+    pub fn slabs(mut self) -> impl Iterator<Item = Slab<'a>> {
+        (0..self.shape.slabs()).map(move |slab| self.take_slab(slab))
     }
 
-    /// Slab number `slab`, which starts at `next`; moves `next` behind it. The parts' sizes were
-    /// checked in [`Tile::new`], so the slices cannot fail.
-    fn slab(self, slab: usize, next: &mut SlabStart) -> Slab<'a> {
+    /// Takes the parts of slab number `slab` off the front of what the slabs before it have left.
+    /// [`Tile::new`] has checked that they are there.
+    fn take_slab(&mut self, slab: usize) -> Slab<'a> {
+        let take = |part: &mut &'a [u8], bytes: usize| {
+            part.split_off(..bytes).expect("the parts' sizes have been checked")
+        };
         let shape = self.shape.slab(slab);
-        let raw = &self.raw[next.raw..][..shape.raw_bytes(self.raw_bits)];
-        let full = &self.full[next.full..][..LINE * usize::from(self.entry.full_rows[slab])];
-        let masks = &self.masks[next.mask..][..4 * usize::from(self.entry.tail_rows[slab])];
-        let tail_words: usize = words(masks).map(|m| m.count_ones() as usize).sum();
-        let tails = &self.tails[next.tail..][..4 * tail_words];
-        next.raw += raw.len();
-        next.full += full.len();
-        next.mask += masks.len();
-        next.tail += tails.len();
+        let raw = take(&mut self.raw, shape.raw_bytes(self.raw_bits));
+        let full = take(&mut self.full, LINE * usize::from(self.entry.full_rows[slab]));
+        let masks = take(&mut self.masks, 4 * usize::from(self.entry.tail_rows[slab]));
+        let tails = take(&mut self.tails, tail_bytes(masks));
         Slab { shape, raw, full, masks, tails }
     }
 
@@ -110,11 +105,9 @@ impl<'a> CodedTile<'a> {
     }
 }
 
-struct SlabStart {
-    raw: usize,
-    full: usize,
-    mask: usize,
-    tail: usize,
+/// Bytes of the words that these masks of lanes stand for.
+fn tail_bytes(masks: &[u8]) -> usize {
+    4 * words(masks).map(|mask| mask.count_ones() as usize).sum::<usize>()
 }
 
 /// The parts of one slab.

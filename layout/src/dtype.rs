@@ -67,6 +67,17 @@ impl Dtype {
             Self::I8 => weight as u8,
         }
     }
+
+    /// A weight with this [`Dtype::exponent`]: the one whose other bits are 0.
+    #[must_use]
+    pub const fn with_exponent(self, exponent: u8) -> u16 {
+        match self {
+            Self::Bf16 => (exponent as u16) << 7,
+            Self::F16 => (exponent as u16) << 10,
+            Self::F8E4M3 => (exponent as u16) << 3,
+            Self::I8 => exponent as u16,
+        }
+    }
 }
 
 /// How the weights of one tensor split: `weight = nibble (coded) + raw bits (stored as they are)`.
@@ -232,6 +243,16 @@ mod tests {
             })
         });
         windows.chain([Split::f8_e4m3()]).chain((0..=4).filter_map(Split::i8))
+    }
+
+    #[test]
+    fn weights_have_the_exponent_they_are_made_with() {
+        for dtype in Dtype::ALL {
+            for exponent in 0..1u16 << dtype.exponent_bits() {
+                let exponent = exponent as u8;
+                assert_eq!(dtype.exponent(dtype.with_exponent(exponent)), exponent);
+            }
+        }
     }
 
     #[test]

@@ -62,6 +62,13 @@ pub const MAX_STREAM_BITS: usize = PROB_BITS as usize * (1 + MAX_SYMBOLS);
 pub const MAX_ROWS: usize = MAX_STREAM_BITS.div_ceil(32);
 const _: () = assert!(MAX_ROWS <= u8::MAX as usize, "row counts are stored in bytes");
 
+/// Rows after a slab's last that a decoder may look at, and finds zeros in: it holds the word that it
+/// reads from and the one after it.
+pub const LOOK_AHEAD: usize = 2;
+
+/// Threads that decode a tile on a GPU: a warp for each slab.
+pub const TILE_THREADS: usize = SLABS * LANES;
+
 /// Bytes of a row of words; tiles and blobs start at multiples of it.
 pub const LINE: usize = 128;
 const _: () = assert!(LINE == 4 * LANES);

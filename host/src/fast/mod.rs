@@ -20,92 +20,95 @@ use fused_rans_layout::{
 use multiversion::multiversion;
 use weights::{SlabWeights, by_type, for_each_weight};
 
+/// Compiles a function for AVX-512, for AVX2 and for any machine, to be chosen from when it is called.
+macro_rules! vectorized {
+    ($function:item) => {
+        #[multiversion(targets(
+            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+            "x86_64+avx2+bmi1+bmi2+lzcnt"
+        ))]
+        $function
+    };
+}
+
 /// The symbols of a slab's 32 streams, side by side.
 type Symbols = [[u8; LANES]; MAX_SYMBOLS];
 
-/// How often each exponent occurs among the weights in `data`.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
-    let mut counter = Counter::new();
-    let mut exponents = [0; 1024];
-    for data in data.chunks(exponents.len() * dtype.bytes()) {
-        let exponents = &mut exponents[..data.len() / dtype.bytes()];
-        by_type!(dtype, TYPE => {
-            for_each_weight(TYPE, data, exponents, |weight, place| *place = TYPE.exponent(weight));
-        });
-        counter.add(exponents);
-    }
-    counter.sums()
-}
-
-/// How often each symbol occurs in a tile.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-pub fn count_symbols(matrix: Matrix, split: Split, filler: u8, tile: usize) -> [u64; SYMBOLS] {
-    let shape = matrix.grid().shape(tile);
-    let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
-    for slab in 0..shape.slabs() {
-        weights.load_nibbles(matrix, split, filler, tile, slab, &mut Vec::new());
-        for (strip, g) in shape.slab(slab).row_pairs() {
-            counter.add(&weights.pairs(strip, g)[..shape.steps() * FRAGMENT]);
+vectorized! {
+    /// How often each exponent occurs among the weights in `data`.
+    pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
+        let mut counter = Counter::new();
+        let mut exponents = [0; 1024];
+        for data in data.chunks(exponents.len() * dtype.bytes()) {
+            let exponents = &mut exponents[..data.len() / dtype.bytes()];
+            by_type!(dtype, TYPE => {
+                for_each_weight(TYPE, data, exponents, |weight, place| *place = TYPE.exponent(weight));
+            });
+            counter.add(exponents);
         }
+        counter.sums()
     }
-    counter.sums()
 }
 
-/// Encodes tile number `tile`: its record (without offset) and its payload.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-pub fn encode_tile(
-    matrix: Matrix,
-    model: &Model,
-    table: &EncodeTable,
-    tile: usize,
-) -> (TileEntry, Vec<u8>) {
-    let shape = matrix.grid().shape(tile);
-    let mut weights = SlabWeights::new();
-    let mut symbols = [[0; LANES]; MAX_SYMBOLS];
-    let (mut rows, mut raw) = ([[0; LANES]; 64], Vec::new());
-    let (mut writer, mut exceptions) = (TileWriter::default(), Vec::new());
-    for slab in 0..shape.slabs() {
-        let slab_shape = shape.slab(slab);
-        let (split, filler) = (model.split, model.filler);
-        weights.load_nibbles(matrix, split, filler, tile, slab, &mut exceptions);
-        weights.load_raw(matrix, split, tile, slab);
-        weights.symbols(slab_shape, &mut symbols);
-        planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
-        let lengths = streams::encode(table, &symbols[..slab_shape.symbols()], &mut rows);
-        writer.slab(&raw, &rows, &lengths);
+vectorized! {
+    /// How often each symbol occurs in a tile.
+    pub fn count_symbols(matrix: Matrix, split: Split, filler: u8, tile: usize) -> [u64; SYMBOLS] {
+        let shape = matrix.grid().shape(tile);
+        let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
+        for slab in 0..shape.slabs() {
+            weights.load_nibbles(matrix, split, filler, tile, slab, &mut Vec::new());
+            for (strip, g) in shape.slab(slab).row_pairs() {
+                counter.add(&weights.pairs(strip, g)[..shape.steps() * FRAGMENT]);
+            }
+        }
+        counter.sums()
     }
-    let bytes = shape.weights() * matrix.dtype().bytes();
-    writer.finish(&exceptions, bytes, || matrix.tile_bytes(tile))
 }
 
-/// Decodes a coded tile into `out`: the tile's part of each row of the matrix.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-pub fn decode_tile(tile: &CodedTile, split: Split, table: &[Entry; TABLE], out: &mut [&mut [u8]]) {
-    let mut weights = SlabWeights::new();
-    let mut symbols = [[0; LANES]; MAX_SYMBOLS];
-    let mut rows = [[0; LANES]; 64];
-    for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.nibbles.len())) {
-        slab.expand(&mut rows);
-        streams::decode(table, &rows, &mut symbols[..slab.shape.symbols()]);
-        weights.set_nibbles(slab.shape, &symbols);
-        planes::unpack(slab.shape, split.raw_bits(), slab.raw, &mut weights.raw);
-        weights.store(split, out);
+vectorized! {
+    /// Encodes tile number `tile`: its record (without offset) and its payload.
+    pub fn encode_tile(
+        matrix: Matrix,
+        model: &Model,
+        table: &EncodeTable,
+        tile: usize,
+    ) -> (TileEntry, Vec<u8>) {
+        let shape = matrix.grid().shape(tile);
+        let mut weights = SlabWeights::new();
+        let mut symbols = [[0; LANES]; MAX_SYMBOLS];
+        let (mut rows, mut raw) = ([[0; LANES]; 64], Vec::new());
+        let (mut writer, mut exceptions) = (TileWriter::default(), Vec::new());
+        for slab in 0..shape.slabs() {
+            let slab_shape = shape.slab(slab);
+            let (split, filler) = (model.split, model.filler);
+            weights.load_nibbles(matrix, split, filler, tile, slab, &mut exceptions);
+            weights.load_raw(matrix, split, tile, slab);
+            weights.symbols(slab_shape, &mut symbols);
+            planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
+            let lengths = streams::encode(table, &symbols[..slab_shape.symbols()], &mut rows);
+            writer.slab(&raw, &rows, &lengths);
+        }
+        let bytes = shape.weights() * matrix.dtype().bytes();
+        writer.finish(&exceptions, bytes, || matrix.tile_bytes(tile))
     }
-    let bytes = split.dtype().bytes();
-    for (row, col, weight) in tile.exceptions() {
-        out[row][col * bytes..][..bytes].copy_from_slice(&weight.to_le_bytes()[..bytes]);
+}
+
+vectorized! {
+    /// Decodes a coded tile into `out`: the tile's part of each row of the matrix.
+    pub fn decode_tile(tile: &CodedTile, split: Split, table: &[Entry; TABLE], out: &mut [&mut [u8]]) {
+        let mut weights = SlabWeights::new();
+        let mut symbols = [[0; LANES]; MAX_SYMBOLS];
+        let mut rows = [[0; LANES]; 64];
+        for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.nibbles.len())) {
+            slab.expand(&mut rows);
+            streams::decode(table, &rows, &mut symbols[..slab.shape.symbols()]);
+            weights.set_nibbles(slab.shape, &symbols);
+            planes::unpack(slab.shape, split.raw_bits(), slab.raw, &mut weights.raw);
+            weights.store(split, out);
+        }
+        let bytes = split.dtype().bytes();
+        for (row, col, weight) in tile.exceptions() {
+            out[row][col * bytes..][..bytes].copy_from_slice(&weight.to_le_bytes()[..bytes]);
+        }
     }
 }

@@ -3,18 +3,14 @@
 use super::error::at;
 use super::{Gpu, GpuError};
 use crate::codec::parallel_crc;
-use crate::header::{HEADER_BYTES, TABLE_BYTES};
+use crate::header::{HEADER_BYTES, TABLE_BYTES, check_size};
 use crate::{Blob, BlobError, Dtype};
 use cust::function::Function;
 use cust::memory::{CopyDestination, DeviceBuffer};
 use cust::stream::Stream;
 use cust::sys;
-use fused_rans_layout::{LANES, LINE, MAX_ROWS, SLABS, Split, TABLE, TileGrid};
+use fused_rans_layout::{LINE, LOOK_AHEAD, MAX_ROWS, SLABS, Split, TABLE, TILE_THREADS, TileGrid};
 
-/// Threads of a decode kernel's block: a warp for each slab of a tile.
-const THREADS: u32 = (SLABS * LANES) as u32;
-/// Rows of words after a slab's last that a decoder may look at, and finds zeros in.
-const LOOK_AHEAD: u32 = 2;
 /// Alignment of the decoded matrix, for stores of several weights at once.
 const ALIGNMENT: u64 = 8;
 
@@ -49,7 +45,7 @@ impl Layer {
             split: blob.split(),
             grid: blob.grid(),
             tiles: tiles.unsigned_abs(),
-            row_capacity: rows.unwrap_or(0) + LOOK_AHEAD,
+            row_capacity: rows.unwrap_or(0) + LOOK_AHEAD as u32,
             weights_crc: blob.weights_crc(),
             gpu,
         };
@@ -131,10 +127,7 @@ impl Layer {
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
         let (rows, cols) = (self.rows(), self.cols());
-        if out.len() != self.weight_bytes() {
-            let (expected, found) = (self.weight_bytes() as u64, out.len() as u64);
-            return Err(BlobError::BufferSize { rows, cols, expected, found }.into());
-        }
+        check_size(self.dtype(), rows, cols, out.len())?;
         let kernel = self.gpu.0.module.get_function(decode_kernel(self.dtype()));
         let kernel = kernel.map_err(GpuError::Kernels)?;
         let shared = shared_memory(self.row_capacity);
@@ -150,7 +143,7 @@ impl Layer {
         // structure was checked when it was uploaded, `out` is as large as the matrix, and the
         // caller sees to their lives.
         unsafe {
-            cust::launch!(kernel<<<self.tiles, THREADS, shared, cuda_stream>>>(
+            cust::launch!(kernel<<<self.tiles, TILE_THREADS as u32, shared, cuda_stream>>>(
                 blob, index, table, out, rows, cols, base, zero, raw_bits, row_capacity
             ))
         }
@@ -192,7 +185,7 @@ pub(super) fn prepare(kernel: &Function<'_>) -> Result<(), GpuError> {
     };
     // A hint: where the driver does not take it, the kernel runs all the same.
     let _ = set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
-    let needed = shared_memory(MAX_ROWS as u32 + LOOK_AHEAD);
+    let needed = shared_memory((MAX_ROWS + LOOK_AHEAD) as u32);
     let size = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     match set(size, needed.cast_signed()) {
         sys::CUresult::CUDA_SUCCESS => Ok(()),

@@ -7,7 +7,7 @@ mod payload;
 use crate::{Format, decode_slab};
 use core::arch::{global_asm, nvptx};
 use fused_rans_layout::{
-    Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SLABS, SlabShape, TABLE, TileEntry, TileGrid,
+    Dtype, FRAGMENT, LINE, SLAB_STRIPS, SlabShape, TABLE, TILE_THREADS, TileEntry, TileGrid,
     TileKind,
 };
 use instructions::{
@@ -15,9 +15,6 @@ use instructions::{
 };
 use output::Output;
 use payload::Payload;
-
-/// Threads of a block: a warp for each slab of a tile.
-const THREADS: usize = SLABS * LANES;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
@@ -39,13 +36,13 @@ struct SplitArguments {
 ///
 /// `index` is the blob's, one record a tile; `table` is the expanded decode table; `rows` x `cols`
 /// is the matrix; `row_capacity` are the rows of words that a warp has room for in shared memory,
-/// two more than any slab of the layer has. Blocks of [`THREADS`] threads; shared memory for the
+/// [`LOOK_AHEAD`](fused_rans_layout::LOOK_AHEAD) more than any slab of the layer has. Blocks of [`TILE_THREADS`] threads; shared memory for the
 /// table and `SLABS * row_capacity` rows.
 macro_rules! decode_kernel {
     ($name:ident, $dtype:expr) => {
         global_asm!(
             concat!("// entry-directives ", stringify!($name), ": .maxntid {} .minnctapersm 2"),
-            const THREADS
+            const TILE_THREADS
         );
 
         /// Decodes a tile; see [`decode_kernel`].
@@ -130,7 +127,7 @@ unsafe fn decode_tile(
     }
     // The exceptions overwrite what stood in for them, so they must come after it.
     barrier();
-    for i in (thread()..usize::from(entry.exceptions)).step_by(THREADS) {
+    for i in (thread()..usize::from(entry.exceptions)).step_by(TILE_THREADS) {
         let (row, col, weight) = payload.exception(i);
         out.store_weight(row, col, weight.into());
     }
@@ -146,6 +143,6 @@ unsafe fn copy_table(table: *const u32) {
     while i < TABLE / 4 {
         // SAFETY: `i` is below a quarter of the table, and shared memory starts with room for it.
         unsafe { async_copy_16(shared_memory() + 16 * i as u32, table.add(4 * i).cast()) };
-        i += THREADS;
+        i += TILE_THREADS;
     }
 }

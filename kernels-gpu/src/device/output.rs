@@ -1,9 +1,8 @@
 //! Decoded weights on their way to device memory.
 
-use super::THREADS;
 use super::instructions::{lane, shuffle_xor, store_global_2, thread};
 use crate::ptx::byte_permute;
-use fused_rans_layout::{Dtype, FRAGMENT, SLAB_STRIPS, TILE, TileGrid, TileShape};
+use fused_rans_layout::{Dtype, FRAGMENT, SLAB_STRIPS, TILE, TILE_THREADS, TileGrid, TileShape};
 
 /// A tile's place in the row-major matrix.
 pub struct Output {
@@ -73,7 +72,7 @@ impl Output {
             let (row, byte) = (at as u32 / row_bytes as u32, at as u32 % row_bytes as u32);
             // SAFETY: `at` is below the tile's size, so row and byte lie in it.
             unsafe { *self.address(row as usize, 0).add(byte as usize) = *weights.add(at) };
-            at += THREADS;
+            at += TILE_THREADS;
         }
     }
 
