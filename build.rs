@@ -1,14 +1,16 @@
-//! Says where the PTX to embed is: `include_str!(env!("FUSED_RANS_PTX"))`.
+//! Says where the compressed PTX to embed is: `include_bytes!(env!("FUSED_RANS_PTX"))`.
 //!
 //! It is the committed one, unless `FUSED_RANS_BUILD_PTX` asks to build it from `kernels-gpu`: with
 //! `1` or `auto` by the compiler that the builder finds, else by the rustc at that path or the rustup
-//! toolchain of that name.
+//! toolchain of that name. That takes minutes; `FUSED_RANS_PTX_TARGET_DIR` is a directory to build it in
+//! (an absolute path), and the one of `build-ptx`, `target/ptx-builder`, already holds what it has built.
 
 use fused_rans_ptx_builder::{Arch, Error, PtxBuilder, Toolchain};
 use std::{env, path::PathBuf, process::ExitCode};
 
 const SETTING: &str = "FUSED_RANS_BUILD_PTX";
-const COMMITTED: &str = "ptx/fused_rans_sm_80.ptx";
+const TARGET_DIR: &str = "FUSED_RANS_PTX_TARGET_DIR";
+const COMMITTED: &str = "ptx/fused_rans_sm_80.ptx.gz";
 const DEVICE_CRATE: &str = "kernels-gpu";
 /// What the PTX is built from, beside the locked dependencies.
 const SOURCES: [&str; 4] = [DEVICE_CRATE, "layout", "Cargo.toml", "Cargo.lock"];
@@ -36,10 +38,14 @@ fn build(setting: &str) -> Result<PathBuf, Error> {
     for path in SOURCES {
         println!("cargo::rerun-if-changed={path}");
     }
-    let ptx = cargo_path("OUT_DIR").join("fused_rans.ptx");
+    println!("cargo::rerun-if-env-changed={TARGET_DIR}");
+    let out = cargo_path("OUT_DIR");
+    let ptx = out.join("fused_rans.ptx.gz");
     PtxBuilder::new(DEVICE_CRATE)
         .arch(Arch::Sm80)
+        .ptx_version(7, 4)
         .toolchain(Toolchain::from_setting(setting))
+        .target_dir(env::var_os(TARGET_DIR).map_or_else(|| out.join("ptx-builder"), PathBuf::from))
         .copy_to(&ptx)
         .build()?;
     Ok(ptx)

@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ptx=ptx/fused_rans_sm_80.ptx
+ptx=ptx/fused_rans_sm_80.ptx.gz
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
@@ -56,8 +56,9 @@ mkdir -p "$work/fresh/src/bin"
 awk '/^```/ { if (inside) exit; inside = /^```rust$/; next } inside' README.md >"$work/fresh/src/bin/example.rs"
 cat >"$work/fresh/src/bin/kernels.rs" <<'RUST'
 fn main() {
-    assert!(fused_rans::PTX.contains(".visible .entry"));
-    println!("{} bytes of PTX are inside", fused_rans::PTX.len());
+    let ptx = fused_rans::ptx();
+    assert!(ptx.contains(".visible .entry"));
+    println!("{} bytes of PTX are inside", ptx.len());
 }
 RUST
 cat >"$work/fresh/Cargo.toml" <<'TOML'

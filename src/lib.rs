@@ -2,8 +2,28 @@
 
 pub use fused_rans_host::*;
 
+#[cfg(feature = "cuda")]
+#[doc(hidden)] // for the program and the benchmarks
+pub mod bench;
+
+use flate2::read::GzDecoder;
+use std::io::Read;
+use std::sync::LazyLock;
+
 /// The GPU kernels, written in Rust, as PTX for compute capability 8.0 and newer.
-pub const PTX: &str = include_str!(env!("FUSED_RANS_PTX"));
+///
+/// There are many, in much text: it is embedded compressed, and decompressed at the first call.
+#[must_use]
+pub fn ptx() -> &'static str {
+    static PTX: LazyLock<String> = LazyLock::new(|| {
+        let compressed: &[u8] = include_bytes!(env!("FUSED_RANS_PTX"));
+        let mut text = String::new();
+        let read = GzDecoder::new(compressed).read_to_string(&mut text);
+        read.expect("the build script names a compressed text");
+        text
+    });
+    &PTX
+}
 
 /// Compressed layers in GPU memory (feature `cuda`).
 ///
@@ -24,6 +44,6 @@ pub mod gpu {
     /// # Errors
     /// As [`Gpu::open`].
     pub fn open(ordinal: u32) -> Result<Gpu, GpuError> {
-        Gpu::open(ordinal, crate::PTX)
+        Gpu::open(ordinal, crate::ptx())
     }
 }

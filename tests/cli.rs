@@ -271,3 +271,65 @@ fn the_demonstration_runs() {
     }
     assert_eq!(place.names(), ["in"], "the temporary directory is gone");
 }
+
+#[test]
+fn bench_refuses_wrong_flags() {
+    let place = Place::new();
+    let wrong: [&[&str]; 7] = [
+        &["bench"],
+        &["bench", "in", "--batch", "0"],
+        &["bench", "in", "--batch", "x"],
+        &["bench", "in", "--batch", ""],
+        &["bench", "in", "--batch", "1,,8"],
+        &["bench", "in", "--batch", "1,1025"],
+        &["bench", "in", "--device", "-1"],
+    ];
+    for args in wrong {
+        assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
+    }
+    let help = place.ok(&["bench", "--help"]);
+    for part in ["--batch", "1,8,16", "--device", "--json", "compressed in memory"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+    assert!(place.ok(&["--help"]).contains("bench"));
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn bench_says_how_to_build_it() {
+    let place = Place::new();
+    place.fails(&["bench", "in"], "build it with `--features cuda`");
+    place.fails(&["bench", "in", "--json"], "built without CUDA");
+}
+
+/// Files are refused before a device is looked for, so that no test needs one.
+#[cfg(feature = "cuda")]
+#[test]
+fn bench_refuses_files_without_layers() {
+    let place = Place::new();
+    let empty = Vec::<(String, safetensors::tensor::TensorView<'_>)>::new();
+    fs::write(place.path("empty"), safetensors::serialize(empty, None).unwrap()).unwrap();
+    let vector = safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, vec![2], &[0; 4]);
+    let vector = safetensors::serialize([("norm", vector.unwrap())], None).unwrap();
+    fs::write(place.path("vector"), vector).unwrap();
+    place.ok(&["compress", "in", "-o", "raw", "--exclude", "."]);
+    fs::write(place.path("other"), "no safetensors file").unwrap();
+
+    place.fails(&["bench", "empty"], "empty: no layer to measure: no matrix of BF16");
+    place.fails(&["bench", "vector"], "vector: no layer to measure: no matrix of BF16");
+    place.fails(&["bench", "raw"], "raw: no layer to measure: nothing in it is compressed");
+    place.fails(&["bench", "other"], "other: ");
+    place.fails(&["bench", "absent"], "absent: cannot open");
+}
+
+/// A device of that number is nowhere.
+#[cfg(feature = "cuda")]
+#[test]
+fn bench_says_that_it_needs_a_device() {
+    let place = Place::new();
+    place.ok(&["compress", "in", "-o", "out"]);
+    for file in ["in", "out"] {
+        let what = "measuring needs an NVIDIA GPU and its driver; --device chooses";
+        place.fails(&["bench", file, "--device", "4294967295"], what);
+    }
+}

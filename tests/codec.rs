@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{Weights, any_matrix};
-use fused_rans::{Blob, Dtype, Matrix, encode, reference};
+use common::{AnyGroups, Recipe, Weights, any_matrix};
+use fused_rans::layout::{GroupPlane, TileKind};
+use fused_rans::tile::Tile;
+use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, encode, encode_grouped, reference};
 use proptest::prelude::*;
 
 /// Encodes with both codecs, decodes with both, and returns the blob if there is one.
@@ -11,13 +13,37 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>>
     let matrix = Matrix::new(dtype, rows, cols, data).unwrap();
     let bytes = encode(matrix);
     assert!(bytes == reference::encode(matrix), "the codecs write different bytes");
-    let blob = Blob::parse(bytes.as_ref()?).unwrap();
-    assert_eq!((blob.dtype(), blob.rows(), blob.cols()), (dtype, rows, cols));
+    let blob = check_blob(matrix, bytes.as_ref()?);
+    assert!(blob.groups().is_none());
+    assert_eq!((blob.scales(), blob.zeros()), (Ok(None), Ok(None)));
+    bytes
+}
+
+/// Decodes the blob of `matrix` with both codecs.
+fn check_blob<'a>(matrix: Matrix<'_>, bytes: &'a [u8]) -> Blob<'a> {
+    let blob = Blob::parse(bytes).unwrap();
+    let grid = matrix.grid();
+    assert_eq!((blob.dtype(), blob.grid()), (matrix.dtype(), grid));
+    assert_eq!((blob.rows(), blob.cols()), (grid.rows, grid.cols));
     blob.verify().unwrap();
-    let mut out = vec![0xA5; data.len()];
+    let mut out = vec![0xA5; matrix.data().len()];
     blob.decode(&mut out).unwrap();
-    assert!(out == data, "the fast decoder differs");
-    assert!(reference::decode(&blob).unwrap() == data, "the reference decoder differs");
+    assert!(out == matrix.data(), "the fast decoder differs");
+    assert!(reference::decode(&blob).unwrap() == out, "the reference decoder differs");
+    blob
+}
+
+/// As [`check`], for integers with scales.
+fn check_grouped(rows: usize, cols: usize, data: &[u8], groups: Groups<'_>) -> Option<Vec<u8>> {
+    let matrix = Matrix::new(Dtype::I8, rows, cols, data).unwrap();
+    let bytes = encode_grouped(matrix, groups).unwrap();
+    let same = bytes == reference::encode_grouped(matrix, groups).unwrap();
+    assert!(same, "the codecs write different bytes");
+    let blob = check_blob(matrix, bytes.as_ref()?);
+    assert_eq!((blob.split().raw_bits(), blob.exceptions()), (0, 0));
+    assert_eq!(blob.groups(), Some(GroupPlane { zeros: groups.zeros.is_some() }));
+    assert!(blob.scales().unwrap().as_deref() == Some(groups.scales), "the scales differ");
+    assert!(blob.zeros().unwrap().as_deref() == groups.zeros, "the zero points differ");
     bytes
 }
 
@@ -27,6 +53,88 @@ proptest! {
     fn every_matrix_comes_back(matrix in any_matrix()) {
         check(matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
     }
+
+    #[test]
+    fn every_grouped_matrix_comes_back(matrix in any_matrix(), zeros: bool) {
+        let matrix = Recipe { dtype: Dtype::I8, ..matrix };
+        let groups = AnyGroups::new(matrix.rows, matrix.cols, zeros, matrix.seed);
+        check_grouped(matrix.rows, matrix.cols, &matrix.nibbles(), groups.groups());
+    }
+}
+
+#[test]
+fn raw_tiles_keep_their_scales() {
+    // The tile below is too small to code, and no multiple of 16 bytes.
+    let (rows, cols) = (256 + 3, 256 + 9);
+    let data = Weights::Small.bytes(Dtype::I8, rows * cols, 3);
+    for zeros in [false, true] {
+        let groups = AnyGroups::new(rows, cols, zeros, 9);
+        let bytes = check_grouped(rows, cols, &data, groups.groups()).expect("it shrinks");
+        let blob = Blob::parse(&bytes).unwrap();
+        let kinds: Vec<u8> = blob.index().iter().map(|tile| tile.kind).collect();
+        assert!(kinds.contains(&(TileKind::Raw as u8)) && kinds[0] == TileKind::Coded as u8);
+    }
+}
+
+#[test]
+fn groups_that_do_not_fit_are_refused() {
+    let data = Weights::Small.bytes(Dtype::I8, 64 * 130, 3);
+    let matrix = Matrix::new(Dtype::I8, 64, 130, &data).unwrap();
+    let (scales, zeros) = (vec![0x3C00; 128], vec![0; 128]);
+    let encode = |scales: &[u16], zeros: Option<&[i8]>| {
+        let groups = Groups { scales, zeros };
+        let result = encode_grouped(matrix, groups).map(|blob| blob.is_some());
+        assert_eq!(result, reference::encode_grouped(matrix, groups).map(|blob| blob.is_some()));
+        result
+    };
+    assert_eq!(encode(&scales, Some(&zeros)), Ok(true));
+    let count = |found| Err(BlobError::GroupCount { rows: 64, cols: 130, expected: 128, found });
+    assert_eq!(encode(&scales[1..], None), count(127));
+    assert_eq!(encode(&scales, Some(&zeros[..64])), count(64));
+    assert_eq!(encode(&[], None), count(0));
+    for found in [-9, 8, i8::MIN, i8::MAX] {
+        let mut zeros = zeros.clone();
+        zeros[127] = found;
+        assert_eq!(encode(&scales, Some(&zeros)), Err(BlobError::ZeroPoint { found }));
+    }
+    for found in [-9, 8, i8::MIN, i8::MAX] {
+        let mut data = data.clone();
+        data[64 * 130 - 1] = found.cast_unsigned();
+        let matrix = Matrix::new(Dtype::I8, 64, 130, &data).unwrap();
+        let groups = Groups { scales: &scales, zeros: None };
+        assert_eq!(encode_grouped(matrix, groups), Err(BlobError::GroupedWeight { found }));
+    }
+    let floats = Matrix::new(Dtype::F8E4M3, 64, 130, &data).unwrap();
+    let refused = encode_grouped(floats, Groups { scales: &scales, zeros: None });
+    assert_eq!(refused, Err(BlobError::GroupType { dtype: Dtype::F8E4M3 }));
+}
+
+#[test]
+fn columns_stand_in_the_fragments_as_the_layout_says() {
+    // One weight differs from the rest, which makes it an exception with a known place.
+    for (rows, cols) in [(32, 256), (47, 96), (16, 80)] {
+        let mut data = Weights::Gaussian.bytes(Dtype::Bf16, rows * cols, 5);
+        data.as_chunks_mut::<2>().0.iter_mut().for_each(|weight| weight[1] = 0x3C);
+        let at = (rows - 1) * cols + cols - 2;
+        data[2 * at..2 * at + 2].copy_from_slice(&[0xFF, 0x7F]);
+        let bytes = check(Dtype::Bf16, rows, cols, &data).expect("it shrinks");
+        let blob = Blob::parse(&bytes).unwrap();
+        let Tile::Coded(tile) = blob.tile(0).unwrap() else { panic!("a coded tile") };
+        let slab = tile.slabs().last().expect("there is one");
+        let exceptions: Vec<_> = slab.exceptions().collect();
+        assert_eq!(exceptions, [((rows - 1) % 32, cols - 2, 0x7FFF)]);
+    }
+}
+
+#[test]
+fn only_a_tail_of_fifteen_rows_is_ragged() {
+    // Lane 0 has rare symbols only, so that it is much longer than the others.
+    let data = (0..1024 * 768).map(|at| (at / 768, at % 768));
+    let rare = |(row, col)| row < 32 && row % 8 == 0 && col < 256 && col % 32 < 8;
+    let data: Vec<u8> = data.map(|place| u8::from(rare(place))).collect();
+    let bytes = check(Dtype::I8, 1024, 768, &data).expect("it shrinks");
+    let tile = Blob::parse(&bytes).unwrap().index()[0];
+    assert_eq!((tile.full_rows[0], tile.tail_rows[0]), (33, 15));
 }
 
 #[test]

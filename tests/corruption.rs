@@ -35,7 +35,7 @@ const HEADER_FIELDS: [(usize, usize); 15] = [
     (124, 4),
 ];
 /// (offset, bytes) of an index record's fields.
-const RECORD_FIELDS: [(usize, usize); 12] = [
+const RECORD_FIELDS: [(usize, usize); 18] = [
     (0, 4),
     (4, 4),
     (8, 2),
@@ -48,6 +48,12 @@ const RECORD_FIELDS: [(usize, usize); 12] = [
     (23, 1),
     (24, 1),
     (31, 1),
+    (32, 2),
+    (34, 2),
+    (46, 2),
+    (48, 2),
+    (50, 2),
+    (62, 2),
 ];
 
 /// Numbers at which a field of `bytes` bytes with the value `now` may turn.
@@ -154,9 +160,11 @@ fn index_records_of_any_value_with_right_checksums() {
                 crafted.set((offset, bytes), value);
                 crafted.reseal_header();
                 if crafted.decode().is_ok() {
-                    let rows = (16..32).contains(&((offset - INDEX) % RECORD));
+                    // Rows move between full and tail ones, exceptions between slabs.
+                    let field = (offset - INDEX) % RECORD;
+                    let free = (16..32).contains(&field) || field >= 48;
                     let same = value == victim.get(offset, bytes);
-                    assert!(rows || same, "{}: {offset}: {value}", victim.name);
+                    assert!(free || same, "{}: {offset}: {value}", victim.name);
                 }
                 crafted.reseal();
                 let _ = crafted.decode();
@@ -167,7 +175,11 @@ fn index_records_of_any_value_with_right_checksums() {
 
 /// Crafts the blob of two tiles, makes its checksums right, and gives what it decodes to.
 fn craft(change: impl FnOnce(&mut Victim)) -> Result<Vec<u8>, BlobError> {
-    let mut victim = two_tiles();
+    craft_of(two_tiles(), change)
+}
+
+/// The same with any victim.
+fn craft_of(mut victim: Victim, change: impl FnOnce(&mut Victim)) -> Result<Vec<u8>, BlobError> {
     change(&mut victim);
     victim.reseal();
     victim.decode()
@@ -181,7 +193,9 @@ fn faults_are_named() {
     assert_eq!(craft(|_| ()), Ok(two_tiles().weights));
     assert_eq!(set((6, 1), 4), header("unknown element type"));
     assert_eq!(set((6, 1), 2), header("impossible split of the weights"));
-    assert_eq!(set((9, 1), 2), header("unknown flags"));
+    assert_eq!(set((9, 1), 8), header("unknown flags"));
+    assert_eq!(set((9, 1), 4), header("impossible groups"));
+    assert_eq!(set((9, 1), 2), header("groups of more than four bits a weight"));
     assert_eq!(set((100, 1), 1), header("unknown flags"));
     assert_eq!(set((11, 1), 13), header("unknown symbol layout"));
     assert_eq!(set((16, 8), 0), header("impossible shape"));
@@ -192,49 +206,122 @@ fn faults_are_named() {
     assert_eq!(set((INDEX + 13, 1), 1), index(0, "unknown flags"));
     assert_eq!(set((INDEX + 12, 1), 2), index(0, "unknown kind of tile"));
     assert_eq!(set((INDEX + 12, 1), 0), index(0, "impossible size of a raw tile"));
-    assert_eq!(set((INDEX + 16, 1), 49), index(0, "too many rows of words"));
-    assert_eq!(set((INDEX + 32 + 16, 1), 1), index(1, "too many rows of words"));
+    assert_eq!(set((INDEX + 16, 1), 49), index(0, "the payload is too short for its parts"));
+    assert_eq!(set((INDEX + 24, 1), 48), index(0, "too many rows of words"));
+    assert_eq!(set((INDEX + 24, 1), 16), index(0, "too many rows of words"));
+    for (field, bytes) in [(16, 1), (31, 1), (32, 2), (62, 2)] {
+        let lacking = index(1, "a slab that the tile lacks");
+        assert_eq!(set((INDEX + RECORD + field, bytes), 1), lacking);
+    }
+    for (field, bytes) in [(10, 2), (48, 2), (50, 2), (62, 2)] {
+        let value = if field == 10 { 1 } else { 999 };
+        let elsewhere = index(0, "the slabs' exceptions are not the tile's");
+        assert_eq!(set((INDEX + field, bytes), value), elsewhere, "{field}");
+    }
+    let elsewhere = index(1, "the slabs' exceptions are not the tile's");
+    assert_eq!(set((INDEX + RECORD + 10, 2), 1), elsewhere);
     let moved = index(1, "the payload is not where the last one ends");
-    assert_eq!(set((INDEX + 32, 4), 21), moved);
+    assert_eq!(set((INDEX + RECORD, 4), two_tiles().get(INDEX + RECORD, 4) + 1), moved);
     assert_eq!(set((INDEX, 4), 0), index(0, "the payload is not where the last one ends"));
     let fault = |fault| Err(BlobError::Tile { tile: 0, fault });
-    assert_eq!(set((INDEX + 16, 1), 48), fault(TileFault::Payload));
     let mut flipped = two_tiles();
     flipped.bytes[128 * 6] ^= 1;
     assert_eq!(flipped.read(), fault(TileFault::Checksum));
     let mut other_weights = two_tiles();
-    other_weights.bytes[128 * 20] ^= 1;
+    let raw_tile = other_weights.payload(1).expect("it is intact");
+    other_weights.bytes[raw_tile.start] ^= 1;
     other_weights.reseal();
     assert_eq!(other_weights.read(), Err(BlobError::WeightsChecksum));
 }
 
-/// Where the exceptions of the first tile of [`two_tiles`] start.
-fn exceptions(victim: &Victim) -> usize {
-    let payload = victim.payload(0).expect("it is intact");
-    let sum = |at: usize| victim.bytes[INDEX + at..][..8].iter().map(|&n| usize::from(n)).sum();
-    let (full, tail): (usize, usize) = (sum(16), sum(24));
-    let masks = &victim.bytes[payload.start + 128 * full..][..4 * tail];
-    let words: u32 = masks.iter().map(|byte| byte.count_ones()).sum();
-    payload.start + 128 * full + 4 * tail + 4 * words as usize
+/// With groups all weights are nibbles; of a raw tile's that is not checked, which harms nobody.
+#[test]
+fn weights_with_groups_have_four_bits() {
+    let grouped = victims().iter().find(|victim| victim.name == "i8_grouped").expect("it is there");
+    let craft = |change: &dyn Fn(&mut Victim)| craft_of(grouped.clone(), change);
+    assert_eq!(craft(&|_| ()), Ok(grouped.weights.clone()));
+    let too_many = Err(BlobError::Header("groups of more than four bits a weight"));
+    for raw_bits in 1..=4 {
+        assert_eq!(craft(&|v| v.set((7, 1), raw_bits)), too_many);
+    }
+    for exceptions in [1, u64::MAX] {
+        assert_eq!(craft(&|v| v.set((40, 8), exceptions)), too_many);
+    }
+    let in_a_tile = craft(&|v| v.set((INDEX + 10, 2), 1));
+    assert_eq!(in_a_tile, Err(BlobError::Header("the tiles' exceptions do not add up")));
+    let raw_tile = grouped.payload(1).expect("it is intact").start;
+    let weights = craft(&|v| v.bytes[raw_tile] = 0x80).expect("readers take it as it is");
+    assert_eq!(weights[256], 0x80);
+}
+
+#[test]
+fn tails_must_be_where_the_index_says() {
+    let fault = |fault| Err(BlobError::Tile { tile: 0, fault });
+    let victim = two_tiles();
+    let lengths = victim.tail_lengths().expect("it is intact");
+    let tail_rows = victim.bytes[INDEX + 24];
+    assert!((1..15).contains(&tail_rows));
+    // Longer than the slab's tail, but as many words.
+    let long = |v: &mut Victim| {
+        let sum: u8 = v.bytes[lengths.clone()][..2].iter().map(|&pair| pair % 16 + pair / 16).sum();
+        assert!((tail_rows + 1..16).contains(&sum), "{sum}");
+        v.bytes[lengths.start..lengths.start + 2].copy_from_slice(&[sum, 0]);
+    };
+    assert_eq!(craft(long), fault(TileFault::Tail));
+    // Two words of the first slab as the second's.
+    let between = |v: &mut Victim| {
+        let first = lengths.clone().find(|&at| !v.bytes[at].is_multiple_of(16)).expect("a tail");
+        let second = (lengths.start + 16..lengths.end).find(|&at| v.bytes[at].is_multiple_of(16));
+        v.bytes[first] -= 1;
+        v.bytes[second.expect("a lane without")] += 1;
+    };
+    assert_eq!(craft(between), fault(TileFault::Tail));
+    for slab in 0..8 {
+        let at = INDEX + 32 + 2 * slab;
+        for value in [victim.get(at, 2) + 1, victim.get(at, 2).wrapping_sub(1), u64::MAX] {
+            assert_eq!(craft(|v| v.set((at, 2), value)), fault(TileFault::Tail));
+        }
+    }
+    let fill = |value| craft(|v| v.bytes[lengths.clone()].fill(value));
+    assert_eq!(fill(0xFF), fault(TileFault::Payload), "more than there is");
+    assert_eq!(fill(0), fault(TileFault::Payload), "lines are left");
 }
 
 #[test]
 fn exceptions_must_ascend_inside_the_tile() {
     let outside = Err(BlobError::Tile { tile: 0, fault: TileFault::Exception });
-    let at = exceptions(&two_tiles());
-    let first = two_tiles().get(at, 4);
-    assert!(first < two_tiles().get(at + 4, 4) && first >> 16 & 0xFF < 40);
-    let column = |column: u64| craft(|v| v.set((at, 4), first & 0xFF00_FFFF | column << 16));
-    assert!(column(0).is_ok());
-    assert_eq!(column(40), outside);
-    assert_eq!(column(255), outside);
+    // A slab with two of them.
+    let victim = two_tiles();
+    let starts: Vec<u64> = (0..8).map(|slab| victim.get(INDEX + 48 + 2 * slab, 2)).collect();
+    let slab = starts.windows(2).position(|pair| pair[0] + 2 == pair[1]).expect("two exceptions");
+    let at = victim.exceptions().expect("it is intact") + 4 * starts[slab] as usize;
+    let first = victim.get(at, 4);
+    let place = |fragment: u64, lane: u64| {
+        craft(|v| {
+            v.set((at, 4), fragment << 27 | lane << 22 | first & 0x0038_FFFF);
+        })
+    };
+    assert!(first < victim.get(at + 4, 4));
+    assert!(place(0, 0).is_ok());
+    // 3 steps and 40 columns: lanes 4g + 2 and 4g + 3 hold the padding of the last step.
+    assert_eq!(place(6, 0), outside, "beyond the fragments");
+    assert_eq!(place(31, 31), outside);
+    for lane in 0..4 {
+        let padding = craft(|v| {
+            v.set((at, 4), first & 0xFFFF);
+            v.set((at + 4, 4), 5 << 27 | lane << 22 | first & 0xFFFF);
+        });
+        assert_eq!(padding == outside, lane >= 2, "lane {lane}");
+    }
+    for unused in 16..19 {
+        assert_eq!(craft(|v| v.set((at, 4), first | 1 << unused)), outside);
+    }
     assert_eq!(craft(|v| v.set((at + 4, 4), first)), outside, "twice the same place");
+    assert_eq!(craft(|v| v.set((at + 4, 4), first ^ 1)), outside, "with another weight");
     assert_eq!(craft(|v| v.bytes[at..at + 8].rotate_left(4)), outside, "out of order");
-    assert_eq!(craft(|v| v.set((at, 4), u64::from(u32::MAX))), outside);
     // Another weight at the same place is another matrix.
-    let weights = two_tiles().weights;
     let other = craft(|v| v.set((at, 4), first ^ 1)).expect("a valid blob");
-    assert_eq!(weights.iter().zip(&other).filter(|(a, b)| a != b).count(), 1);
+    assert_eq!(victim.weights.iter().zip(&other).filter(|(a, b)| a != b).count(), 1);
 }
 
 #[derive(Clone, Debug)]
@@ -249,6 +336,10 @@ enum Change {
     Frequency(u8, u8, u16),
     /// Rows moved from the full to the tail ones of a slab, or back.
     Rows(u8, i8),
+    /// Tail lengths of two pairs of lanes exchanged.
+    Tails(u8, u8),
+    /// Exceptions moved from a slab to the one before it, or back.
+    Exceptions(u8, i8),
 }
 
 impl Change {
@@ -280,6 +371,19 @@ impl Change {
                 victim.bytes[places.0] -= count;
                 victim.bytes[places.1] = victim.bytes[places.1].wrapping_add(count);
             }
+            Self::Tails(from, to) => {
+                let Some(lengths) = victim.tail_lengths() else { return };
+                if lengths.end <= victim.bytes.len() {
+                    let lengths = &mut victim.bytes[lengths];
+                    let places = [from, to].map(|at| usize::from(at) % lengths.len());
+                    lengths.swap(places[0], places[1]);
+                }
+            }
+            Self::Exceptions(slab, count) => {
+                let at = INDEX + 48 + 2 * usize::from(slab % 8);
+                let start = victim.get(at, 2).wrapping_add_signed(count.into());
+                victim.set((at, 2), start);
+            }
         }
     }
 }
@@ -291,6 +395,8 @@ fn change() -> impl Strategy<Value = Change> {
         any::<(prop::sample::Index, u8)>().prop_map(|(at, value)| Change::Payload(at, value)),
         (any::<u8>(), any::<u8>(), 0..4097u16).prop_map(|(a, b, n)| Change::Frequency(a, b, n)),
         (any::<u8>(), -3..4i8).prop_map(|(slab, count)| Change::Rows(slab, count)),
+        (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Change::Tails(from, to)),
+        (any::<u8>(), -2..3i8).prop_map(|(slab, count)| Change::Exceptions(slab, count)),
     ]
 }
 

@@ -3,40 +3,43 @@
 mod common;
 
 use common::{Weights, any_matrix};
-use fused_rans::layout::{
-    FRAGMENT, LANES, SLAB_STRIPS, TABLE, TileEntry, TileShape, register_position,
-};
+use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TABLE, TileEntry, TileShape};
 use fused_rans::tile::{CodedTile, Rows, Tile};
 use fused_rans::{Blob, Dtype, Matrix, encode};
-use fused_rans_kernels::{Format, SliceMemory, decode_slab, tail_slot};
+use fused_rans_kernels::{Format, SliceMemory, decode_slab};
 use proptest::prelude::*;
 
 /// A tile's weights, row by row, whole fragments, as the kernel's lanes decode them.
-fn decode_tile(blob: &Blob<'_>, tile: &CodedTile<'_>, table: &[u32; TABLE]) -> Vec<u16> {
+fn decode_tile<const WIDE: bool>(
+    blob: &Blob<'_>,
+    tile: &CodedTile<'_>,
+    table: &[u32; TABLE],
+) -> Vec<u16> {
     let shape = tile.shape;
     let format = Format::from(blob.split());
     let width = shape.steps() * FRAGMENT;
     let mut weights = vec![0; shape.strips() * FRAGMENT * width];
     for (number, slab) in tile.slabs().enumerate() {
+        let top = number * SLAB_STRIPS * FRAGMENT;
         let mut rows: Rows = [[u32::MAX; LANES]; 64];
         slab.expand(&mut rows);
         let raw: Vec<u32> = slab.raw.as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();
         for lane in 0..LANES {
             let memory = SliceMemory { table, rows: &rows, lane, raw: &raw };
-            decode_slab(&memory, lane, slab.shape, format, |strip, step, registers| {
+            decode_slab::<WIDE>(&memory, lane, slab.shape, format, |strip, step, registers| {
+                let fragment = step * slab.shape.strips + strip;
                 for (register, value) in registers.into_iter().enumerate() {
                     for half in 0..2 {
-                        let (row, col) = register_position(lane, register, half);
-                        let row = (number * SLAB_STRIPS + strip) * FRAGMENT + row;
-                        weights[row * width + step * FRAGMENT + col] =
-                            (value >> (16 * half)) as u16;
+                        let place = Place { fragment, lane, register, half };
+                        let (row, col) = slab.shape.position(place);
+                        weights[(top + row) * width + col] = (value >> (16 * half)) as u16;
                     }
                 }
             });
         }
-    }
-    for (row, col, weight) in tile.exceptions() {
-        weights[row * width + col] = weight;
+        for (row, col, weight) in slab.exceptions() {
+            weights[(top + row) * width + col] = weight;
+        }
     }
     weights
 }
@@ -54,11 +57,17 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> usize {
     let Some(bytes) = encode(matrix) else { return 0 };
     let blob = Blob::parse(&bytes).unwrap();
     let table = blob.frequencies().decode_table().map(|entry| entry.0);
+    let wide = blob.frequencies().wide_table(blob.split());
+    let wide: Option<Box<[u32; TABLE]>> =
+        wide.map(|table| table.into_boxed_slice().try_into().expect("one for each slot"));
     let mut coded = 0;
     for number in 0..blob.index().len() {
         let Tile::Coded(tile) = blob.tile(number).unwrap() else { continue };
         coded += 1;
-        let decoded = decode_tile(&blob, &tile, &table);
+        let decoded = decode_tile::<false>(&blob, &tile, &table);
+        if let Some(wide) = &wide {
+            assert!(decode_tile::<true>(&blob, &tile, wide) == decoded, "wide entries differ");
+        }
         let width = tile.shape.steps() * FRAGMENT;
         let expected = tile_bytes(matrix, number, tile.shape);
         for (expected, decoded) in expected.iter().zip(decoded.chunks_exact(width)) {
@@ -77,12 +86,6 @@ proptest! {
     fn the_device_step_decodes_every_matrix(matrix in any_matrix()) {
         check(matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
     }
-
-    #[test]
-    fn tail_slots_number_the_lanes_of_a_mask(mask: u32) {
-        let slots: Vec<_> = (0..32).filter_map(|lane| tail_slot(mask, lane)).collect();
-        prop_assert_eq!(slots, (0..mask.count_ones()).collect::<Vec<_>>());
-    }
 }
 
 #[test]
@@ -96,9 +99,14 @@ fn whole_tiles_of_every_type_go_through_the_device_step() {
 }
 
 #[test]
-fn exception_records_keep_their_fields() {
-    for (row, col, weight) in [(0, 0, 0), (255, 255, u16::MAX), (1, 254, 0x8001)] {
-        let record = TileEntry::exception(row, col, weight);
-        assert_eq!(TileEntry::exception_fields(record), (row, col, weight));
+fn exception_records_keep_their_fields_and_their_order() {
+    let place = |fragment, lane, register, half| Place { fragment, lane, register, half };
+    let ascending = [place(0, 0, 0, 0), place(0, 0, 3, 1), place(0, 31, 0, 0), place(31, 0, 1, 1)];
+    for (place, weight) in ascending.into_iter().zip([0, u16::MAX, 0x8001, 1]) {
+        let record = TileEntry::exception(place, weight);
+        assert_eq!(TileEntry::exception_fields(record), (place, weight));
+        assert_eq!(record >> 16 & 7, 0);
     }
+    let records = ascending.map(|place| TileEntry::exception(place, u16::MAX));
+    assert!(records.is_sorted_by(|a, b| a < b) && ascending.is_sorted());
 }

@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Once;
 
-use fused_rans::layout::TileKind;
-use fused_rans::{Blob, Dtype, Matrix, encode, reference};
+use fused_rans::layout::{GroupPlane, TileKind};
+use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, encode, encode_grouped, reference};
 use matrices::{GOLDEN, Golden};
 
 /// The bytes of the golden file at `path`. All golden files are written anew before the first is
@@ -23,7 +23,7 @@ fn read(path: &Path) -> Vec<u8> {
     REGENERATE.call_once(|| {
         if std::env::var_os("FUSED_RANS_REGENERATE").is_some_and(|value| value == "1") {
             for golden in &GOLDEN {
-                fs::write(golden.path(), encoded(golden, encode)).unwrap();
+                fs::write(golden.path(), encoded(golden, &FAST)).unwrap();
             }
             fs::write(file::path(), file::compressed()).unwrap();
         }
@@ -35,17 +35,35 @@ fn stored(golden: &Golden) -> Vec<u8> {
     read(&golden.path())
 }
 
-fn encoded(golden: &Golden, encode: impl FnOnce(Matrix<'_>) -> Option<Vec<u8>>) -> Vec<u8> {
+/// What an encoder makes of a matrix and its groups.
+type Grouped = Result<Option<Vec<u8>>, BlobError>;
+
+/// An encoder.
+struct Codec {
+    plain: fn(Matrix<'_>) -> Option<Vec<u8>>,
+    grouped: fn(Matrix<'_>, Groups<'_>) -> Grouped,
+}
+
+const FAST: Codec = Codec { plain: encode, grouped: encode_grouped };
+const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::encode_grouped };
+
+fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
     let weights = golden.weights();
     let matrix = Matrix::new(golden.dtype, golden.rows, golden.cols, &weights).unwrap();
-    encode(matrix).unwrap_or_else(|| panic!("{} does not shrink", golden.name))
+    let blob = if golden.grouped {
+        let (scales, zeros) = golden.groups();
+        (codec.grouped)(matrix, Groups { scales: &scales, zeros: Some(&zeros) }).unwrap()
+    } else {
+        (codec.plain)(matrix)
+    };
+    blob.unwrap_or_else(|| panic!("{} does not shrink", golden.name))
 }
 
 #[test]
 fn the_encoders_write_the_golden_files() {
     for golden in &GOLDEN {
         let stored = stored(golden);
-        for encoded in [encoded(golden, encode), encoded(golden, reference::encode)] {
+        for encoded in [encoded(golden, &FAST), encoded(golden, &REFERENCE)] {
             let differ = encoded.iter().zip(&stored).position(|(new, old)| new != old);
             assert!(encoded == stored, "{} differs, first at {differ:?}", golden.name);
         }
@@ -63,6 +81,9 @@ fn the_golden_files_decode_to_their_weights() {
         blob.decode(&mut decoded).unwrap();
         assert!(decoded == weights, "{}", golden.name);
         assert!(reference::decode(&blob).unwrap() == weights, "{}: reference", golden.name);
+        let groups = golden.grouped.then(|| golden.groups());
+        let stored = blob.scales().unwrap().zip(blob.zeros().unwrap());
+        assert!(stored == groups, "{}: groups", golden.name);
     }
 }
 
@@ -90,6 +111,11 @@ fn the_golden_files_cover_the_format() {
     assert!(any(&|b| b.index().iter().any(|t| t.kind == TileKind::Raw as u8)));
     assert!(any(&|b| b.index().iter().any(|t| t.full_rows[0] > 0 && t.tail_rows[0] > 0)));
     assert!(any(&|b| b.index().iter().any(|t| t.full_rows[1] + t.tail_rows[1] > 0)));
+    assert!(any(&|b| b.index().iter().any(|t| t.tail_start[1] > 0)));
+    assert!(any(&|b| b.index().iter().any(|t| t.exception_start[1] > 0)));
+    assert!(any(&|b| b.index().iter().any(|t| t.tail_rows[0] == 15)), "a cut tail");
+    let grouped = |b: &Blob<'_>| b.groups() == Some(GroupPlane { zeros: true });
+    assert!(any(&|b| grouped(b) && b.index().iter().map(|t| t.kind).eq([1, 0])));
     let rows = |b: &Blob<'_>| b.index()[0].full_rows[0] + b.index()[0].tail_rows[0];
     assert!(any(&|b| rows(b) == 48), "no stream of 48 words");
 }

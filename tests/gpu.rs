@@ -23,7 +23,8 @@ fn check(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Opti
     let bytes = encode(Matrix::new(dtype, rows, cols, data).unwrap())?;
     let blob = Blob::parse(&bytes).unwrap();
     let layer = gpu.upload(&blob).unwrap();
-    assert_eq!(layer.device_bytes(), bytes.len() + 4 * TABLE);
+    let wide = blob.frequencies().wide_table(blob.split()).map_or(0, |table| table.len());
+    assert_eq!(layer.device_bytes(), bytes.len() + 4 * (TABLE + wide));
     assert!(layer.decode_to_host().unwrap() == data, "{dtype:?} {rows} x {cols} differs");
     Some(blob.exceptions())
 }

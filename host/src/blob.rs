@@ -1,10 +1,11 @@
 //! A compressed matrix, checked.
 
 use crate::codec::parallel_crc;
+use crate::groups::{group_count, groups, scale, zero};
 use crate::header::{Front, check_size};
 use crate::tile::Tile;
 use crate::{BlobError, Dtype, Frequencies, TileFault, fast};
-use fused_rans_layout::{Entry, LINE, Split, TABLE, TILE, TileEntry, TileGrid};
+use fused_rans_layout::{Entry, GroupPlane, LINE, Split, TABLE, TILE, TileEntry, TileGrid};
 use rayon::prelude::*;
 
 /// A blob whose structure and header checksum have been checked.
@@ -26,7 +27,7 @@ impl<'a> Blob<'a> {
     /// Element type of the matrix.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        self.front.split.dtype()
+        self.split().dtype()
     }
 
     /// Rows of the matrix.
@@ -81,7 +82,13 @@ impl<'a> Blob<'a> {
     /// How the weights split.
     #[must_use]
     pub fn split(&self) -> Split {
-        self.front.split
+        self.front.coding.split
+    }
+
+    /// How the scales of groups of weights are stored, if the blob has any.
+    #[must_use]
+    pub fn groups(&self) -> Option<GroupPlane> {
+        self.front.coding.groups
     }
 
     /// The tiles' places in the matrix.
@@ -116,7 +123,43 @@ impl<'a> Blob<'a> {
         if crc32c::crc32c(payload) != entry.crc {
             return Err(fault(TileFault::Checksum));
         }
-        Tile::new(entry, self.front.grid.shape(tile), self.front.split, payload).map_err(fault)
+        Tile::new(entry, self.front.grid.shape(tile), self.front.coding, payload).map_err(fault)
+    }
+
+    /// The scales of the groups: bits of binary16 numbers, rows x `ceil(cols / 128)`, row by row.
+    /// `None` if the blob has no groups.
+    ///
+    /// # Errors
+    /// [`BlobError::Tile`] for a damaged tile.
+    pub fn scales(&self) -> Result<Option<Vec<u16>>, BlobError> {
+        self.groups().map(|plane| self.of_each_group(plane, scale)).transpose()
+    }
+
+    /// The zero points of the groups, from -8 to 7, in the places of the scales. `None` if the blob
+    /// has none.
+    ///
+    /// # Errors
+    /// As [`Blob::scales`].
+    pub fn zeros(&self) -> Result<Option<Vec<i8>>, BlobError> {
+        let plane = self.groups().filter(|plane| plane.zeros);
+        plane.map(|plane| self.of_each_group(plane, zero)).transpose()
+    }
+
+    /// What `read` finds of each group in its slab's block. The tiles are as long as their groups
+    /// take, so that the blob bears out the memory.
+    fn of_each_group<T: Copy + Default>(
+        &self,
+        plane: GroupPlane,
+        read: fn(&[u8], usize) -> T,
+    ) -> Result<Vec<T>, BlobError> {
+        let mut values = vec![T::default(); group_count(self.grid())];
+        for tile in 0..self.index().len() {
+            let blocks = self.tile(tile)?.groups();
+            for (group, slab, index) in groups(self.grid(), tile) {
+                values[group] = read(&blocks[plane.bytes() * slab..], index);
+            }
+        }
+        Ok(values)
     }
 
     /// A tile's payload. That it lies in the blob was checked by [`Blob::parse`].
@@ -152,7 +195,7 @@ impl<'a> Blob<'a> {
     }
 
     /// Decodes a row of tiles, side by side: each gets its part of every row of `out`.
-    fn decode_band(
+    pub(crate) fn decode_band(
         &self,
         band: usize,
         out: &mut [u8],
@@ -170,7 +213,7 @@ impl<'a> Blob<'a> {
         }
         parts.par_iter_mut().enumerate().try_for_each(|(i, out)| {
             match self.tile(band * across + i)? {
-                Tile::Raw(weights) => {
+                Tile::Raw { weights, .. } => {
                     let mut rest = weights;
                     for row in out {
                         let (stored, after) = rest.split_at(row.len());
@@ -178,7 +221,7 @@ impl<'a> Blob<'a> {
                         rest = after;
                     }
                 }
-                Tile::Coded(tile) => fast::decode_tile(&tile, self.front.split, table, out),
+                Tile::Coded(tile) => fast::decode_tile(&tile, self.split(), table, out),
             }
             Ok(())
         })

@@ -2,7 +2,9 @@
 
 use crate::BlobError;
 use crate::fast;
+use crate::groups::Groups;
 use crate::header::{HEADER_BYTES, Header, check_size, front_crc, payload_start};
+use crate::index::Coding;
 use crate::model::Model;
 use fused_rans_layout::{Dtype, LINE, TileEntry, TileGrid};
 use rayon::prelude::*;
@@ -13,6 +15,7 @@ pub struct Matrix<'a> {
     dtype: Dtype,
     grid: TileGrid,
     data: &'a [u8],
+    groups: Option<Groups<'a>>,
 }
 
 impl<'a> Matrix<'a> {
@@ -23,7 +26,13 @@ impl<'a> Matrix<'a> {
     /// [`BlobError::TooLarge`] if that cannot be addressed.
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
         check_size(dtype, rows, cols, data.len())?;
-        Ok(Self { dtype, grid: TileGrid { rows, cols }, data })
+        Ok(Self { dtype, grid: TileGrid { rows, cols }, data, groups: None })
+    }
+
+    /// This matrix with scales.
+    pub(crate) fn grouped(self, groups: Groups<'a>) -> Result<Self, BlobError> {
+        groups.check(self.dtype, self.grid, self.data)?;
+        Ok(Self { groups: Some(groups), ..self })
     }
 
     /// Element type.
@@ -42,6 +51,21 @@ impl<'a> Matrix<'a> {
     #[must_use]
     pub fn data(self) -> &'a [u8] {
         self.data
+    }
+
+    /// The scales and zero points, if there are any.
+    pub(crate) fn groups(self) -> Option<Groups<'a>> {
+        self.groups
+    }
+
+    /// Bytes of the matrix, scales and zero points included.
+    fn bytes(self) -> usize {
+        self.data.len() + self.groups.map_or(0, |groups| groups.bytes())
+    }
+
+    /// How `model` codes it.
+    pub(crate) fn coding(self, model: &Model) -> Coding {
+        Coding { split: model.split, groups: self.groups.map(|groups| groups.plane()) }
     }
 
     /// The part of row `row` of a tile that lies in the matrix: empty below its last row.
@@ -83,6 +107,21 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     assemble(matrix, &model, tiles)
 }
 
+/// Compresses an I8 `matrix` of weights from -8 to 7 together with the scales of its groups; `None`
+/// if that would not make the three smaller: a byte a weight, two a scale, one a zero point.
+/// Otherwise as [`encode`].
+///
+/// # Errors
+/// [`BlobError::GroupType`] for any other type; [`BlobError::GroupCount`] if there are not
+/// `rows * ceil(cols / 128)` scales and as many zero points (or none); [`BlobError::ZeroPoint`] and
+/// [`BlobError::GroupedWeight`] for one outside -8 to 7.
+pub fn encode_grouped(
+    matrix: Matrix<'_>,
+    groups: Groups<'_>,
+) -> Result<Option<Vec<u8>>, BlobError> {
+    matrix.grouped(groups).map(encode)
+}
+
 /// Puts a blob together; `None` if it is not smaller than the matrix.
 pub(crate) fn assemble(
     matrix: Matrix<'_>,
@@ -91,10 +130,10 @@ pub(crate) fn assemble(
 ) -> Option<Vec<u8>> {
     let start = payload_start(tiles.len())?;
     let bytes = start + tiles.iter().map(|(_, payload)| payload.len()).sum::<usize>();
-    if bytes >= matrix.data.len() {
+    if bytes >= matrix.bytes() {
         return None;
     }
-    let mut header = Header::new(model.split, matrix.grid, model.entropy);
+    let mut header = Header::new(matrix.coding(model), matrix.grid, model.entropy);
     header.bytes = bytes as u64;
     header.weights_crc = parallel_crc(matrix.data);
     let mut blob = Vec::with_capacity(bytes);

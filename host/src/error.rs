@@ -1,5 +1,7 @@
 //! What can be wrong with a blob.
 
+use fused_rans_layout::Dtype;
+
 /// Why a blob or a matrix was refused. Nothing that the bytes can contain panics; every fault
 /// comes back as one of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,38 @@ pub enum BlobError {
         /// Columns of the matrix.
         cols: usize,
     },
+    /// Invalid argument: groups of weights that are not integers.
+    #[error("only I8 matrices have groups, this one is {}", dtype.name())]
+    GroupType {
+        /// Element type of the matrix.
+        dtype: Dtype,
+    },
+    /// Invalid argument: a number of scales or zero points that does not fit the matrix.
+    #[error(
+        "a {rows} x {cols} matrix has {expected} groups, there are {found} scales or zero points"
+    )]
+    GroupCount {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// Groups of the matrix.
+        expected: usize,
+        /// Scales or zero points found.
+        found: usize,
+    },
+    /// Invalid argument: a weight of a matrix with groups that has no nibble.
+    #[error("weight {found} does not lie in -8 to 7, as those of matrices with groups do")]
+    GroupedWeight {
+        /// The weight.
+        found: i8,
+    },
+    /// Invalid argument: a zero point that has no nibble.
+    #[error("zero point {found} does not lie in -8 to 7")]
+    ZeroPoint {
+        /// The zero point.
+        found: i8,
+    },
 }
 
 /// What is wrong with a tile.
@@ -78,7 +112,11 @@ pub enum TileFault {
     /// The payload's parts do not fill it.
     #[error("the payload's parts do not add up to its length")]
     Payload,
-    /// An exception stands outside the tile.
+    /// A lane's tail is longer than its slab's, or the words before it are of another number than
+    /// the index says.
+    #[error("a tail is too long or not where the index says")]
+    Tail,
+    /// An exception stands outside the tile or out of order.
     #[error("an exception lies outside the tile or out of order")]
     Exception,
 }

@@ -1,6 +1,11 @@
 //! The frequency table of a matrix, and the coding tables made from it.
 
-use fused_rans_layout::{Entry, PROB_BITS, SYMBOLS, TABLE};
+use fused_rans_layout::{Entry, PROB_BITS, SYMBOLS, Split, TABLE, WideEntry};
+
+/// Slots of a stream's last symbol that an encoder tries.
+pub(crate) const ENDS: usize = 8;
+/// Symbols before the last by which it judges them.
+pub(crate) const END_SYMBOLS: usize = 2;
 
 /// Frequencies of the 256 symbols, which sum to [`TABLE`]. Stored as 256 x `u16` = 512 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,22 @@ impl Frequencies {
         table
     }
 
+    /// The decode table of the fused kernels for weights that split so; `None` if their type has
+    /// none, or a frequency is too large.
+    #[must_use]
+    pub fn wide_table(&self, split: Split) -> Option<Vec<u32>> {
+        if self.0.iter().any(|&f| f > WideEntry::MAX_FREQUENCY) {
+            return None;
+        }
+        let wide = |entry: &Entry| {
+            let symbol = entry.symbol();
+            let exponents =
+                [split.exponent_in_place(symbol & 15)?, split.exponent_in_place(symbol >> 4)?];
+            Some(WideEntry::new(*entry, exponents).0)
+        };
+        self.decode_table().iter().map(wide).collect()
+    }
+
     /// The encode table.
     #[must_use]
     pub(crate) fn encode_table(&self) -> EncodeTable {
@@ -91,18 +112,17 @@ impl Frequencies {
         });
         let mut next = symbols.map(|step| step.first);
         let mut states = Box::new([0; TABLE]);
-        let mut last = [0; SYMBOLS];
         for (slot, symbol) in self.spread().into_iter().enumerate() {
-            let symbol = usize::from(symbol);
-            states[next[symbol] as usize] = (TABLE + slot) as u16;
-            next[symbol] += 1;
-            // The lowest of those with the most zeros; slot 0 has more than any other.
-            let zeros = |state: u32| state.trailing_zeros();
-            if last[symbol] == 0 || zeros((TABLE + slot) as u32) > zeros(last[symbol]) {
-                last[symbol] = (TABLE + slot) as u32;
-            }
+            let next = &mut next[usize::from(symbol)];
+            states[*next as usize] = (TABLE + slot) as u16;
+            *next += 1;
         }
-        EncodeTable { symbols, states, last }
+        let ends = symbols.iter().zip(next).map(|(step, end)| {
+            let mut ends = states[step.first as usize..end as usize].to_vec();
+            ends.sort_by_key(|state| core::cmp::Reverse(state.trailing_zeros()));
+            core::array::from_fn(|i| ends.get(i).or(ends.first()).copied().unwrap_or(0))
+        });
+        EncodeTable { ends: ends.collect(), symbols, states }
     }
 }
 
@@ -137,18 +157,19 @@ pub(crate) struct EncodeTable {
     symbols: [EncodeStep; SYMBOLS],
     /// The states of each symbol, ascending, symbol after symbol.
     states: Box<[u16; TABLE]>,
-    /// See [`EncodeTable::last`].
-    last: [u32; SYMBOLS],
+    /// See [`EncodeTable::ends`].
+    ends: Vec<[u16; ENDS]>,
 }
 
 impl EncodeTable {
-    /// The state at the last symbol of a stream. Any of the symbol's states will do and none costs
-    /// a bit; the one with the most trailing zeros lets the stream end in zeros, which are not
-    /// stored.
+    /// States at the last symbol of a stream. Any of the symbol's states will do and none costs a
+    /// bit; these are the ones with the most trailing zeros, the lowest of equals first, so that
+    /// the stream may end in zeros, which are not stored. The first fills up for those that a rare
+    /// symbol lacks.
     #[inline(always)]
     #[must_use]
-    pub fn last(&self, symbol: u8) -> u32 {
-        self.last[usize::from(symbol)]
+    pub fn ends(&self, symbol: u8) -> [u32; ENDS] {
+        self.ends[usize::from(symbol)].map(u32::from)
     }
 
     /// Encodes `symbol` in front of what led to `state`: (new state, bits to give out, which are the
@@ -179,7 +200,9 @@ mod tests {
                 let given = state & ((1 << bits) - 1);
                 assert_eq!(entry.sub() << bits | given, state - TABLE as u32);
             }
-            assert_eq!(decode[encode.last(symbol) as usize - TABLE].symbol(), symbol);
+            for end in encode.ends(symbol) {
+                assert_eq!(decode[end as usize - TABLE].symbol(), symbol);
+            }
         }
     }
 

@@ -1,11 +1,10 @@
 //! The blob's header: 128 bytes, then the frequency table, then the index.
 
 use crate::frequencies::Frequencies;
+use crate::index::Coding;
 use crate::{BlobError, TileFault};
 use bytemuck::{Pod, Zeroable};
-use fused_rans_layout::{
-    Dtype, LINE, MAX_ROWS, PROB_BITS, SLABS, SYMBOLS, Split, TileEntry, TileGrid, TileKind,
-};
+use fused_rans_layout::{Dtype, GroupPlane, LINE, PROB_BITS, SYMBOLS, Split, TileEntry, TileGrid};
 
 #[cfg(target_endian = "big")]
 compile_error!("the stored format is little endian and read in place");
@@ -21,6 +20,13 @@ pub const TABLE_BYTES: usize = size_of::<[u16; SYMBOLS]>();
 /// Weights that a symbol codes. Fixed in this version.
 const WEIGHTS_PER_SYMBOL: u8 = 2;
 
+/// Flag: nibble 0 stands for exponent field 0.
+const ZERO: u8 = 1 << 0;
+/// Flag: groups of weights have scales.
+const GROUPS: u8 = 1 << 1;
+/// Flag: those groups have zero points, too.
+const ZERO_POINTS: u8 = 1 << 2;
+
 /// The header as it is stored, little endian.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -30,7 +36,7 @@ pub struct Header {
     dtype: u8,
     raw_bits: u8,
     base: u8,
-    /// Bit 0: nibble 0 stands for exponent field 0.
+    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`].
     flags: u8,
     weights_per_symbol: u8,
     prob_bits: u8,
@@ -55,14 +61,19 @@ const _: () = assert!(size_of::<Header>() == LINE);
 
 impl Header {
     /// A header without lengths and checksums.
-    pub fn new(split: Split, grid: TileGrid, entropy: f64) -> Self {
+    pub fn new(coding: Coding, grid: TileGrid, entropy: f64) -> Self {
+        let Coding { split, groups } = coding;
+        let mut flags = if split.zero() { ZERO } else { 0 };
+        if let Some(GroupPlane { zeros }) = groups {
+            flags |= if zeros { GROUPS | ZERO_POINTS } else { GROUPS };
+        }
         Self {
             magic: MAGIC,
             version: VERSION,
             dtype: split.dtype() as u8,
             raw_bits: split.raw_bits(),
             base: split.base(),
-            flags: u8::from(split.zero()),
+            flags,
             weights_per_symbol: WEIGHTS_PER_SYMBOL,
             prob_bits: PROB_BITS as u8,
             rows: grid.rows as u64,
@@ -77,29 +88,38 @@ impl Header {
         f64::from_bits(self.entropy)
     }
 
-    /// The split and the grid, if all fields are ones that an encoder writes.
-    fn check(&self) -> Result<(Split, TileGrid), BlobError> {
+    /// How the weights are coded, and the grid, if all fields are ones that an encoder writes.
+    fn check(&self) -> Result<(Coding, TileGrid), BlobError> {
         let fault = |what| Err(BlobError::Header(what));
         let Some(dtype) = Dtype::from_code(self.dtype) else {
             return fault("unknown element type");
         };
-        if self.flags > 1 || self.reserved != [0; 68] {
+        if self.flags & !(ZERO | GROUPS | ZERO_POINTS) != 0 || self.reserved != [0; 68] {
             return fault("unknown flags");
         }
         if self.weights_per_symbol != WEIGHTS_PER_SYMBOL || u32::from(self.prob_bits) != PROB_BITS {
             return fault("unknown symbol layout");
         }
-        let Some(split) = Split::from_fields(dtype, self.raw_bits, self.base, self.flags == 1)
-        else {
+        let zero = self.flags & ZERO != 0;
+        let Some(split) = Split::from_fields(dtype, self.raw_bits, self.base, zero) else {
             return fault("impossible split of the weights");
         };
+        let zeros = self.flags & ZERO_POINTS != 0;
+        let groups = (self.flags & GROUPS != 0).then_some(GroupPlane { zeros });
+        if groups.map_or(zeros, |_| dtype != Dtype::I8) {
+            return fault("impossible groups");
+        }
+        // That no tile has exceptions then follows from their sum.
+        if groups.is_some() && (split.raw_bits() != 0 || self.exceptions != 0) {
+            return fault("groups of more than four bits a weight");
+        }
         if !(0.0..=16.0).contains(&self.entropy()) {
             return fault("impossible entropy");
         }
         let sides = (usize::try_from(self.rows), usize::try_from(self.cols));
         match sides {
             (Ok(rows @ 1..), Ok(cols @ 1..)) if weight_bytes(dtype, rows, cols).is_some() => {
-                Ok((split, TileGrid { rows, cols }))
+                Ok((Coding { split, groups }, TileGrid { rows, cols }))
             }
             _ => fault("impossible shape"),
         }
@@ -139,8 +159,8 @@ pub fn front_crc(front: &[u8]) -> u32 {
 pub struct Front {
     /// The header.
     pub header: Header,
-    /// How the weights split.
-    pub split: Split,
+    /// How the weights are coded.
+    pub coding: Coding,
     /// The tiles.
     pub grid: TileGrid,
     /// The frequency table.
@@ -161,7 +181,7 @@ impl Front {
         if header.version != VERSION {
             return Err(BlobError::Version { found: header.version, supported: VERSION });
         }
-        let (split, grid) = header.check()?;
+        let (coding, grid) = header.check()?;
         let start = grid.tiles().and_then(payload_start);
         let start = start.ok_or(BlobError::Header("impossible shape"))?;
         need(blob, start as u64)?;
@@ -178,7 +198,7 @@ impl Front {
         let records = blob[HEADER_BYTES + TABLE_BYTES..start].chunks_exact(size_of::<TileEntry>());
         let tiles = grid.tiles().expect("checked above");
         let index: Vec<TileEntry> = records.take(tiles).map(bytemuck::pod_read_unaligned).collect();
-        let front = Self { header, split, grid, frequencies, index };
+        let front = Self { header, coding, grid, frequencies, index };
         front.check_index(start, blob.len())?;
         Ok(front)
     }
@@ -188,7 +208,7 @@ impl Front {
         let (mut next, mut exceptions) = (start / LINE, 0);
         for (tile, entry) in self.index.iter().enumerate() {
             let fault = |what| BlobError::Tile { tile, fault: TileFault::Index(what) };
-            self.check_entry(tile, entry).map_err(fault)?;
+            self.coding.check(entry, self.grid.shape(tile)).map_err(fault)?;
             if entry.offset as usize != next {
                 return Err(fault("the payload is not where the last one ends"));
             }
@@ -200,30 +220,6 @@ impl Front {
         }
         if exceptions != self.header.exceptions {
             return Err(BlobError::Header("the tiles' exceptions do not add up"));
-        }
-        Ok(())
-    }
-
-    fn check_entry(&self, tile: usize, entry: &TileEntry) -> Result<(), &'static str> {
-        if entry.reserved != [0; 3] {
-            return Err("unknown flags");
-        }
-        let shape = self.grid.shape(tile);
-        let slabs = match TileKind::from_code(entry.kind).ok_or("unknown kind of tile")? {
-            TileKind::Coded => shape.slabs(),
-            TileKind::Raw => {
-                let bytes = shape.weights() * self.split.dtype().bytes();
-                if entry.exceptions != 0 || usize::from(entry.lines) != bytes.div_ceil(LINE) {
-                    return Err("impossible size of a raw tile");
-                }
-                0
-            }
-        };
-        for slab in 0..SLABS {
-            let rows = usize::from(entry.full_rows[slab]) + usize::from(entry.tail_rows[slab]);
-            if rows > if slab < slabs { MAX_ROWS } else { 0 } {
-                return Err("too many rows of words");
-            }
         }
         Ok(())
     }

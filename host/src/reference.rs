@@ -5,13 +5,20 @@
 //! counts, the decode table and what surrounds the tiles; it counts, codes, packs, writes and reads
 //! by itself.
 
+use core::cmp::Reverse;
+
 use crate::codec::{Matrix, assemble};
+use crate::frequencies::{END_SYMBOLS, ENDS};
+use crate::groups::Groups;
 use crate::model::Model;
 use crate::{Blob, BlobError, Frequencies};
 use fused_rans_layout::{
-    Entry, FRAGMENT, LANES, LINE, PROB_BITS, Plane, SLAB_STRIPS, SYMBOLS, SlabShape, Split, TABLE,
-    TileEntry, TileKind, TileShape, exchange_signs, planes, register_position,
+    Entry, FRAGMENT, GROUP, GROUPS, LANES, LINE, MAX_TAIL_ROWS, PROB_BITS, Place, Plane,
+    SLAB_STRIPS, SYMBOLS, SlabShape, Split, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind,
+    TileShape, exchange_signs, planes,
 };
+
+const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
 
 /// Compresses `matrix`; `None` if that would not make it smaller.
 #[must_use]
@@ -36,6 +43,17 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     assemble(matrix, &model, tiles)
 }
 
+/// Compresses `matrix` with the scales of its groups; `None` if that would not make it smaller.
+///
+/// # Errors
+/// As [`encode_grouped`](crate::encode_grouped).
+pub fn encode_grouped(
+    matrix: Matrix<'_>,
+    groups: Groups<'_>,
+) -> Result<Option<Vec<u8>>, BlobError> {
+    matrix.grouped(groups).map(encode)
+}
+
 /// Decodes `blob` into row-major weights.
 ///
 /// # Errors
@@ -52,7 +70,8 @@ pub fn decode(blob: &Blob<'_>) -> Result<Vec<u8>, BlobError> {
         let weights = if entry.kind == TileKind::Raw as u8 {
             payload.chunks_exact(bytes).map(little_endian).collect()
         } else {
-            decode_tile(entry, payload, shape, split, &table)
+            let groups = blob.groups().map_or(0, |plane| plane.bytes() * shape.slabs());
+            decode_tile(entry, payload, shape, split, groups, &table)
         };
         for (row, weights) in weights.chunks_exact(shape.cols).take(shape.rows).enumerate() {
             let start = ((first_row + row) * grid.cols + first_col) * bytes;
@@ -65,30 +84,14 @@ pub fn decode(blob: &Blob<'_>) -> Result<Vec<u8>, BlobError> {
     Ok(out)
 }
 
-/// Where a weight of a slab is coded.
-struct Place {
-    fragment: usize,
-    lane: usize,
-    register: usize,
-    half: usize,
-}
-
-impl Place {
-    /// The symbol of the lane's stream, and the nibble of that symbol.
-    fn symbol(&self) -> (usize, usize) {
-        (4 * self.fragment + self.register / 2 * 2 + self.half, self.register % 2)
-    }
-}
-
-/// Every place of a slab with its (row, column) in the slab.
+/// Every place of a slab in ascending order, with its (row, column) in the slab.
 fn places(shape: SlabShape) -> impl Iterator<Item = (Place, usize, usize)> {
     let all = (0..shape.fragments()).flat_map(|f| (0..LANES).map(move |lane| (f, lane)));
     let all = all.flat_map(|(f, lane)| (0..8).map(move |i| (f, lane, i / 2, i % 2)));
     all.map(move |(fragment, lane, register, half)| {
-        let (row, col) = register_position(lane, register, half);
-        let (step, strip) = (fragment / shape.strips, fragment % shape.strips);
         let place = Place { fragment, lane, register, half };
-        (place, strip * FRAGMENT + row, step * FRAGMENT + col)
+        let (row, col) = shape.position(place);
+        (place, row, col)
     })
 }
 
@@ -105,7 +108,7 @@ fn tile_symbols(matrix: Matrix<'_>, split: Split, filler: u8, tile: usize) -> Ve
     let slab_symbols = |slab: usize| {
         let mut symbols = vec![vec![0u8; shape.slab(slab).symbols()]; LANES];
         for (place, row, col) in places(shape.slab(slab)) {
-            let weight = weight_at(matrix, tile, slab * SLAB_STRIPS * FRAGMENT + row, col);
+            let weight = weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
             let nibble = weight.map_or(filler, |weight| split.nibble(weight));
             let nibble = if nibble < 16 { nibble } else { filler };
             let (symbol, half) = place.symbol();
@@ -114,6 +117,15 @@ fn tile_symbols(matrix: Matrix<'_>, split: Split, filler: u8, tile: usize) -> Ve
         symbols
     };
     (0..shape.slabs()).map(slab_symbols).collect()
+}
+
+/// What a slab stores.
+struct CodedSlab {
+    /// Words of the raw planes.
+    raw: Vec<u32>,
+    /// Words of each lane's stream.
+    streams: Vec<Vec<u32>>,
+    exceptions: Vec<u32>,
 }
 
 fn encode_tile(
@@ -125,57 +137,110 @@ fn encode_tile(
     let (shape, split) = (matrix.grid().shape(tile), model.split);
     let mut slabs = Vec::new();
     for (slab, symbols) in tile_symbols(matrix, split, model.filler, tile).iter().enumerate() {
-        let raw = |row, col| {
-            let weight = weight_at(matrix, tile, slab * SLAB_STRIPS * FRAGMENT + row, col);
-            weight.map_or(0, |weight| split.raw(weight))
+        let weight = |row, col| weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
+        let raw = |row, col| weight(row, col).map_or(0, |weight| split.raw(weight));
+        let exception = |(place, row, col)| {
+            let weight = weight(row, col).filter(|&weight| split.nibble(weight) > 15);
+            weight.map(|weight| TileEntry::exception(place, weight))
         };
-        let raw = pack_planes(shape.slab(slab), split.raw_bits(), raw);
-        slabs.push((raw, symbols.iter().map(|symbols| encode_stream(states, symbols)).collect()));
+        slabs.push(CodedSlab {
+            raw: pack_planes(shape.slab(slab), split.raw_bits(), raw),
+            streams: symbols.iter().map(|symbols| encode_stream(states, symbols)).collect(),
+            exceptions: places(shape.slab(slab)).filter_map(exception).collect(),
+        });
     }
-    let mut exceptions = Vec::new();
-    for (row, col) in (0..shape.rows).flat_map(|row| (0..shape.cols).map(move |col| (row, col))) {
-        let weight = weight_at(matrix, tile, row, col).expect("inside the tile");
-        if split.nibble(weight) > 15 {
-            exceptions.push(TileEntry::exception(row, col, weight));
-        }
+    let groups = matrix.groups().map_or(vec![], |groups| {
+        let slabs = (0..shape.slabs()).map(|slab| group_block(matrix, groups, tile, slab));
+        slabs.flatten().collect()
+    });
+    let mut weights = matrix.tile_bytes(tile);
+    if !groups.is_empty() {
+        weights.resize(weights.len().next_multiple_of(16), 0);
+        weights.extend_from_slice(&groups);
     }
-    write_payload(&slabs, &exceptions, matrix.tile_bytes(tile))
+    write_payload(&slabs, &groups, weights)
 }
 
-/// Writes a tile, of each slab the raw words and the lanes' streams; or `weights`, if that takes no
-/// more lines.
-fn write_payload(
-    slabs: &[(Vec<u32>, Vec<Vec<u32>>)],
-    exceptions: &[u32],
-    weights: Vec<u8>,
-) -> (TileEntry, Vec<u8>) {
-    let mut entry = TileEntry { kind: TileKind::Coded as u8, ..TileEntry::default() };
-    let (mut raw, mut full, mut masks, mut tails) = (vec![], vec![], vec![], vec![]);
-    for (slab, (planes, streams)) in slabs.iter().enumerate() {
-        raw.extend_from_slice(planes);
-        let mut whole = true;
-        for row in 0..streams.iter().map(Vec::len).max().expect("there are 32") {
-            // A lane has a word here if this or a later one is not zero.
-            let present = |stream: &&Vec<u32>| stream.iter().skip(row).any(|&word| word != 0);
-            let word = |stream: &Vec<u32>| stream.get(row).copied().unwrap_or(0);
-            whole &= streams.iter().filter(present).count() >= 31;
-            if whole {
-                full.extend(streams.iter().map(word));
-                entry.full_rows[slab] += 1;
-            } else {
-                let bit = |lane: usize| u32::from(present(&&streams[lane])) << lane;
-                masks.push((0..LANES).map(bit).sum());
-                tails.extend(streams.iter().filter(present).map(word));
-                entry.tail_rows[slab] += 1;
+/// The scales of a slab, and its zero points as nibbles.
+fn group_block(matrix: Matrix<'_>, groups: Groups<'_>, tile: usize, slab: usize) -> Vec<u8> {
+    let (grid, (top, left)) = (matrix.grid(), matrix.grid().origin(tile));
+    let inside = |row: usize, col: usize| {
+        let (row, col) = (top + slab * SLAB_ROWS + row, left + col);
+        let number = row * grid.cols.div_ceil(GROUP) + col / GROUP;
+        (row < grid.rows && col < grid.cols).then_some(number)
+    };
+    let (mut scales, mut nibbles) = (vec![], vec![]);
+    for (g, group) in (0..8).flat_map(|g| (0..GROUPS).map(move |group| (g, group))) {
+        for row in [g, g + 8, g + 16, g + 24] {
+            let number = inside(row, group * GROUP);
+            let scale = number.map_or(0, |number| groups.scales[number]);
+            scales.extend_from_slice(&scale.to_le_bytes());
+            if let Some(zeros) = groups.zeros {
+                nibbles.push(number.map_or(0, |number| (zeros[number] + 8) as u8));
             }
         }
     }
-    let parts: [&[u32]; 5] = [&raw, &full, &masks, &tails, exceptions];
-    let mut payload: Vec<u8> = parts.concat().into_iter().flat_map(u32::to_le_bytes).collect();
-    if payload.len().div_ceil(LINE) < weights.len().div_ceil(LINE) {
-        entry.exceptions = exceptions.len() as u16;
-    } else {
-        (entry, payload) = (TileEntry::default(), weights);
+    scales.extend(nibbles.chunks(2).map(|pair| pair[0] | pair[1] << 4));
+    scales
+}
+
+/// Streams as they are stored.
+struct StoredRows {
+    /// Words of the rows that are stored whole.
+    full: Vec<u32>,
+    /// Rows after those.
+    tail_rows: usize,
+    /// Of each lane, how many of those it has a word in.
+    tail_lengths: Vec<usize>,
+    /// These words, row by row.
+    tails: Vec<u32>,
+}
+
+fn store_rows(streams: &[Vec<u32>]) -> StoredRows {
+    // A lane has the words up to its last that is not zero; the rows are counted with all words.
+    let stored = |stream: &Vec<u32>| stream.iter().rposition(|&word| word != 0);
+    let stored = streams.iter().map(|stream| stored(stream).map_or(0, |last| last + 1));
+    let stored: Vec<usize> = stored.collect();
+    let rows = streams.iter().map(Vec::len).max().expect("there are 32");
+    let everywhere = |row: &usize| stored.iter().all(|length| length > row);
+    let shared = (0..rows).take_while(everywhere).count();
+    let full_rows = shared.max(rows.saturating_sub(MAX_TAIL_ROWS));
+    let word = |lane: usize, row: usize| streams[lane].get(row).copied().unwrap_or(0);
+    let tail_row = |row| {
+        let lanes = (0..LANES).filter(|&lane| stored[lane] > row);
+        lanes.map(|lane| word(lane, row)).collect::<Vec<_>>()
+    };
+    StoredRows {
+        full: (0..full_rows * LANES).map(|at| word(at % LANES, at / LANES)).collect(),
+        tail_rows: rows - full_rows,
+        tail_lengths: stored.iter().map(|length| length.saturating_sub(full_rows)).collect(),
+        tails: (full_rows..rows).flat_map(tail_row).collect(),
+    }
+}
+
+/// Writes a tile; or `raw_tile`, if that takes no more lines.
+fn write_payload(slabs: &[CodedSlab], groups: &[u8], raw_tile: Vec<u8>) -> (TileEntry, Vec<u8>) {
+    let mut entry = TileEntry { kind: TileKind::Coded as u8, ..TileEntry::default() };
+    let (mut raw, mut full, mut lengths) = (vec![], vec![], vec![]);
+    let (mut tails, mut exceptions) = (vec![], vec![]);
+    for (slab, coded) in slabs.iter().enumerate() {
+        let rows = store_rows(&coded.streams);
+        entry.full_rows[slab] = (rows.full.len() / LANES) as u8;
+        entry.tail_rows[slab] = rows.tail_rows as u8;
+        entry.tail_start[slab] = tails.len() as u16;
+        entry.exception_start[slab] = exceptions.len() as u16;
+        raw.extend_from_slice(&coded.raw);
+        full.extend(rows.full);
+        lengths.extend(rows.tail_lengths.chunks(2).map(|pair| (pair[0] | pair[1] << 4) as u8));
+        tails.extend(rows.tails);
+        exceptions.extend_from_slice(&coded.exceptions);
+    }
+    entry.exceptions = exceptions.len() as u16;
+    let bytes = |words: Vec<u32>| words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>();
+    let (raw, full, tails, exceptions) = (bytes(raw), bytes(full), bytes(tails), bytes(exceptions));
+    let mut payload = [&lengths, &raw, groups, &full, &exceptions, &tails].concat();
+    if payload.len().div_ceil(LINE) >= raw_tile.len().div_ceil(LINE) {
+        (entry, payload) = (TileEntry::default(), raw_tile);
     }
     payload.resize(payload.len().next_multiple_of(LINE), 0);
     entry.lines = (payload.len() / LINE) as u16;
@@ -196,11 +261,30 @@ fn symbol_states(frequencies: &Frequencies) -> Vec<Vec<usize>> {
 /// A stream's words: the initial index, then each symbol's bits, the first bit highest.
 fn encode_stream(all: &[Vec<usize>], symbols: &[u8]) -> Vec<u32> {
     let (&last, others) = symbols.split_last().expect("a slab has symbols");
-    // Of the last symbol's states, the first with the most trailing zeros.
-    let zeros = |state: &&usize| state.trailing_zeros();
-    let mut state = *all[usize::from(last)].iter().rev().max_by_key(zeros).expect("it occurs");
-    let mut bits = Vec::new(); // last bit first
-    for &symbol in others.iter().rev() {
+    // Of the last symbol's states, those with the most trailing zeros.
+    let mut ends = all[usize::from(last)].clone();
+    ends.sort_by_key(|state| Reverse(state.trailing_zeros()));
+    ends.truncate(ENDS);
+    // Of those, the first that leaves the fewest bits in front of the stream's last zeros.
+    let nearest = &others[others.len() - END_SYMBOLS..];
+    let left = |&end: &usize| {
+        let (_, bits) = encode_symbols(all, nearest, end);
+        bits.len() - bits.iter().take_while(|&&bit| bit == 0).count()
+    };
+    let end = ends.into_iter().min_by_key(left).expect("the symbol occurs");
+    let (state, mut bits) = encode_symbols(all, others, end);
+    bits.extend((0..PROB_BITS).map(|bit| (state - TABLE) >> bit & 1));
+    bits.reverse();
+    let word = |bits: &[usize]| {
+        (0..32).fold(0, |word, i| word << 1 | bits.get(i).copied().unwrap_or(0) as u32)
+    };
+    bits.chunks(32).map(word).collect()
+}
+
+/// The state that leads to `symbols` and then to `state`, and the bits in between, the last one first.
+fn encode_symbols(all: &[Vec<usize>], symbols: &[u8], mut state: usize) -> (usize, Vec<usize>) {
+    let mut bits = Vec::new();
+    for &symbol in symbols.iter().rev() {
         let states = &all[usize::from(symbol)];
         while state >= 2 * states.len() {
             bits.push(state & 1);
@@ -208,12 +292,7 @@ fn encode_stream(all: &[Vec<usize>], symbols: &[u8]) -> Vec<u32> {
         }
         state = states[state - states.len()];
     }
-    bits.extend((0..PROB_BITS).map(|bit| (state - TABLE) >> bit & 1));
-    bits.reverse();
-    let word = |bits: &[usize]| {
-        (0..32).fold(0, |word, i| word << 1 | bits.get(i).copied().unwrap_or(0) as u32)
-    };
-    bits.chunks(32).map(word).collect()
+    (state, bits)
 }
 
 /// The first `count` symbols of a stream; beyond its last word a stream is zeros.
@@ -262,40 +341,49 @@ fn raw_at(shape: SlabShape, raw_bits: u8, stored: &[u32], place: &Place) -> u16 
     raw as u16
 }
 
-/// The weights of a coded tile, row by row, padding rows included.
+/// The weights of a coded tile, row by row, padding rows included. `groups` bytes of scales and zero
+/// points are passed over.
 fn decode_tile(
     entry: &TileEntry,
     payload: &[u8],
     shape: TileShape,
     split: Split,
+    groups: usize,
     table: &[Entry; TABLE],
 ) -> Vec<u32> {
-    let words: Vec<u32> = payload.chunks_exact(4).map(little_endian).collect();
-    let mut rest = words.as_slice();
-    let mut take = |count: usize| rest.split_off(..count).expect("the structure was checked");
-    let per_slab = |f: &dyn Fn(usize) -> usize| (0..shape.slabs()).map(f).collect::<Vec<_>>();
-    let slab_words = |slab| shape.slab(slab).raw_bytes(split.raw_bits()) / 4;
-    let raw: Vec<_> = per_slab(&slab_words).into_iter().map(&mut take).collect();
-    let full_words = |slab| LANES * usize::from(entry.full_rows[slab]);
-    let full: Vec<_> = per_slab(&full_words).into_iter().map(&mut take).collect();
-    let mask_words = |slab| usize::from(entry.tail_rows[slab]);
-    let masks: Vec<_> = per_slab(&mask_words).into_iter().map(&mut take).collect();
+    let mut rest = payload;
+    let mut take = |bytes: usize| rest.split_off(..bytes).expect("the structure was checked");
+    let mut take_words =
+        |count: usize| -> Vec<u32> { take(4 * count).chunks_exact(4).map(little_endian).collect() };
+    let slabs = 0..shape.slabs();
+    let lengths: Vec<_> = slabs.clone().map(|_| take_words(TAIL_LENGTH_BYTES / 4)).collect();
+    let raw_words = |slab| shape.slab(slab).raw_bytes(split.raw_bits()) / 4;
+    let raw: Vec<_> = slabs.clone().map(|slab| take_words(raw_words(slab))).collect();
+    take_words(groups / 4);
+    let full_words = |slab: usize| LANES * usize::from(entry.full_rows[slab]);
+    let full: Vec<_> = slabs.map(|slab| take_words(full_words(slab))).collect();
+    let exceptions = take_words(entry.exceptions.into());
     let mut weights = vec![0; shape.strips() * FRAGMENT * shape.cols];
-    for (slab, part) in weights.chunks_mut(SLAB_STRIPS * FRAGMENT * shape.cols).enumerate() {
+    for (slab, part) in weights.chunks_mut(SLAB_ROWS * shape.cols).enumerate() {
         let mut streams: Vec<Vec<u32>> = vec![vec![]; LANES];
         for row in full[slab].chunks(LANES) {
             streams.iter_mut().zip(row).for_each(|(stream, &word)| stream.push(word));
         }
-        for mask in masks[slab] {
+        for row in 0..u32::from(entry.tail_rows[slab]) {
             for (lane, stream) in streams.iter_mut().enumerate() {
-                stream.push(if mask >> lane & 1 == 1 { take(1)[0] } else { 0 });
+                let length = lengths[slab][lane / 8] >> (lane % 8 * 4) & 15;
+                stream.extend(take_words(usize::from(length > row)));
             }
         }
-        decode_slab(&streams, raw[slab], shape.slab(slab), split, table, part);
+        decode_slab(&streams, &raw[slab], shape.slab(slab), split, table, part);
     }
-    for &record in take(entry.exceptions.into()) {
-        let (row, col, weight) = TileEntry::exception_fields(record);
-        weights[row * shape.cols + col] = weight.into();
+    let starts = &entry.exception_start[..shape.slabs()];
+    for (number, record) in (0..).zip(exceptions) {
+        // The last slab whose exceptions do not start behind this one.
+        let slab = starts.iter().filter(|&&start| start <= number).count() - 1;
+        let (place, weight) = TileEntry::exception_fields(record);
+        let (row, col) = shape.slab(slab).position(place);
+        weights[(slab * SLAB_ROWS + row) * shape.cols + col] = weight.into();
     }
     weights
 }

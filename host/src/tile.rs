@@ -1,8 +1,10 @@
-//! A tile's payload, taken apart.
+//! A tile's payload, taken apart and put together.
 
 use crate::TileFault;
+use crate::index::Coding;
 use fused_rans_layout::{
-    LANES, LINE, LOOK_AHEAD, MAX_ROWS, SlabShape, Split, TileEntry, TileKind, TileShape,
+    FRAGMENT, LANES, LINE, LOOK_AHEAD, MAX_ROWS, MAX_TAIL_ROWS, SLAB_STRIPS, SlabShape,
+    TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
 };
 
 /// Rows of words of one slab, expanded: a lane that a row leaves out has the word 0. Room to look
@@ -17,133 +19,204 @@ pub struct CodedTile<'a> {
     pub shape: TileShape,
     entry: &'a TileEntry,
     raw_bits: u8,
+    tail_lengths: &'a [u8],
     raw: &'a [u8],
+    groups: &'a [u8],
     full: &'a [u8],
-    masks: &'a [u8],
-    tails: &'a [u8],
     exceptions: &'a [u8],
+    tails: &'a [u8],
 }
 
 /// A tile's payload, by kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Tile<'a> {
-    /// The weights, row by row.
-    Raw(&'a [u8]),
-    /// Raw planes, words, exceptions.
+    /// The weights as they are.
+    Raw {
+        /// The weights, row by row.
+        weights: &'a [u8],
+        /// Scales and zero points, slab by slab.
+        groups: &'a [u8],
+    },
+    /// Tail lengths, raw planes, scales, words, exceptions.
     Coded(CodedTile<'a>),
 }
 
 impl<'a> Tile<'a> {
     /// Takes `payload` apart. `entry` must have passed the index check; what the payload itself
     /// says is checked here.
-    ///
-    /// # Errors
-    /// [`TileFault`] where the parts do not add up or an exception lies outside the tile.
-    pub fn new(
+    pub(crate) fn new(
         entry: &'a TileEntry,
         shape: TileShape,
-        split: Split,
+        coding: Coding,
         payload: &'a [u8],
     ) -> Result<Self, TileFault> {
-        if entry.kind == TileKind::Raw as u8 {
-            let bytes = shape.weights() * split.dtype().bytes();
-            return payload.get(..bytes).map(Self::Raw).ok_or(TileFault::Payload);
-        }
         let mut rest = payload;
         let mut take = |bytes: usize| rest.split_off(..bytes).ok_or(TileFault::Payload);
-        let sum = |rows: &[u8]| rows.iter().map(|&r| usize::from(r)).sum::<usize>();
-        let raw = take(shape.raw_bytes(split.raw_bits()))?;
-        let full = take(LINE * sum(&entry.full_rows))?;
-        let masks = take(4 * sum(&entry.tail_rows))?;
-        let tails = take(tail_bytes(masks))?;
+        let group_bytes = coding.group_bytes(shape);
+        if entry.kind == TileKind::Raw as u8 {
+            let weights = take(coding.raw_weight_bytes(shape))?;
+            let weights = &weights[..shape.weights() * coding.split.dtype().bytes()];
+            return Ok(Self::Raw { weights, groups: take(group_bytes)? });
+        }
+        let raw_bits = coding.split.raw_bits();
+        let full_rows: usize = entry.full_rows.iter().map(|&rows| usize::from(rows)).sum();
+        let tail_lengths = take(TAIL_LENGTH_BYTES * shape.slabs())?;
+        let raw = take(shape.raw_bytes(raw_bits))?;
+        let groups = take(group_bytes)?;
+        let full = take(LINE * full_rows)?;
         let exceptions = take(4 * usize::from(entry.exceptions))?;
+        let tails = take(tail_bytes(tail_lengths))?;
         if rest.len() >= LINE {
             return Err(TileFault::Payload);
         }
-        check_exceptions(exceptions, shape)?;
-        let raw_bits = split.raw_bits();
-        Ok(Self::Coded(CodedTile { shape, entry, raw_bits, raw, full, masks, tails, exceptions }))
+        let tile = CodedTile {
+            shape,
+            entry,
+            raw_bits,
+            tail_lengths,
+            raw,
+            groups,
+            full,
+            exceptions,
+            tails,
+        };
+        tile.check()?;
+        Ok(Self::Coded(tile))
     }
-}
 
-/// Exceptions must ascend and lie in the tile.
-fn check_exceptions(exceptions: &[u8], shape: TileShape) -> Result<(), TileFault> {
-    let mut last = None;
-    for record in words(exceptions) {
-        let (row, col, _) = TileEntry::exception_fields(record);
-        if row >= shape.rows || col >= shape.cols || last >= Some((row, col)) {
-            return Err(TileFault::Exception);
+    /// Scales and zero points, slab by slab.
+    pub(crate) fn groups(&self) -> &'a [u8] {
+        match self {
+            Self::Raw { groups, .. } | Self::Coded(CodedTile { groups, .. }) => groups,
         }
-        last = Some((row, col));
     }
-    Ok(())
 }
 
 impl<'a> CodedTile<'a> {
+    /// Checks what the slabs' parts say.
+    fn check(self) -> Result<(), TileFault> {
+        let mut tail_words = 0;
+        for (number, slab) in self.slabs().enumerate() {
+            let longest = slab.tail_lengths().into_iter().max();
+            let start = usize::from(self.entry.tail_start[number]);
+            if longest > Some(self.entry.tail_rows[number]) || start != tail_words {
+                return Err(TileFault::Tail);
+            }
+            tail_words += slab.tails.len() / 4;
+            slab.check_exceptions()?;
+        }
+        Ok(())
+    }
+
     /// The slabs, in order.
     pub fn slabs(mut self) -> impl Iterator<Item = Slab<'a>> {
         (0..self.shape.slabs()).map(move |slab| self.take_slab(slab))
     }
 
     /// Takes the parts of slab number `slab` off the front of what the slabs before it have left.
-    /// [`Tile::new`] has checked that they are there.
-    fn take_slab(&mut self, slab: usize) -> Slab<'a> {
+    /// [`Tile::new`] and the index check have seen that they are there.
+    fn take_slab(&mut self, number: usize) -> Slab<'a> {
         let take = |part: &mut &'a [u8], bytes: usize| {
             part.split_off(..bytes).expect("the parts' sizes have been checked")
         };
-        let shape = self.shape.slab(slab);
-        let raw = take(&mut self.raw, shape.raw_bytes(self.raw_bits));
-        let full = take(&mut self.full, LINE * usize::from(self.entry.full_rows[slab]));
-        let masks = take(&mut self.masks, 4 * usize::from(self.entry.tail_rows[slab]));
-        let tails = take(&mut self.tails, tail_bytes(masks));
-        Slab { shape, raw, full, masks, tails }
-    }
-
-    /// The exceptions: (row, column, weight).
-    pub fn exceptions(self) -> impl Iterator<Item = (usize, usize, u16)> + 'a {
-        words(self.exceptions).map(TileEntry::exception_fields)
+        let (entry, shape) = (self.entry, self.shape.slab(number));
+        let top = number * SLAB_STRIPS * FRAGMENT;
+        let exceptions_end = match number + 1 {
+            next if next < self.shape.slabs() => entry.exception_start[next],
+            _ => entry.exceptions,
+        };
+        let exceptions = usize::from(exceptions_end - entry.exception_start[number]);
+        let tail_lengths = take(&mut self.tail_lengths, TAIL_LENGTH_BYTES);
+        Slab {
+            shape,
+            rows: (self.shape.rows - top).min(SLAB_STRIPS * FRAGMENT),
+            cols: self.shape.cols,
+            tail_lengths,
+            raw: take(&mut self.raw, shape.raw_bytes(self.raw_bits)),
+            full: take(&mut self.full, LINE * usize::from(entry.full_rows[number])),
+            exceptions: take(&mut self.exceptions, 4 * exceptions),
+            tails: take(&mut self.tails, tail_bytes(tail_lengths)),
+        }
     }
 }
 
-/// Bytes of the words that these masks of lanes stand for.
-fn tail_bytes(masks: &[u8]) -> usize {
-    4 * words(masks).map(|mask| mask.count_ones() as usize).sum::<usize>()
+/// Bytes of the words that these tail lengths stand for.
+fn tail_bytes(tail_lengths: &[u8]) -> usize {
+    4 * tail_lengths
+        .iter()
+        .map(|&pair| usize::from(pair & 15) + usize::from(pair >> 4))
+        .sum::<usize>()
 }
 
 /// The parts of one slab.
 #[derive(Clone, Copy, Debug)]
 pub struct Slab<'a> {
-    /// Shape of the slab.
+    /// Shape of the slab, padding included.
     pub shape: SlabShape,
+    /// Rows that lie in the matrix.
+    rows: usize,
+    /// Columns that lie in the matrix.
+    cols: usize,
+    tail_lengths: &'a [u8],
     /// The raw planes, widest first.
     pub raw: &'a [u8],
     full: &'a [u8],
-    masks: &'a [u8],
+    exceptions: &'a [u8],
     tails: &'a [u8],
 }
 
-impl Slab<'_> {
+impl<'a> Slab<'a> {
     /// Expands the rows of words.
     pub fn expand(&self, rows: &mut Rows) {
         let full = self.full.len() / LINE;
         for (row, stored) in rows.iter_mut().zip(self.full.chunks_exact(LINE)) {
             bytemuck::bytes_of_mut(row).copy_from_slice(stored);
         }
-        let mut tails = words(self.tails);
-        let mut masks = words(self.masks);
-        for row in &mut rows[full..] {
-            *row = [0; LANES];
-            let mut mask = masks.next().unwrap_or(0);
+        rows[full..].fill([0; LANES]);
+        let lengths = self.tail_lengths();
+        let longest = lengths.into_iter().max().unwrap_or(0);
+        let mut words = words(self.tails);
+        for (row, number) in rows[full..].iter_mut().zip(0..longest) {
+            let mut mask = lanes_beyond(&lengths, number);
             while mask != 0 {
-                row[mask.trailing_zeros() as usize] = tails.next().unwrap_or(0);
+                row[mask.trailing_zeros() as usize] = words.next().unwrap_or(0);
                 mask &= mask - 1;
             }
         }
     }
+
+    /// Of each lane, the tail rows in which it has a word.
+    fn tail_lengths(&self) -> [u8; LANES] {
+        core::array::from_fn(|lane| self.tail_lengths[lane / 2] >> (lane % 2 * 4) & 15)
+    }
+
+    /// The exceptions: (row of the slab, column, weight).
+    pub fn exceptions(self) -> impl Iterator<Item = (usize, usize, u16)> + 'a {
+        words(self.exceptions).map(move |record| {
+            let (place, weight) = TileEntry::exception_fields(record);
+            let (row, col) = self.shape.position(place);
+            (row, col, weight)
+        })
+    }
+
+    /// Exceptions must ascend and lie in the matrix.
+    fn check_exceptions(self) -> Result<(), TileFault> {
+        let records = words(self.exceptions).map(|record| record >> 16);
+        let ascend = records.clone().is_sorted_by(|a, b| a < b);
+        let known = records.clone().all(|record| record & 7 == 0);
+        let inside = self.exceptions().all(|(row, col, _)| row < self.rows && col < self.cols);
+        if ascend && known && inside { Ok(()) } else { Err(TileFault::Exception) }
+    }
+}
+
+/// The lanes whose tail is longer than `row` rows, as bits.
+#[inline(always)]
+fn lanes_beyond(tail_lengths: &[u8; LANES], row: u8) -> u32 {
+    (0..LANES).fold(0, |mask, lane| mask | u32::from(tail_lengths[lane] > row) << lane)
 }
 
 /// The little-endian words of `bytes`.
-pub fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + Clone + '_ {
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + Clone + '_ {
     bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word))
 }
 
@@ -152,22 +225,26 @@ pub fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + Clone + '_ {
 struct StoredRows {
     /// Rows to store whole.
     full: usize,
-    /// A mask of lanes for each row after those.
-    masks: Vec<u32>,
+    /// Rows after those.
+    tail: usize,
+    /// Of each lane, the rows after those in which it has a word.
+    tail_lengths: [u8; LANES],
 }
 
 impl StoredRows {
     /// For streams of these lengths in words. Zeros at the end of a stream are not stored, but
-    /// rows are counted as if they were. A row of 31 lanes is no larger whole than with a mask.
+    /// rows are counted as if they were. Whole are the rows in which every lane has a word, so that
+    /// none is stored for nothing, and those that a tail has no room for.
     fn new(rows: &Rows, lengths: &[usize; LANES]) -> Self {
         let stored: [usize; LANES] = core::array::from_fn(|lane| {
             let used = rows[..lengths[lane]].iter().rposition(|row| row[lane] != 0);
             used.map_or(0, |last| last + 1)
         });
-        let mask = |row: usize| (0..LANES).fold(0, |m, l| m | u32::from(stored[l] > row) << l);
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let full = (0..longest).take_while(|&row| mask(row).count_ones() >= 31).count();
-        Self { full, masks: (full..longest).map(mask).collect() }
+        let shortest = stored.iter().copied().min().unwrap_or(0);
+        let full = shortest.max(longest.saturating_sub(MAX_TAIL_ROWS));
+        let tail_lengths = stored.map(|length| length.saturating_sub(full) as u8);
+        Self { full, tail: longest - full, tail_lengths }
     }
 }
 
@@ -175,47 +252,56 @@ impl StoredRows {
 #[derive(Debug, Default)]
 pub struct TileWriter {
     entry: TileEntry,
+    tail_lengths: Vec<u8>,
     raw: Vec<u8>,
     full: Vec<u8>,
-    masks: Vec<u8>,
+    exceptions: Vec<u32>,
     tails: Vec<u8>,
     slabs: usize,
 }
 
 impl TileWriter {
-    /// Adds a slab: its raw planes as words, and its expanded rows with the streams' lengths.
-    pub fn slab(&mut self, raw: &[u32], rows: &Rows, lengths: &[usize; LANES]) {
-        let StoredRows { full, masks } = StoredRows::new(rows, lengths);
+    /// Adds a slab: its raw planes as words, its expanded rows with the streams' lengths, and its
+    /// exceptions, which ascend.
+    pub fn slab(&mut self, raw: &[u32], rows: &Rows, lengths: &[usize; LANES], exceptions: &[u32]) {
+        let StoredRows { full, tail, tail_lengths } = StoredRows::new(rows, lengths);
+        self.entry.full_rows[self.slabs] = full as u8;
+        self.entry.tail_rows[self.slabs] = tail as u8;
+        self.entry.tail_start[self.slabs] = (self.tails.len() / 4) as u16;
+        // What does not fit is not used: so many exceptions make a raw tile.
+        self.entry.exception_start[self.slabs] = self.exceptions.len() as u16;
         self.raw.extend_from_slice(bytemuck::cast_slice(raw));
         self.full.extend_from_slice(bytemuck::cast_slice(&rows[..full]));
-        for (row, mask) in rows[full..].iter().zip(&masks) {
-            self.masks.extend_from_slice(&mask.to_le_bytes());
-            for (lane, word) in row.iter().enumerate() {
-                if mask >> lane & 1 == 1 {
-                    self.tails.extend_from_slice(&word.to_le_bytes());
-                }
+        self.tail_lengths
+            .extend(tail_lengths.as_chunks().0.iter().map(|&[low, high]| low | high << 4));
+        for (row, number) in rows[full..full + tail].iter().zip(0..) {
+            let mut mask = lanes_beyond(&tail_lengths, number);
+            while mask != 0 {
+                let word = row[mask.trailing_zeros() as usize];
+                self.tails.extend_from_slice(&word.to_le_bytes());
+                mask &= mask - 1;
             }
         }
-        self.entry.full_rows[self.slabs] = full as u8;
-        self.entry.tail_rows[self.slabs] = masks.len() as u8;
+        self.exceptions.extend_from_slice(exceptions);
         self.slabs += 1;
     }
 
-    /// The record (without its offset) and the payload: coded, or the weights row by row as they
-    /// are, `weights` bytes, if that takes no more lines.
+    /// The record (without its offset) and the payload: coded, or the weights of `raw_tile` as they
+    /// are, if that takes no more lines. `groups` are the slabs' scales and zero points.
     pub fn finish(
         self,
-        exceptions: &[u32],
-        weights: usize,
+        shape: TileShape,
+        coding: Coding,
+        groups: &[u8],
         raw_tile: impl FnOnce() -> Vec<u8>,
     ) -> (TileEntry, Vec<u8>) {
-        let (mut entry, mut payload) = (self.entry, self.raw);
-        for part in [&self.full, &self.masks, &self.tails] {
-            payload.extend_from_slice(part);
-        }
-        payload.extend_from_slice(bytemuck::cast_slice(exceptions));
-        if payload.len().div_ceil(LINE) >= weights.div_ceil(LINE) {
+        let Self { mut entry, tail_lengths, raw, full, exceptions, tails, .. } = self;
+        let listed = bytemuck::cast_slice(&exceptions);
+        let mut payload = [&tail_lengths, &raw, groups, &full, listed, &tails].concat();
+        if payload.len().div_ceil(LINE) >= coding.raw_tile_lines(shape) {
             payload = raw_tile();
+            payload.resize(coding.raw_weight_bytes(shape), 0);
+            payload.extend_from_slice(groups);
             entry = TileEntry { kind: TileKind::Raw as u8, ..TileEntry::default() };
         } else {
             // Fewer than 2^16: four bytes each, they are less than the 128 KB of the weights.

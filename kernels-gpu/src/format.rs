@@ -67,6 +67,13 @@ impl Format {
         Self { dtype, raw_bits, offset: offset * 0x0001_0001, zero }
     }
 
+    /// Type of the weights.
+    #[inline(always)]
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// Bits of a weight in the raw planes.
     #[inline(always)]
     #[must_use]
@@ -84,11 +91,7 @@ impl Format {
     #[inline(always)]
     #[must_use]
     pub fn registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
-        // Both columns' symbols beside each other: bits 10..7 and 14..11 of each half.
-        let symbols = [
-            byte_permute(entries[0], entries[1], 0x5410),
-            byte_permute(entries[2], entries[3], 0x5410),
-        ];
+        let symbols = both_columns(entries);
         let register = |register: usize| {
             // Nibble 1 of the symbols (rows g + 8) comes down to where nibble 0 is.
             let nibbles = symbols[register / 2] >> (4 * (register % 2));
@@ -107,15 +110,62 @@ impl Format {
                     (nibbles & 0x0780_0780) >> 4 | raw & 0x0007_0007 | (raw & 0x0008_0008) << 4
                 }
                 Dtype::I8 => {
-                    let high = (nibbles >> 7 & 0x000F_000F) << self.raw_bits;
-                    let low = raw.four(fragment, register)
-                        | raw.two(fragment, register) << (self.raw_bits & 4)
-                        | raw.one(fragment, register) << (self.raw_bits & 6);
-                    ((high | low) + self.offset) & 0x00FF_00FF
+                    // Two's complement, from the offset binary that the code is.
+                    (self.code(nibbles, raw, fragment, register) + self.offset) & 0x00FF_00FF
                 }
             }
         };
         [register(0), register(1), register(2), register(3)]
+    }
+
+    /// As [`Format::registers`] for BF16 and FP16, from [`WideEntry`](fused_rans_layout::WideEntry)s: the
+    /// exponents are in place, and nothing else needs to be known of the format.
+    #[inline(always)]
+    #[must_use]
+    pub fn wide_registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
+        // Bytes 0 and 1 of both columns' entries have the first weight's exponent at bits 14 to 7, bytes
+        // 1 and 2 the second's.
+        let exponents = |register: usize| {
+            let (first, second) = (entries[register / 2 * 2], entries[register / 2 * 2 + 1]);
+            byte_permute(first, second, if register & 1 == 0 { 0x5410 } else { 0x6521 })
+        };
+        let register = |register: usize| {
+            let low = raw.sign_and_mantissa(fragment, register);
+            match self.dtype {
+                Dtype::F16 => {
+                    let high = raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
+                    exponents(register) & 0x7C00_7C00 | low | high
+                }
+                _ => exponents(register) & 0x7F80_7F80 | low,
+            }
+        };
+        [register(0), register(1), register(2), register(3)]
+    }
+
+    /// As [`Format::registers`] for integers, which stay in offset binary: `value + (8 << raw_bits)`.
+    #[inline(always)]
+    pub(crate) fn codes(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
+        let symbols = both_columns(entries);
+        let code = |register: usize| {
+            self.code(symbols[register / 2] >> (4 * (register % 2)), raw, fragment, register)
+        };
+        [code(0), code(1), code(2), code(3)]
+    }
+
+    #[inline(always)]
+    fn code(&self, nibbles: u32, raw: &RawWords, fragment: usize, register: usize) -> u32 {
+        let high = nibbles >> (7 - self.raw_bits) & (0x000F_000F << self.raw_bits);
+        let mut code = high;
+        if self.raw_bits & 4 != 0 {
+            code |= raw.four(fragment, register);
+        }
+        if self.raw_bits & 2 != 0 {
+            code |= raw.two(fragment, register) << (self.raw_bits & 4);
+        }
+        if self.raw_bits & 1 != 0 {
+            code |= raw.one(fragment, register) << (self.raw_bits & 6);
+        }
+        code
     }
 
     /// Adds the window's base to the exponents in both halves; not where the coded bits are 0 and
@@ -129,6 +179,12 @@ impl Format {
         let nonzero = (coded + 0x7FFF_7FFF) >> 15 & 0x0001_0001;
         coded + nonzero * (self.offset & 0xFFFF)
     }
+}
+
+/// A fragment's symbols, both columns' beside each other: bits 10..7 and 14..11 of each half.
+#[inline(always)]
+fn both_columns(entries: [u32; 4]) -> [u32; 2] {
+    [byte_permute(entries[0], entries[1], 0x5410), byte_permute(entries[2], entries[3], 0x5410)]
 }
 
 impl From<Split> for Format {

@@ -11,16 +11,18 @@
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![cfg_attr(
     target_arch = "nvptx64",
-    feature(abi_ptx, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
+    feature(abi_ptx, abi_unadjusted, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
 )]
 
 #[cfg(target_arch = "nvptx64")]
 mod device;
 mod format;
 mod lane;
+mod operand;
 pub mod ptx;
 mod slab;
 
 pub use format::{Format, RawWords};
-pub use lane::Lane;
-pub use slab::{SlabMemory, SliceMemory, decode_slab, tail_slot};
+pub use lane::{Lane, Words};
+pub use operand::{IntegerOffset, Operand};
+pub use slab::{SlabMemory, SliceMemory, decode_slab};

@@ -54,6 +54,47 @@ pub fn byte_permute(a: u32, b: u32, selector: u32) -> u32 {
     }
 }
 
+/// `a * b + c` in both halves, rounded once. `BF16`: the halves are BF16, else FP16. Subnormal numbers
+/// are numbers like others.
+///
+/// # PTX
+/// `fma.rn.bf16x2`, `fma.rn.f16x2`
+#[inline(always)]
+#[must_use]
+pub fn fused_multiply_add<const BF16: bool>(a: u32, b: u32, c: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let result: u32;
+        // SAFETY: register arithmetic.
+        unsafe {
+            if BF16 {
+                asm!("fma.rn.bf16x2 {}, {}, {}, {};", out(reg32) result, in(reg32) a, in(reg32) b,
+                    in(reg32) c, options(pure, nomem, nostack));
+            } else {
+                asm!("fma.rn.f16x2 {}, {}, {}, {};", out(reg32) result, in(reg32) a, in(reg32) b,
+                    in(reg32) c, options(pure, nomem, nostack));
+            }
+        }
+        result
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        // Products of 11-bit numbers are exact in F64, and so are the sums that the kernels make.
+        let half = |shift: u32| {
+            let [a, b, c] = [a, b, c].map(|x| (x >> shift) as u16);
+            let bits = if BF16 {
+                let [a, b, c] = [a, b, c].map(|x| half::bf16::from_bits(x).to_f64());
+                half::bf16::from_f64(a * b + c).to_bits()
+            } else {
+                let [a, b, c] = [a, b, c].map(|x| half::f16::from_bits(x).to_f64());
+                half::f16::from_f64(a * b + c).to_bits()
+            };
+            u32::from(bits) << shift
+        };
+        half(0) | half(16)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +106,8 @@ mod tests {
         assert_eq!(funnel_shift_left(0x1234_5678, 0x9ABC_DEF0, 32 + 31), 0x4D5E_6F78);
         assert_eq!(byte_permute(0x4433_2211, 0x8877_6655, 0x5410), 0x6655_2211);
         assert_eq!(byte_permute(0x4433_2211, 0, 0x2301), 0x3344_1122);
+        // 2 * 3 + 1 and -1 * 1 + 0.5 in FP16; a subnormal times a power of two in BF16.
+        assert_eq!(fused_multiply_add::<false>(0xBC00_4000, 0x3C00_4200, 0x3800_3C00), 0xB800_4700);
+        assert_eq!(fused_multiply_add::<true>(0x0010, 0x7B80, 0x8000_8000), 0x3B00);
     }
 }

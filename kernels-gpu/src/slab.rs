@@ -1,6 +1,6 @@
 //! A lane's way through a slab.
 
-use crate::{Format, Lane, RawWords};
+use crate::{Format, Lane, RawWords, Words};
 use fused_rans_layout::{LANES, Plane, SlabShape, TABLE};
 
 /// Where a lane finds the table, its words and its raw bits: shared and global memory on the device,
@@ -8,15 +8,19 @@ use fused_rans_layout::{LANES, Plane, SlabShape, TABLE};
 pub trait SlabMemory {
     /// The decode table's entry at `index`, which is below `TABLE`.
     fn entry(&self, index: u32) -> u32;
-    /// The lane's word in row `row`; 0 beyond the slab's rows.
-    fn word(&self, row: u32) -> u32;
+    /// The lane's first words.
+    fn first_words(&self) -> Words;
+    /// Moves on by one word if `step` is not 0; without a branch, so that a warp's lanes, which take
+    /// words at different times, stay together.
+    fn advance(&self, step: u32, words: &mut Words);
     /// `N` words of the slab's raw planes, from word `at` on, which is a multiple of `N`.
     fn raw<const N: usize>(&self, at: usize) -> [u32; N];
 }
 
 /// Decodes a lane's part of a slab: calls `emit` with each fragment's strip, step and A registers.
+/// `WIDE`: the table's entries are [`WideEntry`](fused_rans_layout::WideEntry)s.
 #[inline(always)]
-pub fn decode_slab(
+pub fn decode_slab<const WIDE: bool>(
     memory: &impl SlabMemory,
     lane: usize,
     shape: SlabShape,
@@ -26,16 +30,16 @@ pub fn decode_slab(
     let mut stream = Lane::new(memory);
     for first in (0..shape.fragments()).step_by(4) {
         let raw = load_raw(memory, lane, shape, format.raw_bits(), first);
-        decode_fragment::<0>(memory, &mut stream, shape, format, first, &raw, &mut emit);
-        decode_fragment::<1>(memory, &mut stream, shape, format, first, &raw, &mut emit);
-        decode_fragment::<2>(memory, &mut stream, shape, format, first, &raw, &mut emit);
-        decode_fragment::<3>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<0, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<1, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<2, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<3, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
     }
 }
 
 /// Decodes fragment `first + I`, if there is one. `I` is a constant, so that `raw` stays in registers.
 #[inline(always)]
-fn decode_fragment<const I: usize>(
+fn decode_fragment<const I: usize, const WIDE: bool>(
     memory: &impl SlabMemory,
     stream: &mut Lane,
     shape: SlabShape,
@@ -46,9 +50,14 @@ fn decode_fragment<const I: usize>(
 ) {
     let fragment = first + I;
     if fragment < shape.fragments() {
-        let [a, b] = stream.pair(memory);
-        let [c, d] = stream.pair(memory);
-        let registers = format.registers([a, b, c, d], raw, I);
+        let [a, b] = stream.pair::<WIDE>(memory);
+        let [c, d] = stream.pair::<WIDE>(memory);
+        let entries = [a, b, c, d];
+        let registers = if WIDE {
+            format.wide_registers(entries, raw, I)
+        } else {
+            format.registers(entries, raw, I)
+        };
         // One or two strips: a shift and a mask divide.
         emit(fragment & (shape.strips - 1), fragment >> (shape.strips - 1), registers);
     }
@@ -56,7 +65,7 @@ fn decode_fragment<const I: usize>(
 
 /// The raw words of fragments `first` to `first + 3`.
 #[inline(always)]
-fn load_raw(
+pub(crate) fn load_raw(
     memory: &impl SlabMemory,
     lane: usize,
     shape: SlabShape,
@@ -64,30 +73,72 @@ fn load_raw(
     first: usize,
 ) -> RawWords {
     let mut words = RawWords::default();
-    let mut start = 0;
-    let mut plane = |width: u32| {
-        let words = Plane { width, shift: 0 }.words(shape);
-        let plane = PlaneWords { memory, start, words, lane };
-        start += words * LANES;
-        plane
-    };
+    let [eight, four, two, one] = planes(memory, lane, shape, raw_bits);
     if raw_bits & 8 != 0 {
-        let plane = plane(8);
-        words.eight[0] = plane.load(2 * first);
+        words.eight[0] = eight.load(2 * first);
         if first + 2 < shape.fragments() {
-            words.eight[1] = plane.load(2 * first + 4);
+            words.eight[1] = eight.load(2 * first + 4);
         }
     }
     if raw_bits & 4 != 0 {
-        words.four = plane(4).load(first);
+        words.four = four.load(first);
     }
     if raw_bits & 2 != 0 {
-        words.two = plane(2).load(first / 2);
+        words.two = two.load(first / 2);
     }
     if raw_bits & 1 != 0 {
-        [words.one] = plane(1).load(first / 4);
+        [words.one] = one.load(first / 4);
     }
     words
+}
+
+/// The raw words of one fragment, where [`load_raw`] has those of the first of four.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "nvptx64"), allow(dead_code, reason = "the kernels' way along edges"))]
+pub(crate) fn load_raw_of_fragment(
+    memory: &impl SlabMemory,
+    lane: usize,
+    shape: SlabShape,
+    raw_bits: u32,
+    fragment: usize,
+) -> RawWords {
+    let mut words = RawWords::default();
+    let [eight, four, two, one] = planes(memory, lane, shape, raw_bits);
+    if raw_bits & 8 != 0 {
+        let [a, b] = eight.load(2 * fragment);
+        words.eight[0] = [a, b, 0, 0];
+    }
+    if raw_bits & 4 != 0 {
+        [words.four[0]] = four.load(fragment);
+    }
+    if raw_bits & 2 != 0 {
+        let [word] = two.load(fragment / 2);
+        words.two[0] = word >> (8 * (fragment % 2));
+    }
+    if raw_bits & 1 != 0 {
+        let [word] = one.load(fragment / 4);
+        words.one = word >> (4 * (fragment % 4));
+    }
+    words
+}
+
+/// A lane's words of the planes of 8, 4, 2 and 1 bits. Those that the format lacks take no room.
+#[inline(always)]
+fn planes<M: SlabMemory>(
+    memory: &M,
+    lane: usize,
+    shape: SlabShape,
+    raw_bits: u32,
+) -> [PlaneWords<'_, M>; 4] {
+    let mut start = 0;
+    [8, 4, 2, 1].map(|width| {
+        let words = Plane { width, shift: 0 }.words(shape);
+        let plane = PlaneWords { memory, start, words, lane };
+        if raw_bits & width != 0 {
+            start += words * LANES;
+        }
+        plane
+    })
 }
 
 /// A lane's words of one plane.
@@ -117,13 +168,6 @@ impl<M: SlabMemory> PlaneWords<'_, M> {
     }
 }
 
-/// Which of a tail row's stored words is `lane`'s, if the row's `mask` has one for it.
-#[inline(always)]
-#[must_use]
-pub fn tail_slot(mask: u32, lane: u32) -> Option<u32> {
-    (mask >> lane & 1 == 1).then(|| (mask & ((1 << lane) - 1)).count_ones())
-}
-
 /// A lane's memory on the CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct SliceMemory<'a> {
@@ -137,13 +181,27 @@ pub struct SliceMemory<'a> {
     pub raw: &'a [u32],
 }
 
+impl SliceMemory<'_> {
+    /// The lane's word in row `row`; 0 beyond the slab's rows.
+    fn word(&self, row: u32) -> u32 {
+        self.rows.get(row as usize).map_or(0, |row| row[self.lane])
+    }
+}
+
 impl SlabMemory for SliceMemory<'_> {
     fn entry(&self, index: u32) -> u32 {
         self.table[index as usize]
     }
 
-    fn word(&self, row: u32) -> u32 {
-        self.rows.get(row as usize).map_or(0, |row| row[self.lane])
+    fn first_words(&self) -> Words {
+        Words { window: [self.word(0), self.word(1)], next: 2 }
+    }
+
+    fn advance(&self, step: u32, words: &mut Words) {
+        if step != 0 {
+            words.window = [words.window[1], self.word(words.next)];
+            words.next += 1;
+        }
     }
 
     fn raw<const N: usize>(&self, at: usize) -> [u32; N] {

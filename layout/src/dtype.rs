@@ -198,6 +198,17 @@ impl Split {
         }
     }
 
+    /// Bits 14 to 7 of a BF16 or FP16 weight with this nibble that its exponent has: all of them, or the
+    /// upper five. `None` for other types.
+    #[must_use]
+    pub const fn exponent_in_place(self, nibble: u8) -> Option<u8> {
+        let weight = self.join(nibble, 0);
+        match self.dtype {
+            Dtype::Bf16 | Dtype::F16 => Some((weight >> 7) as u8),
+            Dtype::F8E4M3 | Dtype::I8 => None,
+        }
+    }
+
     /// The raw bits of `weight`, in the order in which the raw planes hold them: for BF16 and F16
     /// `[10:8] mantissa bits 9..7 (F16 only) | [7] sign | [6:0] mantissa bits 6..0`, for F8_E4M3
     /// `[3] sign | [2:0] mantissa`.

@@ -50,9 +50,47 @@ impl Entry {
     }
 }
 
+/// An entry of the table that the fused kernels decode BF16 and FP16 weights with: exponents in place of
+/// nibbles, where a weight has them, or its upper eight bits but the sign.
+///
+/// `[31:23] sub-state without its leading one | [22:15] exponent 1 | [14:7] exponent 0 | [6:4] zero | [3:0] bits to take`
+///
+/// There is no room for large sub-states, so frequencies above [`WideEntry::MAX_FREQUENCY`] have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct WideEntry(pub u32);
+
+impl WideEntry {
+    /// Position of the sub-state.
+    pub const SUB_SHIFT: u32 = 23;
+    /// The largest frequency whose sub-states fit.
+    pub const MAX_FREQUENCY: u16 = 512;
+
+    /// The entry of a symbol with these exponents, in the same state as `entry`. The symbol's frequency must be
+    /// at most [`WideEntry::MAX_FREQUENCY`].
+    #[must_use]
+    pub const fn new(entry: Entry, exponents: [u8; 2]) -> Self {
+        let sub = entry.sub() << Self::SUB_SHIFT;
+        assert!(sub >> Self::SUB_SHIFT == entry.sub());
+        Self(sub | (exponents[1] as u32) << 15 | (exponents[0] as u32) << 7 | entry.bits())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_entries_have_room_for_the_frequencies_they_promise() {
+        let largest = 2 * u32::from(WideEntry::MAX_FREQUENCY) - 1;
+        for sub_state in 1..=largest {
+            let entry = Entry::new(0, sub_state);
+            let wide = WideEntry::new(entry, [0xAB, 0xCD]).0;
+            assert_eq!((wide >> 23, wide & 31), (entry.sub(), entry.bits()));
+            assert_eq!((wide >> 15 & 0xFF, wide >> 7 & 0xFF, wide >> 4 & 7), (0xCD, 0xAB, 0));
+        }
+        assert_eq!(Entry::new(0, largest).sub() >> 9, 0);
+    }
 
     #[test]
     fn the_next_index_stays_in_the_table() {

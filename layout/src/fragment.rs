@@ -3,6 +3,12 @@
 //! With g = lane / 4 and t = lane % 4, register 0 holds (row g, columns 2t and 2t + 1), register 1
 //! (row g + 8, the same columns), registers 2 and 3 the same rows at columns 2t + 8 and 2t + 9; the
 //! even column stands in the low half. Source: PTX ISA, "Matrix Fragments for mma.m16n8k16".
+//!
+//! Which of the matrix's columns are a fragment's columns is free, as long as both operands agree:
+//! [`matrix_column`] gives a lane 8 columns beside each other in two steps, so that it loads
+//! activations, and stores decoded weights, 16 bytes at a time.
+
+use crate::{FRAGMENT, SYMBOLS_PER_FRAGMENT};
 
 /// (row, column) in the fragment of half `half` (0 low, 1 high) of A register `register` of `lane`.
 #[inline(always)]
@@ -28,6 +34,58 @@ pub const fn symbol_of(row: usize, col: usize) -> (usize, usize) {
     (row % 8 * 4 + col % 8 / 2, col / 8 * 2 + col % 2)
 }
 
+/// The column of a slab of `steps` steps that is column `col` of the fragments at `step`.
+///
+/// Two steps share 32 columns: lane t's are 8t to 8t + 7, the first four in the even step. A last step
+/// without a partner has 16: 4t to 4t + 3.
+#[inline(always)]
+#[must_use]
+pub const fn matrix_column(steps: usize, step: usize, col: usize) -> usize {
+    let (t, within) = (col % 8 / 2, col / 8 * 2 + col % 2);
+    if step | 1 < steps {
+        2 * FRAGMENT * (step / 2) + 8 * t + 4 * (step % 2) + within
+    } else {
+        FRAGMENT * step + 4 * t + within
+    }
+}
+
+/// (step, column of the fragment) of column `col` of a slab of `steps` steps: the inverse of
+/// [`matrix_column`].
+#[inline(always)]
+#[must_use]
+pub const fn fragment_column(steps: usize, col: usize) -> (usize, usize) {
+    let step = col / FRAGMENT;
+    let (step, t) = if step | 1 < steps {
+        (step / 2 * 2 + col % 8 / 4, col % 32 / 8)
+    } else {
+        (step, col % FRAGMENT / 4)
+    };
+    (step, col % 4 / 2 * 8 + 2 * t + col % 2)
+}
+
+/// Where a weight of a slab stands among its fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Number of the fragment in the slab: `step * strips + strip`.
+    pub fragment: usize,
+    /// Lane of the warp.
+    pub lane: usize,
+    /// A register of the lane.
+    pub register: usize,
+    /// Half of the register: 0 low, 1 high.
+    pub half: usize,
+}
+
+impl Place {
+    /// (symbol of the lane's stream, nibble of that symbol).
+    #[inline(always)]
+    #[must_use]
+    pub const fn symbol(self) -> (usize, usize) {
+        let symbol = self.register / 2 * 2 + self.half;
+        (SYMBOLS_PER_FRAGMENT * self.fragment + symbol, self.register % 2)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +103,20 @@ mod tests {
             }
         }
         assert!(seen.iter().flatten().all(|&s| s));
+    }
+
+    #[test]
+    fn matrix_columns_are_a_bijection() {
+        for steps in 1..=16 {
+            for col in 0..FRAGMENT * steps {
+                let (step, within) = fragment_column(steps, col);
+                assert!(step < steps && within < FRAGMENT);
+                assert_eq!(matrix_column(steps, step, within), col);
+            }
+        }
+        // Lane t = 1 of two steps: columns 8 to 15.
+        assert_eq!(matrix_column(4, 0, 2), 8);
+        assert_eq!(matrix_column(4, 1, 11), 15);
     }
 
     #[test]

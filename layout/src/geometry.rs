@@ -1,6 +1,7 @@
 //! How a matrix divides into tiles, and a tile into slabs and fragments.
 
-use crate::{FRAGMENT, LANES, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, TILE, planes, symbol_of};
+use crate::fragment::{Place, fragment_column, matrix_column, register_position};
+use crate::{FRAGMENT, LANES, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, TILE, planes};
 
 /// The tiles of a matrix, counted row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,13 @@ impl TileShape {
         }
     }
 
+    /// Whether the tile has [`TILE`] rows and columns.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        self.rows == TILE && self.cols == TILE
+    }
+
     /// Weights of the tile, padding not counted.
     #[must_use]
     pub const fn weights(self) -> usize {
@@ -134,13 +142,44 @@ impl SlabShape {
         planes(raw_bits).map(|plane| plane.words(self) * LANES * 4).sum()
     }
 
-    /// Where the weight at (`row`, `col`) of the slab is coded: (lane, symbol of that lane's
-    /// stream, nibble of that symbol).
+    /// Where the weight at (`row`, `col`) of the slab stands.
     #[inline(always)]
     #[must_use]
-    pub const fn locate(self, row: usize, col: usize) -> (usize, usize, usize) {
-        let fragment = col / FRAGMENT * self.strips + row / FRAGMENT;
-        let (lane, symbol) = symbol_of(row % FRAGMENT, col % FRAGMENT);
-        (lane, fragment * SYMBOLS_PER_FRAGMENT + symbol, row % FRAGMENT / 8)
+    pub const fn place(self, row: usize, col: usize) -> Place {
+        let (step, col) = fragment_column(self.steps, col);
+        Place {
+            fragment: step * self.strips + row / FRAGMENT,
+            lane: row % 8 * 4 + col % 8 / 2,
+            register: col / 8 * 2 + row % FRAGMENT / 8,
+            half: col % 2,
+        }
+    }
+
+    /// (row, column) in the slab of the weight at `place`: the inverse of [`SlabShape::place`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn position(self, place: Place) -> (usize, usize) {
+        let (row, col) = register_position(place.lane, place.register, place.half);
+        let (step, strip) = (place.fragment / self.strips, place.fragment % self.strips);
+        (FRAGMENT * strip + row, matrix_column(self.steps, step, col))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_of_a_slab_has_a_place_of_its_own() {
+        for (strips, steps) in [(1, 1), (2, 1), (1, 3), (2, 5), (2, 16)] {
+            let slab = SlabShape { strips, steps };
+            for (row, col) in
+                (0..16 * strips).flat_map(|row| (0..16 * steps).map(move |col| (row, col)))
+            {
+                let place = slab.place(row, col);
+                assert!(place.fragment < slab.fragments());
+                assert_eq!(slab.position(place), (row, col));
+            }
+        }
     }
 }

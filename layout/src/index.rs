@@ -1,6 +1,6 @@
 //! The index: one record for each tile.
 
-use crate::SLABS;
+use crate::{LANES, Place, SLABS, SlabShape};
 use bytemuck::{Pod, Zeroable};
 
 /// How a tile's payload is stored.
@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub enum TileKind {
     /// The weights as they are, row by row, without padding.
     Raw = 0,
-    /// Raw planes, words, exceptions.
+    /// Tail lengths, raw planes, words, exceptions.
     Coded = 1,
 }
 
@@ -27,10 +27,12 @@ impl TileKind {
 
 /// A tile's record in the index; all numbers little endian.
 ///
-/// A coded payload is: the raw planes of all slabs; the full rows of words of all slabs; for every
-/// tail row of every slab the mask of the lanes that have a word in it; the words of those lanes,
-/// row by row; the exceptions; zeros up to a whole line. A lane that a tail row leaves out has the
-/// word 0 there.
+/// A coded payload is: of every slab the [tail lengths](TAIL_LENGTH_BYTES); the raw planes of all
+/// slabs; the full rows of words of all slabs; the exceptions, slab by slab; the words of the tail
+/// rows, slab by slab and row by row; zeros up to a whole line. So the tail lengths follow from the
+/// tile's offset alone, and all other places but that of the last zeros from the record. A lane that a
+/// tail row leaves out has the word 0 there. The scales of a matrix that has [groups](crate::GROUP)
+/// stand before the full rows, or after the weights of a raw tile, at the next multiple of 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct TileEntry {
@@ -48,24 +50,47 @@ pub struct TileEntry {
     pub reserved: [u8; 3],
     /// Of each slab, the rows of words that are stored whole.
     pub full_rows: [u8; SLABS],
-    /// Of each slab, the rows after those, stored as a mask of lanes and their words.
+    /// Of each slab, the rows after those, at most [`MAX_TAIL_ROWS`], of which the lanes' words are
+    /// stored that are not left out.
     pub tail_rows: [u8; SLABS],
+    /// Of each slab, the words of tail rows that are stored before its own.
+    pub tail_start: [u16; SLABS],
+    /// Of each slab, the exceptions that are listed before its own.
+    pub exception_start: [u16; SLABS],
 }
 
-const _: () = assert!(size_of::<TileEntry>() == 32);
+const _: () = assert!(size_of::<TileEntry>() == 64);
 
-/// Exceptions: `[31:24] row in the tile | [23:16] column | [15:0] the weight`, ascending.
+/// Most tail rows of a slab: tail lengths are stored in nibbles.
+pub const MAX_TAIL_ROWS: usize = 15;
+
+/// Bytes of a slab's tail lengths: of every lane, a nibble with the number of tail rows in which
+/// it has a word, lane 0 in the low nibble of the first byte. These are the first ones: a lane has no
+/// word after a row that left it out.
+pub const TAIL_LENGTH_BYTES: usize = LANES / 2;
+
+/// Exceptions: `[31:27] fragment of the slab | [26:22] lane | [21:20] register | [19] half | [18:16] zero
+/// | [15:0] weight`, ascending within a slab.
 impl TileEntry {
-    /// The exception record of `weight` at (`row`, `col`) of a tile.
+    /// The exception record of `weight` at `place`.
     #[must_use]
-    pub const fn exception(row: usize, col: usize, weight: u16) -> u32 {
-        (row as u32) << 24 | (col as u32 & 0xFF) << 16 | weight as u32
+    pub const fn exception(place: Place, weight: u16) -> u32 {
+        let fragment_and_lane = (place.fragment << 27 | place.lane << 22) as u32;
+        fragment_and_lane | (place.register << 20 | place.half << 19) as u32 | weight as u32
     }
 
-    /// (row, column, weight) of an exception record.
+    /// (place, weight) of an exception record.
     #[inline(always)]
     #[must_use]
-    pub const fn exception_fields(record: u32) -> (usize, usize, u16) {
-        ((record >> 24) as usize, (record >> 16 & 0xFF) as usize, record as u16)
+    pub const fn exception_fields(record: u32) -> (Place, u16) {
+        let place = Place {
+            fragment: (record >> 27) as usize,
+            lane: (record >> 22 & 31) as usize,
+            register: (record >> 20 & 3) as usize,
+            half: (record >> 19 & 1) as usize,
+        };
+        (place, record as u16)
     }
 }
+
+const _: () = assert!(SlabShape::WHOLE.fragments() == 32 && LANES == 32, "five bits each");

@@ -13,14 +13,20 @@ mod dtype;
 mod entry;
 mod fragment;
 mod geometry;
+mod group;
 mod index;
+mod partition;
 mod raw_plane;
 
 pub use dtype::{Dtype, Split};
-pub use entry::Entry;
-pub use fragment::{register_position, symbol_of, symbol_position};
+pub use entry::{Entry, WideEntry};
+pub use fragment::{
+    Place, fragment_column, matrix_column, register_position, symbol_of, symbol_position,
+};
 pub use geometry::{SlabShape, TileGrid, TileShape};
-pub use index::{TileEntry, TileKind};
+pub use group::{GROUP, GROUPS, GroupPlane};
+pub use index::{MAX_TAIL_ROWS, TAIL_LENGTH_BYTES, TileEntry, TileKind};
+pub use partition::{Partition, Run};
 pub use raw_plane::{Plane, exchange_signs, planes};
 
 /// log2 of the decode table's size; the rANS state lives in `[TABLE, 2 * TABLE)`.

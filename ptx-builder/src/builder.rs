@@ -1,8 +1,14 @@
 //! From a device crate to PTX.
 
-use crate::{Error, Ptx, Toolchain, compiler::Compiler, environment::clean_command};
+use crate::{
+    Error, Ptx, Toolchain,
+    compiler::Compiler,
+    environment::clean_command,
+    file::{file_error, write_if_changed},
+};
 use std::{
     env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{self, Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -88,7 +94,8 @@ impl PtxBuilder {
         self
     }
 
-    /// Writes the PTX to this file, if it differs from what is there.
+    /// Writes the PTX to this file, if it differs from what is there: compressed, if the file's name ends in
+    /// `.gz`, else as it is.
     #[must_use]
     pub fn copy_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.copy_to = Some(path.into());
@@ -110,7 +117,7 @@ impl PtxBuilder {
         let target_dir = self.resolve_target_dir(&crate_dir)?;
         fs::create_dir_all(&target_dir).map_err(file_error(&target_dir))?;
 
-        let assembly = target_dir.join(format!("{}.s", self.arch.name()));
+        let assembly = self.assembly(&compiler, &crate_dir, &target_dir);
         let mut cargo = self.cargo(&compiler, &crate_dir, &target_dir, &assembly);
         let status = cargo
             .status()
@@ -135,6 +142,15 @@ impl PtxBuilder {
         }
     }
 
+    /// Where the assembly goes: to a file for each compiler, crate and set of flags, since what cargo takes
+    /// for fresh must not have been overwritten by another build in the same directory.
+    fn assembly(&self, compiler: &Compiler, crate_dir: &Path, target_dir: &Path) -> PathBuf {
+        let Compiler { rustc, cargo: _, version } = compiler;
+        let mut hasher = DefaultHasher::new();
+        (crate_dir, rustc, version.to_string(), self.rustflags(), PROFILE).hash(&mut hasher);
+        target_dir.join(format!("{}-{:016x}.s", self.arch.name(), hasher.finish()))
+    }
+
     fn cargo(
         &self,
         compiler: &Compiler,
@@ -149,16 +165,17 @@ impl PtxBuilder {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_DIR", target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\x1f"))
-            .args(["rustc", "--release", "--lib", "--crate-type", "cdylib"])
+            // There is nothing to link; a static library needs no linker, and is there afterwards, so that
+            // cargo sees when the crate is fresh.
+            .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
             .args(["--target", "nvptx64-nvidia-cuda", "-Zbuild-std=core"]);
         for setting in PROFILE {
             cargo.args(["--config", &format!("profile.release.{setting}")]);
         }
-        // The assembly of the whole program after link-time optimization is the PTX; there is
-        // nothing left to link.
+        // The assembly of the whole program after link-time optimization is the PTX.
         let mut emit = std::ffi::OsString::from("--emit=asm=");
         emit.push(assembly);
-        cargo.arg("--").arg(emit).arg("-Clinker=true");
+        cargo.arg("--").arg(emit);
         cargo.stdin(Stdio::null()).stdout(Stdio::null());
         cargo
     }
@@ -192,18 +209,6 @@ const PROFILE: [&str; 7] = [
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     path::absolute(path).map_err(file_error(path))
-}
-
-fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::File { path: path.to_owned(), source }
-}
-
-/// Leaves an equal file alone, so that nothing that depends on it is rebuilt.
-fn write_if_changed(path: &Path, text: &str) -> Result<(), Error> {
-    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
-        return Ok(());
-    }
-    fs::write(path, text).map_err(file_error(path))
 }
 
 #[cfg(test)]

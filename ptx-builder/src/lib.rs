@@ -31,11 +31,13 @@ mod builder;
 mod compiler;
 mod environment;
 mod error;
+mod file;
 mod ptx;
 mod version;
 
 pub use builder::{Arch, PtxBuilder};
 pub use compiler::{FIRST_RELEASE, RUSTUP_TOOLCHAIN, Toolchain};
 pub use error::Error;
+pub use file::read_ptx;
 pub use ptx::{Header, Ptx};
 pub use version::Version;

@@ -1,5 +1,6 @@
 //! Command line: arguments, dispatch, errors.
 
+mod bench;
 mod commands;
 mod demo;
 mod progress;
@@ -17,6 +18,9 @@ use regex::Regex;
 
 /// Most threads that can be asked for.
 const MAX_THREADS: u64 = 1024;
+
+/// Most rows of x that can be asked for.
+const MAX_BATCH: u64 = 1024;
 
 /// What a command fails with. Its sources are printed after it.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -39,6 +43,8 @@ enum Command {
     Inspect(Inspect),
     /// Check every checksum of a compressed file and decode all of it
     Verify(Verify),
+    /// Measure y = x W^T on a GPU, straight from the compressed layers of a file, against cuBLAS
+    Bench(Bench),
     /// Compress, verify and restore real weights that come with the program
     Demo(Threads),
 }
@@ -106,6 +112,22 @@ struct Verify {
     threads: Threads,
 }
 
+#[derive(Debug, Args)]
+struct Bench {
+    /// File whose layers to measure: a compressed one, or a plain one, which is compressed in memory
+    file: PathBuf,
+    /// Rows of x, up to 1024, in one multiplication each
+    #[arg(long, value_name = "M,...", value_delimiter = ',', default_value = "1,8,16",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BATCH))]
+    batch: Vec<usize>,
+    /// Number of the GPU
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, Debug, Args)]
 struct Threads {
     /// Threads to use, up to 1024; 0 for one a core
@@ -131,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Decompress(args) => commands::decompress(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Verify(args) => commands::verify(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Demo(threads) => demo::run(threads),
     };
     match done {

@@ -8,17 +8,30 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
+    /// A bar that counts bytes.
     pub(super) fn new(what: &'static str) -> Self {
+        Self::with(
+            what,
+            "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
+        )
+    }
+
+    /// A bar that counts things.
+    #[cfg(feature = "cuda")]
+    pub(super) fn of_items(what: &'static str) -> Self {
+        Self::with(what, "{msg} [{wide_bar}] {pos}/{len} {eta}")
+    }
+
+    fn with(what: &'static str, template: &str) -> Self {
         if !stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let template = "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
         let style = ProgressStyle::with_template(template).expect("the template is valid");
         Self(bar.with_style(style.progress_chars("=> ")).with_message(what))
     }
 
-    /// `done` bytes of `total`.
+    /// `done` bytes, or things, of `total`.
     pub(super) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);

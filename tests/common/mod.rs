@@ -1,7 +1,9 @@
 //! Matrices for tests.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
-use fused_rans::Dtype;
+pub mod product;
+
+use fused_rans::{Dtype, Groups};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -107,6 +109,55 @@ impl Recipe {
     /// The weights, row by row, little endian.
     pub fn bytes(&self) -> Vec<u8> {
         self.weights.bytes(self.dtype, self.rows * self.cols, self.seed)
+    }
+
+    /// The lowest four bits of I8 weights, with their sign: weights that may have groups.
+    pub fn nibbles(&self) -> Vec<u8> {
+        assert_eq!(self.dtype, Dtype::I8);
+        self.bytes()
+            .into_iter()
+            .map(|bits| (bits.cast_signed() << 4 >> 4).cast_unsigned())
+            .collect()
+    }
+}
+
+/// Scales and zero points.
+pub struct AnyGroups {
+    pub scales: Vec<u16>,
+    pub zeros: Option<Vec<i8>>,
+}
+
+impl AnyGroups {
+    /// For a matrix of `rows` x `cols`: scales of any bits, zero points of any nibbles.
+    pub fn new(rows: usize, cols: usize, zeros: bool, seed: u64) -> Self {
+        Self::with_scales(rows, cols, zeros, seed, |rng| rng.random())
+    }
+
+    /// The same, but with scales from 2^-14 to 2, of either sign.
+    pub fn of_numbers(rows: usize, cols: usize, zeros: bool, seed: u64) -> Self {
+        let (lowest, highest) =
+            (f16::from_f32(2f32.powi(-14)).to_bits(), f16::from_f32(2.0).to_bits());
+        Self::with_scales(rows, cols, zeros, seed, |rng| {
+            rng.random_range(lowest..=highest) | rng.random::<u16>() & 0x8000
+        })
+    }
+
+    fn with_scales(
+        rows: usize,
+        cols: usize,
+        zeros: bool,
+        seed: u64,
+        scale: impl Fn(&mut SmallRng) -> u16,
+    ) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let count = rows * cols.div_ceil(128);
+        let scales = (0..count).map(|_| scale(&mut rng)).collect();
+        let zeros = zeros.then(|| (0..count).map(|_| rng.random_range(-8..8)).collect());
+        Self { scales, zeros }
+    }
+
+    pub fn groups(&self) -> Groups<'_> {
+        Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
     }
 }
 

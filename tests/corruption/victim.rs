@@ -11,7 +11,7 @@ use fused_rans::{Blob, BlobError, reference};
 /// Where the index starts.
 pub const INDEX: usize = 640;
 /// Bytes of an index record.
-pub const RECORD: usize = 32;
+pub const RECORD: usize = 64;
 
 /// A golden blob, to be damaged, and its weights.
 #[derive(Clone)]
@@ -68,6 +68,25 @@ impl Victim {
         (range.end <= self.bytes.len()).then_some(range)
     }
 
+    /// Where the tail lengths of the first tile are, 16 bytes a slab, if it is a coded one of an intact
+    /// blob.
+    pub fn tail_lengths(&self) -> Option<Range<usize>> {
+        let blob = Blob::parse(&self.bytes).ok()?;
+        let start = self.payload(0)?.start;
+        let coded = blob.index()[0].kind == 1;
+        coded.then_some(start..start + 16 * blob.grid().shape(0).slabs())
+    }
+
+    /// Where the exceptions of the first tile start, likewise.
+    pub fn exceptions(&self) -> Option<usize> {
+        let blob = Blob::parse(&self.bytes).ok()?;
+        let (tile, shape) = (blob.index()[0], blob.grid().shape(0));
+        let full: usize = tile.full_rows.iter().map(|&rows| usize::from(rows)).sum();
+        let groups = blob.groups().map_or(0, |plane| plane.bytes() * shape.slabs());
+        let raw = shape.raw_bytes(blob.split().raw_bits());
+        Some(self.tail_lengths()?.end + raw + groups + 128 * full)
+    }
+
     /// Makes the header's and the tiles' checksums right again.
     pub fn reseal(&mut self) {
         let Some(front) = self.front() else { return };
@@ -98,6 +117,7 @@ impl Victim {
         assert!(blob.weight_bytes() <= self.bytes.len() / RECORD * 256 * 256 * 2);
         let mut fast = vec![0xA5; blob.weight_bytes()];
         let slow = reference::decode(&blob);
+        check_groups(&blob);
         match (blob.verify(), blob.decode(&mut fast), slow) {
             (Err(_), Err(error), Err(_)) => Err(error),
             (Ok(()), Ok(()), Ok(slow)) => {
@@ -121,5 +141,24 @@ impl Victim {
         let blob = Blob::parse(&self.bytes)?;
         let mut weights = vec![0; blob.weight_bytes()];
         blob.decode(&mut weights).map(|()| weights)
+    }
+}
+
+/// Scales and zero points are read if, and only if, the blob is intact, into no more memory than it bears
+/// out.
+fn check_groups(blob: &Blob<'_>) {
+    let ((scales, zeros), largest) = allocation::largest(|| (blob.scales(), blob.zeros()));
+    assert!(largest <= blob.bytes().len() + 4096, "groups took {largest} bytes at once");
+    let groups = blob.rows() * blob.cols().div_ceil(128);
+    match blob.groups() {
+        None => assert_eq!((scales, zeros), (Ok(None), Ok(None))),
+        Some(plane) => {
+            let intact = blob.verify().is_ok();
+            assert_eq!(scales.map(|scales| scales.unwrap().len()).ok(), intact.then_some(groups));
+            assert_eq!(zeros.is_ok(), intact || !plane.zeros);
+            if let Some(zeros) = zeros.ok().flatten() {
+                assert!(zeros.len() == groups && zeros.iter().all(|zero| (-8..8).contains(zero)));
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::error::Error;
 
 use fused_rans_host::file::{self, ErrorKind, FileError, HeaderFault, TensorFault};
 
+use fused_rans_host::{Blob, Dtype, Groups, Matrix, encode_grouped};
+
 use crate::craft::{
     Files, bf16, compress, crc32c, framed, noise, plain, resealed, sealed, tensor, unframed,
 };
@@ -229,6 +231,24 @@ fn wrong_checksums_in_a_right_header_are_found() {
         assert_eq!(tensor, name);
         assert!(fault.source().is_some(), "the cause is in the chain");
     }
+}
+
+/// A tensor alone has no scales, so a blob with scales is not its blob.
+#[test]
+fn blobs_with_groups_are_refused() {
+    let (files, data) = (Files::new(), vec![3; 64 * 256]);
+    let bytes = files.packed(&plain(&[tensor("a", "I8", &[64, 256], data.clone())], "", 0));
+    let (header, blob) = unframed(&bytes);
+    let matrix = Matrix::new(Dtype::I8, 64, 256, &data).unwrap();
+    let groups = Groups { scales: &[0x3C00; 128], zeros: None };
+    let grouped = encode_grouped(matrix, groups).unwrap().unwrap();
+    let crc = |blob: &[u8]| format!("{:08x}", Blob::parse(blob).unwrap().crc());
+    let header = header.replace(&blob.len().to_string(), &grouped.len().to_string());
+    let bytes = framed(&header.replace(&crc(&blob), &crc(&grouped)), &grouped);
+    let FileError::Tensor { tensor, source, .. } = files.fault(&resealed(&bytes, |h| h)) else {
+        panic!("it is not refused");
+    };
+    assert_eq!((&*tensor, source.to_string().contains("groups")), ("a", true), "{source}");
 }
 
 /// No text may panic, whatever its checksum. A change may well leave a valid file, of another name

@@ -1,4 +1,5 @@
 //! The matrices behind the golden files, in integer arithmetic alone: the same on every machine.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
 use fused_rans::Dtype;
 
@@ -11,27 +12,94 @@ pub struct Golden {
     pub cols: usize,
     /// The weight at (row, column), drawn row by row.
     weight: fn(&mut Random, usize, usize) -> u16,
+    /// Whether it has scales and zero points.
+    pub grouped: bool,
 }
 
 /// Every case is here for what no other has.
-pub const GOLDEN: [Golden; 9] = [
+pub const GOLDEN: [Golden; 10] = [
     // The worked example of docs/format.md: rows and columns to pad, a 1-bit plane, exceptions.
-    Golden { name: "example", dtype: Dtype::I8, rows: 13, cols: 103, weight: example },
+    Golden {
+        name: "example",
+        dtype: Dtype::I8,
+        rows: 13,
+        cols: 103,
+        weight: example,
+        grouped: false,
+    },
     // Two slabs, the second of one strip; any bit pattern among the exceptions.
-    Golden { name: "bf16_odd", dtype: Dtype::Bf16, rows: 47, cols: 63, weight: bf16_dirty },
+    Golden {
+        name: "bf16_odd",
+        dtype: Dtype::Bf16,
+        rows: 47,
+        cols: 63,
+        weight: bf16_dirty,
+        grouped: false,
+    },
     // Nibble 0 stands for exponent field 0.
-    Golden { name: "bf16_pruned", dtype: Dtype::Bf16, rows: 30, cols: 100, weight: bf16_pruned },
+    Golden {
+        name: "bf16_pruned",
+        dtype: Dtype::Bf16,
+        rows: 30,
+        cols: 100,
+        weight: bf16_pruned,
+        grouped: false,
+    },
     // Planes of 8, 2 and 1 bits.
-    Golden { name: "f16_odd", dtype: Dtype::F16, rows: 63, cols: 79, weight: f16_narrow },
-    Golden { name: "f8_e4m3_odd", dtype: Dtype::F8E4M3, rows: 61, cols: 93, weight: f8_e4m3 },
+    Golden {
+        name: "f16_odd",
+        dtype: Dtype::F16,
+        rows: 63,
+        cols: 79,
+        weight: f16_narrow,
+        grouped: false,
+    },
+    Golden {
+        name: "f8_e4m3_odd",
+        dtype: Dtype::F8E4M3,
+        rows: 61,
+        cols: 93,
+        weight: f8_e4m3,
+        grouped: false,
+    },
     // Two tiles, the second of them raw; no raw planes; lanes that a tail row leaves out.
-    Golden { name: "i8_r0_raw_tile", dtype: Dtype::I8, rows: 260, cols: 40, weight: i8_r0 },
+    Golden {
+        name: "i8_r0_raw_tile",
+        dtype: Dtype::I8,
+        rows: 260,
+        cols: 40,
+        weight: i8_r0,
+        grouped: false,
+    },
     // Planes of 2 and 1 bits.
-    Golden { name: "i8_r3", dtype: Dtype::I8, rows: 40, cols: 120, weight: i8_r3 },
+    Golden { name: "i8_r3", dtype: Dtype::I8, rows: 40, cols: 120, weight: i8_r3, grouped: false },
     // One symbol of frequency 4096, tiles beside each other, tail rows without a word.
-    Golden { name: "i8_constant", dtype: Dtype::I8, rows: 1, cols: 3000, weight: |_, _, _| 5 },
+    Golden {
+        name: "i8_constant",
+        dtype: Dtype::I8,
+        rows: 1,
+        cols: 3000,
+        weight: |_, _, _| 5,
+        grouped: false,
+    },
     // Lane 0 of the first slab has 128 symbols of frequency 1, 12 bits each: 48 rows of words.
-    Golden { name: "i8_longest", dtype: Dtype::I8, rows: 1024, cols: 768, weight: i8_longest },
+    Golden {
+        name: "i8_longest",
+        dtype: Dtype::I8,
+        rows: 1024,
+        cols: 768,
+        weight: i8_longest,
+        grouped: false,
+    },
+    // Scales and zero points, of a coded tile and of a raw one, whose weights are no multiple of 16.
+    Golden {
+        name: "i8_grouped",
+        dtype: Dtype::I8,
+        rows: 40,
+        cols: 261,
+        weight: i8_grouped,
+        grouped: true,
+    },
 ];
 
 impl Golden {
@@ -41,6 +109,14 @@ impl Golden {
         let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
         let weights = places.map(|(row, col)| (self.weight)(&mut random, row, col));
         weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.bytes())).collect()
+    }
+
+    /// Scales and zero points, row by row.
+    pub fn groups(&self) -> (Vec<u16>, Vec<i8>) {
+        let mut random = Random(0x2545_F491);
+        let groups = (0..self.rows * self.cols.div_ceil(128))
+            .map(|_| (0x2000 + random.bits(12), random.bits(4) as i8 - 8));
+        groups.unzip()
     }
 
     /// Where the golden file is.
@@ -142,5 +218,12 @@ fn i8_r3(random: &mut Random, _: usize, _: usize) -> u16 {
 }
 
 fn i8_longest(_: &mut Random, row: usize, col: usize) -> u16 {
-    u16::from(row < 32 && row.is_multiple_of(8) && col < 256 && col % 8 < 2)
+    u16::from(row < 32 && row.is_multiple_of(8) && col < 256 && col % 32 < 8)
+}
+
+fn i8_grouped(random: &mut Random, row: usize, col: usize) -> u16 {
+    match (row, col) {
+        (39, 255) => i8_code(7),
+        _ => i8_code((2 - i32::from(random.geometric())).max(-8)),
+    }
 }

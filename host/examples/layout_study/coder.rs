@@ -1,6 +1,7 @@
 //! The coder: frequencies, spread, streams, and what is stored of them.
 
 use crate::options::{End, Options, Quant, Spread, Tail};
+use fused_rans_layout::{MAX_TAIL_ROWS, TAIL_LENGTH_BYTES};
 
 /// Frequencies that sum to `total`, at least 1 for every symbol that occurs.
 pub fn quantize(counts: &[u64], total: u64, quant: Quant) -> Vec<u64> {
@@ -137,7 +138,7 @@ impl Encoder {
     }
 }
 
-/// Bits of a slab's words, rows stored whole, and rows stored by mask.
+/// Bits of a slab's words, rows stored whole, and rows of the tail.
 pub fn slab_bits(lanes: &[Coded], o: &Options) -> [u64; 3] {
     let drop = matches!(o.end, End::Zeros(..) | End::FewestWords);
     let sorted = |word: u32| {
@@ -145,21 +146,25 @@ pub fn slab_bits(lanes: &[Coded], o: &Options) -> [u64; 3] {
         words.sort_unstable();
         words
     };
-    // Rows that take no more bits whole than with a mask.
+    // With masks: rows that all lanes but one have, or two of half words. Whole they are no larger.
     let full = |word: u32| sorted(word)[32 / word as usize];
+    // A row that only zeros need is still there, or the decoder would read past the end.
+    let rows = |word: u32| lanes.iter().map(|c| c.words(word, false)).max().unwrap_or(0);
     let masked = |word: u32, full: u32| {
-        let words = sorted(word);
-        // A row that only zeros need is still there, or the decoder would read past the end.
-        let rows = lanes.iter().map(|c| c.words(word, false)).max().unwrap_or(0);
+        let (words, rows) = (sorted(word), rows(word));
         let row = |r: u32| 32 + word * words.iter().filter(|&&w| w > r).count() as u32;
         let tail: u32 = (full..rows).map(row).sum();
         [full * 32 * word + tail, full, rows - full].map(u64::from)
     };
     let words = lanes.iter().map(|c| u64::from(c.words(o.word, drop) * o.word));
     match o.tail {
-        Tail::Padded => {
-            let rows = lanes.iter().map(|c| c.words(o.word, false)).max().unwrap_or(0);
-            [32 * rows * o.word, rows, 0].map(u64::from)
+        Tail::Padded => [32 * rows(o.word) * o.word, rows(o.word), 0].map(u64::from),
+        Tail::Lengths => {
+            let rows = rows(o.word);
+            let full = sorted(o.word)[0].max(rows.saturating_sub(MAX_TAIL_ROWS as u32));
+            let tail: u32 = sorted(o.word).iter().map(|words| words.saturating_sub(full)).sum();
+            let lengths = 8 * TAIL_LENGTH_BYTES as u32;
+            [lengths + (32 * full + tail) * o.word, full, rows - full].map(u64::from)
         }
         Tail::Masked => masked(o.word, full(o.word)),
         Tail::MaskedHalves => masked(16, 2 * full(32)),

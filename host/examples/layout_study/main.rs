@@ -5,13 +5,13 @@
 //! Every lane stream is encoded for real, backwards, state by state; only the bits themselves are
 //! thrown away after their number and the zeros at their end are known. The figure compared is
 //! everything that a blob stores, less the order-0 entropy of the exponents and the raw bits.
-//! `docs/decisions/0002-stream-layout.md` draws the conclusions.
+//! `docs/decisions/0002-stream-layout.md` and `0005-layout-for-fused-kernels.md` draw the conclusions.
 mod coder;
 mod matrix;
 mod options;
 
 use coder::{Coded, Encoder, quantize, slab_bits, spread};
-use fused_rans_layout::{Dtype, LANES, TileGrid};
+use fused_rans_layout::{Dtype, LANES, TileEntry, TileGrid};
 use matrix::{Matrix, Model, Streams, code_length, matrices};
 use options::{CHANGES, DECIDED, End, Options, Quant};
 use std::error::Error;
@@ -24,7 +24,7 @@ struct Size {
     exceptions: f64,
     /// Where `over` goes: (what, bits a weight).
     parts: Vec<(&'static str, f64)>,
-    /// Rows of words a slab, whole and by mask.
+    /// Rows of words a slab, whole and of the tail.
     rows: [f64; 2],
 }
 
@@ -55,7 +55,7 @@ fn measure(matrix: &Matrix, streams: &Streams, o: &Options) -> Size {
         let coded = (raw + bits.div_ceil(32) * 4 + 4 * out).min(2 * shape.weights() as u64);
         let payload = coded.next_multiple_of(o.align as u64);
         (aligned, exceptions, planes) = (aligned + payload - coded, exceptions + out, planes + raw);
-        total += 32 + payload;
+        total += size_of::<TileEntry>() as u64 + payload;
     }
     let per = |bits: u64| bits as f64 / matrix.weights.len() as f64;
     let symbols = streams.pairs.len() as f64 / matrix.weights.len() as f64;
@@ -70,10 +70,10 @@ fn measure(matrix: &Matrix, streams: &Streams, o: &Options) -> Size {
             ("pairs, padding of edges", ideal + per(8 * planes) - entropy),
             ("frequencies", model_bits - ideal),
             ("spread, initial index less free symbol", per(coded_bits) - model_bits),
-            ("whole words, masks, less zeros", per(stored[0]) - per(coded_bits)),
+            ("whole words, tail lengths, less zeros", per(stored[0]) - per(coded_bits)),
             ("exceptions", per(32 * exceptions)),
             ("alignment", per(8 * aligned)),
-            ("index", per(256 * streams.tiles.len() as u64)),
+            ("index", per(8 * size_of::<TileEntry>() as u64 * streams.tiles.len() as u64)),
             ("table and header", per(8 * (128 + 512))),
         ],
         rows: [stored[1], stored[2]].map(|r| r as f64 / f64::from(slabs)),
@@ -107,7 +107,7 @@ fn study(matrix: &Matrix) {
     println!("\n# {}: entropy {:.4}", matrix.name, matrix.entropy());
     print_tables(matrix, &streams[1]);
     let decided = run(&DECIDED);
-    println!("rows a slab: {:.2} whole, {:.2} by mask", decided.rows[0], decided.rows[1]);
+    println!("rows a slab: {:.2} whole, {:.2} of the tail", decided.rows[0], decided.rows[1]);
     decided.parts.iter().for_each(|(what, bits)| println!("  {bits:.4} {what}"));
     for (name, change) in CHANGES {
         let mut o = DECIDED;

@@ -1,7 +1,7 @@
 //! Matrices, and the symbols that they are coded as.
 
 use crate::options::Options;
-use fused_rans_layout::{Dtype, LANES, TileGrid, symbol_position};
+use fused_rans_layout::{Dtype, LANES, TileGrid, matrix_column, symbol_position};
 use half::bf16;
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Normal, StudentT};
@@ -73,7 +73,7 @@ impl Streams {
                     let (lane, fragment) = (i / symbols, i % symbols / 4);
                     let (row, col) = symbol_position(lane, i % 4);
                     let row = top + 16 * (first + fragment % height) + row;
-                    let col = left + 16 * (fragment / height) + col;
+                    let col = left + matrix_column(shape.steps(), fragment / height, col);
                     streams.pairs.push([exponent(row, col), exponent(row + 8, col)]);
                 }
             }

@@ -48,6 +48,8 @@ pub enum End {
 pub enum Tail {
     /// All lanes as long as the longest.
     Padded,
+    /// A nibble a lane, whole rows, then the words of at most 15 rows that are present.
+    Lengths,
     /// Whole rows, then a mask of lanes and the words present.
     Masked,
     /// Whole rows of 32-bit words, then masks and halves of words.
@@ -79,8 +81,8 @@ pub struct Options {
 pub const DECIDED: Options = Options {
     spread: Spread::RareLast,
     quant: Quant::Greedy,
-    end: End::Zeros(1, 0),
-    tail: Tail::Masked,
+    end: End::Zeros(8, 2),
+    tail: Tail::Lengths,
     drop: 0.0,
     prob_bits: 12,
     word: 32,
@@ -111,16 +113,18 @@ pub const CHANGES: &[Change] = &[
     ("drop below 0.06", |o| o.drop = 0.06),
     ("end: last symbol coded", |o| o.end = End::Coded),
     ("end: lowest slot", |o| o.end = End::Lowest),
-    ("end: zeros, 8 slots", |o| o.end = End::Zeros(8, 2)),
+    ("end: zeros, 1 slot", |o| o.end = End::Zeros(1, 0)),
     ("end: zeros, 16 slots", |o| o.end = End::Zeros(16, 2)),
     ("end: zeros, all slots", |o| o.end = End::Zeros(usize::MAX, 3)),
     ("end: zeros, fewest words", |o| o.end = End::FewestWords),
     ("words: 32, padded", |o| o.tail = Tail::Padded),
-    ("words: 32, masks free", |o| o.tail = Tail::Free),
+    ("words: 32, masks", |o| o.tail = Tail::Masked),
+    ("words: 32, masks, 1 slot", |o| (o.tail, o.end) = (Tail::Masked, End::Zeros(1, 0))),
+    ("words: 32, lengths free", |o| o.tail = Tail::Free),
     ("words: 32, in tails 16", |o| o.tail = Tail::MaskedHalves),
     ("words: 16, padded", |o| (o.word, o.tail) = (16, Tail::Padded)),
     ("words: 16", |o| o.word = 16),
-    ("words: 16, masks free", |o| (o.word, o.tail) = (16, Tail::Free)),
+    ("words: 16, lengths free", |o| (o.word, o.tail) = (16, Tail::Free)),
     ("words: none, packed bits", |o| o.tail = Tail::Bits),
     ("streams of 64", |o| o.strips = 1),
     ("streams of 64, padded", |o| (o.strips, o.tail) = (1, Tail::Padded)),

@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::tile::{CodedTile, TileWriter};
 use count::Counter;
 use fused_rans_layout::{
-    Dtype, Entry, FRAGMENT, LANES, MAX_SYMBOLS, SYMBOLS, Split, TABLE, TileEntry,
+    Dtype, Entry, FRAGMENT, LANES, MAX_SYMBOLS, SYMBOLS, SlabShape, Split, TABLE, TileEntry,
 };
 use multiversion::multiversion;
 use weights::{SlabWeights, by_type, for_each_weight};
@@ -73,7 +73,7 @@ vectorized! {
         table: &EncodeTable,
         tile: usize,
     ) -> (TileEntry, Vec<u8>) {
-        let shape = matrix.grid().shape(tile);
+        let (shape, coding) = (matrix.grid().shape(tile), matrix.coding(model));
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let (mut rows, mut raw) = ([[0; LANES]; 64], Vec::new());
@@ -81,15 +81,17 @@ vectorized! {
         for slab in 0..shape.slabs() {
             let slab_shape = shape.slab(slab);
             let (split, filler) = (model.split, model.filler);
+            exceptions.clear();
             weights.load_nibbles(matrix, split, filler, tile, slab, &mut exceptions);
+            exceptions.sort_unstable();
             weights.load_raw(matrix, split, tile, slab);
             weights.symbols(slab_shape, &mut symbols);
             planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
             let lengths = streams::encode(table, &symbols[..slab_shape.symbols()], &mut rows);
-            writer.slab(&raw, &rows, &lengths);
+            writer.slab(&raw, &rows, &lengths, &exceptions);
         }
-        let bytes = shape.weights() * matrix.dtype().bytes();
-        writer.finish(&exceptions, bytes, || matrix.tile_bytes(tile))
+        let groups = matrix.groups().map_or(vec![], |groups| groups.blocks(matrix.grid(), tile));
+        writer.finish(shape, coding, &groups, || matrix.tile_bytes(tile))
     }
 }
 
@@ -99,16 +101,20 @@ vectorized! {
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let mut rows = [[0; LANES]; 64];
+        let bytes = split.dtype().bytes();
         for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.nibbles.len())) {
             slab.expand(&mut rows);
             streams::decode(table, &rows, &mut symbols[..slab.shape.symbols()]);
-            weights.set_nibbles(slab.shape, &symbols);
-            planes::unpack(slab.shape, split.raw_bits(), slab.raw, &mut weights.raw);
+            if slab.shape == SlabShape::WHOLE {
+                weights.set(SlabShape::WHOLE, split, &symbols, slab.raw);
+            } else {
+                weights.set(slab.shape, split, &symbols, slab.raw);
+            }
             weights.store(split, out);
-        }
-        let bytes = split.dtype().bytes();
-        for (row, col, weight) in tile.exceptions() {
-            out[row][col * bytes..][..bytes].copy_from_slice(&weight.to_le_bytes()[..bytes]);
+            for (row, col, weight) in slab.exceptions() {
+                let place = &mut out[row][col * bytes..][..bytes];
+                place.copy_from_slice(&weight.to_le_bytes()[..bytes]);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! halves contribute to a word.
 
 use fused_rans_layout::{
-    FRAGMENT, LANES, Plane, SLAB_STRIPS, SlabShape, TILE, exchange_signs, planes,
+    FRAGMENT, LANES, Plane, SLAB_STRIPS, SlabShape, TILE, exchange_signs, matrix_column, planes,
 };
 
 type Raw = [[u16; TILE]; SLAB_STRIPS * FRAGMENT];
@@ -80,23 +80,22 @@ fn scatter(plane: Plane, halves: &Halves, upper: &mut [u16; TILE], lower: &mut [
     }
 }
 
-/// Registers 2 and 3 (columns 8 to 15 of a fragment) join registers 0 and 1 in their words.
+/// Registers 2 and 3, which hold the upper two of a lane's four columns of a step, join registers 0
+/// and 1 in their words.
 #[inline(always)]
 fn fold(plane: Plane, halves: &mut Halves) {
-    for fragment in halves.as_chunks_mut::<FRAGMENT>().0 {
-        for col in 0..8 {
-            fragment[col] |= fragment[col + 8] << (2 * plane.width);
-        }
+    for [a, b, c, d] in halves.as_chunks_mut().0 {
+        *a |= *c << (2 * plane.width);
+        *b |= *d << (2 * plane.width);
     }
 }
 
 /// Undoes [`fold`].
 #[inline(always)]
 fn unfold(plane: Plane, halves: &mut Halves) {
-    for fragment in halves.as_chunks_mut::<FRAGMENT>().0 {
-        for col in 0..8 {
-            fragment[col + 8] = fragment[col] >> (2 * plane.width);
-        }
+    for [a, b, c, d] in halves.as_chunks_mut().0 {
+        *c = *a >> (2 * plane.width);
+        *d = *b >> (2 * plane.width);
     }
 }
 
@@ -115,12 +114,15 @@ fn for_each_word(
     for step in 0..shape.steps {
         let fragment = step * shape.strips + strip;
         let shift = 4 * plane.width * (fragment as u32 % shared);
+        // Lane 0's columns of this step, and how far lane 1's are from them.
+        let first_col = matrix_column(shape.steps, step, 0);
+        let lane_cols = matrix_column(shape.steps, step, 2) - first_col;
         for part in 0..per_fragment {
             let word = (fragment * per_fragment + part) / shared as usize;
             let first = Plane::word_offset(words, 4 * g, word);
             let stride = (words - word / 4 * 4).min(4);
             for t in 0..4 {
-                f(first + t * stride, shift % 32, step * FRAGMENT + 8 * part + 2 * t);
+                f(first + t * stride, shift % 32, first_col + lane_cols * t + 2 * part);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The 32 streams of a slab, side by side.
 
-use crate::frequencies::EncodeTable;
+use crate::frequencies::{END_SYMBOLS, EncodeTable};
 use crate::tile::Rows;
 use fused_rans_layout::{Entry, LANES, PROB_BITS, TABLE};
 
@@ -12,8 +12,12 @@ use fused_rans_layout::{Entry, LANES, PROB_BITS, TABLE};
 #[inline(always)]
 pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> [usize; LANES] {
     let Some((last, others)) = symbols.split_last() else { return [0; LANES] };
+    let Some(before) = others.last_chunk() else { return [0; LANES] };
     let mut words: Rows = [[0; LANES]; 64];
-    let mut lanes = last.map(|symbol| Writer { state: table.last(symbol), ..Writer::default() });
+    let mut lanes = [Writer::default(); LANES];
+    for (lane, writer) in lanes.iter_mut().enumerate() {
+        writer.state = best_end(table, last[lane], before.map(|symbols| symbols[lane]));
+    }
     // Two symbols give out at most 24 bits, so `pending` never holds more than 31 + 24.
     for pair in others.rchunks(2) {
         for (lane, writer) in lanes.iter_mut().enumerate() {
@@ -31,6 +35,26 @@ pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> 
         writer.put(writer.state - TABLE as u32, PROB_BITS);
         writer.finish(&words, rows, lane)
     })
+}
+
+/// Of the states that stand for the last symbol, the one that leaves the fewest bits in front of the
+/// zeros at the stream's end, as far as the symbols `before` it tell.
+#[inline(always)]
+fn best_end(table: &EncodeTable, last: u8, before: [u8; END_SYMBOLS]) -> u32 {
+    let mut best = (u32::MAX, 0);
+    for end in table.ends(last) {
+        let (mut state, mut number, mut bits) = (end, 0, 0);
+        for &symbol in before.iter().rev() {
+            let (next, more) = table.step(state, symbol);
+            number |= (state & ((1 << more) - 1)) << bits;
+            (state, bits) = (next, bits + more);
+        }
+        let left = bits - number.trailing_zeros().min(bits);
+        if left < best.0 {
+            best = (left, end);
+        }
+    }
+    best.1
 }
 
 #[derive(Clone, Copy, Default)]

@@ -1,10 +1,10 @@
 //! The weights of a slab, row by row, split into nibbles and raw bits.
 
-use super::Symbols;
+use super::{Symbols, planes};
 use crate::codec::Matrix;
 use fused_rans_layout::{
     Dtype, FRAGMENT, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, SlabShape, Split, TILE, TileEntry,
-    symbol_of, symbol_position,
+    matrix_column, symbol_position,
 };
 
 /// Compiles a loop once for each type: `constant` is the type as a constant in `body`. A macro, since
@@ -50,7 +50,7 @@ impl SlabWeights {
         Self { nibbles: [[0; TILE]; ROWS], raw: [[0; TILE]; ROWS] }
     }
 
-    /// Loads the nibbles of a slab of `matrix` and adds the exceptions among its weights.
+    /// Loads the nibbles of a slab of `matrix` and adds the exceptions among its weights, row by row.
     #[inline(always)]
     pub fn load_nibbles(
         &mut self,
@@ -61,9 +61,9 @@ impl SlabWeights {
         slab: usize,
         exceptions: &mut Vec<u32>,
     ) {
-        for (r, nibbles) in self.nibbles.iter_mut().enumerate() {
-            let row = slab * ROWS + r;
-            let weights = matrix.tile_row(tile, row);
+        let shape = matrix.grid().shape(tile).slab(slab);
+        for (row, nibbles) in self.nibbles.iter_mut().enumerate() {
+            let weights = matrix.tile_row(tile, slab * ROWS + row);
             let count = weights.len() / split.dtype().bytes();
             nibbles[count..].fill(filler);
             let nibbles = &mut nibbles[..count];
@@ -77,7 +77,7 @@ impl SlabWeights {
                 let outside = nibbles.iter_mut().enumerate().filter(|(_, n)| **n > 15);
                 for (col, nibble) in outside {
                     let weight = matrix.weight(weights, col);
-                    exceptions.push(TileEntry::exception(row, col, weight));
+                    exceptions.push(TileEntry::exception(shape.place(row, col), weight));
                     *nibble = filler;
                 }
             }
@@ -110,29 +110,50 @@ impl SlabWeights {
     #[inline(always)]
     pub fn symbols(&self, shape: SlabShape, symbols: &mut Symbols) {
         for (strip, g) in shape.row_pairs() {
-            for (step, pairs) in
-                self.pairs(strip, g).as_chunks().0[..shape.steps].iter().enumerate()
-            {
-                let fragment = step * shape.strips + strip;
-                let at = &mut symbols[fragment * SYMBOLS_PER_FRAGMENT..][..SYMBOLS_PER_FRAGMENT];
-                for (symbols, lanes) in at.iter_mut().zip(by_symbol(pairs)) {
-                    symbols[4 * g..4 * g + 4].copy_from_slice(&lanes);
+            let pairs = self.pairs(strip, g);
+            for (step, columns) in (0..shape.steps).step_by(2).zip(pairs.as_chunks().0) {
+                let mut put = |step: usize, by_symbol: [[u8; 4]; SYMBOLS_PER_FRAGMENT]| {
+                    let first = (step * shape.strips + strip) * SYMBOLS_PER_FRAGMENT;
+                    for (symbols, lanes) in symbols[first..].iter_mut().zip(by_symbol) {
+                        symbols[4 * g..4 * g + 4].copy_from_slice(&lanes);
+                    }
+                };
+                if step + 1 < shape.steps {
+                    let [even, odd] = by_symbol::<2>(columns);
+                    put(step, even);
+                    put(step + 1, odd);
+                } else {
+                    let [last] = by_symbol::<1>(columns);
+                    put(step, last);
                 }
             }
         }
     }
 
+    /// Brings decoded symbols and stored raw planes into rows. Given as a constant, `shape` makes that
+    /// faster.
+    #[inline(always)]
+    pub fn set(&mut self, shape: SlabShape, split: Split, symbols: &Symbols, planes: &[u8]) {
+        self.set_nibbles(shape, symbols);
+        planes::unpack(shape, split.raw_bits(), planes, &mut self.raw);
+    }
+
     /// Brings decoded symbols into rows.
     #[inline(always)]
-    pub fn set_nibbles(&mut self, shape: SlabShape, symbols: &Symbols) {
+    fn set_nibbles(&mut self, shape: SlabShape, symbols: &Symbols) {
         for (strip, g) in shape.row_pairs() {
             let mut pairs = [0; TILE];
-            for (step, pairs) in pairs.as_chunks_mut().0[..shape.steps].iter_mut().enumerate() {
-                let fragment = step * shape.strips + strip;
-                let at = &symbols[fragment * SYMBOLS_PER_FRAGMENT..][..SYMBOLS_PER_FRAGMENT];
-                *pairs = by_column(core::array::from_fn(|symbol| {
-                    core::array::from_fn(|t| at[symbol][4 * g + t])
-                }));
+            for (step, columns) in (0..shape.steps).step_by(2).zip(pairs.as_chunks_mut().0) {
+                let get = |step: usize| -> [[u8; 4]; SYMBOLS_PER_FRAGMENT] {
+                    let first = (step * shape.strips + strip) * SYMBOLS_PER_FRAGMENT;
+                    let at = &symbols[first..][..SYMBOLS_PER_FRAGMENT];
+                    core::array::from_fn(|symbol| core::array::from_fn(|t| at[symbol][4 * g + t]))
+                };
+                *columns = if step + 1 < shape.steps {
+                    by_column([get(step), get(step + 1)])
+                } else {
+                    by_column([get(step)])
+                };
             }
             let (upper, lower) = self.nibbles[strip * FRAGMENT + g..].split_at_mut(8);
             for ((upper, lower), pair) in upper[0].iter_mut().zip(&mut lower[0]).zip(pairs) {
@@ -163,19 +184,31 @@ impl SlabWeights {
     }
 }
 
-/// The pairs of 16 columns by symbol and by lane of four: [`symbol_position`] for one row.
+/// The columns of two steps, or of one that has no partner and half as many.
+type Columns = [u8; 2 * FRAGMENT];
+
+/// The pairs of the columns of `STEPS` steps by step, symbol and lane of four: [`symbol_position`]
+/// for one row.
 #[inline(always)]
-fn by_symbol(pairs: &[u8; FRAGMENT]) -> [[u8; 4]; SYMBOLS_PER_FRAGMENT] {
-    core::array::from_fn(|symbol| core::array::from_fn(|t| pairs[symbol_position(t, symbol).1]))
+fn by_symbol<const STEPS: usize>(pairs: &Columns) -> [[[u8; 4]; SYMBOLS_PER_FRAGMENT]; STEPS] {
+    let pair = |step, symbol, t| pairs[matrix_column(STEPS, step, symbol_position(t, symbol).1)];
+    core::array::from_fn(|step| {
+        core::array::from_fn(|symbol| core::array::from_fn(|t| pair(step, symbol, t)))
+    })
 }
 
 /// Undoes [`by_symbol`].
 #[inline(always)]
-fn by_column(symbols: [[u8; 4]; SYMBOLS_PER_FRAGMENT]) -> [u8; FRAGMENT] {
-    core::array::from_fn(|col| {
-        let (t, symbol) = symbol_of(0, col);
-        symbols[symbol][t]
-    })
+fn by_column<const STEPS: usize>(symbols: [[[u8; 4]; SYMBOLS_PER_FRAGMENT]; STEPS]) -> Columns {
+    let mut pairs = [0; 2 * FRAGMENT];
+    for (step, symbols) in symbols.into_iter().enumerate() {
+        for (symbol, lanes) in symbols.into_iter().enumerate() {
+            for (t, pair) in lanes.into_iter().enumerate() {
+                pairs[matrix_column(STEPS, step, symbol_position(t, symbol).1)] = pair;
+            }
+        }
+    }
+    pairs
 }
 
 /// Calls `f` for every weight in `weights` with the place of its part.

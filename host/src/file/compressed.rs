@@ -93,6 +93,10 @@ impl CompressedFile {
         if Some((blob.dtype(), blob.rows(), blob.cols())) != original.matrix() {
             return Err(TensorFault::Original("the blob has another dtype or shape"));
         }
+        // No tensor of the original would hold their scales.
+        if blob.groups().is_some() {
+            return Err(TensorFault::Original("the blob has groups"));
+        }
         if blob.crc() != part.crc {
             return Err(TensorFault::Checksum);
         }

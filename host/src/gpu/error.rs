@@ -1,6 +1,6 @@
 //! What can go wrong on the GPU's side.
 
-use crate::BlobError;
+use crate::{BlobError, MatmulError};
 use cust::error::CudaError;
 
 /// Why something could not be done on a GPU.
@@ -50,6 +50,25 @@ pub enum GpuError {
     Setup {
         /// The driver's code, a `CUresult`.
         code: u32,
+    },
+    /// The driver does not launch a kernel.
+    #[error("launching a kernel: the driver's error {code}")]
+    Launch {
+        /// The driver's code, a `CUresult`.
+        code: u32,
+    },
+    /// The operands of a multiplication do not fit the layer.
+    #[error(transparent)]
+    Matmul(#[from] MatmulError),
+    /// A workspace is too small.
+    #[error(
+        "the workspace has {found} bytes, the multiplication needs {needed}; make one for the largest layer and batch"
+    )]
+    Workspace {
+        /// Bytes that the multiplication needs.
+        needed: usize,
+        /// Bytes that the workspace has.
+        found: usize,
     },
     /// A layer has more tiles than a launch can have blocks.
     #[error("{tiles} tiles are more than one launch can take")]

@@ -1,18 +1,21 @@
 //! A compressed layer in device memory.
 
 use super::error::at;
+use super::kernels::{Kernel, parameters};
 use super::{Gpu, GpuError};
 use crate::codec::parallel_crc;
 use crate::header::{HEADER_BYTES, TABLE_BYTES, check_size};
-use crate::{Blob, BlobError, Dtype};
-use cust::function::Function;
-use cust::memory::{CopyDestination, DeviceBuffer};
+use crate::matmul::check;
+use crate::plan::{KernelKind, LayerShape, row_capacity};
+use crate::{Activations, Blob, BlobError, Dtype, Epilogue, Float, MatmulError, Outputs};
+use cust::memory::{CopyDestination, DeviceBuffer, DeviceCopy};
 use cust::stream::Stream;
-use cust::sys;
-use fused_rans_layout::{LINE, LOOK_AHEAD, MAX_ROWS, SLABS, Split, TABLE, TILE_THREADS, TileGrid};
+use fused_rans_layout::{
+    GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, SLABS, Split, TABLE, TILE_THREADS, TileGrid,
+};
 
 /// Alignment of the decoded matrix, for stores of several weights at once.
-const ALIGNMENT: u64 = 8;
+const ALIGNMENT: u64 = 16;
 
 /// A compressed layer in device memory. Dropping it frees the memory, after what was queued.
 #[derive(Debug)]
@@ -20,32 +23,45 @@ pub struct Layer {
     blob: DeviceBuffer<u8>,
     /// The expanded decode table.
     table: DeviceBuffer<u32>,
+    /// The one of the fused kernels, where the weights have one of their own.
+    wide_table: Option<DeviceBuffer<u32>>,
+    scale: Option<DeviceBuffer<f32>>,
+    bias: Option<DeviceBuffer<f32>>,
     split: Split,
-    grid: TileGrid,
+    groups: Option<GroupPlane>,
+    shape: LayerShape,
     tiles: u32,
-    row_capacity: u32,
     weights_crc: u32,
     gpu: Gpu,
 }
 
 impl Layer {
     /// Checks and uploads `blob`; the device's context must be current.
-    pub(super) fn new(gpu: Gpu, blob: &Blob<'_>) -> Result<Self, GpuError> {
+    pub(super) fn new(gpu: Gpu, blob: &Blob<'_>, epilogue: Epilogue<'_>) -> Result<Self, GpuError> {
         blob.verify()?;
+        check_epilogue(blob.grid(), epilogue)?;
         let tiles = blob.index().len();
         let tiles = i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?;
         let table: Vec<u32> =
             blob.frequencies().decode_table().iter().map(|entry| entry.0).collect();
+        let wide = blob.frequencies().wide_table(blob.split());
         let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
         let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
         let layer = Self {
             blob: DeviceBuffer::from_slice(blob.bytes())
                 .map_err(GpuError::allocating(blob.bytes().len()))?,
             table: DeviceBuffer::from_slice(&table).map_err(GpuError::allocating(4 * TABLE))?,
+            wide_table: upload_numbers(wide.as_deref())?,
+            scale: upload_numbers(epilogue.scale)?,
+            bias: upload_numbers(epilogue.bias)?,
             split: blob.split(),
-            grid: blob.grid(),
+            groups: blob.groups(),
+            shape: LayerShape {
+                grid: blob.grid(),
+                rows_of_words: rows.unwrap_or(0),
+                raw_bits: blob.split().raw_bits().into(),
+            },
             tiles: tiles.unsigned_abs(),
-            row_capacity: rows.unwrap_or(0) + LOOK_AHEAD as u32,
             weights_crc: blob.weights_crc(),
             gpu,
         };
@@ -53,6 +69,54 @@ impl Layer {
         // would not wait for it.
         layer.gpu.synchronize()?;
         Ok(layer)
+    }
+
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// What launches depend on.
+    pub(super) fn shape(&self) -> LayerShape {
+        self.shape
+    }
+
+    pub(super) fn split(&self) -> Split {
+        self.split
+    }
+
+    /// What a multiplication with activations of type `activations` needs kernels of.
+    pub(super) fn kernel_kind(&self, activations: Float) -> KernelKind {
+        KernelKind {
+            dtype: self.dtype(),
+            raw_bits: self.split.raw_bits(),
+            wide: self.wide_table.is_some(),
+            grouped: self.groups.is_some(),
+            activations,
+        }
+    }
+
+    pub(super) fn zero_points(&self) -> bool {
+        self.groups.is_some_and(|groups| groups.zeros)
+    }
+
+    /// Device addresses of the blob, its index and the decode table.
+    pub(super) fn addresses(&self) -> [u64; 3] {
+        let blob = self.blob.as_device_ptr().as_raw();
+        let index = blob + (HEADER_BYTES + TABLE_BYTES) as u64;
+        [blob, index, self.table.as_device_ptr().as_raw()]
+    }
+
+    /// Device address of the table that the fused kernels decode with.
+    pub(super) fn fused_table(&self) -> u64 {
+        self.wide_table.as_ref().unwrap_or(&self.table).as_device_ptr().as_raw()
+    }
+
+    /// Device addresses of scale and bias; null where there is none.
+    pub(super) fn epilogue_addresses(&self) -> [u64; 2] {
+        let address = |numbers: &Option<DeviceBuffer<f32>>| {
+            numbers.as_ref().map_or(0, |numbers| numbers.as_device_ptr().as_raw())
+        };
+        [address(&self.scale), address(&self.bias)]
     }
 
     /// Element type of the decoded matrix.
@@ -64,13 +128,13 @@ impl Layer {
     /// Rows of the matrix.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.grid.rows
+        self.shape.grid.rows
     }
 
     /// Columns of the matrix.
     #[must_use]
     pub fn cols(&self) -> usize {
-        self.grid.cols
+        self.shape.grid.cols
     }
 
     /// Bytes of the decoded matrix.
@@ -79,10 +143,12 @@ impl Layer {
         self.rows() * self.cols() * self.dtype().bytes()
     }
 
-    /// Device memory that the layer takes: the blob and the expanded decode table.
+    /// Device memory that the layer takes: the blob, the expanded decode tables, scale and bias.
     #[must_use]
     pub fn device_bytes(&self) -> usize {
-        self.blob.len() + 4 * self.table.len()
+        let numbers = [&self.scale, &self.bias].into_iter().flatten().map(|n| n.len());
+        let wide = self.wide_table.as_ref().map_or(0, |table| table.len());
+        self.blob.len() + 4 * (self.table.len() + wide + numbers.sum::<usize>())
     }
 
     /// Decodes the layer to row-major weights in `out` and waits until that is done.
@@ -126,28 +192,41 @@ impl Layer {
         cuda_stream: &Stream,
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
-        let (rows, cols) = (self.rows(), self.cols());
-        check_size(self.dtype(), rows, cols, out.len())?;
-        let kernel = self.gpu.0.module.get_function(decode_kernel(self.dtype()));
-        let kernel = kernel.map_err(GpuError::Kernels)?;
-        let shared = shared_memory(self.row_capacity);
-        let blob = self.blob.as_device_ptr().as_raw();
-        let index = blob + (HEADER_BYTES + TABLE_BYTES) as u64;
-        let table = self.table.as_device_ptr().as_raw();
+        check_size(self.dtype(), self.rows(), self.cols(), out.len())?;
+        let kernel = kernel(&self.gpu, self.dtype())?;
+        let [blob, index, table] = self.addresses();
         let out = out.as_device_ptr().as_raw();
         assert!(out.is_multiple_of(ALIGNMENT), "the driver aligns allocations to 256 bytes");
-        let (rows, cols) = (rows as u64, cols as u64);
+        let (rows, cols) = (self.rows() as u64, self.cols() as u64);
         let (base, zero) = (u32::from(self.split.base()), u32::from(self.split.zero()));
-        let (raw_bits, row_capacity) = (u32::from(self.split.raw_bits()), self.row_capacity);
+        let (raw_bits, capacity) = (u32::from(self.split.raw_bits()), row_capacity(self.shape));
+        let group_bytes = self.groups.map_or(0, |groups| groups.bytes() as u32);
+        let mut parameters = parameters![
+            blob,
+            index,
+            table,
+            out,
+            rows,
+            cols,
+            base,
+            zero,
+            raw_bits,
+            group_bytes,
+            capacity
+        ];
+        let (threads, cuda_stream) = (TILE_THREADS as u32, cuda_stream.as_inner());
         // SAFETY: the parameters are those of the decode kernels in `kernels-gpu`; the blob's
         // structure was checked when it was uploaded, `out` is as large as the matrix, and the
         // caller sees to their lives.
         unsafe {
-            cust::launch!(kernel<<<self.tiles, TILE_THREADS as u32, shared, cuda_stream>>>(
-                blob, index, table, out, rows, cols, base, zero, raw_bits, row_capacity
-            ))
+            kernel.launch(
+                self.tiles,
+                threads,
+                shared_memory(capacity),
+                cuda_stream,
+                &mut parameters,
+            )
         }
-        .map_err(at("launching a decode kernel"))
     }
 }
 
@@ -159,37 +238,39 @@ impl Drop for Layer {
     }
 }
 
-/// Name of the kernel that decodes layers of `dtype`.
-pub(super) fn decode_kernel(dtype: Dtype) -> &'static str {
-    match dtype {
+/// The kernel that decodes layers of `dtype`.
+pub(super) fn kernel(gpu: &Gpu, dtype: Dtype) -> Result<Kernel, GpuError> {
+    let name = match dtype {
         Dtype::Bf16 => "decode_bf16",
         Dtype::F16 => "decode_f16",
         Dtype::F8E4M3 => "decode_f8_e4m3",
         Dtype::I8 => "decode_i8",
-    }
-}
-
-/// Bytes of shared memory that a decode kernel's block takes: the table, and rows for every slab.
-fn shared_memory(row_capacity: u32) -> u32 {
-    (4 * TABLE + SLABS * row_capacity as usize * LINE) as u32
-}
-
-/// Lets blocks of a decode kernel have the shared memory that the longest streams need, and as
-/// many of them as fit on a multiprocessor. Once, when it is loaded: what is set holds for the kernel,
-/// whoever launches it.
-pub(super) fn prepare(kernel: &Function<'_>) -> Result<(), GpuError> {
-    use sys::CUfunction_attribute_enum as Attribute;
-    let set = |attribute, value| {
-        // SAFETY: a call with a valid function handle; the driver checks the value.
-        unsafe { sys::cuFuncSetAttribute(kernel.to_raw(), attribute, value) }
     };
-    // A hint: where the driver does not take it, the kernel runs all the same.
-    let _ = set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
-    let needed = shared_memory((MAX_ROWS + LOOK_AHEAD) as u32);
-    let size = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-    match set(size, needed.cast_signed()) {
-        sys::CUresult::CUDA_SUCCESS => Ok(()),
-        sys::CUresult::CUDA_ERROR_INVALID_VALUE => Err(GpuError::SharedMemory { needed }),
-        code => Err(GpuError::Setup { code: code as u32 }),
-    }
+    let most = shared_memory((MAX_ROWS + LOOK_AHEAD) as u32);
+    gpu.kernels().get(name, |kernel| kernel.allow_shared_memory(most, 100))
+}
+
+/// Bytes of shared memory that a decode kernel's block takes: the table, rows for every slab, and
+/// behind the last one's as many as a stream can take, whatever its bits are.
+fn shared_memory(row_capacity: u32) -> u32 {
+    let rows = (SLABS - 1) * row_capacity as usize + MAX_ROWS + LOOK_AHEAD;
+    (4 * TABLE + rows * LINE) as u32
+}
+
+/// Checks that scale and bias have a number for each row of the matrix.
+fn check_epilogue(grid: TileGrid, epilogue: Epilogue<'_>) -> Result<(), MatmulError> {
+    let x = Activations { data: 0, dtype: Float::F16, m: 0, leading: grid.cols };
+    let y = Outputs { data: 0, dtype: Float::F32, leading: grid.rows };
+    // Types that go together, and no rows: only the epilogue is left to be checked.
+    check(Dtype::I8, grid, x, y, epilogue)
+}
+
+/// Copies numbers to the device.
+fn upload_numbers<T: DeviceCopy>(
+    numbers: Option<&[T]>,
+) -> Result<Option<DeviceBuffer<T>>, GpuError> {
+    let upload = |numbers: &[T]| {
+        DeviceBuffer::from_slice(numbers).map_err(GpuError::allocating(size_of_val(numbers)))
+    };
+    numbers.map(upload).transpose()
 }

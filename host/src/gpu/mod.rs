@@ -5,24 +5,30 @@
 //! [`CudaStream`] keep the device's context alive, may be used and dropped on any thread, and free
 //! what they hold.
 
+#[doc(hidden)] // for benchmarks
+pub mod dense;
 mod error;
 mod handle;
+mod kernels;
 mod layer;
+mod matmul;
+mod workspace;
 
+pub use cust::error::CudaError;
 pub use cust::event::{Event, EventFlags};
-pub use cust::memory::{AsyncCopyDestination, CopyDestination, DeviceBuffer};
+pub use cust::memory::{AsyncCopyDestination, CopyDestination, DeviceBuffer, DeviceSlice};
 pub use cust::stream::Stream;
 pub use error::GpuError;
 pub use handle::{Buffer, CudaStream};
 pub use layer::Layer;
+pub use workspace::{Workspace, WorkspaceSize};
 
-use crate::{Blob, Dtype};
+use crate::{Blob, Dtype, Epilogue, plan};
 use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
-use cust::error::CudaError;
-use cust::module::Module;
 use cust::{CudaFlags, memory};
 use error::at;
+use kernels::Kernels;
 use std::sync::Arc;
 
 /// The oldest compute capability that the kernels run on: 8.0, for `cp.async` and `redux`.
@@ -34,14 +40,15 @@ pub struct Gpu(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    // Dropped in this order: the module needs its context.
-    module: Module,
+    // Dropped in this order: the modules need their context.
+    kernels: Kernels,
     context: Context,
     device: Device,
+    for_plans: plan::Device,
 }
 
 impl Drop for Shared {
-    /// The module unloads itself after this, in the context that is then current.
+    /// The modules unload themselves after this, in the context that is then current.
     fn drop(&mut self) {
         // Without the context there is nothing left to unload.
         let _ = CurrentContext::set_current(&self.context);
@@ -68,12 +75,15 @@ impl Gpu {
         }
         let context = Context::new(device).map_err(at("creating a context"))?;
         CurrentContext::set_current(&context).map_err(at("entering the context"))?;
-        let module = Module::from_ptx(ptx, &[]).map_err(GpuError::Kernels)?;
-        for dtype in Dtype::ALL {
-            let kernel = module.get_function(layer::decode_kernel(dtype));
-            layer::prepare(&kernel.map_err(GpuError::Kernels)?)?;
-        }
-        Ok(Self(Arc::new(Shared { module, context, device })))
+        let number = |value: i32| value.max(0).unsigned_abs();
+        let for_plans = plan::Device {
+            multiprocessors: number(attribute(DeviceAttribute::MultiprocessorCount)?),
+            shared_memory: number(shared_memory_of_block(&device)?),
+        };
+        let gpu = Self(Arc::new(Shared { kernels: Kernels::new(ptx), context, device, for_plans }));
+        // Whether the driver takes the PTX at all shows here, not at the first decoding.
+        layer::kernel(&gpu, Dtype::Bf16)?;
+        Ok(gpu)
     }
 
     /// The device's name.
@@ -114,8 +124,35 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::Blob`] if the blob is damaged; [`GpuError::OutOfMemory`] or [`GpuError::Cuda`].
     pub fn upload(&self, blob: &Blob<'_>) -> Result<Layer, GpuError> {
+        self.upload_with(blob, Epilogue::default())
+    }
+
+    /// As [`Gpu::upload`], with a scale and a bias that [`Layer::matmul`] applies.
+    ///
+    /// # Errors
+    /// As [`Gpu::upload`], and [`GpuError::Matmul`] if they have not a number for each row.
+    pub fn upload_with(&self, blob: &Blob<'_>, epilogue: Epilogue<'_>) -> Result<Layer, GpuError> {
         self.enter()?;
-        Layer::new(self.clone(), blob)
+        Layer::new(self.clone(), blob, epilogue)
+    }
+
+    /// A workspace for multiplications; see [`Layer::workspace_size`].
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`] or [`GpuError::Cuda`].
+    pub fn workspace(&self, size: WorkspaceSize) -> Result<Workspace, GpuError> {
+        self.enter()?;
+        Workspace::new(self.clone(), size)
+    }
+
+    /// What plans must know of the device.
+    #[must_use]
+    pub fn plan_device(&self) -> plan::Device {
+        self.0.for_plans
+    }
+
+    fn kernels(&self) -> &Kernels {
+        &self.0.kernels
     }
 
     /// Makes the device's context the current one of this thread.
@@ -130,6 +167,18 @@ impl Gpu {
     pub fn synchronize(&self) -> Result<(), GpuError> {
         self.enter()?;
         CurrentContext::synchronize().map_err(at("waiting for the device"))
+    }
+}
+
+/// Most bytes of shared memory that a block can have.
+fn shared_memory_of_block(device: &Device) -> Result<i32, GpuError> {
+    use cust::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
+    let attribute = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let mut bytes = 0;
+    // SAFETY: a call with a valid device; the result goes to a number that lives.
+    match unsafe { sys::cuDeviceGetAttribute(&raw mut bytes, attribute, device.as_raw()) } {
+        CUresult::CUDA_SUCCESS => Ok(bytes),
+        code => Err(GpuError::Setup { code: code as u32 }),
     }
 }
 

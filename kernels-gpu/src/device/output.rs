@@ -1,8 +1,10 @@
 //! Decoded weights on their way to device memory.
 
-use super::instructions::{lane, shuffle_xor, store_global_2, thread};
+use super::instructions::{lane, store_global_2, store_global_4, thread};
 use crate::ptx::byte_permute;
-use fused_rans_layout::{Dtype, FRAGMENT, SLAB_STRIPS, TILE, TILE_THREADS, TileGrid, TileShape};
+use fused_rans_layout::{
+    Dtype, FRAGMENT, SLAB_STRIPS, TILE, TILE_THREADS, TileGrid, TileShape, matrix_column,
+};
 
 /// A tile's place in the row-major matrix.
 pub struct Output {
@@ -22,35 +24,14 @@ impl Output {
         Self { out, dtype, cols: grid.cols, shape: grid.shape(tile) }
     }
 
-    /// The rows of the slab that starts at `first_row`, as this lane stores them.
+    /// The rows of slab number `slab`, as this lane stores them.
     #[inline(always)]
-    pub fn slab(&self, first_row: usize) -> SlabOutput {
-        let (row, t) = (first_row + lane() / 4, lane() % 4);
-        let col = if !self.in_fours() {
-            2 * t
-        } else if t % 2 == 1 {
-            2 * t + 6
-        } else {
-            2 * t
-        };
-        SlabOutput {
-            out: self.address(row, col),
-            eight_rows: 8 * self.cols * self.dtype.bytes(),
-            rows: self.shape.rows as i32 - row as i32,
-            cols: self.shape.cols as i32 - col as i32,
-            dtype: self.dtype,
-            in_fours: self.in_fours(),
-            whole: self.in_fours()
-                && self.shape.cols == TILE
-                && self.shape.rows >= first_row + SLAB_STRIPS * FRAGMENT,
-        }
-    }
-
-    /// Whether rows are a multiple of four long, so that four weights at a multiple of four lie inside
-    /// the matrix or outside, and are aligned.
-    #[inline(always)]
-    fn in_fours(&self) -> bool {
-        self.cols.is_multiple_of(4)
+    pub fn slab(&self, slab: usize) -> SlabOutput<'_> {
+        let first_row = slab * SLAB_STRIPS * FRAGMENT;
+        let whole = self.cols.is_multiple_of(8)
+            && self.shape.cols == TILE
+            && self.shape.rows >= first_row + SLAB_STRIPS * FRAGMENT;
+        SlabOutput { out: self, row: first_row + lane() / 4, whole, held: [[0; 4]; SLAB_STRIPS] }
     }
 
     /// Stores one weight, which must lie in the tile.
@@ -82,87 +63,81 @@ impl Output {
     }
 }
 
-/// A slab's place in the matrix, for one lane.
-///
-/// A lane's registers hold columns 2t, 2t + 1 and 2t + 8, 2t + 9 of a fragment. Where rows allow it,
-/// neighbouring lanes exchange two of them, and each stores four columns at once: the even one
-/// 2t to 2t + 3, the odd one 2t + 6 to 2t + 9.
-pub struct SlabOutput {
-    /// Where the lane's first column of row g of fragment 0 stands.
-    out: *mut u8,
-    eight_rows: usize,
-    /// Rows and columns of the tile from there on.
-    rows: i32,
-    cols: i32,
-    dtype: Dtype,
-    in_fours: bool,
-    /// Whether all weights of a whole slab lie inside the matrix and can be stored by fours.
+/// A slab's place in the matrix, for one lane, which holds two rows of a fragment, four columns beside
+/// each other of each; of two steps, eight.
+pub struct SlabOutput<'a> {
+    out: &'a Output,
+    /// The lane's first row in the tile.
+    row: usize,
+    /// Whether all weights of a whole slab lie inside the matrix and can be stored by eights.
     pub whole: bool,
+    /// The registers of the even step, until those of the odd one come.
+    held: [[u32; 4]; SLAB_STRIPS],
 }
 
-impl SlabOutput {
-    /// As [`SlabOutput::store`], where the slab is whole.
+impl SlabOutput<'_> {
+    /// As [`SlabOutput::store`], where the slab is whole; steps must come in order.
     #[inline(always)]
-    pub fn store_whole(&self, strip: usize, step: usize, registers: [u32; 4]) {
-        let [a, b, c, d] = registers;
-        let to = self.out.wrapping_add(2 * strip * self.eight_rows);
-        let to = to.wrapping_add(FRAGMENT * step * self.dtype.bytes());
-        self.store_four(to, true, a, c);
-        self.store_four(to.wrapping_add(self.eight_rows), true, b, d);
+    pub fn store_whole(&mut self, strip: usize, step: usize, registers: [u32; 4]) {
+        if step % 2 == 0 {
+            self.held[strip] = registers;
+            return;
+        }
+        let col = FRAGMENT * (step - 1) + 8 * (lane() % 4);
+        let even = self.held[strip];
+        for row in 0..2 {
+            let [a, b, c, d] = [even[row], even[row + 2], registers[row], registers[row + 2]];
+            let to = self.out.address(self.row + FRAGMENT * strip + 8 * row, col);
+            // SAFETY: inside the matrix, and aligned: the host has seen to the buffer, row length and
+            // column are multiples of eight weights.
+            unsafe {
+                match self.out.dtype.bytes() {
+                    2 => store_global_4(to, [a, b, c, d]),
+                    _ => store_global_2(to, [bytes(a, b), bytes(c, d)]),
+                }
+            }
+        }
     }
 
-    /// Stores the lane's registers of the fragment of `strip` and `step`. All lanes of the warp must
-    /// come here together.
+    /// Stores the lane's registers of the fragment of `strip` and `step`.
     #[inline(always)]
     pub fn store(&self, strip: usize, step: usize, registers: [u32; 4]) {
-        let [a, b, c, d] = registers;
-        let col = (FRAGMENT * step) as i32;
-        let to = self.out.wrapping_add(2 * strip * self.eight_rows);
-        let to = to.wrapping_add(FRAGMENT * step * self.dtype.bytes());
-        let rows = self.rows - (FRAGMENT * strip) as i32;
-        let below = to.wrapping_add(self.eight_rows);
-        if self.in_fours {
-            let inside = col < self.cols;
-            self.store_four(to, inside & (rows > 0), a, c);
-            self.store_four(below, inside & (rows > 8), b, d);
-        } else {
-            self.store_pairs(to, self.cols - col, rows > 0, a, c);
-            self.store_pairs(below, self.cols - col, rows > 8, b, d);
-        }
-    }
-
-    #[inline(always)]
-    fn store_four(&self, to: *mut u8, inside: bool, low: u32, high: u32) {
-        // Masks instead of branches, which a compiler might draw the exchange into: all lanes must
-        // come to it together.
-        let odd = 0u32.wrapping_sub(lane() as u32 & 1);
-        let choose = |odd_lanes: u32, even_lanes: u32| odd_lanes & odd | even_lanes & !odd;
-        let received = shuffle_xor::<1>(choose(low, high));
-        let (first, second) = (choose(received, low), choose(high, received));
-        if inside {
-            // SAFETY: inside the matrix, and aligned: the host has seen to the buffer, row and column
-            // are multiples of four weights.
-            unsafe {
-                match self.dtype.bytes() {
-                    2 => store_global_2(to, first, second),
-                    _ => *to.cast::<u32>() = byte_permute(first, second, 0x6420),
+        let shape = self.out.shape;
+        let col = matrix_column(shape.steps(), step, 2 * (lane() % 4));
+        for row in 0..2 {
+            let (a, b) = (registers[row], registers[row + 2]);
+            let row = self.row + FRAGMENT * strip + 8 * row;
+            if row >= shape.rows {
+                continue;
+            }
+            let to = self.out.address(row, col);
+            // A row length that is a multiple of four lets four weights lie inside the matrix or
+            // outside, and be aligned.
+            if self.out.cols.is_multiple_of(4) {
+                if col < shape.cols {
+                    // SAFETY: inside the matrix, and aligned, since its buffer is.
+                    unsafe {
+                        match self.out.dtype.bytes() {
+                            2 => store_global_2(to, [a, b]),
+                            _ => *to.cast::<u32>() = bytes(a, b),
+                        }
+                    }
+                }
+                continue;
+            }
+            for (i, weight) in [a, a >> 16, b, b >> 16].into_iter().enumerate() {
+                if col + i < shape.cols {
+                    self.out.store_weight(row, col + i, weight);
                 }
             }
         }
     }
+}
 
-    /// Stores the weights of two registers one by one; `cols` are left in the row.
-    #[inline(always)]
-    fn store_pairs(&self, to: *mut u8, cols: i32, inside: bool, low: u32, high: u32) {
-        for (col, weight) in [(0, low), (1, low >> 16), (8, high), (9, high >> 16)] {
-            if inside && col < cols {
-                // SAFETY: inside the matrix, whose buffer is aligned.
-                unsafe {
-                    store_weight(self.dtype, to.add(col as usize * self.dtype.bytes()), weight);
-                }
-            }
-        }
-    }
+/// The low bytes of the halves of two registers.
+#[inline(always)]
+fn bytes(a: u32, b: u32) -> u32 {
+    byte_permute(a, b, 0x6420)
 }
 
 /// # Safety

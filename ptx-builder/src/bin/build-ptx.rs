@@ -1,62 +1,68 @@
 //! Rebuilds the committed PTX from `kernels-gpu`, or checks it.
 
-use fused_rans_ptx_builder::{Arch, Error, Header, Ptx, PtxBuilder, Toolchain};
+use fused_rans_ptx_builder::{Arch, Error, Header, Ptx, PtxBuilder, Toolchain, read_ptx};
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 const USAGE: &str = "\
-Usage: build-ptx [--check] [--compiler auto|RUSTC|TOOLCHAIN]
+Usage: build-ptx [--check | --text FILE] [--compiler auto|RUSTC|TOOLCHAIN]
 
-Builds kernels-gpu to ptx/fused_rans_sm_80.ptx, with Debian's rustc, rustup's, or the one given.
-  --check  leave the file as it is, and print where the one just built lies: exit with 1 if they
-           differ in more than the compiler's host; if another compiler made the file, only say so";
+Builds kernels-gpu to ptx/fused_rans_sm_80.ptx.gz, with Debian's rustc, rustup's, or the one given.
+  --check      leave the file as it is, and print where the text just built lies: exit with 1 if
+               they differ in more than the compiler's host; if another compiler made the file, only
+               say so
+  --text FILE  leave the file as it is, and write the text just built to FILE";
 
-/// The PTX file's name.
+/// The name of the PTX as text; compressed, it has `.gz` behind it.
 const NAME: &str = "fused_rans_sm_80.ptx";
 
-struct Arguments {
-    check: bool,
-    toolchain: Toolchain,
+/// What to do with the PTX just built.
+enum Task {
+    Commit,
+    Check,
+    Text(PathBuf),
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = parse(env::args().skip(1)) else {
+    let Some((task, toolchain)) = parse(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let outcome =
-        if arguments.check { check(arguments.toolchain) } else { rebuild(arguments.toolchain) };
+    let outcome = match task {
+        Task::Commit => build(toolchain, &committed()),
+        Task::Check => check(toolchain),
+        Task::Text(path) => build(toolchain, &path),
+    };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let mut arguments = Arguments { check: false, toolchain: Toolchain::Auto };
+fn parse(mut words: impl Iterator<Item = String>) -> Option<(Task, Toolchain)> {
+    let (mut task, mut toolchain) = (Task::Commit, Toolchain::Auto);
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--check" => arguments.check = true,
-            "--compiler" => arguments.toolchain = Toolchain::from_setting(&words.next()?),
+        match (word.as_str(), &task) {
+            ("--check", Task::Commit) => task = Task::Check,
+            ("--text", Task::Commit) => task = Task::Text(words.next()?.into()),
+            ("--compiler", _) => toolchain = Toolchain::from_setting(&words.next()?),
             _ => return None,
         }
     }
-    Some(arguments)
+    Some((task, toolchain))
 }
 
-fn rebuild(toolchain: Toolchain) -> Result<ExitCode, Error> {
-    let committed = committed();
-    builder(toolchain).copy_to(&committed).build()?;
-    println!("{}", committed.display());
+fn build(toolchain: Toolchain, path: &Path) -> Result<ExitCode, Error> {
+    builder(toolchain).copy_to(path).build()?;
+    println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(toolchain: Toolchain) -> Result<ExitCode, Error> {
-    let path = committed();
-    let committed = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    let committed = read_ptx(committed())?;
     let copy = target().join(NAME);
     let built = builder(toolchain).copy_to(&copy).build()?;
     println!("built {}", copy.display());
@@ -102,6 +108,7 @@ fn hint(committed: &str, built: &Ptx) -> String {
 fn builder(toolchain: Toolchain) -> PtxBuilder {
     PtxBuilder::new(root().join("kernels-gpu"))
         .arch(Arch::Sm80)
+        .ptx_version(7, 4)
         .toolchain(toolchain)
         .target_dir(target())
 }
@@ -113,7 +120,7 @@ fn target() -> PathBuf {
 }
 
 fn committed() -> PathBuf {
-    root().join("ptx").join(NAME)
+    root().join("ptx").join(format!("{NAME}.gz"))
 }
 
 /// The repository's root.

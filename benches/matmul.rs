@@ -1,0 +1,162 @@
+//! y = x W^T on the GPU straight from compressed weights, in turns with cuBLAS in the same run.
+//!
+//! ```sh
+//! cargo bench --features cuda --bench matmul
+//! cargo bench --features cuda --bench matmul -- --shapes 4096x4096 --formats bf16,int4 --batch 1,8 --quick
+//! ```
+//!
+//! A line a layer, format and number of rows of x, and all of them as CSV in `benches/results/`. Every
+//! copy's outputs are checked against products in F64 before anything is timed. Layers, and cuBLAS's
+//! dense weights, rotate over so many copies that the L2 cache is cold; calls are queued in batches
+//! behind a copy, so that launching costs the GPU nothing; batches of ours and cuBLAS's alternate. Ours is
+//! the median of all batches, cuBLAS's the best of the rounds' medians. cuBLAS is loaded from where
+//! `FUSED_RANS_CUBLAS` says, or the system; without it a dense kernel of ours takes its place.
+
+#[cfg(not(feature = "cuda"))]
+fn main() {
+    println!("skipped: built without the feature `cuda`, nothing to measure");
+}
+
+#[cfg(feature = "cuda")]
+#[path = "matmul/weights.rs"]
+mod weights;
+
+#[cfg(feature = "cuda")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    use clap::Parser;
+
+    let args = bench::Args::parse();
+    match fused_rans::gpu::open(0) {
+        Ok(gpu) => bench::run(gpu, args),
+        Err(error) => {
+            println!("skipped: {error}");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod bench {
+    use super::weights::{self, Format};
+    use clap::Parser;
+    use fused_rans::Blob;
+    use fused_rans::bench::{Effort, Report, Row, Session, Subject, commit, slug};
+    use fused_rans::gpu::Gpu;
+    use std::error::Error;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    const SHAPES: &str =
+        "5632x2048,2048x5632,4096x4096,14336x4096,4096x14336,28672x8192,8192x28672";
+
+    /// Measures y = x W^T on the first GPU.
+    #[derive(Debug, Parser)]
+    pub struct Args {
+        /// Layers, N x K
+        #[arg(long, value_delimiter = ',', default_value = SHAPES, value_parser = shape)]
+        shapes: Vec<(usize, usize)>,
+        /// How weights are stored
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = Format::ALL)]
+        formats: Vec<Format>,
+        /// Rows of x
+        #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = batch)]
+        batch: Vec<usize>,
+        /// Fewer batches: for a look, not for figures
+        #[arg(long)]
+        quick: bool,
+        /// Where the CSV goes: a file, or a directory in which it is named by GPU, driver and commit
+        #[arg(long, default_value = "benches/results")]
+        out: PathBuf,
+        /// Only sees whether it runs: the first of everything, nothing is written
+        #[arg(long)]
+        test: bool,
+        /// What cargo says to benchmarks
+        #[arg(long, hide = true)]
+        bench: bool,
+    }
+
+    pub fn run(gpu: Gpu, mut args: Args) -> Result<(), Box<dyn Error>> {
+        if args.test {
+            args.shapes.truncate(1);
+            args.formats.truncate(1);
+            args.batch.truncate(1);
+        }
+        let quick = args.quick || args.test;
+        let effort = if quick { Effort::QUICK } else { Effort::FULL };
+        let mut session = Session::new(gpu)?;
+        println!("{}", session.report(Vec::new())?.head());
+        println!("{}", line(&Row::COLUMNS));
+        let mut rows = Vec::new();
+        for &(n, k) in &args.shapes {
+            for &format in &args.formats {
+                rows.extend(layer(&mut session, format, n, k, &args.batch, effort)?);
+            }
+        }
+        if !args.test {
+            let path = write(&session.report(rows)?, &args.out)?;
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
+
+    /// Measures a layer with every number of rows of x, and prints each as it comes.
+    fn layer(
+        session: &mut Session,
+        format: Format,
+        n: usize,
+        k: usize,
+        batch: &[usize],
+        effort: Effort,
+    ) -> Result<Vec<Row>, Box<dyn Error>> {
+        let blob = weights::blob(format, n, k)?;
+        let most = batch.iter().copied().max().unwrap_or(1);
+        let mut subject = Subject::new(session, "Gaussian", &Blob::parse(&blob)?, most)?;
+        let mut rows = Vec::with_capacity(batch.len());
+        for &m in batch {
+            let row = subject.row(session, m, effort)?;
+            println!("{}", line(&row.cells()));
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// Cells side by side, words to the left and numbers to the right.
+    fn line(cells: &[impl AsRef<str>]) -> String {
+        let mut line = String::new();
+        for (column, cell) in cells.iter().enumerate() {
+            let cell = cell.as_ref();
+            line += &if column < 3 { format!("{cell:<12}") } else { format!("{cell:>12}") };
+        }
+        line
+    }
+
+    /// Writes the rows as CSV; returns where.
+    fn write(report: &Report, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
+        let Report { gpu, driver, .. } = report;
+        let commit = commit();
+        let path = match out.is_dir() {
+            true => {
+                out.join(format!("{}-matmul-{}-{}.csv", slug(gpu), slug(driver), slug(&commit)))
+            }
+            false => out.to_owned(),
+        };
+        fs::write(&path, report.csv(&commit))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    }
+
+    /// `NxK`
+    fn shape(text: &str) -> Result<(usize, usize), String> {
+        let sides = text.split_once('x').map(|(n, k)| (n.parse(), k.parse()));
+        match sides {
+            Some((Ok(n @ 1..), Ok(k @ 1..))) => Ok((n, k)),
+            _ => Err("not of the form NxK, as 4096x14336 is".to_owned()),
+        }
+    }
+
+    /// From 1 to 1024.
+    fn batch(text: &str) -> Result<usize, String> {
+        let m = text.parse().ok().filter(|m| (1..=1024).contains(m));
+        m.ok_or_else(|| "not a number from 1 to 1024".to_owned())
+    }
+}

@@ -1,0 +1,141 @@
+//! The kernels of a device, compiled when they are first asked for.
+
+use super::GpuError;
+use cust::module::Module;
+use cust::sys;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// How a line starts that declares a kernel.
+const ENTRY: &str = ".visible .entry ";
+
+/// The PTX, kernel by kernel, and what the driver has made of it.
+#[derive(Debug)]
+pub struct Kernels {
+    /// What stands before the first kernel: version, target, shared memory.
+    head: String,
+    /// Text of each kernel.
+    entries: HashMap<String, String>,
+    loaded: Mutex<HashMap<String, (Module, Kernel)>>,
+}
+
+/// A kernel that is loaded; it lives as long as its [`Kernels`].
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel(sys::CUfunction);
+
+// SAFETY: a handle that the driver lets any thread use.
+unsafe impl Send for Kernel {}
+// SAFETY: likewise.
+unsafe impl Sync for Kernel {}
+
+impl Kernels {
+    /// Takes `ptx` apart.
+    pub fn new(ptx: &str) -> Self {
+        let (head, rest) = ptx.split_once(ENTRY).unwrap_or((ptx, ""));
+        let entries = rest.split(ENTRY).filter_map(|text| {
+            let name = text.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+            let (body, _) = text.split_once("\n}")?;
+            Some((name.to_owned(), format!("{ENTRY}{body}\n}}\n")))
+        });
+        Self { head: head.to_owned(), entries: entries.collect(), loaded: Mutex::default() }
+    }
+
+    /// The kernel `name`, which is compiled, and set up by `prepare`, the first time; the device's
+    /// context must be current.
+    pub fn get(
+        &self,
+        name: &str,
+        prepare: impl FnOnce(Kernel) -> Result<(), GpuError>,
+    ) -> Result<Kernel, GpuError> {
+        // A panic elsewhere leaves the map as it was before or after an insertion.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, kernel)) = loaded.get(name) {
+            return Ok(*kernel);
+        }
+        let entry = self.entries.get(name).map_or("", String::as_str);
+        let module = Module::from_ptx(format!("{}{entry}", self.head), &[]);
+        let module = module.map_err(GpuError::Kernels)?;
+        let kernel = Kernel(module.get_function(name).map_err(GpuError::Kernels)?.to_raw());
+        prepare(kernel)?;
+        loaded.insert(name.to_owned(), (module, kernel));
+        Ok(kernel)
+    }
+}
+
+impl Kernel {
+    /// Lets blocks have up to `bytes` of dynamic shared memory, and as many of them as fit on a
+    /// multiprocessor.
+    pub fn allow_shared_memory(self, bytes: u32, carveout: i32) -> Result<(), GpuError> {
+        use sys::CUfunction_attribute_enum as Attribute;
+        let set = |attribute, value| {
+            // SAFETY: a call with a valid function handle; the driver checks the value.
+            unsafe { sys::cuFuncSetAttribute(self.0, attribute, value) }
+        };
+        // A hint: where the driver does not take it, the kernel runs all the same.
+        let _ = set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, carveout);
+        let size = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        match set(size, bytes.cast_signed()) {
+            sys::CUresult::CUDA_SUCCESS => Ok(()),
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => {
+                Err(GpuError::SharedMemory { needed: bytes })
+            }
+            code => Err(GpuError::Setup { code: code as u32 }),
+        }
+    }
+
+    /// Queues a launch.
+    ///
+    /// # Safety
+    /// `parameters` point to values of the types that the kernel has, and those are fit for it.
+    pub unsafe fn launch(
+        self,
+        blocks: u32,
+        threads: u32,
+        shared_memory: u32,
+        cuda_stream: sys::CUstream,
+        parameters: &mut [*mut std::ffi::c_void],
+    ) -> Result<(), GpuError> {
+        // SAFETY: a valid handle; the rest is the caller's promise.
+        let result = unsafe {
+            sys::cuLaunchKernel(
+                self.0,
+                blocks,
+                1,
+                1,
+                threads,
+                1,
+                1,
+                shared_memory,
+                cuda_stream,
+                parameters.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        match result {
+            sys::CUresult::CUDA_SUCCESS => Ok(()),
+            code => Err(GpuError::Launch { code: code as u32 }),
+        }
+    }
+}
+
+/// Pointers to parameters of a kernel, in order.
+macro_rules! parameters {
+    ($($parameter:expr),* $(,)?) => {
+        [$((&raw const $parameter).cast_mut().cast::<std::ffi::c_void>()),*]
+    };
+}
+pub(super) use parameters;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ptx_comes_apart_by_kernels() {
+        let ptx = "// head\n.version 7.0\n\t// .globl a\n.visible .entry a(\n\t.param .u64 a_0\n)\n{\n\tret;\n\n}\n\t// .globl b_2\n.visible .entry b_2()\n{\n\tret;\n}\n";
+        let kernels = Kernels::new(ptx);
+        assert!(kernels.head.ends_with(".version 7.0\n\t// .globl a\n"));
+        assert_eq!(kernels.entries["b_2"], ".visible .entry b_2()\n{\n\tret;\n}\n");
+        assert!(kernels.entries["a"].ends_with("ret;\n\n}\n"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Multiplication with a layer: `y = x W^T`.
+
+use super::kernels::{Kernel, parameters};
+use super::layer::Layer;
+use super::workspace::{Workspace, WorkspaceSize};
+use super::{Gpu, GpuError};
+use crate::matmul::{Activations, Epilogue, Float, Outputs, check};
+use crate::plan::{LayerShape, MAX_BATCH, Plan, row_capacity};
+use cust::memory::DeviceSlice;
+use cust::stream::Stream;
+use cust::sys;
+use fused_rans_layout::{LANES, SLABS, SlabShape};
+
+/// Rows of x have to be aligned to this for the fastest loads.
+const ALIGNMENT: u64 = 16;
+
+impl Layer {
+    /// How a multiplication with `m` rows of x is launched.
+    ///
+    /// # Errors
+    /// [`GpuError::SharedMemory`] if the device has too little for this layer,
+    /// [`GpuError::TooManyTiles`] if the layer is too large.
+    pub fn plan(&self, m: usize) -> Result<Plan, GpuError> {
+        let (device, shape) = (self.gpu().plan_device(), self.shape());
+        Plan::new(device, shape, m).ok_or_else(|| {
+            let plan =
+                Plan { batch_tiles: 1, blocks: device.multiprocessors, groups_log2: 0, buffers: 1 };
+            match (plan.partition(shape), plan.shared_memory(shape)) {
+                (Some(_), Some(needed)) => GpuError::SharedMemory { needed },
+                _ => GpuError::TooManyTiles { tiles: shape.grid.tiles().unwrap_or(usize::MAX) },
+            }
+        })
+    }
+
+    /// Size of a workspace for multiplications with up to `m` rows of x.
+    ///
+    /// # Errors
+    /// As [`Layer::plan`].
+    pub fn workspace_size(&self, m: usize) -> Result<WorkspaceSize, GpuError> {
+        // Fewer rows may be launched in another way.
+        let mut size = WorkspaceSize::default();
+        for m in [8, 16, 32, 64].into_iter().filter(|&batch| batch < m).chain([m]) {
+            size = size.max(self.size_of(self.plan(m)?));
+        }
+        Ok(size)
+    }
+
+    fn size_of(&self, plan: Plan) -> WorkspaceSize {
+        let rows_of_tiles = self.shape().grid.rows.div_ceil(fused_rans_layout::TILE);
+        WorkspaceSize {
+            partials: plan.partial_bytes().unwrap_or(usize::MAX),
+            counters: 4 * SLABS * rows_of_tiles,
+        }
+    }
+
+    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on `cuda_stream`, and returns: nothing is
+    /// allocated, nothing waited for. `x` and `y` are elements of device memory; they must not
+    /// overlap.
+    ///
+    /// Sums are F32, of exact products, in an order that depends on shapes and device alone:
+    /// the same operands give the same bits. More than [`MAX_BATCH`] rows of x are taken 64 at a
+    /// time, each time decoding the layer anew; from some hundred rows on it is better to
+    /// [decode](Layer::decode) it once. NaN patterns of FP8 weights are multiplied as +-480; check
+    /// inputs beforehand.
+    ///
+    /// What is dropped while it is still in use is freed by the driver only after the work on the
+    /// device; what other CUDA streams do with `y` and the workspace meanwhile is up to the caller to
+    /// order, and gives undefined numbers otherwise.
+    ///
+    /// # Errors
+    /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a
+    /// workspace that is too small or another device's, [`GpuError::Launch`] from the driver. What fails while the kernel
+    /// runs is reported by a later call.
+    pub fn matmul(
+        &self,
+        x: Activations<&DeviceSlice<u8>>,
+        y: Outputs<&mut DeviceSlice<u8>>,
+        workspace: &mut Workspace,
+        cuda_stream: &Stream,
+    ) -> Result<(), GpuError> {
+        check(
+            self.dtype(),
+            self.shape().grid,
+            x.sized(x.data.len()),
+            y.sized(y.data.len()),
+            Epilogue::default(),
+        )?;
+        let x_at = Activations {
+            data: x.data.as_device_ptr().as_raw(),
+            dtype: x.dtype,
+            m: x.m,
+            leading: x.leading,
+        };
+        let y_at =
+            Outputs { data: y.data.as_device_ptr().as_raw(), dtype: y.dtype, leading: y.leading };
+        // SAFETY: the buffers are as large as the operands; the driver frees none that is in use.
+        unsafe { self.matmul_raw(x_at, y_at, workspace, cuda_stream.as_inner()) }
+    }
+
+    /// As [`Layer::matmul`], from and to device addresses, as other frameworks have them, on a CUDA stream of
+    /// theirs. The device's primary context, which they use too, is made this thread's.
+    ///
+    /// # Errors
+    /// As [`Layer::matmul`]; lengths of buffers are not known and not checked.
+    ///
+    /// # Safety
+    /// `x` and `y` are addresses of this device, aligned to their types' size, of buffers as large as the
+    /// operands; `cuda_stream` is a CUDA stream of its primary context (null is the legacy one).
+    /// Until the work is done, the layer, the workspace and both buffers live, and nothing that is
+    /// not ordered after it on that CUDA stream touches `y` or the workspace.
+    pub unsafe fn matmul_raw(
+        &self,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+        cuda_stream: sys::CUstream,
+    ) -> Result<(), GpuError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.matmul_planned(self.plan(x.m)?, x, y, workspace, cuda_stream) }
+    }
+
+    /// As [`Layer::matmul_raw`], launched as `plan` says.
+    ///
+    /// # Errors
+    /// As [`Layer::matmul_raw`]; [`GpuError::SharedMemory`] and [`GpuError::Launch`] for a plan that
+    /// the device cannot follow.
+    ///
+    /// # Safety
+    /// As [`Layer::matmul_raw`].
+    pub unsafe fn matmul_planned(
+        &self,
+        plan: Plan,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+        cuda_stream: sys::CUstream,
+    ) -> Result<(), GpuError> {
+        let unknown = usize::MAX;
+        check(
+            self.dtype(),
+            self.shape().grid,
+            x.sized(unknown),
+            y.sized(unknown),
+            Epilogue::default(),
+        )?;
+        let needed = self.size_of(plan);
+        if workspace.size.max(needed) != workspace.size {
+            return Err(GpuError::Workspace {
+                needed: needed.bytes(),
+                found: workspace.size.bytes(),
+            });
+        }
+        self.gpu().enter()?;
+        let launch = Launch::new(self, plan, x, y, workspace)?;
+        let kernel = self.gpu().matmul_kernel(
+            &self.kernel_kind(x.dtype).matmul(plan.batch_tiles),
+            plan,
+            self.shape(),
+        )?;
+        let batch = 8 * plan.batch_tiles as usize;
+        for first in (0..x.m).step_by(batch) {
+            // SAFETY: the caller's promise.
+            unsafe { launch.queue(kernel, first, batch.min(x.m - first), cuda_stream)? };
+        }
+        Ok(())
+    }
+
+    /// The A fragments that the kernels for activations of type `activations` multiply with: of every tile,
+    /// slab (8 a tile), fragment (32 a slab) and lane four registers. For tests. Waits until they
+    /// are there.
+    ///
+    /// # Errors
+    /// As [`Layer::matmul`], and [`GpuError::OutOfMemory`].
+    #[doc(hidden)]
+    pub fn fragments(&self, activations: Float) -> Result<Vec<u32>, GpuError> {
+        use cust::memory::CopyDestination;
+        let tiles = self.shape().grid.tiles().unwrap_or(usize::MAX);
+        let bytes = tiles.saturating_mul(SLABS * SlabShape::WHOLE.fragments() * LANES * 16);
+        let mut out = self.gpu().buffer(bytes)?;
+        out.set_8(0).map_err(super::error::at("clearing a buffer"))?;
+        let plan = self.plan(1)?;
+        let mut workspace = self.gpu().workspace(self.size_of(plan))?;
+        self.gpu().synchronize()?;
+        // What the fragments would be multiplied with is on its way through shared memory, too.
+        let mut zeros = self.gpu().buffer(2 * self.cols())?;
+        zeros.set_8(0).map_err(super::error::at("clearing a buffer"))?;
+        self.gpu().synchronize()?;
+        let data = zeros.as_device_ptr().as_raw();
+        let x = Activations { data, dtype: activations, m: 1, leading: self.cols() };
+        let y =
+            Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, leading: self.rows() };
+        let launch = Launch::new(self, plan, x, y, &mut workspace)?;
+        let name = self.kernel_kind(activations).fragments();
+        let kernel = self.gpu().matmul_kernel(&name, plan, self.shape())?;
+        // SAFETY: x is a row, y has room for all fragments; both live until the device is done.
+        unsafe { launch.queue(kernel, 0, 1, std::ptr::null_mut())? };
+        self.gpu().synchronize()?;
+        let mut words = vec![0u32; bytes / 4];
+        out.copy_to(bytemuck::cast_slice_mut(&mut words))
+            .map_err(super::error::at("copying from the device"))?;
+        Ok(words)
+    }
+}
+
+impl Gpu {
+    /// The kernel `name`, ready for `plan`.
+    fn matmul_kernel(&self, name: &str, plan: Plan, shape: LayerShape) -> Result<Kernel, GpuError> {
+        let most = self.plan_device().shared_memory;
+        if let Some(needed) = plan.shared_memory(shape).filter(|&needed| needed > most) {
+            return Err(GpuError::SharedMemory { needed });
+        }
+        let needed = plan.shared_memory(shape).unwrap_or(most);
+        let share = std::env::var("FR_CARVE")
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or((100 * needed).div_ceil(most).cast_signed());
+        self.kernels().get(name, |kernel| kernel.allow_shared_memory(most, share))
+    }
+}
+
+/// What is the same for all launches of a multiplication.
+struct Launch<'a> {
+    layer: &'a Layer,
+    plan: Plan,
+    shared_memory: u32,
+    x: Activations<u64>,
+    y: Outputs<u64>,
+    partials: u64,
+    counters: u64,
+    flags: u32,
+}
+
+impl<'a> Launch<'a> {
+    fn new(
+        layer: &'a Layer,
+        plan: Plan,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+    ) -> Result<Self, GpuError> {
+        let shared_memory =
+            plan.shared_memory(layer.shape()).filter(|_| plan.partition(layer.shape()).is_some());
+        let tiles = layer.shape().grid.tiles().unwrap_or(usize::MAX);
+        // Elements of a launch's rows of x are counted in 32 bits.
+        let fits = u32::try_from(x.leading.saturating_mul(MAX_BATCH)).is_ok()
+            && u32::try_from(y.leading).is_ok();
+        let shared_memory =
+            shared_memory.filter(|_| fits).ok_or(GpuError::TooManyTiles { tiles })?;
+        let aligned =
+            x.data.is_multiple_of(ALIGNMENT) && (2 * x.leading as u64).is_multiple_of(ALIGNMENT);
+        let single = plan.buffers == 1;
+        let flags = u32::from(y.dtype == Float::F32)
+            | u32::from(aligned) << 1
+            | u32::from(layer.zero_points()) << 2
+            | u32::from(single) << 3
+            | u32::from(layer.split().zero()) << 4;
+        Ok(Self {
+            layer,
+            plan,
+            shared_memory,
+            x,
+            y,
+            partials: workspace.partials.as_device_ptr().as_raw(),
+            counters: workspace.counters.as_device_ptr().as_raw(),
+            flags,
+        })
+    }
+
+    /// Queues the multiplication of rows `first` to `first + m` of x.
+    ///
+    /// # Safety
+    /// As [`Layer::matmul_raw`].
+    unsafe fn queue(
+        &self,
+        kernel: Kernel,
+        first: usize,
+        m: usize,
+        cuda_stream: sys::CUstream,
+    ) -> Result<(), GpuError> {
+        let (layer, Self { x, y, .. }) = (self.layer, self);
+        let ([blob, index, _], table) = (layer.addresses(), layer.fused_table());
+        let [scale, bias] = layer.epilogue_addresses();
+        let (partials, counters) = (self.partials, self.counters);
+        let x_at = x.data + (first * x.leading * x.dtype.bytes()) as u64;
+        let y_at = y.data + (first * y.leading * y.dtype.bytes()) as u64;
+        let (rows, cols, m) = (layer.rows() as u32, layer.cols() as u32, m as u32);
+        let (leading_x, leading_y) = (x.leading as u32, y.leading as u32);
+        let base = u32::from(layer.split().base());
+        let (capacity, flags) = (row_capacity(layer.shape()), self.flags);
+        let threads = self.plan.warps() * LANES as u32;
+        let mut parameters = parameters![
+            blob, index, table, x_at, y_at, scale, bias, partials, counters, rows, cols, m,
+            leading_x, leading_y, base, capacity, flags,
+        ];
+        // SAFETY: the parameters are those of the kernels in `kernels-gpu`, whose sizes have been
+        // checked; the caller sees to lives.
+        unsafe {
+            kernel.launch(
+                self.plan.blocks,
+                threads,
+                self.shared_memory,
+                cuda_stream,
+                &mut parameters,
+            )
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Scales and zero points of groups of weights.
+
+use crate::BlobError;
+use fused_rans_layout::{Dtype, FRAGMENT, GROUP, GroupPlane, SLAB_STRIPS, TileGrid};
+
+const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
+
+/// Scales (and zero points) of an I8 matrix of 4-bit integers, -8 to 7, one for every [`GROUP`]
+/// columns of a row: a weight stands for `scale * (weight - zero)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups<'a> {
+    /// Bits of binary16 numbers, rows x `ceil(cols / 128)`, row by row.
+    pub scales: &'a [u16],
+    /// Zero points from -8 to 7, in the same places.
+    pub zeros: Option<&'a [i8]>,
+}
+
+impl Groups<'_> {
+    /// Checks that these are the groups of a matrix of this type and shape with `weights`.
+    pub(crate) fn check(
+        &self,
+        dtype: Dtype,
+        grid: TileGrid,
+        weights: &[u8],
+    ) -> Result<(), BlobError> {
+        if dtype != Dtype::I8 {
+            return Err(BlobError::GroupType { dtype });
+        }
+        let expected = group_count(grid);
+        for found in [Some(self.scales.len()), self.zeros.map(<[i8]>::len)].into_iter().flatten() {
+            if found != expected {
+                let (rows, cols) = (grid.rows, grid.cols);
+                return Err(BlobError::GroupCount { rows, cols, expected, found });
+            }
+        }
+        if let Some(found) = outside(self.zeros.unwrap_or_default()) {
+            return Err(BlobError::ZeroPoint { found });
+        }
+        outside(bytemuck::cast_slice(weights))
+            .map_or(Ok(()), |found| Err(BlobError::GroupedWeight { found }))
+    }
+
+    /// Bytes of the scales and zero points as they are here.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.scales) + self.zeros.map_or(0, size_of_val)
+    }
+
+    /// How they are stored.
+    pub(crate) fn plane(&self) -> GroupPlane {
+        GroupPlane { zeros: self.zeros.is_some() }
+    }
+
+    /// The stored blocks of the slabs of tile number `tile`.
+    pub(crate) fn blocks(&self, grid: TileGrid, tile: usize) -> Vec<u8> {
+        let bytes = self.plane().bytes();
+        let mut blocks = vec![0; bytes * grid.shape(tile).slabs()];
+        for (group, slab, index) in groups(grid, tile) {
+            let (scales, zeros) =
+                blocks[bytes * slab..][..bytes].split_at_mut(GroupPlane::SCALE_BYTES);
+            scales[2 * index..][..2].copy_from_slice(&self.scales[group].to_le_bytes());
+            if let Some(stored) = self.zeros {
+                zeros[index / 2] |= ((stored[group] + 8) as u8) << (index % 2 * 4);
+            }
+        }
+        blocks
+    }
+}
+
+/// The first of `values` that has no nibble.
+fn outside(values: &[i8]) -> Option<i8> {
+    values.iter().copied().find(|value| !(-8..8).contains(value))
+}
+
+/// Groups of a matrix: [`GROUP`] columns of a row each, the last one of a row what is left.
+pub fn group_count(grid: TileGrid) -> usize {
+    grid.rows * grid.cols.div_ceil(GROUP)
+}
+
+/// Every group of a tile: (number in the matrix, slab, number in the slab's block).
+pub fn groups(grid: TileGrid, tile: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let (shape, (top, left)) = (grid.shape(tile), grid.origin(tile));
+    let (across, groups) = (grid.cols.div_ceil(GROUP), shape.cols.div_ceil(GROUP));
+    let places = (0..shape.rows).flat_map(move |row| (0..groups).map(move |group| (row, group)));
+    places.map(move |(row, group)| {
+        let number = (top + row) * across + left / GROUP + group;
+        (number, row / SLAB_ROWS, GroupPlane::index(row % SLAB_ROWS, group))
+    })
+}
+
+/// Scale number `index` of a slab's block.
+pub fn scale(block: &[u8], index: usize) -> u16 {
+    u16::from_le_bytes([block[2 * index], block[2 * index + 1]])
+}
+
+/// Zero point number `index` of a slab's block, which has zero points.
+pub fn zero(block: &[u8], index: usize) -> i8 {
+    (block[GroupPlane::SCALE_BYTES + index / 2] >> (index % 2 * 4) & 15) as i8 - 8
+}

@@ -1,0 +1,113 @@
+//! What can be wrong with a multiplication.
+
+use super::Float;
+use crate::{BlobError, Dtype};
+use std::fmt;
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// x, M x K.
+    Activations,
+    /// y, M x N.
+    Outputs,
+    /// The epilogue's factors, N.
+    Scale,
+    /// The epilogue's addends, N.
+    Bias,
+}
+
+impl fmt::Display for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Activations => "activations",
+            Self::Outputs => "outputs",
+            Self::Scale => "scale",
+            Self::Bias => "bias",
+        })
+    }
+}
+
+/// Why a multiplication was refused. Nothing that a caller passes or a blob contains panics.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatmulError {
+    /// Invalid argument: the weights are not multiplied with activations of that type.
+    #[error(
+        "{} weights cannot be multiplied with {} activations; convert these to {}",
+        .weights.name(), .found.name(), activation_types(*.weights)
+    )]
+    ActivationType {
+        /// Type of the weights.
+        weights: Dtype,
+        /// Type of the activations.
+        found: Float,
+    },
+    /// Invalid argument: outputs are neither of the activations' type nor F32.
+    #[error(
+        "outputs of {x} activations are {x} or F32, not {}; ask for one of these",
+        .found.name(), x = .activations.name()
+    )]
+    OutputType {
+        /// Type of the activations.
+        activations: Float,
+        /// Type of the outputs.
+        found: Float,
+    },
+    /// Invalid argument: rows overlap.
+    #[error(
+        "the {operand} have {cols} elements a row, but rows start every {found}; the leading dimension is counted in elements and at least {cols}"
+    )]
+    Leading {
+        /// The matrix.
+        operand: Operand,
+        /// Elements of a row: K of activations, N of outputs.
+        cols: usize,
+        /// The leading dimension.
+        found: usize,
+    },
+    /// Invalid argument: a buffer ends too early.
+    #[error("the {operand} take {expected} bytes, the buffer has {found}")]
+    TooShort {
+        /// The matrix.
+        operand: Operand,
+        /// Bytes from its first to its last element.
+        expected: u64,
+        /// Bytes of the buffer.
+        found: u64,
+    },
+    /// Invalid argument: there cannot be so many bytes.
+    #[error("{rows} rows of {operand}, one every {leading} elements, cannot be addressed")]
+    TooLarge {
+        /// The matrix.
+        operand: Operand,
+        /// Rows, M.
+        rows: usize,
+        /// The leading dimension.
+        leading: usize,
+    },
+    /// Invalid argument: scale or bias do not have one number for each row of the weights.
+    #[error(
+        "the {operand} has {found} numbers, the weights have {expected} rows; give one for each"
+    )]
+    Features {
+        /// Scale or bias.
+        operand: Operand,
+        /// Rows of the weights, N.
+        expected: usize,
+        /// Numbers given.
+        found: usize,
+    },
+    /// The blob is damaged.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// The activations that these weights take, in words.
+fn activation_types(weights: Dtype) -> &'static str {
+    match weights {
+        Dtype::Bf16 => "BF16",
+        Dtype::F16 => "F16",
+        Dtype::F8E4M3 | Dtype::I8 => "BF16 or F16",
+    }
+}

@@ -1,0 +1,241 @@
+//! Element types of activations and outputs, and of weights as numbers.
+
+use crate::{Dtype, Groups};
+use fused_rans_layout::GROUP;
+use half::{bf16, f16};
+
+/// Element type of activations and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Float {
+    /// bfloat16
+    Bf16,
+    /// IEEE binary16
+    F16,
+    /// IEEE binary32; outputs only
+    F32,
+}
+
+impl Float {
+    /// All types.
+    pub const ALL: [Self; 3] = [Self::Bf16, Self::F16, Self::F32];
+
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    /// Name of the type in a safetensors header.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+            Self::F32 => "F32",
+        }
+    }
+
+    /// The numbers in `stored`, one for each place in `out`.
+    pub(super) fn load(self, stored: &[u8], out: &mut [f32]) {
+        match self {
+            Self::Bf16 => load_each(stored, out, |bits| bf16::from_le_bytes(bits).to_f32()),
+            Self::F16 => load_each(stored, out, |bits| f16::from_le_bytes(bits).to_f32()),
+            Self::F32 => load_each(stored, out, f32::from_le_bytes),
+        }
+    }
+
+    /// Rounds `value` to the nearest number of this type, to the even one of two, and writes that
+    /// to `out`, which must be as long.
+    pub(super) fn store(self, value: f64, out: &mut [u8]) {
+        match self {
+            Self::Bf16 => {
+                out.copy_from_slice(&bf16::from_f32(round_to_odd(value)).to_le_bytes());
+            }
+            Self::F16 => out.copy_from_slice(&f16::from_f32(round_to_odd(value)).to_le_bytes()),
+            Self::F32 => out.copy_from_slice(&(value as f32).to_le_bytes()),
+        }
+    }
+}
+
+/// The numbers that the weights in `stored` are, one for each place in `out`; all are exact in F32.
+pub(super) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::Bf16 => Float::Bf16.load(stored, out),
+        Dtype::F16 => Float::F16.load(stored, out),
+        Dtype::F8E4M3 => load_each(stored, out, |[bits]| E4M3[usize::from(bits)]),
+        Dtype::I8 => load_each(stored, out, |[bits]| f32::from(bits.cast_signed())),
+    }
+}
+
+/// Makes the weights of row `row`, integers of a byte, what their groups say that they are.
+///
+/// Exact in F32: a difference of four bits, or of eight where a raw tile has integers that no encoder
+/// gives it, times the eleven of a scale. One that is infinite or NaN multiplies as IEEE 754 says.
+pub(super) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) {
+    let first = row * weights.len().div_ceil(GROUP);
+    for (number, weights) in (first..).zip(weights.chunks_mut(GROUP)) {
+        let scale = f16::from_bits(groups.scales[number]).to_f32();
+        let zero = groups.zeros.map_or(0.0, |zeros| f32::from(zeros[number]));
+        weights.iter_mut().for_each(|weight| *weight = scale * (*weight - zero));
+    }
+}
+
+fn load_each<const BYTES: usize>(
+    stored: &[u8],
+    out: &mut [f32],
+    number: impl Fn([u8; BYTES]) -> f32,
+) {
+    for (out, &bits) in out.iter_mut().zip(stored.as_chunks().0) {
+        *out = number(bits);
+    }
+}
+
+/// The numbers of all e4m3 bits.
+static E4M3: [f32; 256] = {
+    let mut numbers = [0.0; 256];
+    let mut bits = 0;
+    while bits < numbers.len() {
+        numbers[bits] = e4m3(bits as u8);
+        bits += 1;
+    }
+    numbers
+};
+
+/// The number with these e4m3 bits; S.1111.111 as +-480.
+///
+/// The fields go where F32 has its own, and the factor makes up for the exponents' biases, 127 and 7;
+/// subnormals come out of the multiplication as well.
+const fn e4m3(bits: u8) -> f32 {
+    const REBIAS: f32 = f32::from_bits((127 + 127 - 7) << 23);
+    let (sign, rest) = (bits as u32 >> 7, bits as u32 & 0x7F);
+    f32::from_bits(sign << 31 | rest << 20) * REBIAS
+}
+
+/// `value` in F32; of the two neighbors of a number that F32 lacks, the one with the odd mantissa.
+///
+/// A mantissa longer by two bits or more, rounded so, rounds on to where `value` itself would: an odd
+/// last bit tells what was cut off from a tie. (Boldo and Melquiond, "Emulation of FMA and correctly
+/// rounded sums: proved algorithms using rounding to odd", 2008.)
+fn round_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    let back = f64::from(nearest);
+    if nearest.to_bits() & 1 == 1 || back == value || nearest.is_nan() {
+        nearest
+    } else if back.abs() > value.abs() {
+        // Towards zero; from infinity to the largest number, whose last bit is odd.
+        f32::from_bits(nearest.to_bits() - 1)
+    } else {
+        f32::from_bits(nearest.to_bits() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn e4m3_has_its_known_values() {
+        let known = [
+            (0x00, 0.0),
+            (0x01, 0.001_953_125),
+            (0x07, 0.013_671_875),
+            (0x08, 0.015_625),
+            (0x38, 1.0),
+            (0x3C, 1.5),
+            (0xC0, -2.0),
+            (0x7E, 448.0),
+            (0x7F, 480.0),
+            (0xFF, -480.0),
+        ];
+        for (bits, value) in known {
+            assert_eq!(E4M3[bits], value, "{bits:#x}");
+        }
+        assert!(E4M3[0x80].is_sign_negative() && E4M3[0x80] == 0.0);
+    }
+
+    #[test]
+    fn e4m3_is_its_formula() {
+        for bits in 0..=u8::MAX {
+            let sign = if bits >> 7 == 1 { -1.0 } else { 1.0 };
+            let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
+            let value = match exponent {
+                0 => mantissa * 2f32.powi(-6),
+                _ => (1.0 + mantissa) * 2f32.powi(exponent - 7),
+            };
+            assert_eq!(E4M3[usize::from(bits)].to_bits(), (sign * value).to_bits(), "{bits:#x}");
+        }
+    }
+
+    /// Also for integers that only a hostile raw tile has.
+    #[test]
+    fn every_integer_of_a_group_is_scaled_exactly() {
+        let integers: Vec<f32> = (i8::MIN..=i8::MAX).map(f32::from).collect();
+        for bits in (0..=u16::MAX).step_by(if cfg!(debug_assertions) { 61 } else { 1 }) {
+            let zero = (bits % 16) as i8 - 8;
+            let (mut weights, scale) = (integers.clone(), f16::from_bits(bits).to_f64());
+            // A row of two groups, of which there are two.
+            let groups = Groups { scales: &[0, 0, bits, bits], zeros: Some(&[1, 1, zero, zero]) };
+            scale_groups(groups, 1, &mut weights);
+            for (&integer, &weight) in integers.iter().zip(&weights) {
+                let exact = scale * f64::from(integer - f32::from(zero));
+                assert!(
+                    exact == f64::from(weight) || exact.is_nan() && weight.is_nan(),
+                    "{bits:#x}"
+                );
+            }
+        }
+    }
+
+    fn stored(dtype: Float, value: f64) -> u32 {
+        let mut bytes = [0; 4];
+        dtype.store(value, &mut bytes[..dtype.bytes()]);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn loaded(dtype: Float, bits: u32) -> f64 {
+        let mut number = [0.0];
+        dtype.load(&bits.to_le_bytes(), &mut number);
+        number[0].into()
+    }
+
+    /// Next to every tie between two numbers, by less than F32 can tell, there is one nearest number.
+    #[test]
+    fn ties_are_told_from_their_neighbors() {
+        for (dtype, infinity) in [(Float::Bf16, 0x7F80), (Float::F16, 0x7C00)] {
+            for low in 0..infinity - 1 {
+                let tie = f64::midpoint(loaded(dtype, low), loaded(dtype, low + 1));
+                let even = low + (low & 1);
+                for (value, expected) in
+                    [(tie.next_down(), low), (tie, even), (tie.next_up(), low + 1)]
+                {
+                    assert_eq!(stored(dtype, value), expected, "{dtype:?} {value:e}");
+                    assert_eq!(stored(dtype, -value), expected | 0x8000, "{dtype:?} -{value:e}");
+                }
+            }
+            // Halfway between the largest number and the power of two after it is infinity.
+            let (below, largest) = (loaded(dtype, infinity - 2), loaded(dtype, infinity - 1));
+            let limit = largest + (largest - below) / 2.0;
+            assert_eq!(stored(dtype, limit.next_down()), infinity - 1);
+            assert_eq!(stored(dtype, limit), infinity);
+            assert_eq!(stored(dtype, f64::MAX), infinity);
+            assert_eq!(stored(dtype, f64::INFINITY), infinity);
+            assert!(loaded(dtype, stored(dtype, f64::NAN)).is_nan());
+            assert_eq!(stored(dtype, -f64::MIN_POSITIVE), 0x8000);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_of_a_type_are_stored_as_they_are(bits in any::<u32>()) {
+            for dtype in Float::ALL {
+                let bits = if dtype.bytes() == 2 { bits & 0xFFFF } else { bits };
+                let value = loaded(dtype, bits);
+                prop_assert!(value.is_nan() || stored(dtype, value) == bits, "{dtype:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! How a multiplication is launched: which kernel, how many blocks, how much shared memory.
+
+use crate::Dtype;
+use crate::matmul::Float;
+use fused_rans_layout::{LINE, LOOK_AHEAD, MAX_ROWS, Partition, SLABS, TABLE, TileGrid};
+
+/// What a plan must know of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Most bytes of shared memory that a block may ask for.
+    pub shared_memory: u32,
+}
+
+/// What a plan must know of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerShape {
+    /// Its tiles.
+    pub grid: TileGrid,
+    /// Rows of words of its longest slab.
+    pub rows_of_words: u32,
+    /// Raw bits of a weight.
+    pub raw_bits: u32,
+}
+
+/// How a multiplication is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Rows of x that a kernel takes at once, in eights: 1, 2, 4 or 8. More rows take several launches.
+    pub batch_tiles: u32,
+    /// Blocks.
+    pub blocks: u32,
+    /// log2 of the warps of a block that share a slab number; a block has 8 times as many warps.
+    pub groups_log2: u32,
+    /// Buffers of words of a warp: 2, or 1 where shared memory is short, in which case a warp waits for
+    /// the next slab's.
+    pub buffers: u32,
+}
+
+/// Bytes of a warp's sums for 8 rows of x: 32 rows of W, F32.
+const SUM_BYTES: u32 = 32 * 8 * 4;
+
+/// Stages of a warp's ring; bytes of a stage for each raw bit, of 4 fragments, so 1024 weights; and for 8
+/// rows of x, of 32 columns, where they come through the ring.
+const RING_STAGES: u32 = 3;
+const STAGE_BYTES: u32 = 1024 / 8;
+const ACTIVATION_BYTES: u32 = 8 * 32 * 2;
+
+/// Rows of x that one launch takes at most.
+pub const MAX_BATCH: usize = 64;
+
+impl Plan {
+    /// The plan for `m` rows of x; `None` if the device or the layer is none that the kernels can
+    /// serve.
+    ///
+    /// As many warps as registers and shared memory allow: up to 16 rows of x that is 16 a multiprocessor,
+    /// beyond, 8, since sums take more registers.
+    #[must_use]
+    pub fn new(device: Device, layer: LayerShape, m: usize) -> Option<Self> {
+        let batch_tiles = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
+        let most_groups = if batch_tiles > 2 { 0 } else { 1 };
+        let shapes = [(most_groups, 2), (0, 2), (0, 1)];
+        shapes.into_iter().find_map(|(groups_log2, buffers)| {
+            let plan = Self { batch_tiles, blocks: device.multiprocessors, groups_log2, buffers };
+            let fits = plan.shared_memory(layer)? <= device.shared_memory;
+            (fits && plan.partition(layer).is_some()).then_some(plan)
+        })
+    }
+
+    /// The division of the layer's slabs among warps; `None` if the layer is too large, or there is
+    /// nobody.
+    #[must_use]
+    pub fn partition(self, layer: LayerShape) -> Option<Partition> {
+        Partition::new(layer.grid, self.blocks, self.groups_log2)
+    }
+
+    /// Warps of a block.
+    #[must_use]
+    pub fn warps(self) -> u32 {
+        (SLABS as u32) << self.groups_log2
+    }
+
+    /// Bytes of shared memory of a block: the decode table, the warps' buffers, and behind the last one
+    /// as many rows as a stream can take, whatever its bits are. `None` if that overflows.
+    #[must_use]
+    pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
+        let capacity = row_capacity(layer);
+        let buffers = self.warps().checked_mul(self.buffers)?.checked_sub(1)?;
+        let rows = buffers.checked_mul(capacity)?.checked_add((MAX_ROWS + LOOK_AHEAD) as u32)?;
+        let sums = self.warps().checked_mul(self.batch_tiles)?.checked_mul(SUM_BYTES)?;
+        let activations = self.batch_tiles == 1 && layer.raw_bits <= 8 || self.batch_tiles == 4;
+        let activations = if activations { ACTIVATION_BYTES * self.batch_tiles } else { 0 };
+        let rings = self.warps() * RING_STAGES * (STAGE_BYTES * layer.raw_bits + activations);
+        rows.checked_mul(LINE as u32)?.checked_add(4 * TABLE as u32 + rings)?.checked_add(sums)
+    }
+
+    /// Bytes of sums that a launch leaves in its workspace; `None` if that overflows.
+    #[must_use]
+    pub fn partial_bytes(self) -> Option<usize> {
+        // Two slots a warp, each of 32 rows of W by 8 times `batch_tiles` rows of x.
+        let slots = 2 * self.blocks as usize * self.warps() as usize;
+        slots.checked_mul(32 * 8 * 4 * self.batch_tiles as usize)
+    }
+}
+
+/// Rows of words that a buffer has room for.
+#[must_use]
+pub fn row_capacity(layer: LayerShape) -> u32 {
+    layer.rows_of_words + LOOK_AHEAD as u32
+}
+
+/// What the kernels of a layer are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelKind {
+    /// Type of the weights.
+    pub dtype: Dtype,
+    /// Raw bits of I8 weights.
+    pub raw_bits: u8,
+    /// Whether the decode table of BF16 or FP16 weights has wide entries.
+    pub wide: bool,
+    /// Whether there are groups.
+    pub grouped: bool,
+    /// Type of the activations.
+    pub activations: Float,
+}
+
+impl KernelKind {
+    /// Weights and activations, as kernels' names have them.
+    fn types(self) -> String {
+        let weights = match (self.dtype, self.wide, self.grouped) {
+            (Dtype::Bf16, true, _) => "bf16".to_owned(),
+            (Dtype::Bf16, false, _) => "bf16_any".to_owned(),
+            (Dtype::F16, true, _) => "f16".to_owned(),
+            (Dtype::F16, false, _) => "f16_any".to_owned(),
+            (Dtype::F8E4M3, ..) => "f8".to_owned(),
+            (Dtype::I8, _, true) => "i4".to_owned(),
+            (Dtype::I8, _, false) => format!("i8_r{}", self.raw_bits),
+        };
+        let activations = if self.activations == Float::Bf16 { "bf16" } else { "f16" };
+        format!("{weights}_{activations}")
+    }
+
+    /// Name of the kernel that multiplies with 8 times `batch_tiles` rows of x.
+    #[must_use]
+    pub fn matmul(self, batch_tiles: u32) -> String {
+        format!("matmul_{}_m{}", self.types(), 8 * batch_tiles)
+    }
+
+    /// Name of the kernel that writes its A fragments out.
+    #[must_use]
+    pub fn fragments(self) -> String {
+        format!("fragments_{}", self.types())
+    }
+}

@@ -1,0 +1,53 @@
+//! Activations on their way into B fragments.
+
+use super::Arguments;
+use crate::device::instructions::{lane, load_global_now};
+
+/// Where a lane finds its activations. As lane (g, t) it holds columns of x's rows g, g + 8 and so on, of
+/// `B` times 8 rows.
+pub struct Activations<const B: usize> {
+    /// Elements from x to the lane's rows. Rows that x lacks are replaced by its last: what they give
+    /// is not stored.
+    rows: [u32; B],
+}
+
+impl<const B: usize> Activations<B> {
+    #[inline(always)]
+    pub fn new(arguments: &Arguments) -> Self {
+        let g = lane() as u32 / 4;
+        let row = |tile: usize| (g + 8 * tile as u32).min(arguments.m - 1);
+        Self { rows: core::array::from_fn(|tile| row(tile) * arguments.leading_x) }
+    }
+
+    /// Where the lane's 8 columns are of two steps from column `col` on, a multiple of 32.
+    #[inline(always)]
+    pub fn at(&self, arguments: &Arguments, tile: usize, col: u32) -> *const u32 {
+        let col = col + lane() as u32 % 4 * 8;
+        arguments.x.wrapping_add((self.rows[tile] + col) as usize).cast()
+    }
+
+    /// The registers of two steps from column `col` on, a multiple of 32, for each 8 rows: b0 and b1 of
+    /// the even step, then of the odd one. All 32 columns must exist, and rows of x be aligned.
+    #[inline(always)]
+    pub fn two_steps(&self, arguments: &Arguments, col: u32) -> [[u32; 4]; B] {
+        // SAFETY: the columns exist; row and column are multiples of 16 bytes.
+        core::array::from_fn(|tile| unsafe { load_global_now(self.at(arguments, tile, col)) })
+    }
+
+    /// The registers b0 and b1 of a step in which the lane's four columns start at `col`; columns that
+    /// x lacks are 0.
+    #[inline(always)]
+    pub fn step(&self, arguments: &Arguments, tile: usize, col: u32) -> [u32; 2] {
+        let from = arguments.x.wrapping_add(self.rows[tile] as usize);
+        let element = |col: u32| {
+            if col < arguments.cols {
+                // SAFETY: the column exists.
+                u32::from(unsafe { *from.add(col as usize) })
+            } else {
+                0
+            }
+        };
+        let pair = |col| element(col) | element(col + 1) << 16;
+        [pair(col), pair(col + 2)]
+    }
+}

@@ -1,0 +1,315 @@
+//! The kernels that multiply: `y = x W^T` from compressed W, decoded in registers.
+//!
+//! W's fragments are the A operand of `mma.sync`, x's the B operand: 16 rows of W times 8 rows of x.
+//! A warp decodes slab after slab along K, with the words of the next one on their way to shared
+//! memory and its raw planes on theirs to the L2 cache; warps have nothing to do with each other
+//! until they have come to the end of a row of tiles.
+
+mod activations;
+mod epilogue;
+mod mainloop;
+mod ring;
+mod sums;
+mod warp;
+
+use crate::Operand;
+use core::arch::global_asm;
+use fused_rans_layout::{Dtype, SLABS, TileEntry};
+
+/// What a kernel is compiled for, beside the rows of x that it takes.
+#[derive(Clone, Copy)]
+struct Kind {
+    dtype: Dtype,
+    /// Raw bits of I8 weights.
+    raw_bits: u32,
+    /// Whether the decode table has [`WideEntry`](fused_rans_layout::WideEntry)s.
+    wide: bool,
+    operand: Operand,
+    /// Whether there are scales, and zero points, for groups of weights.
+    grouped: bool,
+    /// Whether the A fragments are written out, for tests, instead of multiplied.
+    fragments: bool,
+}
+
+/// What a kernel is launched with.
+#[derive(Clone, Copy)]
+struct Arguments {
+    /// The compressed layer.
+    blob: *const u8,
+    /// Its index, a record for every tile.
+    index: *const TileEntry,
+    /// Its decode table, expanded.
+    table: *const u32,
+    /// Activations, M x K.
+    x: *const u16,
+    /// Outputs, M x N; for tests, A registers: of every tile, slab, fragment and lane, four.
+    y: *mut u8,
+    /// A factor for every row of W, or null.
+    scale: *const f32,
+    /// A summand for every row of W, or null.
+    bias: *const f32,
+    /// Sums of warps that have not got a whole row of tiles: see [`epilogue`].
+    partials: *mut f32,
+    /// A counter for every row of tiles and slab, 0 between launches.
+    counters: *mut u32,
+    /// N.
+    rows: u32,
+    /// K.
+    cols: u32,
+    /// M.
+    m: u32,
+    /// Elements from a row of x to the next.
+    leading_x: u32,
+    /// Elements from a row of y to the next.
+    leading_y: u32,
+    /// Exponent field of nibble 0.
+    base: u32,
+    /// Rows of words that a buffer of a warp has room for.
+    row_capacity: u32,
+    /// Bit 0: y is F32; bit 1: rows of x are aligned to 16 bytes; bit 2: there are zero points; bit 3: a
+    /// warp has one buffer of words, not two; bit 4: nibble 0 stands for exponent field 0 (which a table
+    /// of `WideEntry`s knows by itself).
+    flags: u32,
+}
+
+impl Arguments {
+    fn output_f32(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    fn aligned_x(&self) -> bool {
+        self.flags & 2 != 0
+    }
+
+    fn single_buffer(&self) -> bool {
+        self.flags & 8 != 0
+    }
+
+    fn zero(&self) -> bool {
+        self.flags & 16 != 0
+    }
+
+    fn zero_points(&self) -> bool {
+        self.flags & 4 != 0
+    }
+}
+
+/// Threads of a block, at most: as many as leave a thread the registers that so many rows of x need.
+const fn max_threads(batch_tiles: usize) -> usize {
+    if batch_tiles > 2 { 32 * SLABS } else { 64 * SLABS }
+}
+
+/// A kernel for `kind` and x of at most 8 times `batch_tiles` rows, launched with [`Arguments`]. Blocks of one
+/// or more times [`SLABS`] warps, as a [`Partition`](fused_rans_layout::Partition) has it; shared memory
+/// for the table, and for every warp its sums, a [`ring::Ring`], and one or two buffers of `row_capacity` rows a warp, and as many rows behind them as a
+/// stream can take.
+macro_rules! kernel {
+    ($name:ident, $batch_tiles:expr, $kind:expr) => {
+        global_asm!(
+            concat!("// entry-directives ", stringify!($name), ": .maxntid {} .minnctapersm 1"),
+            const max_threads($batch_tiles)
+        );
+
+        /// See [`kernel`].
+        ///
+        /// # Safety
+        /// The host has checked the blob's structure and all sizes.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $name(
+            blob: *const u8,
+            index: *const TileEntry,
+            table: *const u32,
+            x: *const u16,
+            y: *mut u8,
+            scale: *const f32,
+            bias: *const f32,
+            partials: *mut f32,
+            counters: *mut u32,
+            rows: u32,
+            cols: u32,
+            m: u32,
+            leading_x: u32,
+            leading_y: u32,
+            base: u32,
+            row_capacity: u32,
+            flags: u32,
+        ) {
+            const KIND: Kind = $kind;
+            #[rustfmt::skip]
+            let arguments = Arguments {
+                blob, index, table, x, y, scale, bias, partials, counters, rows, cols, m, leading_x,
+                leading_y, base, row_capacity, flags,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { warp::run::<{ $batch_tiles }, { KIND.wide }>(KIND, &arguments) };
+        }
+    };
+}
+
+/// The kernels of a kind, for x of 8, 16, 32 and 64 rows, and the one for tests.
+macro_rules! kernels {
+    ($m8:ident, $m16:ident, $m32:ident, $m64:ident, $fragments:ident, $kind:expr) => {
+        kernel!($m8, 1, $kind);
+        kernel!($m16, 2, $kind);
+        kernel!($m32, 4, $kind);
+        kernel!($m64, 8, $kind);
+        kernel!($fragments, 1, Kind { fragments: true, ..$kind });
+    };
+}
+
+/// Weights of type `dtype` in whose operands they are.
+const fn kind(dtype: Dtype, operand: Operand) -> Kind {
+    Kind { dtype, raw_bits: 0, wide: false, operand, grouped: false, fragments: false }
+}
+
+const BF16: Kind = kind(Dtype::Bf16, Operand::Bf16);
+const F16: Kind = kind(Dtype::F16, Operand::F16);
+const F8_BF16: Kind = kind(Dtype::F8E4M3, Operand::Bf16);
+const F8_F16: Kind = kind(Dtype::F8E4M3, Operand::F16);
+const I8_BF16: Kind = kind(Dtype::I8, Operand::Bf16);
+const I8_F16: Kind = kind(Dtype::I8, Operand::F16);
+
+kernels!(
+    matmul_bf16_bf16_m8,
+    matmul_bf16_bf16_m16,
+    matmul_bf16_bf16_m32,
+    matmul_bf16_bf16_m64,
+    fragments_bf16_bf16,
+    Kind { wide: true, ..BF16 }
+);
+kernels!(
+    matmul_bf16_any_bf16_m8,
+    matmul_bf16_any_bf16_m16,
+    matmul_bf16_any_bf16_m32,
+    matmul_bf16_any_bf16_m64,
+    fragments_bf16_any_bf16,
+    BF16
+);
+kernels!(
+    matmul_f16_f16_m8,
+    matmul_f16_f16_m16,
+    matmul_f16_f16_m32,
+    matmul_f16_f16_m64,
+    fragments_f16_f16,
+    Kind { wide: true, ..F16 }
+);
+kernels!(
+    matmul_f16_any_f16_m8,
+    matmul_f16_any_f16_m16,
+    matmul_f16_any_f16_m32,
+    matmul_f16_any_f16_m64,
+    fragments_f16_any_f16,
+    F16
+);
+kernels!(
+    matmul_f8_bf16_m8,
+    matmul_f8_bf16_m16,
+    matmul_f8_bf16_m32,
+    matmul_f8_bf16_m64,
+    fragments_f8_bf16,
+    F8_BF16
+);
+kernels!(
+    matmul_f8_f16_m8,
+    matmul_f8_f16_m16,
+    matmul_f8_f16_m32,
+    matmul_f8_f16_m64,
+    fragments_f8_f16,
+    F8_F16
+);
+kernels!(
+    matmul_i4_bf16_m8,
+    matmul_i4_bf16_m16,
+    matmul_i4_bf16_m32,
+    matmul_i4_bf16_m64,
+    fragments_i4_bf16,
+    Kind { grouped: true, ..I8_BF16 }
+);
+kernels!(
+    matmul_i8_r0_bf16_m8,
+    matmul_i8_r0_bf16_m16,
+    matmul_i8_r0_bf16_m32,
+    matmul_i8_r0_bf16_m64,
+    fragments_i8_r0_bf16,
+    Kind { raw_bits: 0, ..I8_BF16 }
+);
+kernels!(
+    matmul_i8_r1_bf16_m8,
+    matmul_i8_r1_bf16_m16,
+    matmul_i8_r1_bf16_m32,
+    matmul_i8_r1_bf16_m64,
+    fragments_i8_r1_bf16,
+    Kind { raw_bits: 1, ..I8_BF16 }
+);
+kernels!(
+    matmul_i8_r2_bf16_m8,
+    matmul_i8_r2_bf16_m16,
+    matmul_i8_r2_bf16_m32,
+    matmul_i8_r2_bf16_m64,
+    fragments_i8_r2_bf16,
+    Kind { raw_bits: 2, ..I8_BF16 }
+);
+kernels!(
+    matmul_i8_r3_bf16_m8,
+    matmul_i8_r3_bf16_m16,
+    matmul_i8_r3_bf16_m32,
+    matmul_i8_r3_bf16_m64,
+    fragments_i8_r3_bf16,
+    Kind { raw_bits: 3, ..I8_BF16 }
+);
+kernels!(
+    matmul_i8_r4_bf16_m8,
+    matmul_i8_r4_bf16_m16,
+    matmul_i8_r4_bf16_m32,
+    matmul_i8_r4_bf16_m64,
+    fragments_i8_r4_bf16,
+    Kind { raw_bits: 4, ..I8_BF16 }
+);
+kernels!(
+    matmul_i4_f16_m8,
+    matmul_i4_f16_m16,
+    matmul_i4_f16_m32,
+    matmul_i4_f16_m64,
+    fragments_i4_f16,
+    Kind { grouped: true, ..I8_F16 }
+);
+kernels!(
+    matmul_i8_r0_f16_m8,
+    matmul_i8_r0_f16_m16,
+    matmul_i8_r0_f16_m32,
+    matmul_i8_r0_f16_m64,
+    fragments_i8_r0_f16,
+    Kind { raw_bits: 0, ..I8_F16 }
+);
+kernels!(
+    matmul_i8_r1_f16_m8,
+    matmul_i8_r1_f16_m16,
+    matmul_i8_r1_f16_m32,
+    matmul_i8_r1_f16_m64,
+    fragments_i8_r1_f16,
+    Kind { raw_bits: 1, ..I8_F16 }
+);
+kernels!(
+    matmul_i8_r2_f16_m8,
+    matmul_i8_r2_f16_m16,
+    matmul_i8_r2_f16_m32,
+    matmul_i8_r2_f16_m64,
+    fragments_i8_r2_f16,
+    Kind { raw_bits: 2, ..I8_F16 }
+);
+kernels!(
+    matmul_i8_r3_f16_m8,
+    matmul_i8_r3_f16_m16,
+    matmul_i8_r3_f16_m32,
+    matmul_i8_r3_f16_m64,
+    fragments_i8_r3_f16,
+    Kind { raw_bits: 3, ..I8_F16 }
+);
+kernels!(
+    matmul_i8_r4_f16_m8,
+    matmul_i8_r4_f16_m16,
+    matmul_i8_r4_f16_m32,
+    matmul_i8_r4_f16_m64,
+    fragments_i8_r4_f16,
+    Kind { raw_bits: 4, ..I8_F16 }
+);

@@ -1,0 +1,231 @@
+//! Multiplication on a real device, against products in F64. Skipped where there is none.
+#![cfg(feature = "cuda")]
+
+mod common;
+
+use common::product::{Accumulator, Case, Values, any_case};
+use common::{Recipe, Weights};
+use fused_rans::gpu::{self, CopyDestination, Gpu, GpuError, Layer, Workspace};
+use fused_rans::layout::{FRAGMENT, LANES, Place, SLABS, SlabShape, TILE};
+use fused_rans::{Blob, Dtype, Float, MatmulError};
+use half::{bf16, f16};
+use proptest::prelude::*;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Bytes before and after every buffer, which nothing may touch.
+const GUARD: usize = 256;
+const UNTOUCHED: u8 = 0x5A;
+
+/// The first device, or `None` with a message.
+fn device() -> Option<&'static Gpu> {
+    static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| gpu::open(0)).as_ref();
+    device.map_err(|error| eprintln!("skipped: {error}")).ok()
+}
+
+/// Offsets as a device has them: aligned to elements.
+fn aligned(case: &Case) -> Case {
+    let (x, y) = (case.x.bytes(), case.y.bytes());
+    Case { offset_x: case.offset_x / x * x, offset_y: case.offset_y / y * y, ..case.clone() }
+}
+
+/// `bytes` between two guards.
+fn guarded(bytes: &[u8]) -> Vec<u8> {
+    [&[UNTOUCHED; GUARD], bytes, &[UNTOUCHED; GUARD]].concat()
+}
+
+/// The buffer of y after the device has multiplied, guards checked; the workspace may be any that is
+/// large enough.
+fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) -> Vec<u8> {
+    let (inputs, y) = (case.inputs(), case.output_buffer());
+    let (x, mut y_bytes) = (guarded(&inputs.x), guarded(&y));
+    let (mut x_buffer, mut y_buffer) =
+        (gpu.buffer(x.len()).unwrap(), gpu.buffer(y_bytes.len()).unwrap());
+    x_buffer.copy_from(&x).unwrap();
+    y_buffer.copy_from(&y_bytes).unwrap();
+    gpu.synchronize().unwrap();
+    let cuda_stream = gpu.cuda_stream().unwrap();
+    let data = x_buffer.index(GUARD + case.offset_x..GUARD + inputs.x.len());
+    let mut out = y_buffer.index(GUARD + case.offset_y..GUARD + y.len());
+    let (activations, outputs) = (case.activations(&data), case.outputs(&mut out));
+    layer.matmul(activations, outputs, workspace, &cuda_stream).unwrap();
+    cuda_stream.synchronize().unwrap();
+    y_buffer.copy_to(&mut y_bytes).unwrap();
+    let mut x_after = vec![0; x.len()];
+    x_buffer.copy_to(&mut x_after).unwrap();
+    assert!(x_after == x, "x was written to");
+    let (before, after) = (&y_bytes[..GUARD], &y_bytes[GUARD + y.len()..]);
+    assert!([before, after].concat().iter().all(|&b| b == UNTOUCHED), "a guard was written to");
+    y_bytes[GUARD..GUARD + y.len()].to_vec()
+}
+
+/// Multiplies twice and checks; `None` if the matrix does not shrink.
+fn check(gpu: &Gpu, case: &Case) -> Option<Result<(), String>> {
+    let case = &aligned(case);
+    let bytes = case.blob()?;
+    let blob = Blob::parse(&bytes).unwrap();
+    let inputs = case.inputs();
+    let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
+    let mut workspace = gpu.workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let y = multiply(gpu, &layer, case, &mut workspace);
+    assert!(y == multiply(gpu, &layer, case, &mut workspace), "not the same bits again");
+    Some(case.check(&case.weight_numbers(), &inputs, Accumulator::F32, &y))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn products_are_as_exact_as_f32_sums(case in any_case()) {
+        if let Some(gpu) = device() {
+            let result = check(gpu, &case);
+            prop_assume!(result.is_some());
+            prop_assert_eq!(result, Some(Ok(())));
+        }
+    }
+}
+
+/// A case with nothing out of the ordinary.
+fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
+    let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+    Case {
+        recipe: Recipe { dtype, rows, cols, weights: Weights::Gaussian, seed: 1 },
+        groups: None,
+        m,
+        values: Values::Gaussian,
+        x,
+        leading_x: cols,
+        offset_x: 0,
+        y: Float::F32,
+        leading_y: rows,
+        offset_y: 0,
+        scale: false,
+        bias: false,
+        seed: 2,
+    }
+}
+
+#[test]
+fn layers_of_many_tiles_and_any_batch() {
+    let Some(gpu) = device() else { return };
+    for dtype in Dtype::ALL {
+        for (rows, cols) in [(2048, 5632), (1000, 1000), (4099, 1027), (96, 30_000)] {
+            for (m, values) in [
+                (1, Values::Gaussian),
+                (8, Values::Positive),
+                (33, Values::Gaussian),
+                (130, Values::Sparse),
+            ] {
+                let case = Case { values, ..plain(dtype, rows, cols, m) };
+                assert_eq!(check(gpu, &case), Some(Ok(())), "{case:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_mainloop_multiplies_with_every_bit_of_the_weights() {
+    let Some(gpu) = device() else { return };
+    let mut compared = 0;
+    for dtype in Dtype::ALL {
+        for (weights, rows, cols) in [
+            (Weights::Gaussian, 512, 768),
+            (Weights::Dirty, 600, 1000),
+            (Weights::MostlyZero, 300, 576),
+            (Weights::Small, 256, 272),
+            (Weights::AnyBits, 100, 100),
+        ] {
+            for x in [Float::Bf16, Float::F16] {
+                let recipe = Recipe { dtype, rows, cols, weights, seed: 7 };
+                let pair = (dtype, x);
+                if matches!(pair, (Dtype::Bf16, Float::F16) | (Dtype::F16, Float::Bf16)) {
+                    continue;
+                }
+                let case = Case { recipe, x, ..plain(dtype, rows, cols, 1) };
+                let Some(bytes) = case.blob() else { continue };
+                let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+                compare_fragments(&case, &layer.fragments(x).unwrap());
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 20, "{compared}");
+}
+
+/// Compares A fragments with the weights that they should hold.
+fn compare_fragments(case: &Case, fragments: &[u32]) {
+    let Recipe { dtype, rows, cols, .. } = case.recipe;
+    let (stored, numbers) = (case.weights(), case.weight_numbers());
+    let (across, per_slab) = (cols.div_ceil(TILE), SlabShape::WHOLE.fragments() * LANES * 4);
+    for row in 0..rows {
+        for col in 0..cols {
+            let tile = row / TILE * across + col / TILE;
+            let (tile_rows, tile_cols) =
+                ((rows - row / TILE * TILE).min(TILE), (cols - col / TILE * TILE).min(TILE));
+            let slab = row % TILE / 32;
+            let strips = (tile_rows.div_ceil(FRAGMENT) - 2 * slab).min(2);
+            let shape = SlabShape { strips, steps: tile_cols.div_ceil(FRAGMENT) };
+            let Place { fragment, lane, register, half } = shape.place(row % 32, col % TILE);
+            let at = (tile * SLABS + slab) * per_slab + (fragment * LANES + lane) * 4 + register;
+            let found = (fragments[at] >> (16 * half)) as u16;
+            let weight = row * cols + col;
+            let expected = match dtype.bytes() {
+                2 => u16::from_le_bytes([stored[2 * weight], stored[2 * weight + 1]]),
+                // Exact in either type.
+                _ if case.x == Float::Bf16 => bf16::from_f64(numbers[weight]).to_bits(),
+                _ => f16::from_f64(numbers[weight]).to_bits(),
+            };
+            // Integers have one zero.
+            let same =
+                found == expected || dtype == Dtype::I8 && found & 0x7FFF == 0 && expected == 0;
+            assert!(same, "{case:?} [{row}][{col}]: {found:04x}, not {expected:04x}");
+        }
+    }
+}
+
+#[test]
+fn operands_that_do_not_fit_are_typed_errors() {
+    let Some(gpu) = device() else { return };
+    let case = plain(Dtype::Bf16, 512, 512, 4);
+    let bytes = case.blob().unwrap();
+    let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+    let cuda_stream = gpu.cuda_stream().unwrap();
+    let (x, mut y) = (gpu.buffer(4 * 512 * 2).unwrap(), gpu.buffer(4 * 512 * 4 - 1).unwrap());
+    let mut workspace = gpu.workspace(layer.workspace_size(4).unwrap()).unwrap();
+    let error =
+        layer.matmul(case.activations(&x), case.outputs(&mut y), &mut workspace, &cuda_stream);
+    assert!(matches!(error, Err(GpuError::Matmul(MatmulError::TooShort { .. }))), "{error:?}");
+    let mut y = gpu.buffer(4 * 512 * 4).unwrap();
+    let mut small = gpu.workspace(Default::default()).unwrap();
+    let error = layer.matmul(case.activations(&x), case.outputs(&mut y), &mut small, &cuda_stream);
+    assert!(matches!(error, Err(GpuError::Workspace { .. })), "{error:?}");
+    let f16 = Case { x: Float::F16, ..case.clone() };
+    let error =
+        layer.matmul(f16.activations(&x), f16.outputs(&mut y), &mut workspace, &cuda_stream);
+    assert!(
+        matches!(error, Err(GpuError::Matmul(MatmulError::ActivationType { .. }))),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn one_layer_serves_many_cuda_streams() {
+    let Some(gpu) = device() else { return };
+    let case = plain(Dtype::Bf16, 1024, 2048, 8);
+    let bytes = case.blob().unwrap();
+    let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let size = layer.workspace_size(8).unwrap();
+                let mut workspace = gpu.workspace(size).unwrap();
+                for _ in 0..8 {
+                    let y = multiply(gpu, &layer, &case, &mut workspace);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push(y);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap();
+    assert!(results.len() == 32 && results.iter().all(|y| *y == results[0]));
+}
