@@ -2,8 +2,8 @@
 //!
 //! It is the committed one, unless `FUSED_RANS_BUILD_PTX` asks to build it from `kernels-gpu`: with
 //! `1` or `auto` by the compiler that the builder finds, else by the rustc at that path or the rustup
-//! toolchain of that name. That takes minutes; `FUSED_RANS_PTX_TARGET_DIR` is a directory to build it in
-//! (an absolute path), and the one of `build-ptx`, `target/ptx-builder`, already holds what it has built.
+//! toolchain of that name. That takes minutes; `FUSED_RANS_PTX_TARGET_DIR` is a directory to build it
+//! in (an absolute path), and the one of `build-ptx`, `target/ptx-builder`, holds what that has built.
 
 use fused_rans_ptx_builder::{Arch, Error, PtxBuilder, Toolchain};
 use std::{env, path::PathBuf, process::ExitCode};

@@ -11,10 +11,11 @@ set -eu
 
 version=13.0.88
 archs="80 86 89 90 100 120"
-# Kernels that multiply have an accumulator for every 8 rows of x, and few registers are left for what
-# lives from slab to slab. ptxas puts that on the stack, outside the mainloop, where it costs little. So
-# much they may, a thread, on any architecture; no other kernel may spill.
-may_spill='^matmul_'
+# Kernels that multiply need most registers in the mainloop, and ptxas puts on the stack what lives from
+# slab to slab. In the SASS it is stored and loaded outside the mainloop or at the edges of its turns, never
+# between a turn's `mma`, so that it costs little. This much they may, a thread, on any architecture; no
+# other kernel may spill.
+may_spill='^(matmul|fragments)_'
 max_spill_bytes=1400 # stores and loads, as ptxas counts them
 max_stack_bytes=160
 

@@ -28,10 +28,23 @@ pub fn ptx() -> &'static str {
 /// Compressed layers in GPU memory (feature `cuda`).
 ///
 /// ```no_run
-/// # fn example(blob: &fused_rans::Blob<'_>) -> Result<(), fused_rans::gpu::GpuError> {
-/// let gpu = fused_rans::gpu::open(0)?;
+/// use fused_rans::{Activations, Blob, Float, Outputs, gpu};
+///
+/// # fn example(blob: &Blob<'_>) -> Result<(), gpu::GpuError> {
+/// let gpu = gpu::open(0)?;
 /// let layer = gpu.upload(blob)?;
-/// let (mut weights, cuda_stream) = (gpu.buffer(layer.weight_bytes())?, gpu.cuda_stream()?);
+/// let cuda_stream = gpu.cuda_stream()?;
+///
+/// // y = x W^T for 8 rows of BF16 activations.
+/// let (n, k) = (layer.rows(), layer.cols());
+/// let (x, mut y) = (gpu.buffer(8 * k * 2)?, gpu.buffer(8 * n * 4)?);
+/// let mut workspace = gpu.workspace(layer.workspace_size(8)?)?;
+/// let activations = Activations { data: &*x, dtype: Float::Bf16, m: 8, leading: k };
+/// let outputs = Outputs { data: &mut *y, dtype: Float::F32, leading: n };
+/// layer.matmul(activations, outputs, &mut workspace, &cuda_stream)?;
+///
+/// // The weights themselves.
+/// let mut weights = gpu.buffer(layer.weight_bytes())?;
 /// layer.decode(&mut weights, &cuda_stream)?;
 /// # Ok(()) }
 /// ```

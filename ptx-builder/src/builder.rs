@@ -94,8 +94,8 @@ impl PtxBuilder {
         self
     }
 
-    /// Writes the PTX to this file, if it differs from what is there: compressed, if the file's name ends in
-    /// `.gz`, else as it is.
+    /// Writes the PTX to this file, if it differs from what is there: compressed, if the file's name
+    /// ends in `.gz`, else as it is.
     #[must_use]
     pub fn copy_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.copy_to = Some(path.into());
@@ -142,8 +142,8 @@ impl PtxBuilder {
         }
     }
 
-    /// Where the assembly goes: to a file for each compiler, crate and set of flags, since what cargo takes
-    /// for fresh must not have been overwritten by another build in the same directory.
+    /// Where the assembly goes: to a file for each compiler, crate and set of flags, since what cargo
+    /// takes for fresh must not have been overwritten by another build in the same directory.
     fn assembly(&self, compiler: &Compiler, crate_dir: &Path, target_dir: &Path) -> PathBuf {
         let Compiler { rustc, cargo: _, version } = compiler;
         let mut hasher = DefaultHasher::new();
@@ -165,8 +165,8 @@ impl PtxBuilder {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_DIR", target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\x1f"))
-            // There is nothing to link; a static library needs no linker, and is there afterwards, so that
-            // cargo sees when the crate is fresh.
+            // There is nothing to link; a static library needs no linker, and is there afterwards, so
+            // that cargo sees when the crate is fresh.
             .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
             .args(["--target", "nvptx64-nvidia-cuda", "-Zbuild-std=core"]);
         for setting in PROFILE {
