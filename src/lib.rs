@@ -39,9 +39,12 @@ pub fn ptx() -> &'static str {
 /// let (n, k) = (layer.rows(), layer.cols());
 /// let (x, mut y) = (gpu.buffer(8 * k * 2)?, gpu.buffer(8 * n * 4)?);
 /// let mut workspace = gpu.workspace(layer.workspace_size(8)?)?;
-/// let activations = Activations { data: &*x, dtype: Float::Bf16, m: 8, leading: k };
-/// let outputs = Outputs { data: &mut *y, dtype: Float::F32, leading: n };
-/// layer.matmul(activations, outputs, &mut workspace, &cuda_stream)?;
+/// layer.matmul(
+///     Activations { data: &x, dtype: Float::Bf16, m: 8, leading: k },
+///     Outputs { data: &mut y, dtype: Float::F32, leading: n },
+///     &mut workspace,
+///     &cuda_stream,
+/// )?;
 ///
 /// // The weights themselves.
 /// let mut weights = gpu.buffer(layer.weight_bytes())?;
