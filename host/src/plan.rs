@@ -55,16 +55,21 @@ impl Plan {
     /// serve.
     ///
     /// As many warps as registers and shared memory allow: up to 16 rows of x that is 16 a multiprocessor,
-    /// beyond, 8, since sums take more registers.
+    /// beyond, 8, since sums take more registers. Where shared memory is short, first the second
+    /// buffers go, then x is taken fewer rows at a time.
     #[must_use]
     pub fn new(device: Device, layer: LayerShape, m: usize) -> Option<Self> {
-        let batch_tiles = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
-        let most_groups = if batch_tiles > 2 { 0 } else { 1 };
-        let shapes = [(most_groups, 2), (0, 2), (0, 1)];
-        shapes.into_iter().find_map(|(groups_log2, buffers)| {
-            let plan = Self { batch_tiles, blocks: device.multiprocessors, groups_log2, buffers };
-            let fits = plan.shared_memory(layer)? <= device.shared_memory;
-            (fits && plan.partition(layer).is_some()).then_some(plan)
+        let most = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
+        let batches = [8, 4, 2, 1].into_iter().filter(|&batch_tiles| batch_tiles <= most);
+        batches.into_iter().find_map(|batch_tiles| {
+            let most_groups = if batch_tiles > 2 { 0 } else { 1 };
+            let shapes = [(most_groups, 2), (0, 2), (0, 1)];
+            shapes.into_iter().find_map(|(groups_log2, buffers)| {
+                let blocks = device.multiprocessors;
+                let plan = Self { batch_tiles, blocks, groups_log2, buffers };
+                let fits = plan.shared_memory(layer)? <= device.shared_memory;
+                (fits && plan.partition(layer).is_some()).then_some(plan)
+            })
         })
     }
 
@@ -151,5 +156,78 @@ impl KernelKind {
     #[must_use]
     pub fn fragments(self) -> String {
         format!("fragments_{}", self.types())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compute capabilities 8.6, 8.9 and 12.0; 8.0; 9.0.
+    const SHARED_MEMORY: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
+    const SHAPES: [(usize, usize); 9] = [
+        (5632, 2048),
+        (2048, 5632),
+        (4096, 4096),
+        (14336, 4096),
+        (4096, 14336),
+        (28672, 8192),
+        (8192, 28672),
+        (576, 1536),
+        (1, 1),
+    ];
+    /// (rows of words, raw bits) of layers of every type, as Gaussian weights have them.
+    const LAYERS: [(u32, u32); 5] = [(24, 8), (24, 11), (22, 4), (24, 3), (29, 0)];
+
+    fn layer((rows, cols): (usize, usize), (rows_of_words, raw_bits): (u32, u32)) -> LayerShape {
+        LayerShape { grid: TileGrid { rows, cols }, rows_of_words, raw_bits }
+    }
+
+    #[test]
+    fn every_shape_and_batch_has_a_plan_that_fits() {
+        for shared_memory in SHARED_MEMORY {
+            for multiprocessors in [16, 84, 108, 128, 132, 170] {
+                let device = Device { multiprocessors, shared_memory };
+                for (shape, kind) in SHAPES.into_iter().flat_map(|s| LAYERS.map(|l| (s, l))) {
+                    for m in [1, 2, 4, 8, 9, 16, 17, 32, 33, 64, 65, 1000] {
+                        let layer = layer(shape, kind);
+                        let plan = Plan::new(device, layer, m).expect("there is one");
+                        assert!(plan.shared_memory(layer).unwrap() <= shared_memory, "{plan:?}");
+                        assert!(plan.partition(layer).is_some() && plan.partial_bytes().is_some());
+                        assert!(8 * plan.batch_tiles as usize <= m.next_power_of_two().max(8));
+                        assert!([1, 2, 4, 8].contains(&plan.batch_tiles));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_devices_have_sixteen_warps_and_two_buffers_for_few_rows() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        for kind in LAYERS {
+            let plan = Plan::new(device, layer((4096, 4096), kind), 8).unwrap();
+            assert_eq!((plan.warps(), plan.buffers, plan.batch_tiles), (16, 2, 1), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_device_can_hold_has_no_plan() {
+        let small = Device { multiprocessors: 10, shared_memory: 48 << 10 };
+        assert_eq!(Plan::new(small, layer((256, 256), (24, 8)), 1), None);
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        let side = 1 << 25;
+        assert_eq!(Plan::new(device, layer((side, side), (24, 8)), 1), None);
+        let none = Device { multiprocessors: 0, ..device };
+        assert_eq!(Plan::new(none, layer((256, 256), (24, 8)), 1), None);
+    }
+
+    #[test]
+    fn the_longest_streams_have_room_on_large_devices() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        for raw_bits in [0, 4, 8, 11] {
+            let plan = Plan::new(device, layer((4096, 4096), (MAX_ROWS as u32, raw_bits)), 64);
+            assert!(plan.is_some(), "{raw_bits}");
+        }
     }
 }

@@ -166,3 +166,70 @@ fn f8(operand: Operand, weights: u32) -> u32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use half::{bf16, f16};
+
+    const OPERANDS: [Operand; 2] = [Operand::Bf16, Operand::F16];
+
+    fn number(operand: Operand, bits: u32) -> f64 {
+        match operand {
+            Operand::Bf16 => bf16::from_bits(bits as u16).to_f64(),
+            Operand::F16 => f16::from_bits(bits as u16).to_f64(),
+        }
+    }
+
+    fn f8_number(bits: u32) -> f64 {
+        let (exponent, mantissa) = ((bits >> 3 & 15) as i32, f64::from(bits & 7) / 8.0);
+        let magnitude = match exponent {
+            0 => mantissa / 64.0,
+            _ => (1.0 + mantissa) * 2f64.powi(exponent - 7),
+        };
+        if bits & 0x80 == 0 { magnitude } else { -magnitude }
+    }
+
+    #[test]
+    fn every_f8_becomes_its_number_in_both_halves() {
+        for (operand, bits) in OPERANDS.into_iter().flat_map(|o| (0..256).map(move |b| (o, b))) {
+            let both = f8(operand, bits | (bits ^ 0xFF) << 16);
+            assert_eq!(number(operand, both), f8_number(bits), "{operand:?} {bits:02x}");
+            assert_eq!(number(operand, both >> 16), f8_number(bits ^ 0xFF));
+            // Zeros keep their signs.
+            assert_eq!(both >> 15 & 1, bits >> 7);
+        }
+    }
+
+    #[test]
+    fn every_code_becomes_its_integer_less_the_zero_point() {
+        for (operand, raw_bits) in OPERANDS.into_iter().flat_map(|o| (0..5).map(move |r| (o, r))) {
+            let format = Format::new(Dtype::I8, raw_bits, 0, false);
+            // BF16 has no room for zero points of 8-bit codes, nor are there any.
+            let zeros = if raw_bits == 0 { -8..8 } else { 0..1 };
+            for zero in zeros {
+                let offset = IntegerOffset::new(operand, raw_bits, zero);
+                for code in 0..16u32 << raw_bits {
+                    let integer = code as i32 - (8 << raw_bits) - zero;
+                    let operands = format.integers(operand, code * 0x0001_0001, offset);
+                    assert_eq!(number(operand, operands & 0xFFFF), f64::from(integer));
+                    assert_eq!(operands >> 16, operands & 0xFFFF);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exceptions_become_any_integer() {
+        for (operand, raw_bits) in OPERANDS.into_iter().flat_map(|o| (0..5).map(move |r| (o, r))) {
+            let format = Format::new(Dtype::I8, raw_bits, 0, false);
+            let offset = IntegerOffset::new(operand, raw_bits, 0);
+            for value in i8::MIN..=i8::MAX {
+                let weights = u32::from(value.cast_unsigned()) * 0x0001_0001;
+                let operands = format.operand(operand, weights, offset);
+                assert_eq!(number(operand, operands & 0xFFFF), f64::from(value), "{raw_bits}");
+            }
+        }
+    }
+}
