@@ -3,18 +3,13 @@
 
 mod common;
 
-use common::Weights;
 use common::product::{numbers, weight_numbers};
+use common::{Weights, device};
 use fused_rans::bench::{BenchError, Effort, Row, Session, Subject};
 use fused_rans::gpu::dense::DenseProduct;
-use fused_rans::gpu::{self, Buffer, CopyDestination, Gpu, GpuError};
+use fused_rans::gpu::{Buffer, CopyDestination, Gpu, GpuError};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
-
-/// The first device, or `None` with a message.
-fn device() -> Option<Gpu> {
-    gpu::open(0).map_err(|error| eprintln!("skipped: {error}")).ok()
-}
 
 fn upload(gpu: &Gpu, bytes: &[u8]) -> Buffer {
     let mut buffer = gpu.buffer(bytes.len()).unwrap();
@@ -56,7 +51,7 @@ fn the_dense_kernels_multiply() {
     for dtype in [Dtype::Bf16, Dtype::F16] {
         for (rows, cols) in [(1, 1), (100, 256), (33, 77), (9, 4096), (17, 5000), (64, 1032)] {
             for m in [1, 2, 3, 7, 8, 13, 64] {
-                check_dense(&gpu, dtype, rows, cols, m);
+                check_dense(gpu, dtype, rows, cols, m);
             }
         }
     }
@@ -77,7 +72,7 @@ fn dense_products_that_do_not_fit_are_refused() {
     ] {
         let w = &w.index(..bytes);
         let product = DenseProduct { dtype, shape, w, x, m, y: &mut y, y_dtype };
-        let error = product.queue(&gpu, &cuda_stream).unwrap_err();
+        let error = product.queue(gpu, &cuda_stream).unwrap_err();
         assert!(matches!(error, GpuError::Matmul(_) | GpuError::Blob(_)), "{error}");
     }
 }
@@ -88,7 +83,7 @@ fn a_layer_is_measured() {
     let weights = Weights::Gaussian.bytes(Dtype::Bf16, 512 * 768, 1);
     let blob = encode(Matrix::new(Dtype::Bf16, 512, 768, &weights).unwrap()).unwrap();
     let blob = Blob::parse(&blob).unwrap();
-    let mut session = Session::new(gpu).unwrap();
+    let mut session = Session::new(gpu.clone()).unwrap();
     let mut subject = Subject::new(&session, "layer", &blob, 9).unwrap();
     for m in [1, 9] {
         let row = subject.row(&mut session, m, Effort::QUICK).unwrap();

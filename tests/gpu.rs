@@ -3,20 +3,12 @@
 
 mod common;
 
-use common::{Weights, any_matrix};
+use common::{Weights, any_matrix, device};
 use fused_rans::file::{self, CompressedFile};
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::TABLE;
 use fused_rans::{Blob, BlobError, Dtype, Matrix, encode};
 use proptest::prelude::*;
-use std::sync::OnceLock;
-
-/// The first device, or `None` with a message.
-fn device() -> Option<&'static Gpu> {
-    static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| gpu::open(0)).as_ref();
-    device.map_err(|error| eprintln!("skipped: {error}")).ok()
-}
 
 /// Decodes on the device; returns the exceptions, or `None` if the matrix does not shrink.
 fn check(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<u64> {

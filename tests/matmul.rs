@@ -2,8 +2,8 @@
 
 mod common;
 
+use common::Weights;
 use common::product::{Accumulator, Case, Exact, Values, any_case, round, weight_numbers};
-use common::{Recipe, Weights};
 use fused_rans::layout::GroupPlane;
 use fused_rans::{
     Activations, Blob, BlobError, Dtype, Epilogue, Float, Groups, MatmulError, Matrix, Operand,
@@ -41,21 +41,7 @@ proptest! {
 /// A case with nothing out of the ordinary.
 fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
     let x = if dtype == Dtype::Bf16 { Float::Bf16 } else { Float::F16 };
-    Case {
-        recipe: Recipe { dtype, rows, cols, weights: Weights::Gaussian, seed: 1 },
-        groups: None,
-        m,
-        values: Values::Gaussian,
-        x,
-        leading_x: cols,
-        offset_x: 0,
-        y: Float::F32,
-        leading_y: rows,
-        offset_y: 0,
-        scale: false,
-        bias: false,
-        seed: 2,
-    }
+    Case::plain(dtype, x, rows, cols, m)
 }
 
 #[test]

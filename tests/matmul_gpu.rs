@@ -4,24 +4,17 @@
 mod common;
 
 use common::product::{Accumulator, Case, Values, any_case};
-use common::{Recipe, Weights};
-use fused_rans::gpu::{self, CopyDestination, Gpu, GpuError, Layer, Workspace};
+use common::{Recipe, Weights, device};
+use fused_rans::gpu::{CopyDestination, Gpu, GpuError, Layer, Workspace};
 use fused_rans::layout::{FRAGMENT, LANES, Place, SLABS, SlabShape, TILE};
 use fused_rans::{Blob, Dtype, Float, MatmulError};
 use half::{bf16, f16};
 use proptest::prelude::*;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes before and after every buffer, which nothing may touch.
 const GUARD: usize = 256;
 const UNTOUCHED: u8 = 0x5A;
-
-/// The first device, or `None` with a message.
-fn device() -> Option<&'static Gpu> {
-    static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| gpu::open(0)).as_ref();
-    device.map_err(|error| eprintln!("skipped: {error}")).ok()
-}
 
 /// Offsets as a device has them: aligned to elements.
 fn aligned(case: &Case) -> Case {
@@ -87,21 +80,7 @@ proptest! {
 /// A case with nothing out of the ordinary.
 fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
     let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
-    Case {
-        recipe: Recipe { dtype, rows, cols, weights: Weights::Gaussian, seed: 1 },
-        groups: None,
-        m,
-        values: Values::Gaussian,
-        x,
-        leading_x: cols,
-        offset_x: 0,
-        y: Float::F32,
-        leading_y: rows,
-        offset_y: 0,
-        scale: false,
-        bias: false,
-        seed: 2,
-    }
+    Case::plain(dtype, x, rows, cols, m)
 }
 
 #[test]

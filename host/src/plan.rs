@@ -2,7 +2,10 @@
 
 use crate::Dtype;
 use crate::matmul::Float;
-use fused_rans_layout::{LINE, LOOK_AHEAD, MAX_ROWS, Partition, SLABS, TABLE, TileGrid};
+use fused_rans_layout::{
+    LINE, LOOK_AHEAD, MAX_ROWS, Partition, RING_STAGES, SLABS, TABLE, TileGrid, ring_stage_bytes,
+    sum_bytes,
+};
 
 /// What a plan must know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +40,6 @@ pub struct Plan {
     /// the next slab's.
     pub buffers: u32,
 }
-
-/// Bytes of a warp's sums for 8 rows of x: 32 rows of W, F32.
-const SUM_BYTES: u32 = 32 * 8 * 4;
-
-/// Stages of a warp's ring; bytes of a stage for each raw bit, of 4 fragments, so 1024 weights; and for 8
-/// rows of x, of 32 columns, where they come through the ring.
-const RING_STAGES: u32 = 3;
-const STAGE_BYTES: u32 = 1024 / 8;
-const ACTIVATION_BYTES: u32 = 8 * 32 * 2;
 
 /// Rows of x that one launch takes at most.
 pub const MAX_BATCH: usize = 64;
@@ -86,18 +80,18 @@ impl Plan {
         (SLABS as u32) << self.groups_log2
     }
 
-    /// Bytes of shared memory of a block: the decode table, the warps' buffers, and behind the last one
+    /// Bytes of shared memory of a block: the decode table, the warps' sums, rings and buffers, and behind the last one
     /// as many rows as a stream can take, whatever its bits are. `None` if that overflows.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
         let capacity = row_capacity(layer);
         let buffers = self.warps().checked_mul(self.buffers)?.checked_sub(1)?;
         let rows = buffers.checked_mul(capacity)?.checked_add((MAX_ROWS + LOOK_AHEAD) as u32)?;
-        let sums = self.warps().checked_mul(self.batch_tiles)?.checked_mul(SUM_BYTES)?;
-        let activations = self.batch_tiles == 1 && layer.raw_bits <= 8 || self.batch_tiles == 4;
-        let activations = if activations { ACTIVATION_BYTES * self.batch_tiles } else { 0 };
-        let rings = self.warps() * RING_STAGES * (STAGE_BYTES * layer.raw_bits + activations);
-        rows.checked_mul(LINE as u32)?.checked_add(4 * TABLE as u32 + rings)?.checked_add(sums)
+        let batch_tiles = self.batch_tiles as usize;
+        let ring = RING_STAGES as usize * ring_stage_bytes(batch_tiles, layer.raw_bits);
+        let of_warps =
+            u32::try_from(ring + sum_bytes(batch_tiles)).ok()?.checked_mul(self.warps())?;
+        rows.checked_mul(LINE as u32)?.checked_add(4 * TABLE as u32)?.checked_add(of_warps)
     }
 
     /// Bytes of sums that a launch leaves in its workspace; `None` if that overflows.
@@ -105,7 +99,7 @@ impl Plan {
     pub fn partial_bytes(self) -> Option<usize> {
         // Two slots a warp, each of 32 rows of W by 8 times `batch_tiles` rows of x.
         let slots = 2 * self.blocks as usize * self.warps() as usize;
-        slots.checked_mul(32 * 8 * 4 * self.batch_tiles as usize)
+        slots.checked_mul(sum_bytes(self.batch_tiles as usize))
     }
 }
 

@@ -9,6 +9,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod block;
 mod dtype;
 mod entry;
 mod fragment;
@@ -18,6 +19,7 @@ mod index;
 mod partition;
 mod raw_plane;
 
+pub use block::{RING_STAGES, ring_has_activations, ring_raw_bytes, ring_stage_bytes, sum_bytes};
 pub use dtype::{Dtype, Split};
 pub use entry::{Entry, WideEntry};
 pub use fragment::{
@@ -55,8 +57,11 @@ const _: () = assert!(LANES * SYMBOLS_PER_FRAGMENT * 2 == FRAGMENT * FRAGMENT);
 /// Strips (of 16 rows) that one slab spans, except the last of a tile with an odd number of strips.
 pub const SLAB_STRIPS: usize = 2;
 
+/// Rows of a slab of two strips.
+pub const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
+
 /// Slabs of a whole tile.
-pub const SLABS: usize = TILE / (SLAB_STRIPS * FRAGMENT);
+pub const SLABS: usize = TILE / SLAB_ROWS;
 
 /// Symbols of a lane's stream in a whole slab.
 pub const MAX_SYMBOLS: usize = SLAB_STRIPS * (TILE / FRAGMENT) * SYMBOLS_PER_FRAGMENT;

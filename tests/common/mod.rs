@@ -3,12 +3,24 @@
 
 pub mod product;
 
+#[cfg(feature = "cuda")]
+use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::{Dtype, Groups};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Normal, StudentT};
+#[cfg(feature = "cuda")]
+use std::sync::OnceLock;
+
+/// The first device, or `None` with a message.
+#[cfg(feature = "cuda")]
+pub fn device() -> Option<&'static Gpu> {
+    static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| gpu::open(0)).as_ref();
+    device.map_err(|error| eprintln!("skipped: {error}")).ok()
+}
 
 /// What the weights of a test matrix look like.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Multiplications for tests: cases, the F64 product that they are held against, and how far from it
 //! outputs may be.
 
-use super::{AnyGroups, Recipe, any_matrix};
+use super::{AnyGroups, Recipe, Weights, any_matrix};
 use fused_rans::layout::{GROUP, GroupPlane};
 use fused_rans::{Activations, Dtype, Epilogue, Float, Matrix, Outputs, encode, encode_grouped};
 use half::{bf16, f16};
@@ -170,6 +170,25 @@ impl Inputs {
 const UNTOUCHED: u8 = 0xA5;
 
 impl Case {
+    /// A case with nothing out of the ordinary, with activations of type `x`.
+    pub fn plain(dtype: Dtype, x: Float, rows: usize, cols: usize, m: usize) -> Self {
+        Self {
+            recipe: Recipe { dtype, rows, cols, weights: Weights::Gaussian, seed: 1 },
+            groups: None,
+            m,
+            values: Values::Gaussian,
+            x,
+            leading_x: cols,
+            offset_x: 0,
+            y: Float::F32,
+            leading_y: rows,
+            offset_y: 0,
+            scale: false,
+            bias: false,
+            seed: 2,
+        }
+    }
+
     /// The weights as they are compressed.
     pub fn weights(&self) -> Vec<u8> {
         if self.groups.is_some() { self.recipe.nibbles() } else { self.recipe.bytes() }

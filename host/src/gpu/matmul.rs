@@ -94,7 +94,7 @@ impl Layer {
         let y_at =
             Outputs { data: y.data.as_device_ptr().as_raw(), dtype: y.dtype, leading: y.leading };
         // SAFETY: the buffers are as large as the operands; the driver frees none that is in use.
-        unsafe { self.matmul_raw(x_at, y_at, workspace, cuda_stream.as_inner()) }
+        unsafe { self.queue_matmul(self.plan(x.m)?, x_at, y_at, workspace, cuda_stream.as_inner()) }
     }
 
     /// As [`Layer::matmul`], from and to device addresses, as other frameworks have them, on a CUDA stream of
@@ -143,6 +143,22 @@ impl Layer {
             y.sized(unknown),
             Epilogue::default(),
         )?;
+        // SAFETY: the caller's promise.
+        unsafe { self.queue_matmul(plan, x, y, workspace, cuda_stream) }
+    }
+
+    /// As [`Layer::matmul_planned`], of operands that have been checked.
+    ///
+    /// # Safety
+    /// As [`Layer::matmul_raw`].
+    unsafe fn queue_matmul(
+        &self,
+        plan: Plan,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+        cuda_stream: sys::CUstream,
+    ) -> Result<(), GpuError> {
         let needed = self.size_of(plan);
         if workspace.size.max(needed) != workspace.size {
             return Err(GpuError::Workspace {
@@ -206,15 +222,15 @@ impl Gpu {
     /// The kernel `name`, ready for `plan`.
     fn matmul_kernel(&self, name: &str, plan: Plan, shape: LayerShape) -> Result<Kernel, GpuError> {
         let most = self.plan_device().shared_memory;
-        if let Some(needed) = plan.shared_memory(shape).filter(|&needed| needed > most) {
+        let needed = plan.shared_memory(shape).unwrap_or(most);
+        if needed > most {
             return Err(GpuError::SharedMemory { needed });
         }
-        let needed = plan.shared_memory(shape).unwrap_or(most);
-        let share = std::env::var("FR_CARVE")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or((100 * needed).div_ceil(most).cast_signed());
-        self.kernels().get(name, |kernel| kernel.allow_shared_memory(most, share))
+        self.kernels().get(name, |kernel| {
+            // The rest of the memory is the L1 cache.
+            let share = (100 * needed).div_ceil(most).cast_signed();
+            kernel.allow_shared_memory(most, share)
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use super::instructions::{
 };
 use crate::{SlabMemory, Words};
 use fused_rans_layout::{
-    LANES, LINE, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES, TILE, TileEntry, TileKind, TileShape,
+    LANES, LINE, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
 };
 
 /// Starts copying the decode table to the front of shared memory; `threads` threads take part.
@@ -105,7 +105,7 @@ impl SlabPayload {
         let (slab_raw_bytes, groups) = if kind == TileKind::Raw as u8 {
             // Only integers of one byte have groups.
             (0, (shape.weights() as u32).next_multiple_of(16))
-        } else if shape.rows == TILE && shape.cols == TILE {
+        } else if shape.is_whole() {
             (whole, lengths + SLABS as u32 * whole)
         } else {
             let (first, last) = (slab_raw(shape.slab(0)), slab_raw(shape.slab(slabs as usize - 1)));

@@ -11,12 +11,7 @@ use crate::device::instructions::{
     store_global_4, threads, warp, warp_barrier,
 };
 use crate::device::unrolled;
-use fused_rans_layout::{LANES, Partition, Run, SLAB_STRIPS, SLABS, TILE};
-
-/// Floats of a slot, by a warp.
-const fn slot_floats(batch_tiles: usize) -> usize {
-    SLAB_STRIPS * batch_tiles * LANES * 4
-}
+use fused_rans_layout::{LANES, Partition, Run, SLAB_ROWS, SLABS, TILE, sum_bytes};
 
 /// A warp's place in the grid.
 pub struct Place {
@@ -46,7 +41,7 @@ impl Place {
     #[inline(always)]
     fn slot<const B: usize>(&self, partials: *mut f32, worker: u32, first: bool) -> *mut f32 {
         let slot = 2 * (worker * SLABS as u32 + self.slab) + u32::from(first);
-        partials.wrapping_add(slot as usize * slot_floats(B) + 4 * lane())
+        partials.wrapping_add(slot as usize * (sum_bytes(B) / 4) + 4 * lane())
     }
 }
 
@@ -71,7 +66,7 @@ pub unsafe fn finish<const B: usize>(
         sums = total;
     }
     // SAFETY: the caller's promise.
-    unsafe { store(kind, arguments, row * 256 + place.slab * 32, &sums) };
+    unsafe { store(kind, arguments, row * TILE as u32 + place.slab * SLAB_ROWS as u32, &sums) };
 }
 
 /// Leaves this warp's sums; if all others are there, adds them up.

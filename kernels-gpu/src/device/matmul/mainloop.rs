@@ -13,8 +13,8 @@ use crate::device::unrolled;
 use crate::slab::load_raw_of_fragment;
 use crate::{Format, IntegerOffset, Lane, RawWords};
 use fused_rans_layout::{
-    Dtype, FRAGMENT, GROUP, GROUPS, GroupPlane, LANES, Place, SLAB_STRIPS, SlabShape, TILE,
-    TileEntry, matrix_column, register_position,
+    Dtype, FRAGMENT, GROUP, GROUPS, GroupPlane, LANES, Place, RING_STAGES, SLAB_STRIPS, SlabShape,
+    TILE, TileEntry, matrix_column, register_position, ring_has_activations,
 };
 
 /// Columns that the loop takes in a turn: four steps, so 8 fragments.
@@ -142,7 +142,7 @@ impl<'a, const B: usize, const WIDE: bool> Mainloop<'a, B, WIDE> {
         self.primed = self.arguments.aligned_x();
         if self.primed {
             let first = TILE as u32 * tile.col;
-            for number in 0..Ring::<B>::STAGES - 1 {
+            for number in 0..RING_STAGES - 1 {
                 let col = first + HALF as u32 * number;
                 let source = Source { raw, turns: WHOLE_TURNS, number, col };
                 // SAFETY: whole slabs have more half turns; nothing is in the ring.
@@ -215,7 +215,7 @@ impl<'a, const B: usize, const WIDE: bool> Mainloop<'a, B, WIDE> {
             chunk: nothing(),
         };
         if !self.primed {
-            for number in 0..Ring::<B>::STAGES - 1 {
+            for number in 0..RING_STAGES - 1 {
                 self.fill(&state, number);
             }
         }
@@ -270,8 +270,8 @@ impl<'a, const B: usize, const WIDE: bool> Mainloop<'a, B, WIDE> {
     #[inline(always)]
     fn half_turn<const EXCEPTIONS: bool>(&self, state: &mut State<'_, B>, number: u32, col: u32) {
         let (raw, mut x) = self.ring.read(number);
-        self.fill(state, number + Ring::<B>::STAGES - 1);
-        if !Ring::<B>::has_activations(self.format.raw_bits()) {
+        self.fill(state, number + RING_STAGES - 1);
+        if !ring_has_activations(B, self.format.raw_bits()) {
             x = self.activations.two_steps(self.arguments, col);
         }
         self.step::<0, EXCEPTIONS>(state, number, &x, &raw);

@@ -11,12 +11,12 @@ use crate::device::instructions::{
     async_copy, async_copy_commit, async_copy_wait_but, lane, load_shared_words,
 };
 use crate::device::unrolled;
-use fused_rans_layout::LANES;
-
-const STAGES: u32 = 3;
+use fused_rans_layout::{
+    LANES, RING_STAGES, ring_has_activations, ring_raw_bytes, ring_stage_bytes,
+};
 
 /// Groups of copies that may still be on their way when a stage is read: those of the stages after it.
-const AHEAD: usize = STAGES as usize - 2;
+const AHEAD: usize = RING_STAGES as usize - 2;
 
 /// A warp's ring of stages, each of which holds what a half turn needs: the raw words of four fragments
 /// and, if they are few, activations of two steps; of each lane those that it needs itself, so that
@@ -42,27 +42,6 @@ pub struct Source {
 }
 
 impl<const B: usize> Ring<B> {
-    /// Stages. All but one are on their way while one is read.
-    pub const STAGES: u32 = STAGES;
-
-    /// Whether activations come through the ring. The host counts on the same.
-    #[inline(always)]
-    pub const fn has_activations(raw_bits: u32) -> bool {
-        B == 1 && raw_bits <= 8 || B == 4
-    }
-
-    /// Bytes of the raw words of a stage.
-    const fn raw_bytes(raw_bits: u32) -> u32 {
-        // Eight weights a lane and fragment.
-        4 * LANES as u32 * raw_bits
-    }
-
-    /// Bytes of a stage.
-    pub const fn stage_bytes(raw_bits: u32) -> u32 {
-        let activations = if Self::has_activations(raw_bits) { 16 * LANES * B } else { 0 };
-        Self::raw_bytes(raw_bits) + activations as u32
-    }
-
     #[inline(always)]
     pub fn new(at: u32, raw_bits: u32) -> Self {
         Self { at, raw_bits }
@@ -70,7 +49,7 @@ impl<const B: usize> Ring<B> {
 
     #[inline(always)]
     fn stage(self, number: u32) -> u32 {
-        self.at + number % Self::STAGES * Self::stage_bytes(self.raw_bits)
+        self.at + number % RING_STAGES * ring_stage_bytes(B, self.raw_bits) as u32
     }
 
     /// Starts to fill the stage of a half turn. Ends a group of copies.
@@ -83,8 +62,8 @@ impl<const B: usize> Ring<B> {
         let Source { raw, turns, number, col } = source;
         if !raw.is_null() {
             let (bits, lane, mut to) = (self.raw_bits, lane() as u32, self.stage(number));
-            if Self::has_activations(bits) {
-                let first = to + Self::raw_bytes(bits) + 16 * lane;
+            if ring_has_activations(B, bits) {
+                let first = to + ring_raw_bytes(bits) as u32 + 16 * lane;
                 unrolled::<B>(
                     #[inline(always)]
                     |tile| {
@@ -135,8 +114,8 @@ impl<const B: usize> Ring<B> {
         let (bits, lane, mut from) = (self.raw_bits, lane() as u32, self.stage(number));
         let mut words = RawWords::default();
         let mut x = [[0; 4]; B];
-        if Self::has_activations(bits) {
-            let first = from + Self::raw_bytes(bits) + 16 * lane;
+        if ring_has_activations(B, bits) {
+            let first = from + ring_raw_bytes(bits) as u32 + 16 * lane;
             unrolled::<B>(
                 #[inline(always)]
                 |tile| {

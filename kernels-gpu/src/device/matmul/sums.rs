@@ -2,7 +2,7 @@
 
 use crate::device::instructions::{load_shared_4, shared_memory, store_shared_4, thread};
 use crate::device::unrolled;
-use fused_rans_layout::{LANES, SLAB_STRIPS, TABLE};
+use fused_rans_layout::{LANES, SLAB_STRIPS, TABLE, sum_bytes};
 
 /// The D fragments of both strips, as a lane has them: of each four numbers, the first two are row g's, the
 /// others row g + 8's, at rows 2t and 2t + 1 of x.
@@ -27,7 +27,7 @@ pub struct SharedSums<const B: usize> {
 
 impl<const B: usize> SharedSums<B> {
     /// Bytes of a warp's sums.
-    pub const WARP_BYTES: u32 = (4 * SLAB_STRIPS * B * 4 * LANES) as u32;
+    pub const WARP_BYTES: u32 = sum_bytes(B) as u32;
 
     /// This lane's.
     #[inline(always)]

@@ -11,7 +11,8 @@ use crate::device::instructions::{
 };
 use crate::device::payload::{SlabPayload, copy_table, find, learn};
 use fused_rans_layout::{
-    GroupPlane, LANES, LINE, Run, SLABS, SlabShape, TABLE, TILE, TileEntry, TileShape,
+    GroupPlane, LANES, LINE, RING_STAGES, Run, SLAB_ROWS, SLABS, SlabShape, TABLE, TILE, TileEntry,
+    TileShape, ring_stage_bytes,
 };
 
 /// A tile, and its place.
@@ -112,7 +113,7 @@ pub unsafe fn run<const B: usize, const WIDE: bool>(kind: Kind, arguments: &Argu
                 shape: tile.shape(arguments).slab(warp.slab as usize),
                 tile,
                 number: tile.number * SLABS as u32 + warp.slab,
-                first_row: warp.slab * 32,
+                first_row: warp.slab * SLAB_ROWS as u32,
                 memory_rows: warp.buffer(buffer),
             };
             mainloop.slab(&slab, prepare, sums);
@@ -163,7 +164,7 @@ impl<'a> Warp<'a> {
         let warps = threads() / LANES as u32;
         let rings = shared_memory() + 4 * TABLE as u32 + warps * SharedSums::<B>::WARP_BYTES;
         let format = Format::new(kind.dtype, kind.raw_bits, arguments.base, arguments.zero());
-        let ring_bytes = Ring::<B>::STAGES * Ring::<B>::stage_bytes(format.raw_bits());
+        let ring_bytes = RING_STAGES * ring_stage_bytes(B, format.raw_bits()) as u32;
         let groups = GroupPlane { zeros: arguments.zero_points() };
         Self {
             arguments,
