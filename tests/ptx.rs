@@ -1,13 +1,10 @@
 //! What must hold of the embedded PTX, whichever compiler made it.
 
+use fused_rans::layout::slabs_at_once;
 use std::collections::BTreeSet;
 
 /// Rows of x that the kernels that multiply take, at most.
 const BATCHES: [usize; 4] = [8, 16, 32, 64];
-
-/// Instructions `mma.sync` for 8 rows of x: a turn's two half turns of two steps of two strips, with and
-/// without exceptions; by fragments, one for each strip.
-const MMA_OF_A_TILE: usize = 2 * (2 * 2 * 2) + 2;
 
 /// (name, body) of every kernel.
 fn kernels() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -59,6 +56,24 @@ impl Convergent {
         Self { bar_sync, bar_warp_sync, vote_sync, shfl_sync, mma_sync, others }
     }
 
+    /// As the sources have them in a mainloop of `slabs` slabs at a time, but for what it multiplies with.
+    fn mainloop(slabs: usize) -> Self {
+        Self {
+            // The table is there, for warps with work and for others.
+            bar_sync: 2,
+            // Of the first unit: its record, what it says, tail lengths, all. Of the next one, what it says,
+            // the tail lengths, what it says for the mainloop. All words of a unit; nobody reads
+            // them any more.
+            bar_warp_sync: 4 + 3 + 2,
+            // Which lanes have a word in a tail row, of the first unit and of the next one; whether all have
+            // taken their words.
+            vote_sync: 2 * slabs + 1,
+            shfl_sync: 0,
+            mma_sync: 0,
+            others: 0,
+        }
+    }
+
     /// As the sources have them in a kernel of this name; `None` if it is not one that decodes.
     fn wanted(name: &str) -> Option<Self> {
         let none = Self {
@@ -69,20 +84,27 @@ impl Convergent {
             mma_sync: 0,
             others: 0,
         };
-        // The table is there; the warp has stored its slab; which lanes have a word in a tail row.
-        let decode = Self { bar_sync: 1, bar_warp_sync: 1, vote_sync: 1, ..none };
-        // A slab's words are there; the warp is done with its only buffer. Tail rows are those of the
-        // first slab, and of the next one in each way through a slab: in turns, by fragments, where
-        // there is none, and with one buffer.
-        let fragments = Self { bar_warp_sync: 2, vote_sync: 5, ..decode };
+        // The table is there; the tile's record is, and the tail lengths are, and the warp has stored its
+        // slab; which lanes have a word in a tail row.
+        let decode = Self { bar_sync: 1, bar_warp_sync: 3, vote_sync: 1, ..none };
         match name.split_once('_')? {
             ("decode", _) => Some(decode),
-            ("fragments", _) => Some(fragments),
+            ("fragments", _) => Some(Self::mainloop(2)),
             ("matmul", types) => {
                 let (_, rows) = types.rsplit_once("_m")?;
-                let mma_sync = MMA_OF_A_TILE * (rows.parse::<usize>().ok()? / 8);
-                // Sums are there for other warps, and which one comes last.
-                Some(Self { bar_warp_sync: 3, shfl_sync: 1, mma_sync, ..fragments })
+                let batch_tiles = rows.parse::<usize>().ok()? / 8;
+                let slabs = slabs_at_once(batch_tiles);
+                // A half turn's two steps of two strips of every slab; by fragments, one for each strip.
+                let mma_sync = batch_tiles * (2 * 2 * slabs + 2);
+                let mainloop = Self::mainloop(slabs);
+                // All warps are done; a block's sums are there for others, and which one comes last.
+                Some(Self {
+                    bar_sync: mainloop.bar_sync + 1,
+                    bar_warp_sync: mainloop.bar_warp_sync + 1,
+                    shfl_sync: 1,
+                    mma_sync,
+                    ..mainloop
+                })
             }
             _ => None,
         }

@@ -3,8 +3,8 @@
 use crate::Dtype;
 use crate::matmul::Float;
 use fused_rans_layout::{
-    LINE, LOOK_AHEAD, MAX_ROWS, Partition, RING_STAGES, SLABS, TABLE, TileGrid, ring_stage_bytes,
-    sum_bytes,
+    LINE, LOOK_AHEAD, MAX_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps, ring_bytes,
+    slabs_at_once, slabs_bytes, sum_bytes,
 };
 
 /// What a plan must know of a device.
@@ -25,6 +25,8 @@ pub struct LayerShape {
     pub rows_of_words: u32,
     /// Raw bits of a weight.
     pub raw_bits: u32,
+    /// Whether there are scales for groups of weights.
+    pub grouped: bool,
 }
 
 /// How a multiplication is launched.
@@ -34,11 +36,12 @@ pub struct Plan {
     pub batch_tiles: u32,
     /// Blocks.
     pub blocks: u32,
-    /// log2 of the warps of a block that share a slab number; a block has 8 times as many warps.
-    pub groups_log2: u32,
-    /// Buffers of words of a warp: 2, or 1 where shared memory is short, in which case a warp waits for
-    /// the next slab's.
-    pub buffers: u32,
+    /// Warps of a block.
+    pub warps: u32,
+    /// Rows of words that a warp has room for, for each slab that it decodes at a time. Twice those of a slab
+    /// are always enough to send for the next one's early, two fifths more nearly always; with fewer
+    /// a warp waits for them.
+    pub buffer_rows: u32,
 }
 
 /// Rows of x that one launch takes at most.
@@ -48,62 +51,84 @@ impl Plan {
     /// The plan for `m` rows of x; `None` if the device or the layer is none that the kernels can
     /// serve.
     ///
-    /// As many warps as registers and shared memory allow: up to 16 rows of x that is 16 a multiprocessor,
-    /// beyond, 8, since sums take more registers. Where shared memory is short, first the second
-    /// buffers go, then x is taken fewer rows at a time.
+    /// As many warps as registers and shared memory allow, with room to send for words early. Where there is no
+    /// such room for two, there is less for each, and then x is taken fewer rows at a time.
     #[must_use]
     pub fn new(device: Device, layer: LayerShape, m: usize) -> Option<Self> {
         let most = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
         let batches = [8, 4, 2, 1].into_iter().filter(|&batch_tiles| batch_tiles <= most);
         batches.into_iter().find_map(|batch_tiles| {
-            let most_groups = if batch_tiles > 2 { 0 } else { 1 };
-            let shapes = [(most_groups, 2), (0, 2), (0, 1)];
-            shapes.into_iter().find_map(|(groups_log2, buffers)| {
-                let blocks = device.multiprocessors;
-                let plan = Self { batch_tiles, blocks, groups_log2, buffers };
-                let fits = plan.shared_memory(layer)? <= device.shared_memory;
-                (fits && plan.partition(layer).is_some()).then_some(plan)
+            let most_warps = max_warps(batch_tiles as usize) as u32;
+            let rows = row_capacity(layer);
+            let enough = (2..=most_warps).rev().map(|warps| (warps, rows + 2 * rows / 5));
+            let scarce = (1..=most_warps).rev().map(|warps| (warps, rows));
+            enough.chain(scarce).find_map(|(warps, buffer_rows)| {
+                let plan = Self { batch_tiles, blocks: device.multiprocessors, warps, buffer_rows };
+                plan.widest(device, layer)
             })
         })
     }
 
-    /// The division of the layer's slabs among warps; `None` if the layer is too large, or there is
-    /// nobody.
+    /// This plan with as many rows of words as there is room for, up to twice those of a slab.
+    fn widest(self, device: Device, layer: LayerShape) -> Option<Self> {
+        let free = device.shared_memory.checked_sub(self.shared_memory(layer)?)?;
+        let more = free / (LINE as u32 * self.warps * self.slabs() as u32);
+        let buffer_rows = (self.buffer_rows + more).min(2 * row_capacity(layer));
+        self.partition(layer).map(|_| Self { buffer_rows, ..self })
+    }
+
+    /// Slabs that a warp decodes at a time.
+    fn slabs(self) -> usize {
+        slabs_at_once(self.batch_tiles as usize)
+    }
+
+    /// The division of the layer among warps; `None` if the layer is too large, or there is nobody.
     #[must_use]
     pub fn partition(self, layer: LayerShape) -> Option<Partition> {
-        Partition::new(layer.grid, self.blocks, self.groups_log2)
+        Partition::new(layer.grid, self.slabs(), self.blocks, self.warps)
     }
 
-    /// Warps of a block.
+    /// Whether there are kernels that can be launched so.
     #[must_use]
-    pub fn warps(self) -> u32 {
-        (SLABS as u32) << self.groups_log2
+    pub fn is_possible(self, layer: LayerShape) -> bool {
+        [1, 2, 4, 8].contains(&self.batch_tiles)
+            && self.warps <= max_warps(self.batch_tiles as usize) as u32
+            && self.buffer_rows >= row_capacity(layer)
+            && self.partition(layer).is_some()
     }
 
-    /// Bytes of shared memory of a block: the decode table, the warps' sums, rings and buffers, and behind the last one
-    /// as many rows as a stream can take, whatever its bits are. `None` if that overflows.
+    /// Bytes of shared memory of a block: the decode table, the warps' rings, slabs and rows of words, and behind
+    /// the last one's as many rows as a stream can take beyond its own, whatever its bits are. `None` if
+    /// that overflows.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
-        let capacity = row_capacity(layer);
-        let buffers = self.warps().checked_mul(self.buffers)?.checked_sub(1)?;
-        let rows = buffers.checked_mul(capacity)?.checked_add((MAX_ROWS + LOOK_AHEAD) as u32)?;
         let batch_tiles = self.batch_tiles as usize;
-        let ring = RING_STAGES as usize * ring_stage_bytes(batch_tiles, layer.raw_bits);
-        let of_warps =
-            u32::try_from(ring + sum_bytes(batch_tiles)).ok()?.checked_mul(self.warps())?;
-        rows.checked_mul(LINE as u32)?.checked_add(4 * TABLE as u32)?.checked_add(of_warps)
+        let ring = ring_bytes(batch_tiles, layer.raw_bits);
+        let words = (self.buffer_rows as usize).checked_mul(LINE * self.slabs())?;
+        let warp = words.checked_add(ring + slabs_bytes(batch_tiles, layer.grouped))?;
+        let block = (self.warps as usize).checked_mul(warp)?;
+        let beyond = (MAX_ROWS + LOOK_AHEAD).checked_sub(row_capacity(layer) as usize)?;
+        let rest = 4 * TABLE + beyond * LINE;
+        u32::try_from(block.checked_add(rest)?).ok()
     }
 
     /// Bytes of sums that a launch leaves in its workspace; `None` if that overflows.
     #[must_use]
     pub fn partial_bytes(self) -> Option<usize> {
-        // Two slots a warp, each of 32 rows of W by 8 times `batch_tiles` rows of x.
-        let slots = 2 * self.blocks as usize * self.warps() as usize;
+        // A slot for each warp, and two for each block.
+        let slots = self.blocks as usize * (self.warps as usize + 2);
         slots.checked_mul(sum_bytes(self.batch_tiles as usize))
+    }
+
+    /// Counters of a launch: for each fragment of sums of every stripe.
+    #[must_use]
+    pub fn counters(self, layer: LayerShape) -> Option<usize> {
+        let fragments = self.slabs() * SLAB_STRIPS * self.batch_tiles as usize;
+        Some(self.partition(layer)?.stripes as usize * fragments)
     }
 }
 
-/// Rows of words that a buffer has room for.
+/// Rows of words of a slab, and those that a decoder looks ahead.
 #[must_use]
 pub fn row_capacity(layer: LayerShape) -> u32 {
     layer.rows_of_words + LOOK_AHEAD as u32
@@ -174,7 +199,12 @@ mod tests {
     const LAYERS: [(u32, u32); 5] = [(24, 8), (24, 11), (22, 4), (24, 3), (29, 0)];
 
     fn layer((rows, cols): (usize, usize), (rows_of_words, raw_bits): (u32, u32)) -> LayerShape {
-        LayerShape { grid: TileGrid { rows, cols }, rows_of_words, raw_bits }
+        LayerShape {
+            grid: TileGrid { rows, cols },
+            rows_of_words,
+            raw_bits,
+            grouped: raw_bits == 0,
+        }
     }
 
     #[test]
@@ -187,9 +217,8 @@ mod tests {
                         let layer = layer(shape, kind);
                         let plan = Plan::new(device, layer, m).expect("there is one");
                         assert!(plan.shared_memory(layer).unwrap() <= shared_memory, "{plan:?}");
-                        assert!(plan.partition(layer).is_some() && plan.partial_bytes().is_some());
+                        assert!(plan.is_possible(layer) && plan.partial_bytes().is_some());
                         assert!(8 * plan.batch_tiles as usize <= m.next_power_of_two().max(8));
-                        assert!([1, 2, 4, 8].contains(&plan.batch_tiles));
                     }
                 }
             }
@@ -197,11 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn large_devices_have_sixteen_warps_and_two_buffers_for_few_rows() {
+    fn large_devices_have_many_warps_with_room_for_few_rows() {
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         for kind in LAYERS {
-            let plan = Plan::new(device, layer((4096, 4096), kind), 8).unwrap();
-            assert_eq!((plan.warps(), plan.buffers, plan.batch_tiles), (16, 2, 1), "{kind:?}");
+            let layer = layer((4096, 4096), kind);
+            let plan = Plan::new(device, layer, 8).unwrap();
+            assert!(plan.warps >= 10 && plan.batch_tiles == 1, "{kind:?} {plan:?}");
+            assert!(plan.buffer_rows >= row_capacity(layer) * 7 / 5);
         }
     }
 

@@ -1,6 +1,6 @@
 //! From table entries and raw words to the registers of an MMA A fragment.
 
-use crate::ptx::byte_permute;
+use crate::ptx::{bit_select, byte_permute};
 use fused_rans_layout::{Dtype, Split};
 
 /// The words of a lane's raw planes for four fragments, by plane. Planes that the format lacks are 0.
@@ -18,12 +18,11 @@ pub struct RawWords {
 
 impl RawWords {
     /// Bits of the 8-bit plane for register `register` of fragment `fragment`, sign and mantissa in
-    /// place: see [`exchange_signs`](fused_rans_layout::exchange_signs).
+    /// place, at 0x807F of both halves; other bits are another's: see [`exchange_signs`](fused_rans_layout::exchange_signs).
     #[inline(always)]
     fn sign_and_mantissa(&self, fragment: usize, register: usize) -> u32 {
         let word = self.eight[fragment / 2][fragment % 2 * 2 + register / 2];
-        let word = if register & 1 == 0 { word } else { byte_permute(word, 0, 0x2301) };
-        word & 0x807F_807F
+        if register & 1 == 0 { word } else { byte_permute(word, 0, 0x2301) }
     }
 
     #[inline(always)]
@@ -97,13 +96,15 @@ impl Format {
             let nibbles = symbols[register / 2] >> (4 * (register % 2));
             match self.dtype {
                 Dtype::Bf16 => {
-                    self.exponent(nibbles & 0x0780_0780) | raw.sign_and_mantissa(fragment, register)
+                    let exponent = self.exponent(nibbles & 0x0780_0780);
+                    bit_select(0x7F80_7F80, exponent, raw.sign_and_mantissa(fragment, register))
                 }
                 Dtype::F16 => {
                     let mantissa =
                         raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
                     let exponent = self.exponent((nibbles & 0x0780_0780) << 3);
-                    exponent | mantissa | raw.sign_and_mantissa(fragment, register)
+                    let low = raw.sign_and_mantissa(fragment, register);
+                    bit_select(0x7F80_7F80, exponent | mantissa, low)
                 }
                 Dtype::F8E4M3 => {
                     let raw = raw.four(fragment, register);
@@ -134,9 +135,9 @@ impl Format {
             match self.dtype {
                 Dtype::F16 => {
                     let high = raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
-                    exponents(register) & 0x7C00_7C00 | low | high
+                    bit_select(0x7C00_7C00, exponents(register), bit_select(0x0380_0380, high, low))
                 }
-                _ => exponents(register) & 0x7F80_7F80 | low,
+                _ => bit_select(0x7F80_7F80, exponents(register), low),
             }
         };
         [register(0), register(1), register(2), register(3)]

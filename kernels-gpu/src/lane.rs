@@ -2,6 +2,7 @@
 
 use crate::ptx::funnel_shift_left;
 use crate::slab::SlabMemory;
+use crate::unrolled;
 use fused_rans_layout::{Entry, PROB_BITS, WideEntry};
 
 /// The words that a lane reads from.
@@ -33,22 +34,58 @@ impl Lane {
         Self { index: words.window[0] >> (32 - PROB_BITS), position: PROB_BITS, words }
     }
 
+    /// The words that it reads from.
+    #[inline(always)]
+    pub fn words(&self) -> &Words {
+        &self.words
+    }
+
     /// The entries of the next two symbols. `WIDE`: the table's are [`WideEntry`]s.
     #[inline(always)]
     pub fn pair<const WIDE: bool>(&mut self, memory: &impl SlabMemory) -> [u32; 2] {
-        let shift = if WIDE { WideEntry::SUB_SHIFT } else { Entry::SUB_SHIFT };
-        // At most 12 bits each: one window of 32 bits serves both.
-        let [first, second] = self.words.window;
-        let window = funnel_shift_left(first, second, self.position);
-        let first = memory.entry(self.index);
-        let index = funnel_shift_left(first >> shift, window, first);
-        let window = funnel_shift_left(window, 0, first);
-        let second = memory.entry(index);
-        self.index = funnel_shift_left(second >> shift, window, second);
+        let [pair] =
+            Self::pairs::<WIDE, 1>(core::array::from_mut(self), core::array::from_ref(memory));
+        pair
+    }
 
-        let position = self.position.wrapping_add(first).wrapping_add(second);
-        memory.advance((position ^ self.position) & 32, &mut self.words);
-        self.position = position;
-        [first, second]
+    /// The entries of the next two symbols of `S` streams: step by step of all, so that one waits for the
+    /// table while the other does its arithmetic.
+    #[inline(always)]
+    pub fn pairs<const WIDE: bool, const S: usize>(
+        streams: &mut [Self; S],
+        memory: &[impl SlabMemory; S],
+    ) -> [[u32; 2]; S] {
+        let shift = if WIDE { WideEntry::SUB_SHIFT } else { Entry::SUB_SHIFT };
+        let mut windows = [0; S];
+        let mut entries = [[0; 2]; S];
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                // At most 12 bits each: one window of 32 bits serves both.
+                let [first, second] = streams[s].words.window;
+                windows[s] = funnel_shift_left(first, second, streams[s].position);
+                entries[s][0] = memory[s].entry(streams[s].index);
+            },
+        );
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                let first = entries[s][0];
+                let index = funnel_shift_left(first >> shift, windows[s], first);
+                windows[s] = funnel_shift_left(windows[s], 0, first);
+                entries[s][1] = memory[s].entry(index);
+            },
+        );
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                let ([first, second], stream) = (entries[s], &mut streams[s]);
+                stream.index = funnel_shift_left(second >> shift, windows[s], second);
+                let position = stream.position.wrapping_add(first).wrapping_add(second);
+                memory[s].advance((position ^ stream.position) & 32, &mut stream.words);
+                stream.position = position;
+            },
+        );
+        entries
     }
 }

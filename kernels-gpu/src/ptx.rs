@@ -54,6 +54,52 @@ pub fn byte_permute(a: u32, b: u32, selector: u32) -> u32 {
     }
 }
 
+/// `sum` and the four bytes of `bytes`.
+///
+/// # PTX
+/// `dp4a.u32.u32`
+#[inline(always)]
+#[must_use]
+pub fn add_bytes(bytes: u32, sum: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let result: u32;
+        // SAFETY: register arithmetic.
+        unsafe {
+            asm!("dp4a.u32.u32 {}, {}, {}, {};", out(reg32) result, in(reg32) bytes,
+                in(reg32) 0x0101_0101, in(reg32) sum, options(pure, nomem, nostack));
+        }
+        result
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        bytes.to_le_bytes().into_iter().fold(sum, |sum, byte| sum.wrapping_add(byte.into()))
+    }
+}
+
+/// `a` where `mask` has ones, `b` where it has zeros.
+///
+/// # PTX
+/// `lop3.b32`, as one instruction: left to itself, the compiler masks both and makes two.
+#[inline(always)]
+#[must_use]
+pub fn bit_select(mask: u32, a: u32, b: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let result: u32;
+        // SAFETY: register arithmetic.
+        unsafe {
+            asm!("lop3.b32 {}, {}, {}, {}, 0xE4;", out(reg32) result, in(reg32) a, in(reg32) b,
+                in(reg32) mask, options(pure, nomem, nostack));
+        }
+        result
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        a & mask | b & !mask
+    }
+}
+
 /// `a * b + c` in both halves, rounded once. `BF16`: the halves are BF16, else FP16. Subnormal numbers
 /// are numbers like others.
 ///
@@ -106,6 +152,8 @@ mod tests {
         assert_eq!(funnel_shift_left(0x1234_5678, 0x9ABC_DEF0, 32 + 31), 0x4D5E_6F78);
         assert_eq!(byte_permute(0x4433_2211, 0x8877_6655, 0x5410), 0x6655_2211);
         assert_eq!(byte_permute(0x4433_2211, 0, 0x2301), 0x3344_1122);
+        assert_eq!(add_bytes(0xFF01_0203, 10), 271);
+        assert_eq!(bit_select(0xFF00_F0F0, 0x1234_5678, 0x9ABC_DEF0), 0x12BC_5E70);
         // 2 * 3 + 1 and -1 * 1 + 0.5 in FP16; a subnormal times a power of two in BF16.
         assert_eq!(fused_multiply_add::<false>(0xBC00_4000, 0x3C00_4200, 0x3800_3C00), 0xB800_4700);
         assert_eq!(fused_multiply_add::<true>(0x0010, 0x7B80, 0x8000_8000), 0x3B00);

@@ -19,7 +19,10 @@ mod index;
 mod partition;
 mod raw_plane;
 
-pub use block::{RING_STAGES, ring_has_activations, ring_raw_bytes, ring_stage_bytes, sum_bytes};
+pub use block::{
+    RING_STAGES, SLAB_BYTES, max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes,
+    slabs_at_once, slabs_bytes, sum_bytes,
+};
 pub use dtype::{Dtype, Split};
 pub use entry::{Entry, WideEntry};
 pub use fragment::{

@@ -1,44 +1,47 @@
 //! How a multiplication divides a layer among the warps of a grid.
 
-use crate::{SLABS, TileGrid};
+use crate::{SLAB_ROWS, TILE, TileGrid};
 
-/// A layer's slabs, counted tile by tile, are dealt to the blocks in equal runs; where they do not come out
-/// even, the first blocks have one more. In a block, warp w takes slab w % 8 of a tile, and the warps
-/// that share a slab number divide the block's tiles.
+/// A layer as a row of units: a stripe is as many rows as a warp decodes at a time, a unit what a stripe has
+/// of a tile; units are counted along stripes. They are dealt to the blocks, and a block's to its warps,
+/// in equal runs; where they do not come out even, the first ones have one more. So whoever shares
+/// a stripe stands beside each other, most of them in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// Tiles beside each other.
+    /// Units of a stripe.
     pub across: u32,
-    /// Tiles in all.
-    pub tiles: u32,
-    /// Blocks of the grid.
-    pub blocks: u32,
-    /// log2 of the warps of a block that share a slab number.
-    pub groups_log2: u32,
-    /// Slabs that every block has.
-    each: u32,
-    /// Blocks that have one more.
-    longer: u32,
+    /// Stripes.
+    pub stripes: u32,
+    blocks: Shares,
+    /// Warps of a block.
+    warps: u32,
 }
 
-/// A run of tiles, of one slab number.
+/// A run of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The first tile.
+    /// The first unit.
     pub start: u32,
-    /// The tile after the last; not above `start` if there is none.
+    /// The unit after the last.
     pub end: u32,
 }
 
 impl Run {
-    /// Whether there are no tiles in it.
+    /// Units in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn len(self) -> u32 {
+        self.end - self.start
+    }
+
+    /// Whether there are no units in it.
     #[inline(always)]
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        self.start >= self.end
+        self.start == self.end
     }
 
-    /// The tiles that are in both.
+    /// The units that are in both, which must overlap or touch.
     #[inline(always)]
     #[must_use]
     pub const fn intersect(self, other: Self) -> Self {
@@ -49,38 +52,33 @@ impl Run {
     }
 }
 
-impl Partition {
-    /// The partition of `grid` among `blocks` blocks of 8 << `groups_log2` warps; `None` if it cannot be
-    /// counted in 32 bits.
-    #[must_use]
-    pub fn new(grid: TileGrid, blocks: u32, groups_log2: u32) -> Option<Self> {
-        let tiles = u32::try_from(grid.tiles()?).ok()?;
-        let across = u32::try_from(grid.across()).ok()?;
-        // Also room for what `run` adds.
-        tiles.checked_add(1)?.checked_mul(SLABS as u32)?;
-        blocks.checked_mul(SLABS as u32)?.checked_shl(groups_log2)?;
-        (blocks > 0 && groups_log2 < 3).then(|| Self::divide(across, tiles, blocks, groups_log2))
+/// Equal shares of a run, but for one unit more that the first ones have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    start: u32,
+    each: u32,
+    longer: u32,
+}
+
+impl Shares {
+    #[inline(always)]
+    const fn new(of: Run, count: u32) -> Self {
+        let each = of.len() / count;
+        Self { start: of.start, each, longer: of.len() - each * count }
     }
 
-    /// As [`Partition::new`], for what that has checked.
     #[inline(always)]
-    #[must_use]
-    pub const fn divide(across: u32, tiles: u32, blocks: u32, groups_log2: u32) -> Self {
-        let slabs = tiles * SLABS as u32;
-        let each = slabs / blocks;
-        Self { across, tiles, blocks, groups_log2, each, longer: slabs - each * blocks }
+    const fn share(self, number: u32) -> Run {
+        let Self { start, each, longer } = self;
+        let before = if number < longer { number } else { longer };
+        let start = start + number * each + before;
+        Run { start, end: start + each + (number < longer) as u32 }
     }
 
-    /// The first slab of `block`; of the block after the last, the number of slabs.
+    /// The share that `unit` is in.
     #[inline(always)]
-    const fn first_slab(self, block: u32) -> u32 {
-        block * self.each + if block < self.longer { block } else { self.longer }
-    }
-
-    /// The block that has slab number `slab` of tile `tile`.
-    #[inline(always)]
-    const fn block_of(self, tile: u32, slab: u32) -> u32 {
-        let at = tile * SLABS as u32 + slab;
+    const fn owner(self, unit: u32) -> u32 {
+        let at = unit - self.start;
         let in_longer = self.longer * (self.each + 1);
         if at < in_longer {
             at / (self.each + 1)
@@ -88,53 +86,69 @@ impl Partition {
             self.longer + (at - in_longer) / self.each
         }
     }
+}
 
-    /// The tiles of which warp `slab` of group `group` of `block` takes slab number `slab`.
-    #[inline(always)]
+impl Partition {
+    /// The partition of `grid` among `blocks` blocks of `warps` warps, each of which decodes `slabs` slabs
+    /// at a time; `None` if it cannot be counted in 32 bits, or there is nobody.
     #[must_use]
-    pub const fn run(self, block: u32, group: u32, slab: u32) -> Run {
-        // Tiles whose slab of this number lies in the block's run: those from the first slab on, rounded up.
-        let up = SLABS as u32 - 1;
-        let first = (self.first_slab(block) + up - slab) / SLABS as u32;
-        let count = (self.first_slab(block + 1) + up - slab) / SLABS as u32 - first;
-        Run {
-            start: first + ((group * count) >> self.groups_log2),
-            end: first + (((group + 1) * count) >> self.groups_log2),
-        }
+    pub fn new(grid: TileGrid, slabs: usize, blocks: u32, warps: u32) -> Option<Self> {
+        let rows = u32::try_from(grid.rows).ok()?;
+        let cols = u32::try_from(grid.cols).ok()?;
+        let (stripes, across) = Self::units(rows, cols, slabs);
+        let counted = stripes.checked_mul(across)?.checked_add(1);
+        (counted.is_some() && blocks.checked_mul(warps)? > 0)
+            .then(|| Self::divide(rows, cols, slabs, blocks, warps))
     }
 
-    /// Calls `f` with every worker (`(block << groups_log2) + group`) that has tiles of slab number `slab` in
-    /// the row of tiles `row`, and with those tiles, in ascending order.
-    #[inline(always)]
-    pub fn for_each_worker(self, row: u32, slab: u32, mut f: impl FnMut(u32, Run)) {
-        let all = self.row(row);
-        let mut block = self.block_of(all.start, slab);
-        let mut next = all.start;
-        while next < all.end && block < self.blocks {
-            let mut group = 0;
-            while group < 1 << self.groups_log2 {
-                let part = self.run(block, group, slab).intersect(all);
-                if !part.is_empty() {
-                    f((block << self.groups_log2) + group, part);
-                    next = part.end;
-                }
-                group += 1;
-            }
-            block += 1;
-        }
-    }
-
-    /// The tiles of row `row`.
+    /// As [`Partition::new`], for what that has checked.
     #[inline(always)]
     #[must_use]
-    pub const fn row(self, row: u32) -> Run {
-        Run { start: row * self.across, end: (row + 1) * self.across }
+    pub const fn divide(rows: u32, cols: u32, slabs: usize, blocks: u32, warps: u32) -> Self {
+        let (stripes, across) = Self::units(rows, cols, slabs);
+        let all = Run { start: 0, end: stripes * across };
+        Self { across, stripes, blocks: Shares::new(all, blocks), warps }
     }
 
-    /// Warps of the grid.
+    #[inline(always)]
+    const fn units(rows: u32, cols: u32, slabs: usize) -> (u32, u32) {
+        (rows.div_ceil((SLAB_ROWS * slabs) as u32), cols.div_ceil(TILE as u32))
+    }
+
+    /// The units of a stripe.
+    #[inline(always)]
     #[must_use]
-    pub const fn warps(self) -> u32 {
-        (self.blocks * SLABS as u32) << self.groups_log2
+    pub const fn stripe(self, stripe: u32) -> Run {
+        Run { start: stripe * self.across, end: (stripe + 1) * self.across }
+    }
+
+    /// The units of a block.
+    #[inline(always)]
+    #[must_use]
+    pub const fn block(self, block: u32) -> Run {
+        self.blocks.share(block)
+    }
+
+    /// The units of a warp of the block that has `block`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn warp(self, block: Run, warp: u32) -> Run {
+        Shares::new(block, self.warps).share(warp)
+    }
+
+    /// First and last of the blocks that have units of `run`; all between them have, too.
+    #[inline(always)]
+    #[must_use]
+    pub const fn blocks_of(self, run: Run) -> (u32, u32) {
+        (self.blocks.owner(run.start), self.blocks.owner(run.end - 1))
+    }
+
+    /// Likewise, the warps of the block that has `block`, of which `run` is a part.
+    #[inline(always)]
+    #[must_use]
+    pub const fn warps_of(self, block: Run, run: Run) -> (u32, u32) {
+        let shares = Shares::new(block, self.warps);
+        (shares.owner(run.start), shares.owner(run.end - 1))
     }
 }
 
@@ -142,43 +156,62 @@ impl Partition {
 mod tests {
     extern crate std;
     use super::*;
-    use std::vec;
+
+    const LAYERS: [(usize, usize); 6] =
+        [(5632, 2048), (4096, 4096), (300, 70_000), (100, 100), (28672, 8192), (100_000, 64)];
 
     #[test]
-    fn every_slab_has_one_warp_and_blocks_are_even() {
-        for (rows, cols) in [(5632, 2048), (4096, 4096), (300, 70_000), (100, 100), (28672, 8192)] {
-            let grid = TileGrid { rows, cols };
-            for (blocks, log2) in [(1, 0), (132, 1), (132, 0), (7, 2), (128, 1), (2000, 1)] {
-                let (partition, groups) = (Partition::new(grid, blocks, log2).unwrap(), 1 << log2);
-                let mut owner = vec![None; grid.tiles().unwrap() * SLABS];
-                let (mut least, mut most) = (u32::MAX, 0);
-                for block in 0..blocks {
-                    let mut count = 0;
-                    for (group, slab) in (0..groups).flat_map(|g| (0..8).map(move |s| (g, s))) {
-                        let run = partition.run(block, group, slab);
-                        for tile in run.start..run.end {
-                            let place = &mut owner[tile as usize * SLABS + slab as usize];
-                            assert!(place.replace(block * groups + group).is_none());
-                            count += 1;
+    fn units_are_dealt_in_order_and_evenly() {
+        for (rows, cols) in LAYERS {
+            for (slabs, blocks, warps) in
+                [(2, 1, 1), (2, 132, 12), (1, 132, 8), (2, 7, 5), (2, 2000, 12)]
+            {
+                let partition =
+                    Partition::new(TileGrid { rows, cols }, slabs, blocks, warps).unwrap();
+                let (mut next, mut least, mut most) = (0, u32::MAX, 0);
+                for number in 0..blocks {
+                    let block = partition.block(number);
+                    assert_eq!(block.start, next);
+                    (least, most) = (least.min(block.len()), most.max(block.len()));
+                    for warp in 0..warps {
+                        let run = partition.warp(block, warp);
+                        assert_eq!(run.start, next);
+                        next = run.end;
+                        for unit in [run.start, run.end.saturating_sub(1)] {
+                            if !run.is_empty() {
+                                let unit = Run { start: unit, end: unit + 1 };
+                                assert_eq!(partition.blocks_of(unit), (number, number));
+                                assert_eq!(partition.warps_of(block, unit), (warp, warp));
+                            }
                         }
                     }
-                    (least, most) = (least.min(count), most.max(count));
+                    assert_eq!(next, block.end);
                 }
-                assert!(owner.iter().all(Option::is_some));
+                assert_eq!(next, partition.stripes * partition.across);
                 assert!(most - least <= 1, "{least} {most}");
-                for (row, slab) in
-                    (0..rows.div_ceil(256) as u32).flat_map(|r| (0..8).map(move |s| (r, s)))
-                {
-                    let mut next = partition.row(row).start;
-                    partition.for_each_worker(row, slab, |worker, run| {
-                        assert_eq!(run.start, next);
-                        for tile in run.start..run.end {
-                            let at = tile as usize * SLABS + slab as usize;
-                            assert_eq!(owner[at], Some(worker));
-                        }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_shares_a_stripe_stands_beside_each_other() {
+        for (rows, cols) in LAYERS {
+            let partition = Partition::new(TileGrid { rows, cols }, 2, 132, 12).unwrap();
+            for stripe in 0..partition.stripes {
+                let all = partition.stripe(stripe);
+                let (first, last) = partition.blocks_of(all);
+                for number in first..=last {
+                    let block = partition.block(number);
+                    let part = all.intersect(block);
+                    assert!(part.start < part.end);
+                    let (first, last) = partition.warps_of(block, part);
+                    let mut next = part.start;
+                    for warp in first..=last {
+                        let run = partition.warp(block, warp).intersect(part);
+                        assert!(run.start == next && run.end > next);
                         next = run.end;
-                    });
-                    assert_eq!(next, partition.row(row).end);
+                    }
+                    assert_eq!(next, part.end);
                 }
             }
         }
@@ -186,11 +219,12 @@ mod tests {
 
     #[test]
     fn layers_beyond_32_bits_are_refused() {
-        let side = 1 << 24;
-        assert!(Partition::new(TileGrid { rows: side, cols: side }, 1000, 1).is_none());
+        let side = 1 << 30;
+        assert!(Partition::new(TileGrid { rows: side, cols: side }, 2, 1000, 12).is_none());
+        assert!(Partition::new(TileGrid { rows: usize::MAX, cols: 1 }, 2, 1000, 12).is_none());
         let tile = TileGrid { rows: 256, cols: 256 };
-        assert!(Partition::new(tile, 0, 1).is_none());
-        assert!(Partition::new(tile, 1, 3).is_none());
-        assert!(Partition::new(tile, u32::MAX, 0).is_none());
+        assert!(Partition::new(tile, 2, 0, 12).is_none());
+        assert!(Partition::new(tile, 2, 12, 0).is_none());
+        assert!(Partition::new(tile, 2, u32::MAX, 2).is_none());
     }
 }

@@ -27,6 +27,10 @@ pub struct Row {
     pub dense_us: Option<f64>,
     /// The time of whichever it was by `us`; none if there was no room for the dense weights.
     pub speedup: Option<f64>,
+    /// Bytes of device memory that the layer takes, as the device counts them (by mebibytes).
+    pub device_bytes: usize,
+    /// Which share of the memory of the dense weights in 16 bits that saves, if there was room for those.
+    pub vram_saved: Option<f64>,
     /// Norm of the error of F32 outputs, over that of the product in F64.
     pub error: f64,
     /// The same of cuBLAS or the dense kernel; weights of groups were rounded to 16 bits for it.
@@ -53,7 +57,7 @@ impl Row {
 
     /// Titles of [`Row::csv`].
     const CSV: &str = "name,rows,cols,format,bits_per_weight,m,us,gbps,copy_share,cublas_us,\
-                           dense_us,speedup,error,reference_error,plan";
+                           dense_us,speedup,device_bytes,vram_saved,error,reference_error,plan";
 
     /// For people.
     #[must_use]
@@ -93,6 +97,8 @@ impl Row {
             optional(self.cublas_us),
             optional(self.dense_us),
             optional(self.speedup),
+            self.device_bytes.to_string(),
+            optional(self.vram_saved),
             format!("{:.3e}", self.error),
             error,
             quoted(&self.plan),
@@ -166,6 +172,8 @@ mod tests {
             cublas_us: Some(47.0),
             dense_us: None,
             speedup: Some(1.496),
+            device_bytes: 78_643_200,
+            vram_saved: Some(0.3304),
             error: 1.25e-7,
             reference_error: None,
             plan: "batch_tiles: 1, blocks: 132".to_owned(),
@@ -177,7 +185,7 @@ mod tests {
         let cells = "a \"layer\"|4096x14336|BF16|10.65|8|31.42|2490|82.7|47.00|-|1.50x";
         assert_eq!(row().cells().join("|"), cells);
         let csv = "\"a \"\"layer\"\"\",4096,14336,BF16,10.654,8,31.416,2489.6,0.8271,47.000,,1.496,\
-                   1.250e-7,,\"batch_tiles: 1, blocks: 132\"";
+                   78643200,0.330,1.250e-7,,\"batch_tiles: 1, blocks: 132\"";
         assert_eq!(row().csv(), csv);
         // The plan's comma is quoted.
         assert_eq!(Row::CSV.split(',').count() + 1, csv.split(',').count());

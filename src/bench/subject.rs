@@ -26,6 +26,8 @@ pub struct Subject {
     dense: Vec<Buffer>,
     x_dtype: Float,
     x: Buffer,
+    /// Bytes of device memory of a copy of the layer, and of dense weights, as the device counts them.
+    device_bytes: [usize; 2],
     /// Outputs, ours and the reference's.
     y: [Buffer; 2],
     /// Most rows of x.
@@ -54,7 +56,14 @@ impl Subject {
         let (x_bytes, x_numbers) = activations(x_dtype, most * shape.cols);
         let sample = Sample::new(&weights, shape.rows, &x_numbers, shape.cols);
         let copies = session.copies(blob.bytes().len());
+        let free = gpu.memory()?.0;
         let layers = (0..copies).map(|_| gpu.upload(blob)).collect::<Result<Vec<_>, _>>()?;
+        let left = gpu.memory()?.0;
+        let dense = dense(session, &weights.into_dense())?;
+        let device_bytes = [
+            free.saturating_sub(left) / copies,
+            left.saturating_sub(gpu.memory()?.0) / dense.len().max(1),
+        ];
         let workspace = gpu.workspace(layers[0].workspace_size(most)?)?;
         let y = || gpu.buffer(4 * most * shape.rows);
         Ok(Self {
@@ -69,7 +78,8 @@ impl Subject {
             most,
             sample,
             layers,
-            dense: dense(session, &weights.into_dense())?,
+            dense,
+            device_bytes,
             cuda_stream: session.cuda_stream(),
             gpu,
         })
@@ -107,6 +117,9 @@ impl Subject {
             cublas_us: reference_us.filter(|_| with_cublas),
             dense_us: reference_us.filter(|_| !with_cublas),
             speedup: reference_us.map(|reference| reference / us),
+            device_bytes: self.device_bytes[0],
+            vram_saved: (!self.dense.is_empty())
+                .then(|| 1.0 - self.device_bytes[0] as f64 / self.device_bytes[1].max(1) as f64),
             error,
             reference_error,
             plan: format!("{:?}", self.layers[0].plan(m)?),

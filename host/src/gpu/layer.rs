@@ -60,6 +60,7 @@ impl Layer {
                 grid: blob.grid(),
                 rows_of_words: rows.unwrap_or(0),
                 raw_bits: blob.split().raw_bits().into(),
+                grouped: blob.groups().is_some(),
             },
             tiles: tiles.unsigned_abs(),
             weights_crc: blob.weights_crc(),

@@ -23,8 +23,8 @@ impl Layer {
     pub fn plan(&self, m: usize) -> Result<Plan, GpuError> {
         let (device, shape) = (self.gpu().plan_device(), self.shape());
         Plan::new(device, shape, m).ok_or_else(|| {
-            let plan =
-                Plan { batch_tiles: 1, blocks: device.multiprocessors, groups_log2: 0, buffers: 1 };
+            let blocks = device.multiprocessors;
+            let plan = Plan { batch_tiles: 1, blocks, warps: 1, buffer_rows: row_capacity(shape) };
             match (plan.partition(shape), plan.shared_memory(shape)) {
                 (Some(_), Some(needed)) => GpuError::SharedMemory { needed },
                 _ => GpuError::TooManyTiles { tiles: shape.grid.tiles().unwrap_or(usize::MAX) },
@@ -46,10 +46,9 @@ impl Layer {
     }
 
     fn size_of(&self, plan: Plan) -> WorkspaceSize {
-        let rows_of_tiles = self.shape().grid.rows.div_ceil(fused_rans_layout::TILE);
         WorkspaceSize {
             partials: plan.partial_bytes().unwrap_or(usize::MAX),
-            counters: 4 * SLABS * rows_of_tiles,
+            counters: 4 * plan.counters(self.shape()).unwrap_or(usize::MAX / 4),
         }
     }
 
@@ -254,8 +253,8 @@ impl<'a> Launch<'a> {
         y: Outputs<u64>,
         workspace: &mut Workspace,
     ) -> Result<Self, GpuError> {
-        let shared_memory =
-            plan.shared_memory(layer.shape()).filter(|_| plan.partition(layer.shape()).is_some());
+        let shape = layer.shape();
+        let shared_memory = plan.shared_memory(shape).filter(|_| plan.is_possible(shape));
         let tiles = layer.shape().grid.tiles().unwrap_or(usize::MAX);
         // Elements of a launch's rows of x are counted in 32 bits.
         let fits = u32::try_from(x.leading.saturating_mul(MAX_BATCH)).is_ok()
@@ -264,12 +263,10 @@ impl<'a> Launch<'a> {
             shared_memory.filter(|_| fits).ok_or(GpuError::TooManyTiles { tiles })?;
         let aligned =
             x.data.is_multiple_of(ALIGNMENT) && (2 * x.leading as u64).is_multiple_of(ALIGNMENT);
-        let single = plan.buffers == 1;
         let flags = u32::from(y.dtype == Float::F32)
             | u32::from(aligned) << 1
             | u32::from(layer.zero_points()) << 2
-            | u32::from(single) << 3
-            | u32::from(layer.split().zero()) << 4;
+            | u32::from(layer.split().zero()) << 3;
         Ok(Self {
             layer,
             plan,
@@ -302,11 +299,26 @@ impl<'a> Launch<'a> {
         let (rows, cols, m) = (layer.rows() as u32, layer.cols() as u32, m as u32);
         let (leading_x, leading_y) = (x.leading as u32, y.leading as u32);
         let base = u32::from(layer.split().base());
-        let (capacity, flags) = (row_capacity(layer.shape()), self.flags);
-        let threads = self.plan.warps() * LANES as u32;
+        let threads = self.plan.warps * LANES as u32;
+        let (buffer_rows, flags) = (self.plan.buffer_rows, self.flags);
         let mut parameters = parameters![
-            blob, index, table, x_at, y_at, scale, bias, partials, counters, rows, cols, m,
-            leading_x, leading_y, base, capacity, flags,
+            blob,
+            index,
+            table,
+            x_at,
+            y_at,
+            scale,
+            bias,
+            partials,
+            counters,
+            rows,
+            cols,
+            m,
+            leading_x,
+            leading_y,
+            base,
+            buffer_rows,
+            flags,
         ];
         // SAFETY: the parameters are those of the kernels in `kernels-gpu`, whose sizes have been
         // checked; the caller sees to lives.

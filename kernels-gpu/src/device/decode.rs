@@ -4,7 +4,7 @@ use super::instructions::{
     async_copy_wait, barrier, block, lane, shared_memory, thread, warp, warp_barrier,
 };
 use super::output::Output;
-use super::payload::{SlabPayload, copy_table};
+use super::payload::{Record, Rows, SlabPayload, copy_table};
 use crate::{Format, decode_slab};
 use core::arch::global_asm;
 use fused_rans_layout::{
@@ -93,17 +93,30 @@ unsafe fn decode_tile(dtype: Dtype, arguments: &Arguments) {
     let format = Format::new(dtype, arguments.raw_bits, arguments.base, arguments.zero != 0);
     let slab = warp();
     let rows = 4 * TABLE + slab * arguments.row_capacity as usize * LINE;
-    let rows = shared_memory() + rows as u32;
+    let rows = Rows { first: shared_memory() + rows as u32, stride: LINE as u32 };
     // SAFETY: the table is whole; the payload is what the entry describes; the warp has
     // `row_capacity` rows there.
     let payload = unsafe {
         copy_table(arguments.table, thread(), TILE_THREADS);
         (slab < shape.slabs()).then(|| {
             let (raw_bits, group_bytes) = (format.raw_bits(), arguments.group_bytes);
-            let payload = SlabPayload::load(blob, entry, shape, slab as u32, raw_bits, group_bytes);
+            // No words come to the last rows, which a decoder only looks ahead at.
+            let spare = rows.first + (arguments.row_capacity - 1) * LINE as u32;
+            let lengths = spare + size_of::<TileEntry>() as u32;
+            Record::fetch(entry, spare);
+            async_copy_wait();
+            warp_barrier();
+            let record = Record::load(spare, slab as u32);
+            let whole = shape.is_whole();
+            let payload = SlabPayload::new(blob, &record, whole, || shape, raw_bits, group_bytes);
+            if lane() == 0 {
+                payload.fetch_tail_lengths(lengths);
+            }
             payload.prefetch_raw(shape.slab(slab).raw_bytes(raw_bits as u8) as u32);
-            payload.fetch(rows);
-            payload.fetch_tails(payload.tail_lengths(), rows);
+            payload.fetch_full(rows, 0, u32::MAX);
+            async_copy_wait();
+            warp_barrier();
+            payload.fetch_tails(lengths, rows);
             payload
         })
     };
@@ -116,7 +129,7 @@ unsafe fn decode_tile(dtype: Dtype, arguments: &Arguments) {
 
 /// Decodes the warp's slab, whose words are at `rows`.
 #[inline(always)]
-fn decode_warp(format: Format, payload: &SlabPayload, rows: u32, shape: TileShape, out: &Output) {
+fn decode_warp(format: Format, payload: &SlabPayload, rows: Rows, shape: TileShape, out: &Output) {
     let memory = payload.memory(rows);
     let (number, shape) = (warp(), shape.slab(warp()));
     let mut slab = out.slab(number);

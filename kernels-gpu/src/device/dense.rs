@@ -6,8 +6,8 @@
 //! are multiplied with a row of W as it comes in; more rows of x take another pass over it each 8.
 
 use super::instructions::{block, f16_to_f32, lane, load_global, warp};
-use super::unrolled;
 use crate::Operand;
+use crate::unrolled;
 use core::arch::global_asm;
 use fused_rans_layout::LANES;
 

@@ -2,7 +2,7 @@
 
 use crate::{Operand, Words};
 use core::arch::{asm, global_asm, nvptx};
-use fused_rans_layout::{LANES, LINE};
+use fused_rans_layout::LANES;
 
 global_asm!(".extern .shared .align 128 .b8 dynamic_shared_memory[];");
 
@@ -66,6 +66,14 @@ pub fn opaque(mut value: u32) -> u32 {
     value
 }
 
+/// Likewise, a pointer.
+#[inline(always)]
+pub fn opaque_pointer<T>(mut value: *const T) -> *const T {
+    // SAFETY: does nothing.
+    unsafe { asm!("// {}", inout(reg64) value, options(nomem, nostack)) };
+    value
+}
+
 /// The thread's place in its warp.
 #[inline(always)]
 pub fn lane() -> usize {
@@ -76,6 +84,46 @@ pub fn lane() -> usize {
 #[inline(always)]
 pub fn warp() -> usize {
     thread() / LANES
+}
+
+/// The thread's place in its block, read anew each time, so that what is computed from it need not be kept in
+/// registers: for what is seldom needed.
+#[inline(always)]
+fn thread_anew() -> u32 {
+    let thread: u32;
+    // SAFETY: reads a special register.
+    unsafe { asm!("mov.u32 {}, %tid.x;", out(reg32) thread, options(nomem, nostack)) };
+    thread
+}
+
+/// As [`lane`], anew.
+#[inline(always)]
+pub fn lane_anew() -> usize {
+    thread_anew() as usize % LANES
+}
+
+/// As [`warp`], anew.
+#[inline(always)]
+pub fn warp_anew() -> u32 {
+    thread_anew() / LANES as u32
+}
+
+/// Warps of the block, likewise.
+#[inline(always)]
+pub fn warps_anew() -> u32 {
+    let threads: u32;
+    // SAFETY: reads a special register.
+    unsafe { asm!("mov.u32 {}, %ntid.x;", out(reg32) threads, options(nomem, nostack)) };
+    threads / LANES as u32
+}
+
+/// As [`block`], likewise.
+#[inline(always)]
+pub fn block_anew() -> u32 {
+    let block: u32;
+    // SAFETY: reads a special register.
+    unsafe { asm!("mov.u32 {}, %ctaid.x;", out(reg32) block, options(nomem, nostack)) };
+    block
 }
 
 /// Address of the block's dynamic shared memory, aligned to 128 bytes.
@@ -99,38 +147,22 @@ pub unsafe fn load_shared(at: u32) -> u32 {
     let value: u32;
     // SAFETY: the caller's promise.
     unsafe {
-        asm!("ld.shared.b32 {}, [{}];", out(reg32) value, in(reg32) at,
-            options(pure, readonly, nostack));
+        asm!("ld.volatile.shared.b32 {}, [{}];", out(reg32) value, in(reg32) at,
+            options(readonly, nostack));
     }
     value
 }
 
 /// # PTX
-/// `ld.shared.v4.f32`
+/// `st.shared.v4.b32`
 ///
 /// # Safety
-/// `at` is the address of four floats of the block's shared memory, aligned to 16 bytes.
+/// `at` is the address of four words of the block's shared memory, aligned to 16 bytes.
 #[inline(always)]
-pub unsafe fn load_shared_4(at: u32) -> [f32; 4] {
-    let (a, b, c, d);
+pub unsafe fn store_shared_4(at: u32, [a, b, c, d]: [u32; 4]) {
     // SAFETY: the caller's promise.
     unsafe {
-        asm!("ld.shared.v4.f32 {{{}, {}, {}, {}}}, [{}];", out(reg32) a, out(reg32) b,
-            out(reg32) c, out(reg32) d, in(reg32) at, options(nostack));
-    }
-    [a, b, c, d]
-}
-
-/// # PTX
-/// `st.shared.v4.f32`
-///
-/// # Safety
-/// As [`load_shared_4`], and no other thread uses them.
-#[inline(always)]
-pub unsafe fn store_shared_4(at: u32, [a, b, c, d]: [f32; 4]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!("st.shared.v4.f32 [{}], {{{}, {}, {}, {}}};", in(reg32) at, in(reg32) a,
+        asm!("st.shared.v4.b32 [{}], {{{}, {}, {}, {}}};", in(reg32) at, in(reg32) a,
             in(reg32) b, in(reg32) c, in(reg32) d, options(nostack));
     }
 }
@@ -253,7 +285,37 @@ pub unsafe fn load_shared_words<const N: usize>(at: u32) -> [u32; N] {
     core::array::from_fn(|i| words[i % 4])
 }
 
-/// Words that a lane takes from shared memory, a row further each time: see
+/// # PTX
+/// `ld.shared.u16`
+///
+/// # Safety
+/// `at` is the address of 16 bits of the block's shared memory, aligned to 2 bytes.
+#[inline(always)]
+pub unsafe fn load_shared_u16(at: u32) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise. Not `pure`, as above.
+    unsafe {
+        asm!("ld.shared.u16 {}, [{}];", out(reg32) value, in(reg32) at, options(nostack));
+    }
+    value
+}
+
+/// # PTX
+/// `ld.shared.u8`
+///
+/// # Safety
+/// `at` is the address of a byte of the block's shared memory.
+#[inline(always)]
+pub unsafe fn load_shared_u8(at: u32) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise. Not `pure`, as above.
+    unsafe {
+        asm!("ld.shared.u8 {}, [{}];", out(reg32) value, in(reg32) at, options(nostack));
+    }
+    value
+}
+
+/// Words that a lane takes from shared memory, `stride` bytes further each time: see
 /// [`SlabMemory::advance`](crate::SlabMemory::advance).
 ///
 /// # PTX
@@ -262,7 +324,7 @@ pub unsafe fn load_shared_words<const N: usize>(at: u32) -> [u32; N] {
 /// # Safety
 /// If `step` is not 0, `words.next` is the address of a word of the block's shared memory.
 #[inline(always)]
-pub unsafe fn advance(step: u32, words: &mut Words) {
+pub unsafe fn advance(step: u32, stride: u32, words: &mut Words) {
     let [first, second] = &mut words.window;
     // SAFETY: the caller's promise. In one piece, so that there is no branch to draw others into.
     unsafe {
@@ -270,10 +332,10 @@ pub unsafe fn advance(step: u32, words: &mut Words) {
             "{{ .reg .pred step; setp.ne.u32 step, {step}, 0;",
             "@step mov.b32 {first}, {second};",
             "@step ld.shared.b32 {second}, [{next}];",
-            "@step add.u32 {next}, {next}, {row}; }}",
+            "@step add.u32 {next}, {next}, {stride}; }}",
             step = in(reg32) step, first = inout(reg32) *first, second = inout(reg32) *second,
-            next = inout(reg32) words.next, row = const LINE,
-            options(pure, readonly, nostack)
+            next = inout(reg32) words.next, stride = in(reg32) stride,
+            options(readonly, nostack)
         );
     }
 }
@@ -379,25 +441,6 @@ pub fn of_first_lane(value: u32) -> u32 {
 pub fn barrier() {
     // SAFETY: kernels come here with all threads or none.
     unsafe { nvptx::_syncthreads() };
-}
-
-/// As [`load_global`] for four words, at the place where it is called: the optimizer does not move it to
-/// where the words are needed.
-///
-/// # PTX
-/// `ld.global.nc.v4.b32`
-///
-/// # Safety
-/// As [`load_global`].
-#[inline(always)]
-pub unsafe fn load_global_now(from: *const u32) -> [u32; 4] {
-    let (a, b, c, d);
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!("ld.global.nc.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) a, out(reg32) b,
-            out(reg32) c, out(reg32) d, in(reg64) from, options(nostack));
-    }
-    [a, b, c, d]
 }
 
 /// `N` words (1, 2 or 4) that no kernel writes.

@@ -1,12 +1,16 @@
 //! A slab's part of a tile's payload in device memory.
 
 use super::instructions::{
-    advance, async_copy_16, async_copy_word, ballot, four, lane, load_global, load_shared,
-    multiply_add, prefetch, shared_memory,
+    advance, async_copy, async_copy_16, async_copy_word, ballot, four, lane, lane_anew,
+    load_global, load_shared, load_shared_u8, load_shared_u16, load_shared_words, multiply_add,
+    prefetch, shared_memory, store_shared_4,
 };
+use crate::ptx::add_bytes;
 use crate::{SlabMemory, Words};
+use core::mem::offset_of;
 use fused_rans_layout::{
-    LANES, LINE, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
+    LANES, LINE, LOOK_AHEAD, PROB_BITS, SLAB_BYTES, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES,
+    TileEntry, TileKind, TileShape,
 };
 
 /// Starts copying the decode table to the front of shared memory; `threads` threads take part.
@@ -41,103 +45,244 @@ pub struct SlabPayload {
     exception_count: u32,
 }
 
-/// Where a tile's payload is, from its record's first word.
-#[inline(always)]
-fn tile_payload(blob: *const u8, offset: u32) -> *const u8 {
-    blob.wrapping_add(offset as usize * LINE)
-}
-
 /// Bytes that a cache fetches at once.
 const SECTOR: u32 = 32;
 
-/// The first look at the slab after the next, early, so that [`SlabPayload::load`] need not wait: brings
-/// the tile's record into the caches.
-///
-/// # Safety
-/// `entry` is a record of `blob`'s index.
-#[inline(always)]
-pub unsafe fn find(blob: *const u8, entry: *const TileEntry) -> *const u8 {
-    prefetch(entry.cast::<u8>().wrapping_add(SECTOR as usize));
-    // SAFETY: the caller's promise.
-    let [offset] = unsafe { load_global(entry.cast()) };
-    tile_payload(blob, offset)
+/// Rows of words that a half turn takes and looks ahead at, at most, rounded up to a multiple of 4.
+pub const FIRST_ROWS: u32 = 12;
+const _: () = assert!((1 + 16) * PROB_BITS / 32 + LOOK_AHEAD as u32 + 1 <= FIRST_ROWS);
+
+/// Exceptions of a slab that are kept in shared memory, and where: hardly a slab has more.
+const KEPT_EXCEPTIONS: u32 = 4;
+const KEPT_AT: u32 = SLAB_BYTES as u32 - 4 * KEPT_EXCEPTIONS;
+
+/// What a record says of a slab of a tile.
+#[derive(Clone, Copy)]
+pub struct Record {
+    /// Number of the slab in the tile.
+    slab: u32,
+    head: [u32; 4],
+    /// Full rows and tail rows of all slabs.
+    rows: [u32; 4],
+    tail_start: u32,
+    exception_start: u32,
+    /// Of the slab after this; nothing of use after the last.
+    exception_end: u32,
 }
 
-/// The tail lengths, as [`SlabPayload::tail_lengths`], of slab number `slab` of the tile whose payload is
-/// at `payload`.
-///
-/// # Safety
-/// The tile has such a slab.
-#[inline(always)]
-pub unsafe fn learn(payload: *const u8, slab: u32) -> u8 {
-    // SAFETY: a coded tile starts with them; a raw one takes a line and more.
-    unsafe { *payload.add(TAIL_LENGTH_BYTES * slab as usize + lane() / 2) }
+impl Record {
+    /// Sends for the record `entry`, to `at` in shared memory, aligned to 16 bytes.
+    ///
+    /// # Safety
+    /// It is one of the index; there is room for it.
+    #[inline(always)]
+    pub unsafe fn fetch(entry: *const TileEntry, at: u32) {
+        let lane = lane_anew();
+        if lane < size_of::<TileEntry>() / 16 {
+            let from = entry.cast::<u8>().wrapping_add(16 * lane);
+            // SAFETY: the caller's promise.
+            unsafe { async_copy_16(at + 16 * lane as u32, from) };
+        }
+    }
+
+    /// Of slab `slab`, from the record that has been fetched to `at`.
+    ///
+    /// # Safety
+    /// It is there, and for all lanes; two bytes behind it may be read.
+    #[inline(always)]
+    pub unsafe fn load(at: u32, slab: u32) -> Self {
+        let tail = at + offset_of!(TileEntry, tail_start) as u32 + 2 * slab;
+        let exception = at + offset_of!(TileEntry, exception_start) as u32 + 2 * slab;
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self {
+                slab,
+                head: load_shared_words(at),
+                rows: load_shared_words(at + 16),
+                tail_start: load_shared_u16(tail),
+                exception_start: load_shared_u16(exception),
+                exception_end: load_shared_u16(exception + 2),
+            }
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        self.head[3] as u8 == TileKind::Raw as u8
+    }
+}
+
+/// Where things are in a tile's payload: bytes from its start.
+struct Places {
+    slabs: u32,
+    /// Of the raw planes of a slab, but the last one.
+    slab_raw_bytes: u32,
+    /// Scales and zero points.
+    groups: u32,
+}
+
+impl Places {
+    /// In a tile of shape `shape`, of weights with `raw_bits` raw bits.
+    #[inline(always)]
+    fn of(record: &Record, shape: TileShape, raw_bits: u32) -> Self {
+        let slabs = shape.slabs() as u32;
+        let slab_raw = |slab: usize| shape.slab(slab).raw_bytes(raw_bits as u8) as u32;
+        let (first, last) = (slab_raw(0), slab_raw(slabs as usize - 1));
+        if record.is_raw() {
+            // Only integers of one byte have groups.
+            let groups = (shape.weights() as u32).next_multiple_of(16);
+            return Self { slabs, slab_raw_bytes: 0, groups };
+        }
+        let groups = slabs * TAIL_LENGTH_BYTES as u32 + (slabs - 1) * first + last;
+        Self { slabs, slab_raw_bytes: first, groups }
+    }
+
+    /// In a whole tile that is coded.
+    #[inline(always)]
+    fn of_whole(raw_bits: u32) -> Self {
+        let slab_raw_bytes = SlabShape::WHOLE.raw_bytes(raw_bits as u8) as u32;
+        let (slabs, length) = (SLABS as u32, TAIL_LENGTH_BYTES as u32);
+        Self { slabs, slab_raw_bytes, groups: slabs * (length + slab_raw_bytes) }
+    }
 }
 
 impl SlabPayload {
-    /// Slab number `slab` of the tile with record `entry`, of weights with `raw_bits` raw bits and
-    /// groups of `group_bytes` a slab.
-    ///
-    /// # Safety
-    /// The record is one of the blob's, which the host has checked; the tile has such a slab.
+    /// The slab of `record`, which the tile must have; `shape` gives the tile's shape if it is not `whole`. Weights
+    /// have `raw_bits` raw bits, and slabs groups of `group_bytes`.
     #[inline(always)]
-    pub unsafe fn load(
+    pub fn new(
         blob: *const u8,
-        entry: *const TileEntry,
-        shape: TileShape,
-        slab: u32,
+        record: &Record,
+        whole: bool,
+        shape: impl FnOnce() -> TileShape,
         raw_bits: u32,
         group_bytes: u32,
     ) -> Self {
-        let slabs = shape.slabs() as u32;
-        // SAFETY: the record's 64 bytes, which are aligned to as much.
-        let (head, rows, e) = unsafe {
-            let words = entry.cast::<u32>();
-            (load_global::<4>(words), load_global::<4>(words.add(4)), &*entry)
-        };
-        let (exceptions, kind) = (head[2] >> 16, head[3] as u8);
-        let full_rows = u64::from(rows[1]) << 32 | u64::from(rows[0]);
-        let tail_rows = u64::from(rows[3]) << 32 | u64::from(rows[2]);
-        let byte = |bytes: u64| (bytes >> (8 * slab)) as u32 & 0xFF;
-        let lengths = slabs * TAIL_LENGTH_BYTES as u32;
-        let slab_raw = |slab: SlabShape| slab.raw_bytes(raw_bits as u8) as u32;
-        let whole = slab_raw(SlabShape::WHOLE);
-        let (slab_raw_bytes, groups) = if kind == TileKind::Raw as u8 {
-            // Only integers of one byte have groups.
-            (0, (shape.weights() as u32).next_multiple_of(16))
-        } else if shape.is_whole() {
-            (whole, lengths + SLABS as u32 * whole)
+        let places = if whole && !record.is_raw() {
+            Places::of_whole(raw_bits)
         } else {
-            let (first, last) = (slab_raw(shape.slab(0)), slab_raw(shape.slab(slabs as usize - 1)));
-            (first, lengths + (slabs - 1) * first + last)
+            Places::of(record, shape(), raw_bits)
         };
-        let full = groups + slabs * group_bytes;
-        let listed = full + LINE as u32 * byte_sum(full_rows);
-        let first_exception = u32::from(e.exception_start[slab as usize]);
-        let end = if slab + 1 < slabs {
-            u32::from(e.exception_start[slab as usize + 1])
+        let Record { slab, head, rows, .. } = record;
+        let exceptions = head[2] >> 16;
+        let byte =
+            |[low, high]: [u32; 2]| (if *slab < 4 { low } else { high }) >> (8 * (slab % 4)) & 0xFF;
+        let full_rows = [rows[0], rows[1]];
+        let full = places.groups + places.slabs * group_bytes;
+        let listed = full + LINE as u32 * add_bytes(full_rows[0], add_bytes(full_rows[1], 0));
+        // Those of the slabs before this one.
+        let part = (1 << (8 * (slab % 4))) - 1;
+        let before = if *slab < 4 {
+            add_bytes(full_rows[0] & part, 0)
         } else {
-            exceptions
+            add_bytes(full_rows[0], add_bytes(full_rows[1] & part, 0))
         };
+        let end = if slab + 1 < places.slabs { record.exception_end } else { exceptions };
         Self {
-            payload: tile_payload(blob, head[0]),
-            kind,
-            raw: lengths + slab * slab_raw_bytes,
-            groups: groups + slab * group_bytes,
-            full: full + LINE as u32 * byte_sum(full_rows & ((1 << (8 * slab)) - 1)),
+            payload: blob.wrapping_add(head[0] as usize * LINE),
+            kind: head[3] as u8,
+            raw: places.slabs * TAIL_LENGTH_BYTES as u32 + slab * places.slab_raw_bytes,
+            groups: places.groups + slab * group_bytes,
+            full: full + LINE as u32 * before,
             full_rows: byte(full_rows),
-            tails: listed + 4 * (exceptions + u32::from(e.tail_start[slab as usize])),
-            tail_rows: byte(tail_rows),
+            tails: listed + 4 * (exceptions + record.tail_start),
+            tail_rows: byte([rows[2], rows[3]]),
             lengths: slab * TAIL_LENGTH_BYTES as u32,
-            exceptions: listed + 4 * first_exception,
-            exception_count: end - first_exception,
+            exceptions: listed + 4 * record.exception_start,
+            exception_count: end.wrapping_sub(record.exception_start),
         }
+    }
+
+    /// Keeps it at `at` in shared memory, aligned to 16 bytes, for all lanes of the warp: registers are short. For
+    /// one lane that knows it.
+    ///
+    /// # Safety
+    /// There is room for [`SLAB_BYTES`](fused_rans_layout::SLAB_BYTES).
+    #[inline(always)]
+    pub unsafe fn keep(&self, at: u32) {
+        let payload = self.payload.addr() as u64;
+        let (low, high) = (payload as u32, (payload >> 32) as u32);
+        let rows = self.full_rows | self.tail_rows << 8 | u32::from(self.kind) << 16;
+        // SAFETY: the caller's promise.
+        unsafe {
+            store_shared_4(at, [low, high, rows, self.raw]);
+            store_shared_4(at + 16, [self.full, self.tails, self.groups, self.lengths]);
+            store_shared_4(at + 32, [self.exceptions, self.exception_count, 0, 0]);
+        }
+    }
+
+    /// What has been kept at `at`.
+    ///
+    /// # Safety
+    /// It has been kept there, and the warp has come together since.
+    #[inline(always)]
+    pub unsafe fn kept(at: u32) -> Self {
+        // SAFETY: the caller's promise.
+        let (a, b, c) = unsafe {
+            (load_shared_words(at), load_shared_words(at + 16), load_shared_words(at + 32))
+        };
+        let ([low, high, rows, raw], [full, tails, groups, lengths]) = (a, b);
+        let [exceptions, exception_count] = c;
+        let payload = u64::from(high) << 32 | u64::from(low);
+        Self {
+            payload: core::ptr::with_exposed_provenance(payload as usize),
+            kind: (rows >> 16) as u8,
+            raw,
+            groups,
+            full,
+            full_rows: rows & 0xFF,
+            tails,
+            tail_rows: rows >> 8 & 0xFF,
+            lengths,
+            exceptions,
+            exception_count,
+        }
+    }
+
+    /// Sends for the first exceptions, to what is kept of the slab at `at`.
+    ///
+    /// # Safety
+    /// There is room, as for [`SlabPayload::keep`].
+    #[inline(always)]
+    pub unsafe fn fetch_exceptions(&self, at: u32) {
+        let (from, count) = self.exceptions();
+        let lane = lane_anew() as u32;
+        if lane < count.min(KEPT_EXCEPTIONS) {
+            // SAFETY: there are as many, and the room of four words.
+            unsafe { async_copy::<1>(at + KEPT_AT + 4 * lane, from.wrapping_add(lane as usize)) };
+        }
+    }
+
+    /// Exception number `number`, of the slab which is kept at `at`; `None` if there are not so many.
+    ///
+    /// # Safety
+    /// As [`SlabPayload::kept`]; the exceptions have been fetched and waited for.
+    #[inline(always)]
+    pub unsafe fn exception(at: u32, number: u32) -> Option<u32> {
+        // SAFETY: the caller's promise.
+        let [count] = unsafe { load_shared_words(at + 36) };
+        // SAFETY: there are as many exceptions.
+        let [record] = unsafe {
+            if number >= count {
+                return None;
+            } else if number < KEPT_EXCEPTIONS {
+                load_shared_words(at + KEPT_AT + 4 * number)
+            } else {
+                load_global(Self::kept(at).exceptions().0.wrapping_add(number as usize))
+            }
+        };
+        Some(record)
     }
 
     /// Whether the tile is stored as it is.
     #[inline(always)]
     pub fn is_raw(&self) -> bool {
         self.kind == TileKind::Raw as u8
+    }
+
+    /// Rows of words, and those that a decoder looks ahead.
+    #[inline(always)]
+    pub fn rows(&self) -> u32 {
+        self.full_rows + self.tail_rows + LOOK_AHEAD as u32
     }
 
     /// The payload, which of a raw tile is the weights.
@@ -152,12 +297,6 @@ impl SlabPayload {
         self.at(self.raw).cast()
     }
 
-    /// The slab's scales and zero points.
-    #[inline(always)]
-    pub fn groups(&self) -> *const u8 {
-        self.at(self.groups)
-    }
-
     /// Where the slab's exceptions are, and how many.
     #[inline(always)]
     pub fn exceptions(&self) -> (*const u32, u32) {
@@ -169,59 +308,69 @@ impl SlabPayload {
         self.payload.wrapping_add(offset as usize)
     }
 
-    /// Sends for the full rows of the slab's words, to `rows` in shared memory.
-    ///
-    /// # Safety
-    /// All lanes of the warp are here; the warp alone uses the rows, which are as many as the slab has.
-    #[inline(always)]
-    pub unsafe fn fetch(&self, rows: u32) {
-        if self.is_raw() {
-            return;
-        }
-        // About as many words as tail rows have.
-        let at = lane() as u32 * SECTOR;
-        if at < self.tail_rows * LINE as u32 / 2 {
-            prefetch(self.at(self.tails + at));
-        }
-        let mut at = 16 * lane() as u32;
-        while at < self.full_rows * LINE as u32 {
-            // SAFETY: the full rows are as many as the record says.
-            unsafe { async_copy_16(rows + at, self.at(self.full + at)) };
-            at += 16 * LANES as u32;
-        }
-    }
-
     /// Brings the slab's raw planes of `bytes` bytes into the L2 cache.
     #[inline(always)]
     pub fn prefetch_raw(&self, bytes: u32) {
-        let mut at = lane() as u32 * SECTOR;
+        let mut at = lane_anew() as u32 * SECTOR;
         while at < bytes {
             prefetch(self.at(self.raw + at));
             at += LANES as u32 * SECTOR;
         }
     }
 
-    /// The byte that says in how many tail rows this lane and its neighbour have words.
-    #[inline(always)]
-    pub fn tail_lengths(&self) -> u8 {
-        // SAFETY: a coded tile starts with them; a raw one takes a line and more.
-        unsafe { *self.at(self.lengths + lane() as u32 / 2) }
-    }
-
-    /// Sends for the words of tail rows, to `rows` in shared memory; the lanes that a row leaves out get
-    /// zeros.
+    /// Sends for the slab's tail lengths, to `at` in shared memory, aligned to 16 bytes. For one lane.
     ///
     /// # Safety
-    /// As [`SlabPayload::fetch`]; `lengths` is this slab's [`SlabPayload::tail_lengths`].
+    /// There is room for them.
     #[inline(always)]
-    pub unsafe fn fetch_tails(&self, lengths: u8, rows: u32) {
+    pub unsafe fn fetch_tail_lengths(&self, at: u32) {
+        // SAFETY: a coded tile starts with them; a raw one takes a line and more.
+        unsafe { async_copy_16(at, self.at(self.lengths)) };
+    }
+
+    /// Whether the first [`FIRST_ROWS`] rows of words are full ones.
+    #[inline(always)]
+    pub fn starts_full(&self) -> bool {
+        self.full_rows >= FIRST_ROWS
+    }
+
+    /// Sends for full rows of the slab's words, to `rows` in shared memory: from row `first` on, a multiple of 4,
+    /// up to row `end` or the last.
+    ///
+    /// # Safety
+    /// All lanes of the warp are here; the warp alone uses the rows, which are as many as the slab has.
+    #[inline(always)]
+    pub unsafe fn fetch_full(&self, rows: Rows, first: u32, end: u32) {
         if self.is_raw() {
             return;
         }
-        let length = u32::from(lengths) >> (4 * (lane() % 2)) & 15;
-        let below = (1 << lane()) - 1;
+        let (row, within) = (first + lane_anew() as u32 / 8, lane_anew() as u32 % 8 * 16);
+        let mut from = self.at(self.full + LINE as u32 * row + within);
+        let mut to = rows.row(row) + within;
+        for _ in (row..self.full_rows.min(end)).step_by(4) {
+            // SAFETY: the full rows are as many as the record says.
+            unsafe { async_copy_16(to, from) };
+            from = from.wrapping_add(4 * LINE);
+            to = to.wrapping_add(rows.stride << 2);
+        }
+    }
+
+    /// Likewise, for those of the tail rows; the lanes that a row leaves out get zeros. The tail lengths have been
+    /// fetched to `lengths`.
+    ///
+    /// # Safety
+    /// As [`SlabPayload::fetch_full`]; the lengths are there, and for all lanes.
+    #[inline(always)]
+    pub unsafe fn fetch_tails(&self, lengths: u32, rows: Rows) {
+        if self.is_raw() {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        let lengths = unsafe { load_shared_u8(lengths + lane_anew() as u32 / 2) };
+        let length = lengths >> (4 * (lane_anew() % 2)) & 15;
+        let below = (1 << lane_anew()) - 1;
         let mut from = self.at(self.tails).cast::<u32>();
-        let mut to = rows + self.full_rows * LINE as u32 + 4 * lane() as u32;
+        let mut to = rows.row(self.full_rows) + 4 * lane_anew() as u32;
         for row in 0..self.tail_rows {
             let present = length > row;
             let lanes = ballot(present);
@@ -229,33 +378,69 @@ impl SlabPayload {
             // SAFETY: the words are as many as the lengths say.
             unsafe { async_copy_word(to, word, present) };
             from = from.wrapping_add(lanes.count_ones() as usize);
-            to += LINE as u32;
+            to = to.wrapping_add(rows.stride);
+        }
+    }
+
+    /// Sends for the slab's scales and zero points, `bytes` bytes, to `to` in shared memory.
+    ///
+    /// # Safety
+    /// There is room for them.
+    #[inline(always)]
+    pub unsafe fn fetch_groups(&self, bytes: u32, to: u32) {
+        let at = 16 * lane_anew() as u32;
+        if at < bytes {
+            // SAFETY: the caller's promise; the layer has them.
+            unsafe { async_copy_16(to + at, self.at(self.groups + at)) };
         }
     }
 
     /// What a lane decodes the slab from, once its words are at `rows`.
     #[inline(always)]
-    pub fn memory(&self, rows: u32) -> DeviceMemory {
-        DeviceMemory { own: rows + 4 * lane() as u32, raw: self.raw(), four: four() }
+    pub fn memory(&self, rows: Rows) -> DeviceMemory {
+        DeviceMemory { rows: rows.of_lane(), raw: self.raw(), four: four() }
     }
 }
 
-/// Sum of eight bytes.
-#[inline(always)]
-fn byte_sum(bytes: u64) -> u32 {
-    const EVEN: u64 = 0x00FF_00FF_00FF_00FF;
-    let pairs = (bytes & EVEN) + (bytes >> 8 & EVEN);
-    (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as u32
+/// Rows of words in shared memory.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    /// Address of the first one.
+    pub first: u32,
+    /// Bytes from a row to the next; modulo 2^32, since it may be the one below.
+    pub stride: u32,
+}
+
+impl Rows {
+    #[inline(always)]
+    fn row(self, number: u32) -> u32 {
+        multiply_add(number, self.stride, self.first)
+    }
+
+    #[inline(always)]
+    fn of_lane(self) -> Self {
+        Self { first: self.first + 4 * lane() as u32, ..self }
+    }
 }
 
 /// What a lane decodes from: table and words in shared, raw planes in global memory.
 #[derive(Clone, Copy)]
 pub struct DeviceMemory {
-    /// Address of the lane's word in the first row.
-    own: u32,
+    /// The lane's words.
+    rows: Rows,
     pub raw: *const u32,
     /// See [`four`].
     four: u32,
+}
+
+impl DeviceMemory {
+    /// Whether the lane has taken the words of `rows` rows from memory.
+    #[inline(always)]
+    pub fn has_taken(&self, words: &Words, rows: u32) -> bool {
+        let up = words.next.wrapping_sub(self.rows.first);
+        let far = if self.rows.stride >> 31 == 0 { up } else { up.wrapping_neg() };
+        far >= rows * LINE as u32
+    }
 }
 
 impl SlabMemory for DeviceMemory {
@@ -268,16 +453,20 @@ impl SlabMemory for DeviceMemory {
 
     #[inline(always)]
     fn first_words(&self) -> Words {
+        let Rows { first, stride } = self.rows;
+        let second = first.wrapping_add(stride);
+        let next = second.wrapping_add(stride);
         // SAFETY: the host gives every slab two rows and more.
-        let window = unsafe { [load_shared(self.own), load_shared(self.own + LINE as u32)] };
-        Words { window, next: self.own + 2 * LINE as u32 }
+        let [[first], [second]] = unsafe { [load_shared_words(first), load_shared_words(second)] };
+        let window = [first, second];
+        Words { window, next }
     }
 
     #[inline(always)]
     fn advance(&self, step: u32, words: &mut Words) {
         // SAFETY: whatever its bits are, a stream takes no more than `MAX_ROWS` words and looks at
-        // `LOOK_AHEAD` more; behind the last slab's rows the host leaves room for so many.
-        unsafe { advance(step, words) };
+        // `LOOK_AHEAD` more; above and below the slabs' rows there is room for so many.
+        unsafe { advance(step, self.rows.stride, words) };
     }
 
     #[inline(always)]

@@ -1,13 +1,15 @@
 //! Activations on their way into B fragments.
 
 use super::Arguments;
-use crate::device::instructions::{lane, load_global_now};
+use crate::device::instructions::{lane, opaque_pointer};
 
 /// Where a lane finds its activations. As lane (g, t) it holds columns of x's rows g, g + 8 and so on, of
 /// `B` times 8 rows.
 pub struct Activations<const B: usize> {
-    /// Elements from x to the lane's rows. Rows that x lacks are replaced by its last: what they give
-    /// is not stored.
+    /// Of x; in a register where there is one left, since loading a parameter takes time.
+    start: *const u16,
+    /// Elements from x to the lane's first column of its rows. Rows that x lacks are replaced by its last: what
+    /// they give is not stored.
     rows: [u32; B],
 }
 
@@ -16,29 +18,29 @@ impl<const B: usize> Activations<B> {
     pub fn new(arguments: &Arguments) -> Self {
         let g = lane() as u32 / 4;
         let row = |tile: usize| (g + 8 * tile as u32).min(arguments.m - 1);
-        Self { rows: core::array::from_fn(|tile| row(tile) * arguments.leading_x) }
+        Self {
+            start: if B > 2 { arguments.x } else { opaque_pointer(arguments.x) },
+            rows: core::array::from_fn(|tile| row(tile) * arguments.leading_x + Self::first()),
+        }
+    }
+
+    /// The lane's first column of two steps.
+    #[inline(always)]
+    fn first() -> u32 {
+        lane() as u32 % 4 * 8
     }
 
     /// Where the lane's 8 columns are of two steps from column `col` on, a multiple of 32.
     #[inline(always)]
-    pub fn at(&self, arguments: &Arguments, tile: usize, col: u32) -> *const u32 {
-        let col = col + lane() as u32 % 4 * 8;
-        arguments.x.wrapping_add((self.rows[tile] + col) as usize).cast()
-    }
-
-    /// The registers of two steps from column `col` on, a multiple of 32, for each 8 rows: b0 and b1 of
-    /// the even step, then of the odd one. All 32 columns must exist, and rows of x be aligned.
-    #[inline(always)]
-    pub fn two_steps(&self, arguments: &Arguments, col: u32) -> [[u32; 4]; B] {
-        // SAFETY: the columns exist; row and column are multiples of 16 bytes.
-        core::array::from_fn(|tile| unsafe { load_global_now(self.at(arguments, tile, col)) })
+    pub fn at(&self, tile: usize, col: u32) -> *const u32 {
+        self.start.wrapping_add((self.rows[tile] + col) as usize).cast()
     }
 
     /// The registers b0 and b1 of a step in which the lane's four columns start at `col`; columns that
     /// x lacks are 0.
     #[inline(always)]
     pub fn step(&self, arguments: &Arguments, tile: usize, col: u32) -> [u32; 2] {
-        let from = arguments.x.wrapping_add(self.rows[tile] as usize);
+        let from = arguments.x.wrapping_add((self.rows[tile] - Self::first()) as usize);
         let element = |col: u32| {
             if col < arguments.cols {
                 // SAFETY: the column exists.

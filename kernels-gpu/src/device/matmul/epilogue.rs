@@ -1,167 +1,314 @@
 //! From accumulators to outputs.
 //!
-//! Where several warps have parts of a row of tiles, each writes its sums to a slot of its own, and
-//! counts itself; the one that comes last adds all of them, its own included, in the order of K, so that
-//! the result does not depend on who that is.
+//! A warp that has a whole stripe stores its outputs. Else it leaves its sums, and when all warps of the
+//! block are done, they add them up; where a stripe is shared by several blocks, each leaves what it
+//! has in a slot, counts itself, and the one that comes last adds all of them. All this in the order of
+//! K, so that the result does not depend on who comes last.
 
-use super::sums::{Sums, for_each_tile, nothing};
+use super::sums::{Sums, for_each_tile};
 use super::{Arguments, Kind};
 use crate::device::instructions::{
-    acquire, block, blocks, count_arrival, lane, load_partial, of_first_lane, opaque, round,
-    store_global_4, threads, warp, warp_barrier,
+    acquire, barrier, block_anew, blocks, count_arrival, lane_anew, load_partial,
+    load_shared_words, of_first_lane, opaque, round, shared_memory, store_global_4, store_shared_4,
+    warp_anew, warp_barrier, warps_anew,
 };
-use crate::device::unrolled;
-use fused_rans_layout::{LANES, Partition, Run, SLAB_ROWS, SLABS, TILE, sum_bytes};
+use crate::unrolled;
+use fused_rans_layout::{
+    FRAGMENT, LANES, Partition, Run, SLAB_ROWS, SLAB_STRIPS, TABLE, TILE, ring_bytes,
+};
 
-/// A warp's place in the grid.
-pub struct Place {
-    pub partition: Partition,
-    pub block: u32,
-    pub group: u32,
-    pub slab: u32,
+/// Numbers of a slot: a lane's sums of 16 rows of W and 8 of x, of all lanes.
+const SLOT: usize = 4 * LANES;
+
+/// The partition of a launch in which a warp decodes `S` slabs at a time.
+#[inline(always)]
+pub fn partition<const S: usize>(arguments: &Arguments, blocks: u32) -> Partition {
+    Partition::divide(arguments.rows, arguments.cols, S, blocks, warps_anew())
 }
 
-impl Place {
-    /// This warp's, in a grid of `blocks` blocks.
-    #[inline(always)]
-    pub fn new(arguments: &Arguments, blocks: u32) -> Self {
-        let across = arguments.cols.div_ceil(TILE as u32);
-        let tiles = across * arguments.rows.div_ceil(TILE as u32);
-        let groups_log2 = (threads() / (LANES * SLABS) as u32).ilog2();
-        Self {
-            partition: Partition::divide(across, tiles, blocks, groups_log2),
-            block: block() as u32,
-            group: warp() as u32 / SLABS as u32,
-            slab: warp() as u32 % SLABS as u32,
-        }
-    }
-
-    /// Where worker `worker` leaves its sums for part `part` of a row of tiles: a worker has at most
-    /// one part that is the row's first, and one that is not.
-    #[inline(always)]
-    fn slot<const B: usize>(&self, partials: *mut f32, worker: u32, first: bool) -> *mut f32 {
-        let slot = 2 * (worker * SLABS as u32 + self.slab) + u32::from(first);
-        partials.wrapping_add(slot as usize * (sum_bytes(B) / 4) + 4 * lane())
-    }
+/// D fragments of a unit's rows: of every slab, strip and 8 rows of x.
+const fn fragments(batch_tiles: usize, slabs: usize) -> usize {
+    slabs * SLAB_STRIPS * batch_tiles
 }
 
-/// Finishes the tiles `part` of row `row`.
+/// Where a warp or a block leaves fragment `fragment` of its sums in the workspace: of the warps of all
+/// blocks a slot each, of the blocks, after them, two.
+#[inline(always)]
+fn slot<const B: usize, const S: usize>(
+    arguments: &Arguments,
+    number: u32,
+    fragment: usize,
+) -> *mut f32 {
+    let at = number as usize * fragments(B, S) + fragment;
+    arguments.partials.wrapping_add(at * SLOT + 4 * lane_anew())
+}
+
+/// The slot in which a block leaves its part of a stripe, `first` if that is the stripe's first: a block has
+/// at most one such part that it shares, and one other.
+#[inline(always)]
+fn block_slot<const B: usize, const S: usize>(
+    arguments: &Arguments,
+    blocks: u32,
+    block: u32,
+    first: bool,
+    fragment: usize,
+) -> *mut f32 {
+    let number = blocks * warps_anew() + 2 * block + u32::from(first);
+    slot::<B, S>(arguments, number, fragment)
+}
+
+/// Where, in shared memory, a warp leaves sums when its run ends.
+#[inline(always)]
+fn left<const B: usize>(raw_bits: u32, warp: u32, fragment: usize) -> u32 {
+    let rings = shared_memory() + 4 * TABLE as u32;
+    rings + warp * ring_bytes(B, raw_bits) as u32 + (4 * (fragment * SLOT + 4 * lane_anew())) as u32
+}
+
+/// Stores the outputs of stripe `stripe`, or, if the warp has but `part` of it, leaves its sums for
+/// [`finish_block`]: in shared memory if its run `ends` there, since nothing else needs its ring
+/// any more, else in its slot. That happens once, for only at the start of its run it can have
+/// less than a whole stripe and go on.
 ///
 /// # Safety
-/// As the kernels'; all lanes of the warp are here.
+/// As the kernels'.
 #[inline(always)]
-pub unsafe fn finish<const B: usize>(
+pub unsafe fn finish<const B: usize, const S: usize>(
     kind: Kind,
     arguments: &Arguments,
-    row: u32,
+    raw_bits: u32,
+    stripe: u32,
     part: Run,
-    mut sums: Sums<B>,
+    ends: bool,
+    sums: &[Sums<B>; S],
 ) {
-    // Worked out anew, so that the mainloop need not keep it in registers.
-    let place = &Place::new(arguments, opaque(blocks()));
-    let all = place.partition.row(row);
-    if part != all {
-        // SAFETY: the caller's promise.
-        let Some(total) = (unsafe { add_up(arguments, place, row, part, &sums) }) else { return };
-        sums = total;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { store(kind, arguments, row * TILE as u32 + place.slab * SLAB_ROWS as u32, &sums) };
-}
-
-/// Leaves this warp's sums; if all others are there, adds them up.
-///
-/// # Safety
-/// As [`finish`].
-#[inline(always)]
-unsafe fn add_up<const B: usize>(
-    arguments: &Arguments,
-    place: &Place,
-    row: u32,
-    part: Run,
-    sums: &Sums<B>,
-) -> Option<Sums<B>> {
-    let partition = &place.partition;
-    let first = partition.row(row).start;
-    let worker = place.block << partition.groups_log2 | place.group;
-    let own = place.slot::<B>(arguments.partials, worker, part.start == first);
-    for_each_tile::<B>(
+    let whole = part.len() == arguments.cols.div_ceil(TILE as u32);
+    let number = block_anew() * warps_anew() + warp_anew();
+    unrolled::<S>(
         #[inline(always)]
-        |strip, tile| {
-            let to = own.wrapping_add(4 * LANES * (B * strip + tile));
-            let [a, b, c, d] = sums[strip][tile];
-            // SAFETY: the slot is as large as the sums of a warp.
-            unsafe { store_global_4(to.cast(), [a, b, c, d].map(f32::to_bits)) };
+        |s| {
+            for_each_tile::<B>(
+                #[inline(always)]
+                |strip, tile| {
+                    let (fragment, sums) =
+                        ((s * SLAB_STRIPS + strip) * B + tile, sums[s][strip][tile]);
+                    // SAFETY: the caller's promise; ring and slot have room for all fragments.
+                    unsafe {
+                        if whole {
+                            store::<B, S>(kind, arguments, stripe, fragment, sums);
+                        } else if ends {
+                            let to = left::<B>(raw_bits, warp_anew(), fragment);
+                            store_shared_4(to, sums.map(f32::to_bits));
+                        } else {
+                            store_slot(slot::<B, S>(arguments, number, fragment), sums);
+                        }
+                    }
+                },
+            );
         },
     );
-    // What the others of the warp have written, the first lane's count releases, too.
-    warp_barrier();
-    let mut workers = 0;
-    partition.for_each_worker(row, place.slab, |_, _| workers += 1);
-    let counter = arguments.counters.wrapping_add((row * SLABS as u32 + place.slab) as usize);
-    let mut before = 0;
-    if lane() == 0 {
-        // SAFETY: there is a counter for every row of tiles and slab.
-        before = unsafe { count_arrival(counter) };
-    }
-    if of_first_lane(before) != workers - 1 {
-        return None;
-    }
-    acquire();
-    if lane() == 0 {
-        // SAFETY: as above; nobody else will come.
-        unsafe { *counter = 0 };
-    }
-    let mut total = nothing();
-    partition.for_each_worker(row, place.slab, |worker, part| {
-        let slot = place.slot::<B>(arguments.partials, worker, part.start == first);
-        for_each_tile::<B>(
-            #[inline(always)]
-            |strip, tile| {
-                let from = slot.wrapping_add(4 * LANES * (B * strip + tile));
-                // SAFETY: a slot of the same size.
-                let sums = unsafe { load_partial(from) };
-                unrolled::<4>(
-                    #[inline(always)]
-                    |i| total[strip][tile][i] += sums[i],
-                );
-            },
-        );
-    });
-    Some(total)
 }
 
-/// Scales, adds the bias and stores the outputs of the slab whose first row is `row`.
+/// Adds up what the block's warps have left, each fragment one of them, and stores what is complete.
 ///
 /// # Safety
-/// As [`finish`].
+/// As the kernels'; all threads of the block are here, and have finished their units.
 #[inline(always)]
-unsafe fn store<const B: usize>(kind: Kind, arguments: &Arguments, row: u32, sums: &Sums<B>) {
-    let (g, t) = (lane() as u32 / 4, lane() as u32 % 4);
+pub unsafe fn finish_block<const B: usize, const S: usize>(
+    kind: Kind,
+    arguments: &Arguments,
+    raw_bits: u32,
+) {
+    barrier();
+    // Worked out anew, so that the mainloop need not keep it in registers.
+    let blocks = opaque(blocks());
+    let partition = partition::<S>(arguments, blocks);
+    let own = partition.block(block_anew());
+    if own.is_empty() || partition.across == 1 {
+        return;
+    }
+    let fragments = fragments(B, S) as u32;
+    let (first, last) = (own.start / partition.across, (own.end - 1) / partition.across);
+    let mut item = warp_anew();
+    while item < (last - first + 1) * fragments {
+        let (stripe, fragment) = (first + item / fragments, (item % fragments) as usize);
+        item += warps_anew();
+        let all = partition.stripe(stripe);
+        let part = all.intersect(own);
+        let (from, to) = partition.warps_of(own, part);
+        if part == all && from == to {
+            continue;
+        }
+        let goes_on = partition.warp(own, to).end > all.end;
+        // SAFETY: these warps have left their sums before the barrier.
+        let mut sums =
+            unsafe { add_left::<B, S>(arguments, raw_bits, from, to, goes_on, fragment) };
+        if part != all {
+            let (from, to) = partition.blocks_of(all);
+            let starts = part.start == all.start;
+            let slot = block_slot::<B, S>(arguments, blocks, block_anew(), starts, fragment);
+            // SAFETY: the slot is the block's; there is a counter for every fragment of a stripe.
+            let comes_last = unsafe {
+                store_slot(slot, sums);
+                let counter = stripe * fragments + fragment as u32;
+                arrive(arguments.counters.wrapping_add(counter as usize), to - from)
+            };
+            if !comes_last {
+                continue;
+            }
+            // SAFETY: all blocks that have a part of the stripe have counted themselves.
+            sums = unsafe { add_blocks::<B, S>(arguments, blocks, from, to, fragment) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { store::<B, S>(kind, arguments, stripe, fragment, sums) };
+    }
+}
+
+/// Sum of what warps `from` to `to` of the block have left, in that order. All runs end there, but the last one
+/// may `go on`.
+///
+/// # Safety
+/// They have left them.
+#[inline(always)]
+unsafe fn add_left<const B: usize, const S: usize>(
+    arguments: &Arguments,
+    raw_bits: u32,
+    from: u32,
+    to: u32,
+    goes_on: bool,
+    fragment: usize,
+) -> [f32; 4] {
+    let mut last = [0.0; 4];
+    if goes_on {
+        let number = block_anew() * warps_anew() + to;
+        // SAFETY: the caller's promise.
+        last = unsafe { load_partial(slot::<B, S>(arguments, number, fragment)) };
+    }
+    let mut total = [0.0; 4];
+    for warp in from..to + u32::from(!goes_on) {
+        // SAFETY: the caller's promise.
+        let sums = unsafe { load_shared_words(left::<B>(raw_bits, warp, fragment)) };
+        add(&mut total, sums.map(f32::from_bits));
+    }
+    add(&mut total, last);
+    total
+}
+
+#[inline(always)]
+fn add(total: &mut [f32; 4], sums: [f32; 4]) {
     unrolled::<4>(
         #[inline(always)]
-        |eight| {
-            // Rows g, g + 8, g + 16, g + 24.
-            let n = row + 8 * eight as u32 + g;
+        |i| total[i] += sums[i],
+    );
+}
+
+/// Counts this warp, and says whether `others` have done so before it. Then what they have stored is visible,
+/// and the counter is 0 again.
+///
+/// # Safety
+/// There is such a counter.
+#[inline(always)]
+unsafe fn arrive(counter: *mut u32, others: u32) -> bool {
+    // What the others of the warp have written, the first lane's count releases, too.
+    warp_barrier();
+    let mut before = 0;
+    if lane_anew() == 0 {
+        // SAFETY: the caller's promise.
+        before = unsafe { count_arrival(counter) };
+    }
+    if of_first_lane(before) != others {
+        return false;
+    }
+    acquire();
+    if lane_anew() == 0 {
+        // SAFETY: the caller's promise; nobody else will come.
+        unsafe { *counter = 0 };
+    }
+    true
+}
+
+/// Slots that are loaded at a time.
+const LOADS: usize = 4;
+
+/// Sum of what blocks `from` to `to` have left of a stripe, in that order.
+///
+/// # Safety
+/// They have left them.
+#[inline(always)]
+unsafe fn add_blocks<const B: usize, const S: usize>(
+    arguments: &Arguments,
+    blocks: u32,
+    from: u32,
+    to: u32,
+    fragment: usize,
+) -> [f32; 4] {
+    let mut total = [0.0; 4];
+    let mut first = from;
+    while first <= to {
+        let mut loaded = [[0.0; 4]; LOADS];
+        unrolled::<LOADS>(
+            #[inline(always)]
+            |i| {
+                let number = first + i as u32;
+                if number <= to {
+                    let slot =
+                        block_slot::<B, S>(arguments, blocks, number, number == from, fragment);
+                    // SAFETY: the caller's promise.
+                    loaded[i] = unsafe { load_partial(slot) };
+                }
+            },
+        );
+        unrolled::<LOADS>(
+            #[inline(always)]
+            |i| add(&mut total, loaded[i]),
+        );
+        first += LOADS as u32;
+    }
+    total
+}
+
+/// # Safety
+/// The slot is there.
+#[inline(always)]
+unsafe fn store_slot(slot: *mut f32, sums: [f32; 4]) {
+    // SAFETY: the caller's promise.
+    unsafe { store_global_4(slot.cast(), sums.map(f32::to_bits)) };
+}
+
+/// Scales, adds the bias and stores the outputs of fragment `fragment` of a stripe.
+///
+/// # Safety
+/// As the kernels'.
+#[inline(always)]
+unsafe fn store<const B: usize, const S: usize>(
+    kind: Kind,
+    arguments: &Arguments,
+    stripe: u32,
+    fragment: usize,
+    sums: [f32; 4],
+) {
+    let (g, t) = (lane_anew() as u32 / 4, lane_anew() as u32 % 4);
+    let (strip, tile) = ((fragment / B) as u32, (fragment % B) as u32);
+    let row = stripe * (S * SLAB_ROWS) as u32 + FRAGMENT as u32 * strip;
+    unrolled::<2>(
+        #[inline(always)]
+        |half| {
+            // Rows g and g + 8.
+            let n = row + 8 * half as u32 + g;
             if n >= arguments.rows {
                 return;
             }
             // SAFETY: there are as many as rows of W, or none.
             let (scale, bias) =
                 unsafe { (of_row(arguments.scale, n, 1.0), of_row(arguments.bias, n, 0.0)) };
-            unrolled::<B>(
+            unrolled::<2>(
                 #[inline(always)]
-                |tile| {
-                    let sums = sums[eight / 2][tile];
-                    for (low, sum) in
-                        [sums[eight % 2 * 2], sums[eight % 2 * 2 + 1]].into_iter().enumerate()
-                    {
-                        let m = (8 * tile + low) as u32 + 2 * t;
-                        if m < arguments.m {
-                            let at = m as usize * arguments.leading_y as usize + n as usize;
-                            // SAFETY: row and column of y exist.
-                            unsafe { store_output(kind, arguments, at, sum * scale + bias) };
-                        }
+                |low| {
+                    let m = 8 * tile + 2 * t + low as u32;
+                    if m < arguments.m {
+                        let at = m as usize * arguments.leading_y as usize + n as usize;
+                        let value = sums[2 * half + low] * scale + bias;
+                        // SAFETY: row and column of y exist.
+                        unsafe { store_output(kind, arguments, at, value) };
                     }
                 },
             );

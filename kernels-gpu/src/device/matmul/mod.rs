@@ -1,12 +1,15 @@
 //! The kernels that multiply: `y = x W^T` from compressed W, decoded in registers.
 //!
 //! W's fragments are the A operand of `mma.sync`, x's the B operand: 16 rows of W times 8 rows of x.
-//! A warp decodes slab after slab along K, with the words of the next one on their way to shared
-//! memory and its raw planes on theirs to the L2 cache; warps have nothing to do with each other
-//! until they have come to the end of a row of tiles.
+//! A warp decodes two slabs at a time, one under the other, and goes along K, with the words of the next
+//! ones and the raw planes ahead on their way to shared memory; warps have nothing to do with each
+//! other until all of a block are done.
 
 mod activations;
+mod edges;
 mod epilogue;
+mod exceptions;
+mod groups;
 mod mainloop;
 mod ring;
 mod sums;
@@ -14,7 +17,7 @@ mod warp;
 
 use crate::Operand;
 use core::arch::global_asm;
-use fused_rans_layout::{Dtype, SLABS, TileEntry};
+use fused_rans_layout::{Dtype, LANES, TileEntry, max_warps, slabs_at_once};
 
 /// What a kernel is compiled for, beside the rows of x that it takes.
 #[derive(Clone, Copy)]
@@ -50,7 +53,7 @@ struct Arguments {
     bias: *const f32,
     /// Sums of warps that have not got a whole row of tiles: see [`epilogue`].
     partials: *mut f32,
-    /// A counter for every row of tiles and slab, 0 between launches.
+    /// A counter for every fragment of y of a stripe, 0 between launches.
     counters: *mut u32,
     /// N.
     rows: u32,
@@ -64,11 +67,11 @@ struct Arguments {
     leading_y: u32,
     /// Exponent field of nibble 0.
     base: u32,
-    /// Rows of words that a buffer of a warp has room for.
-    row_capacity: u32,
-    /// Bit 0: y is F32; bit 1: rows of x are aligned to 16 bytes; bit 2: there are zero points; bit 3: a
-    /// warp has one buffer of words, not two; bit 4: nibble 0 stands for exponent field 0 (which a table
-    /// of `WideEntry`s knows by itself).
+    /// Rows of words that a warp has room for, for each slab that it decodes at a time; at least those of the longest
+    /// slab and those that a decoder looks ahead.
+    buffer_rows: u32,
+    /// Bit 0: y is F32; bit 1: rows of x are aligned to 16 bytes; bit 2: there are zero points; bit 3: nibble 0
+    /// stands for exponent field 0 (which a table of `WideEntry`s knows by itself).
     flags: u32,
 }
 
@@ -81,12 +84,8 @@ impl Arguments {
         self.flags & 2 != 0
     }
 
-    fn single_buffer(&self) -> bool {
-        self.flags & 8 != 0
-    }
-
     fn zero(&self) -> bool {
-        self.flags & 16 != 0
+        self.flags & 8 != 0
     }
 
     fn zero_points(&self) -> bool {
@@ -94,20 +93,15 @@ impl Arguments {
     }
 }
 
-/// Threads of a block, at most: as many as leave a thread the registers that so many rows of x need.
-const fn max_threads(batch_tiles: usize) -> usize {
-    if batch_tiles > 2 { 32 * SLABS } else { 64 * SLABS }
-}
-
-/// A kernel for `kind` and x of at most 8 times `batch_tiles` rows, launched with [`Arguments`]. Blocks of one
-/// or more times [`SLABS`] warps, as a [`Partition`](fused_rans_layout::Partition) has it; shared memory
-/// for the table, and for every warp its sums, a [`ring::Ring`], and one or two buffers of `row_capacity` rows a warp, and as many rows behind them as a
-/// stream can take.
+/// A kernel for `kind` and x of at most 8 times `batch_tiles` rows, launched with [`Arguments`] and blocks of up
+/// to [`max_warps`] warps. Shared memory for the table, and for every warp a [`ring::Ring`], scales if
+/// there are groups, and `buffer_rows` rows of words for each of [`slabs_at_once`], and behind the
+/// last one's as many rows as a stream can take.
 macro_rules! kernel {
     ($name:ident, $batch_tiles:expr, $kind:expr) => {
         global_asm!(
             concat!("// entry-directives ", stringify!($name), ": .maxntid {} .minnctapersm 1"),
-            const max_threads($batch_tiles)
+            const LANES * max_warps($batch_tiles)
         );
 
         /// See [`kernel`].
@@ -131,17 +125,19 @@ macro_rules! kernel {
             leading_x: u32,
             leading_y: u32,
             base: u32,
-            row_capacity: u32,
+            buffer_rows: u32,
             flags: u32,
         ) {
             const KIND: Kind = $kind;
             #[rustfmt::skip]
             let arguments = Arguments {
                 blob, index, table, x, y, scale, bias, partials, counters, rows, cols, m, leading_x,
-                leading_y, base, row_capacity, flags,
+                leading_y, base, buffer_rows, flags,
             };
             // SAFETY: the caller's promise.
-            unsafe { warp::run::<{ $batch_tiles }, { KIND.wide }>(KIND, &arguments) };
+            unsafe {
+                warp::run::<{ $batch_tiles }, { slabs_at_once($batch_tiles) }, { KIND.wide }>(KIND, &arguments);
+            }
         }
     };
 }

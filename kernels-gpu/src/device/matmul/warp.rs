@@ -1,274 +1,507 @@
-//! A warp's way through its tiles.
+//! A warp's way through its units.
 
-use super::epilogue::{Place, finish};
+use super::epilogue::{finish, finish_block, partition};
 use super::mainloop::Mainloop;
 use super::ring::Ring;
-use super::sums::SharedSums;
+use super::sums::{Sums, nothing};
 use super::{Arguments, Kind};
-use crate::Format;
 use crate::device::instructions::{
-    async_copy_wait, barrier, blocks, shared_memory, thread, threads, warp, warp_barrier,
+    async_copy_commit, async_copy_wait, async_copy_wait_but, barrier, block_anew, blocks,
+    lane_anew, opaque, shared_memory, thread, threads, warp_anew, warp_barrier, warps_anew,
 };
-use crate::device::payload::{SlabPayload, copy_table, find, learn};
+use crate::device::payload::{FIRST_ROWS, Record, Rows, SlabPayload, copy_table};
+use crate::{Format, unrolled};
 use fused_rans_layout::{
-    GroupPlane, LANES, LINE, RING_STAGES, Run, SLAB_ROWS, SLABS, SlabShape, TABLE, TILE, TileEntry,
-    TileShape, ring_stage_bytes,
+    GroupPlane, LINE, Run, SLAB_BYTES, SLAB_ROWS, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES, TILE,
+    TileEntry, TileShape, record_bytes, ring_bytes, slabs_bytes,
 };
 
-/// A tile, and its place.
+/// What a stripe has of a tile: `S` slabs, fewer at the layer's lower edge.
 #[derive(Clone, Copy)]
-pub struct Tile {
-    number: u32,
-    row: u32,
+pub struct Unit<const S: usize> {
+    stripe: u32,
+    /// Column of tiles.
     pub col: u32,
 }
 
-impl Tile {
+impl<const S: usize> Unit<S> {
     fn new(number: u32, across: u32) -> Self {
-        Self { number, row: number / across, col: number % across }
+        Self { stripe: number / across, col: number % across }
     }
 
     #[inline(always)]
     fn next(self, across: u32) -> Self {
-        let Self { number, row, col } = self;
+        let Self { stripe, col } = self;
         if col + 1 == across {
-            Self { number: number + 1, row: row + 1, col: 0 }
+            Self { stripe: stripe + 1, col: 0 }
         } else {
-            Self { number: number + 1, row, col: col + 1 }
+            Self { stripe, col: col + 1 }
         }
     }
 
+    /// Its number in the layer, as a [`Partition`](fused_rans_layout::Partition) has it.
     #[inline(always)]
-    pub fn shape(self, arguments: &Arguments) -> TileShape {
+    fn number(self, across: u32) -> u32 {
+        self.stripe * across + self.col
+    }
+
+    /// Its first slab in the tile.
+    #[inline(always)]
+    pub fn slab(self) -> u32 {
+        self.stripe * S as u32 % SLABS as u32
+    }
+
+    /// Number of the tile in the layer.
+    #[inline(always)]
+    pub fn tile(self, across: u32) -> u32 {
+        self.stripe * S as u32 / SLABS as u32 * across + self.col
+    }
+
+    /// Whether the tile is whole; that of a unit beyond the layer's columns is not.
+    #[inline(always)]
+    pub fn is_whole(self, arguments: &Arguments) -> bool {
+        let row = self.stripe * S as u32 / SLABS as u32;
+        (row + 1) * TILE as u32 <= arguments.rows && (self.col + 1) * TILE as u32 <= arguments.cols
+    }
+
+    /// Slabs of the unit.
+    #[inline(always)]
+    pub fn slabs(self, arguments: &Arguments) -> usize {
+        if self.is_whole(arguments) {
+            return S;
+        }
+        let rows = arguments.rows - self.stripe * (S * SLAB_ROWS) as u32;
+        (rows.div_ceil(SLAB_ROWS as u32) as usize).min(S)
+    }
+
+    /// Shape of the tile.
+    #[inline(always)]
+    pub fn tile_shape(self, arguments: &Arguments) -> TileShape {
+        let row = self.stripe * S as u32 / SLABS as u32;
         let side = |all: u32, at: u32| (all - TILE as u32 * at).min(TILE as u32) as usize;
-        TileShape { rows: side(arguments.rows, self.row), cols: side(arguments.cols, self.col) }
+        TileShape { rows: side(arguments.rows, row), cols: side(arguments.cols, self.col) }
     }
 }
 
-/// Steps of preparing a slab while another one is decoded, of which each needs what the one before has
-/// loaded; they are a fraction of a slab apart.
+/// Steps of preparing a unit while another one is decoded, of which each needs what the one before has
+/// sent for.
 #[derive(Clone, Copy)]
 pub enum Phase {
-    /// Find the tile's payload.
+    /// Send for the tile's record.
     Find,
-    /// Learn how long the lanes' words are.
+    /// Send for tail lengths and first exceptions.
     Learn,
-    /// Send for the words, and for the raw planes.
+    /// Send for the words.
     Fetch,
+}
+
+/// Rows of words: those that the first half turn takes, the other full ones, the tail rows.
+#[derive(Clone, Copy)]
+enum Words {
+    First,
+    Full,
+    Tail,
+}
+
+/// How far a unit is on its way; what is known of its slabs is kept in shared memory.
+#[derive(Clone, Copy)]
+struct Next {
+    /// Whether the tail lengths have been sent for.
+    learned: bool,
+    /// Whether the words have been sent for.
+    fetched: bool,
+}
+
+impl Next {
+    const NOTHING: Self = Self { learned: false, fetched: false };
+}
+
+/// Where, in shared memory, it stands what is known of a unit's slabs.
+#[derive(Clone, Copy)]
+pub struct Slots {
+    at: u32,
+    stride: u32,
+}
+
+impl Slots {
+    /// What is known of slab `s`.
+    ///
+    /// # Safety
+    /// The unit has such a slab, which has been learned of, and the warp has come together since.
+    #[inline(always)]
+    pub unsafe fn slab(self, s: usize) -> SlabPayload {
+        // SAFETY: the caller's promise.
+        unsafe { SlabPayload::kept(self.at(s)) }
+    }
+
+    /// Address of the scales and zero points of slab `s`.
+    #[inline(always)]
+    pub fn groups(self, s: usize) -> u32 {
+        self.at(s) + SLAB_BYTES as u32
+    }
+
+    /// Address of what is known of slab `s`.
+    #[inline(always)]
+    pub fn at(self, s: usize) -> u32 {
+        self.at + s as u32 * self.stride
+    }
 }
 
 /// What a warp works on.
 struct Warp<'a> {
     arguments: &'a Arguments,
     format: Format,
+    /// Bytes of a slab's scales and zero points.
     group_bytes: u32,
-    /// Tiles beside each other.
-    across: u32,
-    /// The warp's slab of a tile.
-    slab: u32,
     run: Run,
-    /// Addresses of its ring, and of its first buffer of rows.
-    ring: u32,
-    rows: u32,
+    /// Bytes of a ring.
+    ring_bytes: u32,
+    /// Bytes of a record and of what is known of slabs, and of that of one.
+    slots_bytes: u32,
+    slot_bytes: u32,
 }
 
 /// # Safety
 /// As the kernels'.
 #[inline(always)]
-pub unsafe fn run<const B: usize, const WIDE: bool>(kind: Kind, arguments: &Arguments) {
-    let warp = Warp::new::<B>(kind, arguments);
+pub unsafe fn run<const B: usize, const S: usize, const WIDE: bool>(
+    kind: Kind,
+    arguments: &Arguments,
+) {
+    let warp = Warp::new::<B, S>(kind, arguments);
     // SAFETY: the table is whole.
     unsafe { copy_table(arguments.table, thread(), threads() as usize) };
-    let mut tile = Tile::new(warp.run.start, warp.across);
-    // SAFETY: nothing has been decoded yet.
-    let mut current = unsafe { warp.prepare_first() };
-    let mut mainloop = Mainloop::<B, WIDE>::new(kind, arguments, warp.format, warp.ring::<B>());
-    if let Some(slab) = current.filter(|slab| warp.whole(tile) && !slab.is_raw()) {
-        mainloop.prime(slab.raw(), tile);
-    }
-    async_copy_wait();
-    barrier();
-    let sums = SharedSums::<B>::new();
-    sums.clear();
-    let mut part = warp.run.start;
-    let mut buffer = 0;
-    let single = arguments.single_buffer();
-    while tile.number < warp.run.end {
-        let following = tile.next(warp.across);
-        // This slab's words are there, and nobody reads those of the last one any more.
-        mainloop.wait_for_words();
-        warp_barrier();
-        let mut next = Next::NOTHING;
-        let mut prepare = |phase| {
-            if !(single && matches!(phase, Phase::Fetch)) {
-                // SAFETY: as above.
-                unsafe { warp.prepare(phase, &mut next, following, buffer ^ 1) };
+    let ring = Ring::<B, S>::new(warp.ring(), warp.format.raw_bits());
+    let mut mainloop = Mainloop::<B, S, WIDE>::new(kind, arguments, warp.format, ring);
+    let mut unit = Unit::<S>::new(warp.run.start, warp.across());
+    let mut parity = 0;
+    let mut next = Next::NOTHING;
+    let mut sums: [Sums<B>; S] = [nothing(); S];
+    let mut first = true;
+    while unit.number(warp.across()) < warp.run.end {
+        let following = unit.next(warp.across());
+        let there = following.number(warp.across()) < warp.run.end;
+        let input = UnitInput { unit, warp: &warp, parity };
+        // SAFETY: nobody reads another unit's slots and rows any more; all lanes of the warp are here.
+        unsafe { warp.prepare_rest(next, &input, &mut mainloop) };
+        if core::mem::take(&mut first) {
+            barrier();
+        }
+        next = Next::NOTHING;
+        let prepare = |phase, room: bool| {
+            if there {
+                // SAFETY: nobody reads the other parity's slots, and if there is room, rows; the phases are
+                // far enough apart for what has been sent for to be there.
+                unsafe {
+                    match phase {
+                        Phase::Find => warp.find(following),
+                        Phase::Learn => {
+                            warp_barrier();
+                            warp.learn(following, parity ^ 1);
+                            next.learned = true;
+                        }
+                        Phase::Fetch if room => {
+                            warp_barrier();
+                            warp.fetch(following, parity ^ 1, Words::First);
+                            warp.fetch(following, parity ^ 1, Words::Full);
+                            warp.fetch(following, parity ^ 1, Words::Tail);
+                            next.fetched = true;
+                        }
+                        Phase::Fetch => {}
+                    }
+                }
             }
-            let whole = warp.whole(following);
-            next.slab.filter(|slab| whole && !slab.is_raw()).map(|slab| slab.raw())
+            there && following.is_whole(arguments)
         };
-        if let Some(payload) = &current {
-            let slab = SlabInput {
-                payload,
-                shape: tile.shape(arguments).slab(warp.slab as usize),
-                tile,
-                number: tile.number * SLABS as u32 + warp.slab,
-                first_row: warp.slab * SLAB_ROWS as u32,
-                memory_rows: warp.buffer(buffer),
-            };
-            mainloop.slab(&slab, prepare, sums);
-        } else {
-            // The tile has no such slab.
-            prepare(Phase::Find);
-            prepare(Phase::Learn);
-            prepare(Phase::Fetch);
-            mainloop.nothing();
-        }
-        if single {
-            warp_barrier();
-            // SAFETY: as above; the warp is done with its buffer.
-            unsafe { warp.prepare(Phase::Fetch, &mut next, following, 0) };
-        }
-        if following.row != tile.row || following.number == warp.run.end {
-            if current.is_some() && !kind.fragments {
-                let part = Run { start: part, end: following.number };
+        mainloop.unit(&input, prepare, &mut sums);
+        // Nobody reads this unit's words any more.
+        warp_barrier();
+        if following.stripe != unit.stripe || !there {
+            if !kind.fragments {
+                let (start, end) = (unit.stripe * warp.across(), unit.number(warp.across()) + 1);
+                let part = Run { start: start.max(warp.run.start), end };
+                let raw_bits = warp.format.raw_bits();
                 // SAFETY: the caller's promise.
-                unsafe { finish(kind, arguments, tile.row, part, sums.load()) };
+                unsafe {
+                    finish::<B, S>(kind, arguments, raw_bits, unit.stripe, part, !there, &sums);
+                }
             }
-            part = following.number;
-            sums.clear();
+            sums = [nothing(); S];
         }
-        (tile, current, buffer) = (following, next.slab, if single { 0 } else { buffer ^ 1 });
+        (unit, parity) = (following, parity ^ 1);
+    }
+    if first {
+        // The table's copies that this warp has started are waited for before others leave.
+        async_copy_wait();
+        barrier();
+    }
+    if !kind.fragments {
+        // SAFETY: the caller's promise.
+        unsafe { finish_block::<B, S>(kind, arguments, warp.format.raw_bits()) };
     }
 }
 
-/// A slab that is ready to be decoded.
-pub struct SlabInput<'a> {
-    pub payload: &'a SlabPayload,
-    pub shape: SlabShape,
-    pub tile: Tile,
-    /// Number of the slab in the layer.
-    pub number: u32,
-    /// Its first row in the tile.
-    pub first_row: u32,
-    /// Where its words are in shared memory.
-    pub memory_rows: u32,
+/// A unit that is ready to be decoded.
+pub struct UnitInput<'a, const S: usize> {
+    pub unit: Unit<S>,
+    warp: &'a Warp<'a>,
+    parity: u32,
+}
+
+impl<const S: usize> UnitInput<'_, S> {
+    /// Tiles beside each other.
+    #[inline(always)]
+    pub fn across(&self) -> u32 {
+        self.warp.across()
+    }
+
+    /// Slabs of the unit.
+    #[inline(always)]
+    pub fn slabs(&self) -> usize {
+        self.unit.slabs(self.warp.arguments)
+    }
+
+    /// Shape of its tile.
+    #[inline(always)]
+    pub fn tile_shape(&self) -> TileShape {
+        self.unit.tile_shape(self.warp.arguments)
+    }
+
+    /// Shape of its slab `s`.
+    #[inline(always)]
+    pub fn shape(&self, s: usize) -> SlabShape {
+        if self.unit.is_whole(self.warp.arguments) {
+            SlabShape::WHOLE
+        } else {
+            self.tile_shape().slab(self.unit.slab() as usize + s)
+        }
+    }
+
+    /// What is known of its slabs.
+    #[inline(always)]
+    pub fn slots(&self) -> Slots {
+        self.warp.slots::<S>(self.parity)
+    }
+
+    /// What is known of the next unit's.
+    #[inline(always)]
+    pub fn next_slots(&self) -> Slots {
+        self.warp.slots::<S>(self.parity ^ 1)
+    }
+
+    /// Whether the first half turn takes no words of tail rows.
+    #[inline(always)]
+    fn starts_full(&self) -> bool {
+        let mut full = true;
+        unrolled::<S>(
+            #[inline(always)]
+            // SAFETY: the unit has been learned of.
+            |s| full &= unsafe { self.slots().slab(s) }.starts_full(),
+        );
+        full
+    }
+
+    /// Where the words of slab `s`, `slab`, are in shared memory.
+    #[inline(always)]
+    pub fn rows(&self, s: usize, slab: &SlabPayload) -> Rows {
+        self.warp.rows::<S>(s, slab, self.parity)
+    }
+
+    /// Rows of words of slab `s` that every lane must have taken before the next unit's may be sent for: then those
+    /// that are left are not in their way.
+    ///
+    /// # Safety
+    /// The next unit is there, and has been learned of.
+    #[inline(always)]
+    pub unsafe fn rows_to_take(&self, s: usize) -> u32 {
+        // SAFETY: so have the slabs of this one.
+        let (slab, next) = unsafe { (self.slots().slab(s), self.next_slots().slab(s)) };
+        (slab.rows() + next.rows()).saturating_sub(self.warp.arguments.buffer_rows)
+    }
 }
 
 impl<'a> Warp<'a> {
     #[inline(always)]
-    fn new<const B: usize>(kind: Kind, arguments: &'a Arguments) -> Self {
-        let place = Place::new(arguments, blocks());
-        let buffers = if arguments.single_buffer() { 1 } else { 2 };
-        let buffers = buffers * warp() as u32 * arguments.row_capacity;
-        let warps = threads() / LANES as u32;
-        let rings = shared_memory() + 4 * TABLE as u32 + warps * SharedSums::<B>::WARP_BYTES;
+    fn new<const B: usize, const S: usize>(kind: Kind, arguments: &'a Arguments) -> Self {
+        let partition = partition::<S>(arguments, blocks());
         let format = Format::new(kind.dtype, kind.raw_bits, arguments.base, arguments.zero());
-        let ring_bytes = RING_STAGES * ring_stage_bytes(B, format.raw_bits()) as u32;
-        let groups = GroupPlane { zeros: arguments.zero_points() };
+        let slots_bytes = slabs_bytes(B, kind.grouped) as u32;
+        let plane = GroupPlane { zeros: arguments.zero_points() };
         Self {
             arguments,
             format,
-            group_bytes: if kind.grouped { groups.bytes() as u32 } else { 0 },
-            across: place.partition.across,
-            slab: place.slab,
-            run: place.partition.run(place.block, place.group, place.slab),
-            ring: rings + warp() as u32 * ring_bytes,
-            rows: rings + warps * ring_bytes + LINE as u32 * buffers,
+            group_bytes: if kind.grouped { plane.bytes() as u32 } else { 0 },
+            run: partition.warp(partition.block(block_anew()), warp_anew()),
+            ring_bytes: ring_bytes(B, format.raw_bits()) as u32,
+            slots_bytes,
+            slot_bytes: (slots_bytes - record_bytes(B) as u32) / (2 * S) as u32,
         }
     }
 
-    fn ring<const B: usize>(&self) -> Ring<B> {
-        Ring::new(self.ring, self.format.raw_bits())
-    }
-
-    /// Address of buffer 0 or 1.
+    /// Tiles beside each other.
     #[inline(always)]
-    fn buffer(&self, number: u32) -> u32 {
-        self.rows + number * self.arguments.row_capacity * LINE as u32
+    fn across(&self) -> u32 {
+        opaque(self.arguments.cols).div_ceil(TILE as u32)
     }
 
-    /// The warp's slab of `tile`; `None` beyond the run, and where a tile has no such slab.
+    /// Address of its ring. Addresses are worked out when they are needed: registers are short.
     #[inline(always)]
-    fn shape(&self, tile: Tile) -> Option<TileShape> {
-        let shape = tile.shape(self.arguments);
-        let there = tile.number < self.run.end && self.slab < shape.slabs() as u32;
-        there.then_some(shape)
+    fn ring(&self) -> u32 {
+        shared_memory() + 4 * TABLE as u32 + warp_anew() * self.ring_bytes
     }
 
-    /// Whether `tile` is one of the run, and whole.
+    /// Address of a record, and of what is known of slabs behind it.
     #[inline(always)]
-    fn whole(&self, tile: Tile) -> bool {
-        self.shape(tile).is_some_and(TileShape::is_whole)
+    fn record(&self) -> u32 {
+        let rings = shared_memory() + 4 * TABLE as u32 + warps_anew() * self.ring_bytes;
+        rings + warp_anew() * self.slots_bytes
     }
 
-    /// Does phase `phase` of preparing the warp's slab of `tile`, if there is one.
+    /// Where the words of slab `s` of a unit, `slab`, go. Units take turns: one's rows go up to the end of the
+    /// buffer, the next one's down to its start, so that the last rows of one, which are taken last,
+    /// are not in the way of the next one's.
+    #[inline(always)]
+    fn rows<const S: usize>(&self, s: usize, slab: &SlabPayload, parity: u32) -> Rows {
+        let warps = warps_anew();
+        let buffers =
+            shared_memory() + 4 * TABLE as u32 + warps * (self.ring_bytes + self.slots_bytes);
+        let (line, number) = (LINE as u32, warp_anew() * S as u32 + s as u32);
+        let (start, all) =
+            (buffers + number * self.arguments.buffer_rows * line, self.arguments.buffer_rows);
+        if parity == 0 {
+            Rows { first: start + (slab.rows() - 1) * line, stride: line.wrapping_neg() }
+        } else {
+            Rows { first: start + (all - slab.rows()) * line, stride: line }
+        }
+    }
+
+    /// Where it stands what is known of a unit's slabs.
+    #[inline(always)]
+    fn slots<const S: usize>(&self, parity: u32) -> Slots {
+        let stride = self.slot_bytes;
+        let slots = self.record() + self.slots_bytes - 2 * S as u32 * stride;
+        Slots { at: slots + parity * S as u32 * stride, stride }
+    }
+
+    /// Sends for the record of `unit`'s tile.
     ///
     /// # Safety
-    /// Nobody reads buffer `buffer`; all lanes of the warp are here.
+    /// The unit is one of the run; nobody reads the last record any more.
     #[inline(always)]
-    unsafe fn prepare(&self, phase: Phase, next: &mut Next, tile: Tile, buffer: u32) {
-        let Some(shape) = self.shape(tile) else { return };
-        // SAFETY: tiles of the run are the layer's, and this one has the slab; the rest is the caller's
-        // promise.
-        unsafe {
-            match phase {
-                Phase::Find => next.payload = find(self.arguments.blob, self.entry(tile)),
-                Phase::Learn => next.tail_lengths = learn(next.payload, self.slab),
-                Phase::Fetch => {
-                    let slab = self.load(tile, shape);
-                    slab.fetch(self.buffer(buffer));
-                    slab.fetch_tails(next.tail_lengths, self.buffer(buffer));
-                    next.slab = Some(slab);
-                }
+    unsafe fn find<const S: usize>(&self, unit: Unit<S>) {
+        let entry = self.arguments.index.wrapping_add(unit.tile(self.across()) as usize);
+        // SAFETY: the unit is one of the layer.
+        unsafe { Record::fetch(entry, self.record()) };
+    }
+
+    /// Keeps what the record says of `unit`, and sends for its tail lengths.
+    ///
+    /// # Safety
+    /// The unit has been found, and its record is there; nobody reads slots of this parity.
+    #[inline(always)]
+    unsafe fn learn<const S: usize>(&self, unit: Unit<S>, parity: u32) {
+        let slots = self.slots::<S>(parity);
+        // A lane for each slab.
+        let s = lane_anew();
+        if s < unit.slabs(self.arguments) {
+            // SAFETY: the caller's promise; behind the record there are tail lengths.
+            let record = unsafe { Record::load(self.record(), unit.slab() + s as u32) };
+            let (whole, shape) =
+                (unit.is_whole(self.arguments), || unit.tile_shape(self.arguments));
+            let (blob, raw_bits) = (self.arguments.blob, self.format.raw_bits());
+            let slab = SlabPayload::new(blob, &record, whole, shape, raw_bits, self.group_bytes);
+            // SAFETY: the caller's promise.
+            unsafe {
+                slab.fetch_tail_lengths(self.tail_lengths(s));
+                slab.keep(slots.at(s));
             }
         }
     }
 
-    /// All of that for the warp's first slab.
+    /// Does what could not be done while the last unit was decoded: of the first unit, everything. It can be decoded
+    /// after that, though not all words may be there yet.
     ///
     /// # Safety
-    /// As [`Warp::prepare`].
+    /// Nobody reads slots and rows of the unit's parity; all lanes of the warp are here.
     #[inline(always)]
-    unsafe fn prepare_first(&self) -> Option<SlabPayload> {
-        let tile = Tile::new(self.run.start, self.across);
-        let shape = self.shape(tile)?;
-        // SAFETY: as above.
+    unsafe fn prepare_rest<const B: usize, const S: usize, const WIDE: bool>(
+        &self,
+        next: Next,
+        input: &UnitInput<'_, S>,
+        mainloop: &mut Mainloop<'_, B, S, WIDE>,
+    ) {
+        let UnitInput { unit, parity, .. } = *input;
+        // SAFETY: the caller's promise, and each step waits for what it needs.
         unsafe {
-            let slab = self.load(tile, shape);
-            let tail_lengths = slab.tail_lengths();
-            slab.fetch(self.buffer(0));
-            slab.fetch_tails(tail_lengths, self.buffer(0));
-            Some(slab)
+            if !next.learned {
+                self.find(unit);
+                async_copy_wait();
+                warp_barrier();
+                self.learn(unit, parity);
+                // All lanes know what is in the slots.
+                warp_barrier();
+            }
+            if !next.fetched {
+                self.fetch(unit, parity, Words::First);
+            }
+            let primed = mainloop.prime(input);
+            let mut early = false;
+            if !next.fetched {
+                self.fetch(unit, parity, Words::Full);
+                if primed {
+                    // Tail lengths, first rows and the first stage, but not the second one's.
+                    async_copy_wait_but::<1>();
+                    early = input.starts_full();
+                } else {
+                    async_copy_wait();
+                }
+                warp_barrier();
+                self.fetch(unit, parity, Words::Tail);
+                async_copy_commit();
+            }
+            // Where nothing was left to do, the mainloop has waited.
+            if (primed || !next.fetched) && !early {
+                async_copy_wait();
+                warp_barrier();
+            }
         }
     }
 
-    #[inline(always)]
-    fn entry(&self, tile: Tile) -> *const TileEntry {
-        self.arguments.index.wrapping_add(tile.number as usize)
-    }
-
+    /// Sends for `words` of `unit`; with the first ones, for exceptions and scales.
+    ///
     /// # Safety
-    /// The tile, of shape `shape`, is one of the run, and has the warp's slab.
+    /// The unit has been learned of, and for tail rows, their lengths are there; nobody reads slots and rows
+    /// of this parity; all lanes of the warp are here.
     #[inline(always)]
-    unsafe fn load(&self, tile: Tile, shape: TileShape) -> SlabPayload {
-        let (raw_bits, slab) = (self.format.raw_bits(), self.slab);
-        let (blob, entry) = (self.arguments.blob, self.entry(tile));
-        // SAFETY: the caller's promise.
-        unsafe { SlabPayload::load(blob, entry, shape, slab, raw_bits, self.group_bytes) }
+    unsafe fn fetch<const S: usize>(&self, unit: Unit<S>, parity: u32, words: Words) {
+        let slots = self.slots::<S>(parity);
+        let slabs = unit.slabs(self.arguments);
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                if s < slabs {
+                    // SAFETY: the slab has been learned of; the rest is the caller's promise.
+                    unsafe {
+                        let slab = slots.slab(s);
+                        let rows = self.rows::<S>(s, &slab, parity);
+                        match words {
+                            Words::First => {
+                                slab.fetch_full(rows, 0, FIRST_ROWS);
+                                slab.fetch_exceptions(slots.at(s));
+                                slab.fetch_groups(self.group_bytes, slots.groups(s));
+                            }
+                            Words::Full => slab.fetch_full(rows, FIRST_ROWS, u32::MAX),
+                            Words::Tail => slab.fetch_tails(self.tail_lengths(s), rows),
+                        }
+                    }
+                }
+            },
+        );
     }
-}
 
-/// The slab after the one that is being decoded, as far as it is prepared.
-struct Next {
-    /// The tile's payload.
-    payload: *const u8,
-    /// See [`SlabPayload::tail_lengths`].
-    tail_lengths: u8,
-    /// `None` beyond the run, and where a tile has no such slab.
-    slab: Option<SlabPayload>,
-}
-
-impl Next {
-    const NOTHING: Self = Self { payload: core::ptr::null(), tail_lengths: 0, slab: None };
+    /// Where the tail lengths of slab `s` go.
+    #[inline(always)]
+    fn tail_lengths(&self, s: usize) -> u32 {
+        self.record() + (size_of::<TileEntry>() + s * TAIL_LENGTH_BYTES) as u32
+    }
 }
