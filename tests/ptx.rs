@@ -59,15 +59,14 @@ impl Convergent {
     /// As the sources have them in a mainloop of `slabs` slabs at a time, but for what it multiplies with.
     fn mainloop(slabs: usize) -> Self {
         Self {
-            // The table is there, for warps with work and for others.
-            bar_sync: 2,
-            // Of the first unit: its record, what it says, tail lengths, all. Of the next one, what it says,
-            // the tail lengths, what it says for the mainloop. All words of a unit; nobody reads
-            // them any more.
-            bar_warp_sync: 4 + 3 + 2,
-            // Which lanes have a word in a tail row, of the first unit and of the next one; whether all have
-            // taken their words.
-            vote_sync: 2 * slabs + 1,
+            // The table is there.
+            bar_sync: 1,
+            // Of the first unit, and of one that could not be prepared early: its record, what it says, tail
+            // lengths, all. Of the next one, its record, what it says, for two. All words of a unit;
+            // nobody reads them any more.
+            bar_warp_sync: 2 * 4 + 3 + 2,
+            // Which lanes have a word in a tail row, of these three; whether all have taken their words.
+            vote_sync: 3 * slabs + 1,
             shfl_sync: 0,
             mma_sync: 0,
             others: 0,

@@ -76,8 +76,8 @@ pub const MAX_STREAM_BITS: usize = PROB_BITS as usize * (1 + MAX_SYMBOLS);
 pub const MAX_ROWS: usize = MAX_STREAM_BITS.div_ceil(32);
 const _: () = assert!(MAX_ROWS <= u8::MAX as usize, "row counts are stored in bytes");
 
-/// Rows after a slab's last that a decoder may look at, and finds zeros in: it holds the word that it
-/// reads from and the one after it.
+/// Rows after a slab's last that a decoder may look at, whatever is there: it holds the word that it reads from
+/// and the one after it.
 pub const LOOK_AHEAD: usize = 2;
 
 /// Threads that decode a tile on a GPU: a warp for each slab.

@@ -66,7 +66,7 @@ pub struct Record {
     rows: [u32; 4],
     tail_start: u32,
     exception_start: u32,
-    /// Of the slab after this; nothing of use after the last.
+    /// Of the slab after this, or of the last.
     exception_end: u32,
 }
 
@@ -88,11 +88,12 @@ impl Record {
     /// Of slab `slab`, from the record that has been fetched to `at`.
     ///
     /// # Safety
-    /// It is there, and for all lanes; two bytes behind it may be read.
+    /// It is there, and for all lanes.
     #[inline(always)]
     pub unsafe fn load(at: u32, slab: u32) -> Self {
         let tail = at + offset_of!(TileEntry, tail_start) as u32 + 2 * slab;
-        let exception = at + offset_of!(TileEntry, exception_start) as u32 + 2 * slab;
+        let exception = at + offset_of!(TileEntry, exception_start) as u32;
+        let next = (slab + 1).min(SLABS as u32 - 1);
         // SAFETY: the caller's promise.
         unsafe {
             Self {
@@ -100,8 +101,8 @@ impl Record {
                 head: load_shared_words(at),
                 rows: load_shared_words(at + 16),
                 tail_start: load_shared_u16(tail),
-                exception_start: load_shared_u16(exception),
-                exception_end: load_shared_u16(exception + 2),
+                exception_start: load_shared_u16(exception + 2 * slab),
+                exception_end: load_shared_u16(exception + 2 * next),
             }
         }
     }

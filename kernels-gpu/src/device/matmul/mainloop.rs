@@ -226,7 +226,8 @@ impl<'a, const B: usize, const S: usize, const WIDE: bool> Mainloop<'a, B, S, WI
         let mut event = SETTLE;
         for number in 0..halves {
             self.half_turn(&mut state, number);
-            if number + 1 == event {
+            // What is sent for goes with the stage that is filled next: not after the last half turn.
+            if number + 1 == event && event < halves {
                 event = self.between(&mut state, event, prepare);
             }
             self.ring.wait();

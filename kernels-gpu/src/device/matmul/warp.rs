@@ -174,20 +174,21 @@ pub unsafe fn run<const B: usize, const S: usize, const WIDE: bool>(
     let ring = Ring::<B, S>::new(warp.ring(), warp.format.raw_bits());
     let mut mainloop = Mainloop::<B, S, WIDE>::new(kind, arguments, warp.format, ring);
     let mut unit = Unit::<S>::new(warp.run.start, warp.across());
-    let mut parity = 0;
-    let mut next = Next::NOTHING;
+    let mut input = UnitInput { unit, warp: &warp, parity: 0 };
+    if warp.run.is_empty() {
+        async_copy_wait();
+    } else {
+        // SAFETY: nothing has been decoded yet; all lanes of the warp are here.
+        unsafe { warp.prepare_rest(Next::NOTHING, &input, &mut mainloop) };
+    }
+    // The table is there; all warps come here, also those without work.
+    barrier();
     let mut sums: [Sums<B>; S] = [nothing(); S];
-    let mut first = true;
     while unit.number(warp.across()) < warp.run.end {
         let following = unit.next(warp.across());
         let there = following.number(warp.across()) < warp.run.end;
-        let input = UnitInput { unit, warp: &warp, parity };
-        // SAFETY: nobody reads another unit's slots and rows any more; all lanes of the warp are here.
-        unsafe { warp.prepare_rest(next, &input, &mut mainloop) };
-        if core::mem::take(&mut first) {
-            barrier();
-        }
-        next = Next::NOTHING;
+        let parity = input.parity;
+        let mut next = Next::NOTHING;
         let prepare = |phase, room: bool| {
             if there {
                 // SAFETY: nobody reads the other parity's slots, and if there is room, rows; the phases are
@@ -228,12 +229,12 @@ pub unsafe fn run<const B: usize, const S: usize, const WIDE: bool>(
             }
             sums = [nothing(); S];
         }
-        (unit, parity) = (following, parity ^ 1);
-    }
-    if first {
-        // The table's copies that this warp has started are waited for before others leave.
-        async_copy_wait();
-        barrier();
+        unit = following;
+        input = UnitInput { unit, warp: &warp, parity: parity ^ 1 };
+        if there {
+            // SAFETY: nobody reads another unit's slots and rows any more; all lanes of the warp are here.
+            unsafe { warp.prepare_rest(next, &input, &mut mainloop) };
+        }
     }
     if !kind.fragments {
         // SAFETY: the caller's promise.
@@ -404,7 +405,7 @@ impl<'a> Warp<'a> {
         // A lane for each slab.
         let s = lane_anew();
         if s < unit.slabs(self.arguments) {
-            // SAFETY: the caller's promise; behind the record there are tail lengths.
+            // SAFETY: the caller's promise.
             let record = unsafe { Record::load(self.record(), unit.slab() + s as u32) };
             let (whole, shape) =
                 (unit.is_whole(self.arguments), || unit.tile_shape(self.arguments));
