@@ -39,7 +39,7 @@ pub struct Plan {
     /// Warps of a block.
     pub warps: u32,
     /// Rows of words that a warp has room for, for each slab that it decodes at a time. Twice those of a slab
-    /// are always enough to send for the next one's early, two fifths more nearly always; with fewer
+    /// are always enough to send for the next one's early, a third more nearly always; with fewer
     /// a warp waits for them.
     pub buffer_rows: u32,
 }
@@ -60,7 +60,7 @@ impl Plan {
         batches.into_iter().find_map(|batch_tiles| {
             let most_warps = max_warps(batch_tiles as usize) as u32;
             let rows = row_capacity(layer);
-            let enough = (2..=most_warps).rev().map(|warps| (warps, rows + 2 * rows / 5));
+            let enough = (2..=most_warps).rev().map(|warps| (warps, rows + rows / 3));
             let scarce = (1..=most_warps).rev().map(|warps| (warps, rows));
             enough.chain(scarce).find_map(|(warps, buffer_rows)| {
                 let plan = Self { batch_tiles, blocks: device.multiprocessors, warps, buffer_rows };
@@ -98,8 +98,8 @@ impl Plan {
     }
 
     /// Bytes of shared memory of a block: the decode table, the warps' rings, slabs and rows of words, and behind
-    /// the last one's as many rows as a stream can take beyond its own, whatever its bits are. `None` if
-    /// that overflows.
+    /// the last one's as many rows as a stream can take, whatever its bits are: it may be one of few. `None`
+    /// if that overflows.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
         let batch_tiles = self.batch_tiles as usize;
@@ -107,8 +107,7 @@ impl Plan {
         let words = (self.buffer_rows as usize).checked_mul(LINE * self.slabs())?;
         let warp = words.checked_add(ring + slabs_bytes(batch_tiles, layer.grouped))?;
         let block = (self.warps as usize).checked_mul(warp)?;
-        let beyond = (MAX_ROWS + LOOK_AHEAD).checked_sub(row_capacity(layer) as usize)?;
-        let rest = 4 * TABLE + beyond * LINE;
+        let rest = 4 * TABLE + (MAX_ROWS + LOOK_AHEAD) * LINE;
         u32::try_from(block.checked_add(rest)?).ok()
     }
 
@@ -232,13 +231,13 @@ mod tests {
             let layer = layer((4096, 4096), kind);
             let plan = Plan::new(device, layer, 8).unwrap();
             assert!(plan.warps >= 10 && plan.batch_tiles == 1, "{kind:?} {plan:?}");
-            assert!(plan.buffer_rows >= row_capacity(layer) * 7 / 5);
+            assert!(plan.buffer_rows >= row_capacity(layer) * 4 / 3);
         }
     }
 
     #[test]
     fn what_no_device_can_hold_has_no_plan() {
-        let small = Device { multiprocessors: 10, shared_memory: 48 << 10 };
+        let small = Device { multiprocessors: 10, shared_memory: 32 << 10 };
         assert_eq!(Plan::new(small, layer((256, 256), (24, 8)), 1), None);
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         let side = 1 << 25;
