@@ -1,11 +1,11 @@
 //! Multiplication with a layer: `y = x W^T`.
 
+use super::GpuError;
 use super::kernels::{Kernel, parameters};
 use super::layer::Layer;
 use super::workspace::{Workspace, WorkspaceSize};
-use super::{Gpu, GpuError};
 use crate::matmul::{Activations, Epilogue, Float, Outputs, check};
-use crate::plan::{LayerShape, MAX_BATCH, Plan, row_capacity};
+use crate::plan::{MAX_BATCH, Plan, row_capacity};
 use cust::memory::DeviceSlice;
 use cust::stream::Stream;
 use cust::sys;
@@ -122,7 +122,7 @@ impl Layer {
     ///
     /// # Errors
     /// As [`Layer::matmul_raw`]; [`GpuError::SharedMemory`] and [`GpuError::Launch`] for a plan that
-    /// the device cannot follow.
+    /// the device cannot follow, [`GpuError::TooManyTiles`] for one that no kernel can.
     ///
     /// # Safety
     /// As [`Layer::matmul_raw`].
@@ -167,11 +167,7 @@ impl Layer {
         }
         self.gpu().enter()?;
         let launch = Launch::new(self, plan, x, y, workspace)?;
-        let kernel = self.gpu().matmul_kernel(
-            &self.kernel_kind(x.dtype).matmul(plan.batch_tiles),
-            plan,
-            self.shape(),
-        )?;
+        let kernel = launch.kernel(&self.kernel_kind(x.dtype).matmul(plan.batch_tiles))?;
         let batch = 8 * plan.batch_tiles as usize;
         for first in (0..x.m).step_by(batch) {
             // SAFETY: the caller's promise.
@@ -195,7 +191,6 @@ impl Layer {
         out.set_8(0).map_err(super::error::at("clearing a buffer"))?;
         let plan = self.plan(1)?;
         let mut workspace = self.gpu().workspace(self.size_of(plan))?;
-        self.gpu().synchronize()?;
         // What the fragments would be multiplied with is on its way through shared memory, too.
         let mut zeros = self.gpu().buffer(2 * self.cols())?;
         zeros.set_8(0).map_err(super::error::at("clearing a buffer"))?;
@@ -205,8 +200,7 @@ impl Layer {
         let y =
             Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, leading: self.rows() };
         let launch = Launch::new(self, plan, x, y, &mut workspace)?;
-        let name = self.kernel_kind(activations).fragments();
-        let kernel = self.gpu().matmul_kernel(&name, plan, self.shape())?;
+        let kernel = launch.kernel(&self.kernel_kind(activations).fragments())?;
         // SAFETY: x is a row, y has room for all fragments; both live until the device is done.
         unsafe { launch.queue(kernel, 0, 1, std::ptr::null_mut())? };
         self.gpu().synchronize()?;
@@ -214,22 +208,6 @@ impl Layer {
         out.copy_to(bytemuck::cast_slice_mut(&mut words))
             .map_err(super::error::at("copying from the device"))?;
         Ok(words)
-    }
-}
-
-impl Gpu {
-    /// The kernel `name`, ready for `plan`.
-    fn matmul_kernel(&self, name: &str, plan: Plan, shape: LayerShape) -> Result<Kernel, GpuError> {
-        let most = self.plan_device().shared_memory;
-        let needed = plan.shared_memory(shape).unwrap_or(most);
-        if needed > most {
-            return Err(GpuError::SharedMemory { needed });
-        }
-        self.kernels().get(name, |kernel| {
-            // The rest of the memory is the L1 cache.
-            let share = (100 * needed).div_ceil(most).cast_signed();
-            kernel.allow_shared_memory(most, share)
-        })
     }
 }
 
@@ -276,6 +254,20 @@ impl<'a> Launch<'a> {
             partials: workspace.partials.as_device_ptr().as_raw(),
             counters: workspace.counters.as_device_ptr().as_raw(),
             flags,
+        })
+    }
+
+    /// The kernel `name`, ready for this launch.
+    fn kernel(&self, name: &str) -> Result<Kernel, GpuError> {
+        let gpu = self.layer.gpu();
+        let (needed, most) = (self.shared_memory, gpu.plan_device().shared_memory);
+        if needed > most {
+            return Err(GpuError::SharedMemory { needed });
+        }
+        gpu.kernels().get(name, |kernel| {
+            // The rest of the memory is the L1 cache.
+            let share = (100 * needed).div_ceil(most).cast_signed();
+            kernel.allow_shared_memory(most, share)
         })
     }
 

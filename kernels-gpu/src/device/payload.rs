@@ -52,6 +52,8 @@ const SECTOR: u32 = 32;
 pub const FIRST_ROWS: u32 = 12;
 const _: () = assert!((1 + 16) * PROB_BITS / 32 + LOOK_AHEAD as u32 + 1 <= FIRST_ROWS);
 
+/// Where the number of exceptions stands in what is kept of a slab; see [`SlabPayload::keep`].
+const COUNT_AT: u32 = 36;
 /// Exceptions of a slab that are kept in shared memory, and where: hardly a slab has more.
 const KEPT_EXCEPTIONS: u32 = 4;
 const KEPT_AT: u32 = SLAB_BYTES as u32 - 4 * KEPT_EXCEPTIONS;
@@ -260,7 +262,7 @@ impl SlabPayload {
     #[inline(always)]
     pub unsafe fn exception(at: u32, number: u32) -> Option<u32> {
         // SAFETY: the caller's promise.
-        let [count] = unsafe { load_shared_words(at + 36) };
+        let [count] = unsafe { load_shared_words(at + COUNT_AT) };
         // SAFETY: there are as many exceptions.
         let [record] = unsafe {
             if number >= count {

@@ -89,9 +89,9 @@ impl<const S: usize> Unit<S> {
 pub enum Phase {
     /// Send for the tile's record.
     Find,
-    /// Send for tail lengths and first exceptions.
+    /// Keep what the record says, and send for tail lengths.
     Learn,
-    /// Send for the words.
+    /// Send for words, first exceptions and scales.
     Fetch,
 }
 
