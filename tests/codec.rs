@@ -5,12 +5,18 @@ mod common;
 use common::{AnyGroups, Recipe, Weights, any_matrix};
 use fused_rans::layout::{GroupPlane, TileKind};
 use fused_rans::tile::Tile;
-use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, encode, encode_grouped, reference};
+use fused_rans::{
+    Blob, BlobError, Dtype, Groups, Matrix, Packing, encode, encode_grouped, reference,
+};
 use proptest::prelude::*;
 
 /// Encodes with both codecs, decodes with both, and returns the blob if there is one.
 fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>> {
-    let matrix = Matrix::new(dtype, rows, cols, data).unwrap();
+    check_matrix(Matrix::new(dtype, rows, cols, data).unwrap())
+}
+
+/// As [`check`].
+fn check_matrix(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     let bytes = encode(matrix);
     assert!(bytes == reference::encode(matrix), "the codecs write different bytes");
     let blob = check_blob(matrix, bytes.as_ref()?);
@@ -34,13 +40,12 @@ fn check_blob<'a>(matrix: Matrix<'_>, bytes: &'a [u8]) -> Blob<'a> {
 }
 
 /// As [`check`], for integers with scales.
-fn check_grouped(rows: usize, cols: usize, data: &[u8], groups: Groups<'_>) -> Option<Vec<u8>> {
-    let matrix = Matrix::new(Dtype::I8, rows, cols, data).unwrap();
+fn check_grouped(matrix: Matrix<'_>, groups: Groups<'_>) -> Option<Vec<u8>> {
     let bytes = encode_grouped(matrix, groups).unwrap();
     let same = bytes == reference::encode_grouped(matrix, groups).unwrap();
     assert!(same, "the codecs write different bytes");
     let blob = check_blob(matrix, bytes.as_ref()?);
-    assert_eq!((blob.split().raw_bits(), blob.exceptions()), (0, 0));
+    assert_eq!((blob.split().half_range(), blob.exceptions()), (8, 0));
     assert_eq!(blob.groups(), Some(GroupPlane { zeros: groups.zeros.is_some() }));
     assert!(blob.scales().unwrap().as_deref() == Some(groups.scales), "the scales differ");
     assert!(blob.zeros().unwrap().as_deref() == groups.zeros, "the zero points differ");
@@ -51,14 +56,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn every_matrix_comes_back(matrix in any_matrix()) {
-        check(matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
+        check_matrix(matrix.matrix(&matrix.bytes()));
     }
 
     #[test]
     fn every_grouped_matrix_comes_back(matrix in any_matrix(), zeros: bool) {
         let matrix = Recipe { dtype: Dtype::I8, ..matrix };
         let groups = AnyGroups::new(matrix.rows, matrix.cols, zeros, matrix.seed);
-        check_grouped(matrix.rows, matrix.cols, &matrix.nibbles(), groups.groups());
+        check_grouped(matrix.matrix(&matrix.nibbles()), groups.groups());
     }
 }
 
@@ -67,9 +72,10 @@ fn raw_tiles_keep_their_scales() {
     // The tile below is too small to code, and no multiple of 16 bytes.
     let (rows, cols) = (256 + 3, 256 + 9);
     let data = Weights::Small.bytes(Dtype::I8, rows * cols, 3);
-    for zeros in [false, true] {
+    for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
         let groups = AnyGroups::new(rows, cols, zeros, 9);
-        let bytes = check_grouped(rows, cols, &data, groups.groups()).expect("it shrinks");
+        let matrix = Matrix::new(Dtype::I8, rows, cols, &data).unwrap().packed(packing);
+        let bytes = check_grouped(matrix, groups.groups()).expect("it shrinks");
         let blob = Blob::parse(&bytes).unwrap();
         let kinds: Vec<u8> = blob.index().iter().map(|tile| tile.kind).collect();
         assert!(kinds.contains(&(TileKind::Raw as u8)) && kinds[0] == TileKind::Coded as u8);
@@ -160,6 +166,27 @@ fn every_value_of_every_type_comes_back() {
         data[..values.len()].copy_from_slice(&values);
         assert!(check(dtype, 1024, 1024, &data).is_some(), "{dtype:?} was meant to shrink");
     }
+}
+
+#[test]
+fn four_weights_share_a_symbol_where_they_can() {
+    let (rows, cols) = (256, 272);
+    let packed = |dtype, data: &[u8]| {
+        let matrix = Matrix::new(dtype, rows, cols, data).unwrap().packed(Packing::Four);
+        let bytes = check_matrix(matrix).expect("it shrinks");
+        Blob::parse(&bytes).unwrap().split()
+    };
+    for dtype in Dtype::ALL {
+        let split = packed(dtype, &Weights::Gaussian.bytes(dtype, rows * cols, 3));
+        let four = dtype == Dtype::I8;
+        assert_eq!(split.packing(), if four { Packing::Four } else { Packing::Two });
+    }
+    let small: Vec<u8> = Weights::Gaussian.bytes(Dtype::I8, rows * cols, 3);
+    let small: Vec<u8> = small.iter().map(|&w| (w.cast_signed() >> 2).clamp(-8, 7) as u8).collect();
+    assert_eq!(packed(Dtype::I8, &small).raw_bits(), 2);
+    // Nearly all symbols are the same: too frequent for a table of four.
+    let zeros = Weights::MostlyZero.bytes(Dtype::I8, rows * cols, 3);
+    assert_eq!(packed(Dtype::I8, &zeros).packing(), Packing::Two);
 }
 
 #[test]

@@ -3,20 +3,15 @@
 mod common;
 
 use common::{Weights, any_matrix};
-use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TABLE, TileEntry, TileShape};
+use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TableKind, TileEntry, TileShape};
 use fused_rans::tile::{CodedTile, Rows, Tile};
-use fused_rans::{Blob, Dtype, Matrix, encode};
+use fused_rans::{Blob, Dtype, Matrix, Packing, encode};
 use fused_rans_kernels::{Format, SliceMemory, decode_slab};
 use proptest::prelude::*;
 
 /// A tile's weights, row by row, whole fragments, as the kernel's lanes decode them.
-fn decode_tile<const WIDE: bool>(
-    blob: &Blob<'_>,
-    tile: &CodedTile<'_>,
-    table: &[u32; TABLE],
-) -> Vec<u16> {
-    let shape = tile.shape;
-    let format = Format::from(blob.split());
+fn decode_tile(tile: &CodedTile<'_>, format: Format, table: &[u32]) -> Vec<u16> {
+    let (shape, table) = (tile.shape, table.try_into().expect("an entry for each slot"));
     let width = shape.steps() * FRAGMENT;
     let mut weights = vec![0; shape.strips() * FRAGMENT * width];
     for (number, slab) in tile.slabs().enumerate() {
@@ -26,7 +21,7 @@ fn decode_tile<const WIDE: bool>(
         let raw: Vec<u32> = slab.raw.as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();
         for lane in 0..LANES {
             let memory = SliceMemory { table, rows: &rows, lane, raw: &raw };
-            decode_slab::<WIDE>(&memory, lane, slab.shape, format, |strip, step, registers| {
+            decode_slab(&memory, lane, slab.shape, format, |strip, step, registers| {
                 let fragment = step * slab.shape.strips + strip;
                 for (register, value) in registers.into_iter().enumerate() {
                     for half in 0..2 {
@@ -52,21 +47,20 @@ fn tile_bytes(matrix: Matrix<'_>, tile: usize, shape: TileShape) -> Vec<Vec<u8>>
 }
 
 /// Returns how many tiles the device step decoded.
-fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> usize {
-    let matrix = Matrix::new(dtype, rows, cols, data).unwrap();
+fn check(matrix: Matrix<'_>) -> usize {
+    let dtype = matrix.dtype();
     let Some(bytes) = encode(matrix) else { return 0 };
     let blob = Blob::parse(&bytes).unwrap();
-    let table = blob.frequencies().decode_table().map(|entry| entry.0);
+    let table = blob.frequencies().kernel_table(blob.split());
     let wide = blob.frequencies().wide_table(blob.split());
-    let wide: Option<Box<[u32; TABLE]>> =
-        wide.map(|table| table.into_boxed_slice().try_into().expect("one for each slot"));
     let mut coded = 0;
     for number in 0..blob.index().len() {
         let Tile::Coded(tile) = blob.tile(number).unwrap() else { continue };
         coded += 1;
-        let decoded = decode_tile::<false>(&blob, &tile, &table);
+        let decoded = decode_tile(&tile, Format::from(blob.split()), &table);
         if let Some(wide) = &wide {
-            assert!(decode_tile::<true>(&blob, &tile, wide) == decoded, "wide entries differ");
+            let format = Format::of(blob.split(), TableKind::Wide);
+            assert!(decode_tile(&tile, format, wide) == decoded, "wide entries differ");
         }
         let width = tile.shape.steps() * FRAGMENT;
         let expected = tile_bytes(matrix, number, tile.shape);
@@ -84,7 +78,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn the_device_step_decodes_every_matrix(matrix in any_matrix()) {
-        check(matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
+        check(matrix.matrix(&matrix.bytes()));
     }
 }
 
@@ -92,8 +86,11 @@ proptest! {
 fn whole_tiles_of_every_type_go_through_the_device_step() {
     for dtype in Dtype::ALL {
         for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero, Weights::Small] {
-            let coded = check(dtype, 256, 272, &weights.bytes(dtype, 256 * 272, 3));
-            assert!(coded > 0, "{dtype:?} {weights:?} was not coded");
+            let data = weights.bytes(dtype, 256 * 272, 3);
+            for packing in Packing::ALL {
+                let coded = check(Matrix::new(dtype, 256, 272, &data).unwrap().packed(packing));
+                assert!(coded > 0, "{dtype:?} {weights:?} was not coded");
+            }
         }
     }
 }

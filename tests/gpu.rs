@@ -7,17 +7,18 @@ use common::{Weights, any_matrix, device};
 use fused_rans::file::{self, CompressedFile};
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::TABLE;
-use fused_rans::{Blob, BlobError, Dtype, Matrix, encode};
+use fused_rans::{Blob, BlobError, Dtype, Matrix, Packing, encode};
 use proptest::prelude::*;
 
 /// Decodes on the device; returns the exceptions, or `None` if the matrix does not shrink.
-fn check(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<u64> {
-    let bytes = encode(Matrix::new(dtype, rows, cols, data).unwrap())?;
+fn check(gpu: &Gpu, matrix: Matrix<'_>) -> Option<u64> {
+    let bytes = encode(matrix)?;
     let blob = Blob::parse(&bytes).unwrap();
     let layer = gpu.upload(&blob).unwrap();
     let wide = blob.frequencies().wide_table(blob.split()).map_or(0, |table| table.len());
     assert_eq!(layer.device_bytes(), bytes.len() + 4 * (TABLE + wide));
-    assert!(layer.decode_to_host().unwrap() == data, "{dtype:?} {rows} x {cols} differs");
+    let same = layer.decode_to_host().unwrap() == matrix.data();
+    assert!(same, "{:?} {:?} differs", matrix.dtype(), matrix.grid());
     Some(blob.exceptions())
 }
 
@@ -26,7 +27,7 @@ proptest! {
     #[test]
     fn every_matrix_comes_back_from_the_device(matrix in any_matrix()) {
         if let Some(gpu) = device() {
-            check(gpu, matrix.dtype, matrix.rows, matrix.cols, &matrix.bytes());
+            check(gpu, matrix.matrix(&matrix.bytes()));
         }
     }
 }
@@ -38,7 +39,11 @@ fn large_and_odd_layers_of_every_type() {
         for (rows, cols) in [(2048, 5632), (1000, 1000), (4099, 1027), (192, 576), (17, 4096)] {
             for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero] {
                 let data = weights.bytes(dtype, rows * cols, 11);
-                let exceptions = check(gpu, dtype, rows, cols, &data);
+                let matrix = Matrix::new(dtype, rows, cols, &data).unwrap();
+                let exceptions = check(gpu, matrix);
+                if dtype == Dtype::I8 {
+                    check(gpu, matrix.packed(Packing::Four));
+                }
                 // Thin matrices may not shrink, and one byte's values may all have nibbles.
                 let dirty = matches!(weights, Weights::Dirty) && rows >= 192;
                 if dirty && dtype.bytes() == 2 {
@@ -58,7 +63,7 @@ fn all_bf16_values_at_once() {
         let at = usize::from(value) * 16;
         data[2 * at..2 * at + 2].copy_from_slice(&value.to_le_bytes());
     }
-    assert!(check(gpu, Dtype::Bf16, 1024, 1024, &data) > Some(10_000));
+    assert!(check(gpu, Matrix::new(Dtype::Bf16, 1024, 1024, &data).unwrap()) > Some(10_000));
 }
 
 #[test]
@@ -105,7 +110,7 @@ fn a_layer_of_more_than_four_gigabytes() {
     let some = Weights::Gaussian.bytes(Dtype::I8, 1_000_003, 1);
     let data: Vec<u8> = some.iter().copied().cycle().take(rows * cols).collect();
     assert!(data.len() > 1 << 32);
-    check(gpu, Dtype::I8, rows, cols, &data).expect("it shrinks");
+    check(gpu, Matrix::new(Dtype::I8, rows, cols, &data).unwrap()).expect("it shrinks");
 }
 
 #[test]

@@ -10,11 +10,11 @@ mod common;
 use common::product::weight_numbers;
 use common::{AnyGroups, Recipe, Weights, any_matrix};
 use fused_rans::layout::{
-    FRAGMENT, GROUP, GroupPlane, LANES, LINE, SLAB_ROWS, SLAB_STRIPS, SLABS, TABLE,
-    TAIL_LENGTH_BYTES, TILE, TileEntry,
+    FRAGMENT, GROUP, GroupPlane, LANES, LINE, SLAB_ROWS, SLAB_STRIPS, SLABS, Split, TABLE,
+    TAIL_LENGTH_BYTES, TILE, TableKind, TileEntry,
 };
 use fused_rans::tile::{Rows, Tile};
-use fused_rans::{Blob, Dtype, Matrix, encode, encode_grouped};
+use fused_rans::{Blob, Dtype, Matrix, Packing, encode, encode_grouped};
 use fused_rans_kernels::{Format, IntegerOffset, Lane, Operand, RawWords, SliceMemory};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -135,6 +135,7 @@ struct Kernel<'a> {
     blob: &'a Blob<'a>,
     tiles: &'a [Vec<Slab>],
     table: &'a [u32; TABLE],
+    format: Format,
     operand: Operand,
     /// Activations, 8 x K.
     x: &'a [u16],
@@ -142,7 +143,7 @@ struct Kernel<'a> {
 
 impl<'a> Kernel<'a> {
     /// 8 columns of y for every row of the layer.
-    fn multiply<const WIDE: bool>(&self) -> Vec<[f64; 8]> {
+    fn multiply(&self) -> Vec<[f64; 8]> {
         let (stripe_rows, across) = (S * SLAB_ROWS, self.blob.grid().across());
         let mut y = vec![[0.0; 8]; self.blob.rows().next_multiple_of(stripe_rows)];
         for (stripe, y) in y.chunks_exact_mut(stripe_rows).enumerate() {
@@ -150,7 +151,7 @@ impl<'a> Kernel<'a> {
             for col in 0..across {
                 let tile = &self.tiles[S * stripe / SLABS * across + col];
                 let slabs = tile[S * stripe % SLABS..].first_chunk().expect("two slabs");
-                self.unit::<WIDE>(slabs, TILE * col, &mut sums);
+                self.unit(slabs, TILE * col, &mut sums);
             }
             for (at, sum) in sums.as_flattened().as_flattened().iter().enumerate() {
                 let (fragment, lane, i) = (at / (4 * LANES), at / 4 % LANES, at % 4);
@@ -161,8 +162,8 @@ impl<'a> Kernel<'a> {
     }
 
     /// `Mainloop::half_turns`, of a unit whose first column is `col`.
-    fn unit<const WIDE: bool>(&self, slabs: &'a [Slab; S], col: usize, sums: &mut Sums) {
-        let (operand, format) = (self.operand, Format::from(self.blob.split()));
+    fn unit(&self, slabs: &'a [Slab; S], col: usize, sums: &mut Sums) {
+        let (operand, format) = (self.operand, self.format);
         let halves = (self.blob.cols() - col).min(TILE) / HALF;
         let memory: OfLanes<[_; S]> = core::array::from_fn(|lane| {
             let table = self.table;
@@ -182,14 +183,12 @@ impl<'a> Kernel<'a> {
                     let raw =
                         slabs.each_ref().map(|slab| raw_words(bits, &slab.raw, halves / 2, place));
                     for i in 0..SLAB_STRIPS {
-                        let first = Lane::pairs::<WIDE, S>(streams, &memory[lane]);
-                        let second = Lane::pairs::<WIDE, S>(streams, &memory[lane]);
+                        let entries = Lane::fragments(streams, &memory[lane], format.table());
                         for s in 0..S {
-                            let ([a, b], [c, d]) = (first[s], second[s]);
-                            let (entries, offsets) = ([a, b, c, d], groups[s][lane].offsets[i]);
+                            let offsets = groups[s][lane].offsets[i];
                             let number = SLAB_STRIPS * step + i;
                             operands[SLAB_STRIPS * s + i][lane] =
-                                format.operands::<WIDE>(operand, entries, &raw[s], number, offsets);
+                                format.operands(operand, entries[s], &raw[s], number, offsets);
                         }
                     }
                 }
@@ -219,7 +218,7 @@ impl<'a> Kernel<'a> {
             *list = rest;
             let weights = u32::from(weight) * 0x0001_0001;
             let offset = group[place.lane].offsets[0][0];
-            let weights = Format::from(self.blob.split()).operand(self.operand, weights, offset);
+            let weights = self.format.operand(self.operand, weights, false, offset);
             let mask = 0xFFFF << (16 * place.half);
             let operand = &mut operands[place.lane][place.register];
             *operand = weights & mask | *operand & !mask;
@@ -236,12 +235,12 @@ impl<'a> Kernel<'a> {
 
     /// Group `number` of a slab, for every lane, from where the device loads it.
     fn group(&self, slab: &Slab, number: usize) -> OfLanes<Group> {
-        let (dtype, raw_bits) = (self.blob.dtype(), self.blob.split().raw_bits().into());
-        let offset = |zero| match dtype {
-            Dtype::I8 => IntegerOffset::new(self.operand, raw_bits, zero),
+        let offset = |half, zero| match self.blob.dtype() {
+            Dtype::I8 => IntegerOffset::new(self.operand, &self.format, half == 1, zero),
             _ => IntegerOffset::default(),
         };
-        let mut group = Group { scales: [[1.0; 2]; 2], offsets: [[offset(0); 2]; 2] };
+        let offsets = [[offset(0, 0), offset(1, 0)]; 2];
+        let mut group = Group { scales: [[1.0; 2]; 2], offsets };
         core::array::from_fn(|lane| {
             let Some(plane) = self.blob.groups() else { return group };
             let (scales, zeros) = slab.groups.split_at(GroupPlane::SCALE_BYTES);
@@ -251,7 +250,7 @@ impl<'a> Kernel<'a> {
                 group.scales[strip][half] = f16::from_le_bytes(*scale).to_f64();
                 // Two bytes of each four are the group's.
                 let zeros = if plane.zeros { zeros[4 * g + 2 * number + strip] } else { 0x88 };
-                group.offsets[strip][half] = offset(i32::from(zeros >> (4 * half) & 15) - 8);
+                group.offsets[strip][half] = offset(half, i32::from(zeros >> (4 * half) & 15) - 8);
             }
             group
         })
@@ -293,7 +292,9 @@ fn check(matrix: Matrix<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
     let activations: Vec<f32> =
         (0..8 * cols).map(|_| (2 * rng.random_range(-8i8..8) + 1).into()).collect();
     let wide = blob.frequencies().wide_table(blob.split());
-    let table = blob.frequencies().decode_table().map(|entry| entry.0);
+    let format = Format::from(blob.split());
+    let table = blob.frequencies().kernel_table(blob.split());
+    let table = table.as_slice().try_into().expect("an entry for each slot");
     let operands = match dtype {
         Dtype::Bf16 => &[Operand::Bf16][..],
         Dtype::F16 => &[Operand::F16],
@@ -306,11 +307,12 @@ fn check(matrix: Matrix<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
         };
         let inputs: Vec<u16> = activations.iter().map(bits).collect();
         let (blob, tiles, x) = (&blob, tiles.as_ref()?, &inputs);
-        let kernel = Kernel { blob, tiles, table: &table, operand, x };
-        let mut products = vec![kernel.multiply::<false>()];
+        let kernel = Kernel { blob, tiles, table, format, operand, x };
+        let mut products = vec![kernel.multiply()];
         if let Some(wide) = &wide {
             let table = wide.as_slice().try_into().expect("an entry for each slot");
-            products.push(Kernel { table, ..kernel }.multiply::<true>());
+            let format = Format::of(blob.split(), TableKind::Wide);
+            products.push(Kernel { table, format, ..kernel }.multiply());
         }
         for (row, weights) in weights.chunks_exact(cols).enumerate() {
             for (i, x) in activations.chunks_exact(cols).enumerate() {
@@ -336,12 +338,12 @@ fn tame(dtype: Dtype, weights: Vec<u8>) -> Vec<u8> {
     if dtype.bytes() == 1 { weights } else { weights.as_chunks().0.iter().flat_map(tame).collect() }
 }
 
-/// Integers that are coded with so many raw bits, and a few exceptions, where there are any.
-fn integers(raw_bits: u32, count: usize) -> Vec<u8> {
-    let integer = |(at, bits): (usize, u8)| match bits.cast_signed() {
-        value if raw_bits == 4 => value.saturating_mul(2) | (at % 2) as i8,
+/// Integers of about so many bits, and, where these are fewer than eight, a few exceptions.
+fn integers(bits: u32, count: usize) -> Vec<u8> {
+    let integer = |(at, value): (usize, u8)| match value.cast_signed() {
+        value if bits == 8 => value.saturating_mul(2) | (at % 2) as i8,
         _ if at % 1499 < 2 => [i8::MIN, i8::MAX][at % 2],
-        value => value >> (3 - raw_bits),
+        value => value >> (7 - bits),
     };
     let gaussian = Weights::Gaussian.bytes(Dtype::I8, count, 5).into_iter();
     gaussian.enumerate().map(|weight| integer(weight).cast_unsigned()).collect()
@@ -351,12 +353,18 @@ fn integers(raw_bits: u32, count: usize) -> Vec<u8> {
 fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
     // Whole units and narrow ones.
     let (rows, cols) = (128, TILE + 192);
-    let check = |dtype, weights: &[u8], groups: Option<&AnyGroups>| {
-        check(Matrix::new(dtype, rows, cols, weights).unwrap(), groups).expect("it shrinks")
+    let check = |dtype, packing, weights: &[u8], groups: Option<&AnyGroups>| {
+        let matrix = Matrix::new(dtype, rows, cols, weights).unwrap().packed(packing);
+        check(matrix, groups).expect("it shrinks")
     };
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3] {
         for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero] {
-            let bytes = check(dtype, &tame(dtype, weights.bytes(dtype, rows * cols, 3)), None);
+            let bytes = check(
+                dtype,
+                Packing::Two,
+                &tame(dtype, weights.bytes(dtype, rows * cols, 3)),
+                None,
+            );
             let (blob, two_bytes) = (Blob::parse(&bytes).unwrap(), dtype.bytes() == 2);
             let wide = blob.frequencies().wide_table(blob.split()).is_some();
             match weights {
@@ -366,15 +374,21 @@ fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
             }
         }
     }
-    for raw_bits in 0..=4 {
-        let bytes = check(Dtype::I8, &integers(raw_bits, rows * cols), None);
+    for (packing, split) in
+        Packing::ALL.into_iter().flat_map(|p| Split::all_i8(p).map(move |s| (p, s)))
+    {
+        // With four a symbol the range is as wide as with two of one raw bit less.
+        let bits = (2 * split.half_range()).ilog2() + u32::from(packing == Packing::Four);
+        let bytes = check(Dtype::I8, packing, &integers(bits, rows * cols), None);
         let blob = Blob::parse(&bytes).unwrap();
-        assert_eq!(u32::from(blob.split().raw_bits()), raw_bits);
-        assert_eq!(blob.exceptions() > 50, raw_bits < 4);
+        assert_eq!(blob.split(), split);
+        assert_eq!(blob.exceptions() > 50, split.half_range() < 128);
     }
-    for zeros in [false, true] {
-        let recipe = Recipe { dtype: Dtype::I8, rows, cols, weights: Weights::Gaussian, seed: 4 };
-        check(Dtype::I8, &recipe.nibbles(), Some(&AnyGroups::of_numbers(rows, cols, zeros, 6)));
+    for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+        let recipe = Recipe { packing, rows, cols, ..Recipe::gaussian(Dtype::I8) };
+        let groups = AnyGroups::of_numbers(rows, cols, zeros, 6);
+        let bytes = check(Dtype::I8, packing, &recipe.nibbles(), Some(&groups));
+        assert_eq!(Blob::parse(&bytes).unwrap().split().packing(), packing);
     }
 }
 
@@ -393,7 +407,7 @@ proptest! {
         let groups = zeros.map(|zeros| AnyGroups::of_numbers(rows, cols, zeros, recipe.seed));
         let weights =
             if groups.is_some() { recipe.nibbles() } else { tame(dtype, recipe.bytes()) };
-        let matrix = Matrix::new(dtype, rows, cols, &weights).unwrap();
+        let matrix = recipe.matrix(&weights);
         prop_assume!(check(matrix, groups.as_ref()).is_some());
     }
 }

@@ -6,7 +6,7 @@ use crate::groups::Groups;
 use crate::header::{HEADER_BYTES, Header, check_size, front_crc, payload_start};
 use crate::index::Coding;
 use crate::model::Model;
-use fused_rans_layout::{Dtype, LINE, TileEntry, TileGrid};
+use fused_rans_layout::{Dtype, LINE, Packing, TileEntry, TileGrid};
 use rayon::prelude::*;
 
 /// A row-major matrix of weights, little endian, at any alignment.
@@ -16,6 +16,7 @@ pub struct Matrix<'a> {
     grid: TileGrid,
     data: &'a [u8],
     groups: Option<Groups<'a>>,
+    packing: Packing,
 }
 
 impl<'a> Matrix<'a> {
@@ -26,7 +27,18 @@ impl<'a> Matrix<'a> {
     /// [`BlobError::TooLarge`] if that cannot be addressed.
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
         check_size(dtype, rows, cols, data.len())?;
-        Ok(Self { dtype, grid: TileGrid { rows, cols }, data, groups: None })
+        let (grid, packing) = (TileGrid { rows, cols }, Packing::Two);
+        Ok(Self { dtype, grid, data, groups: None, packing })
+    }
+
+    /// This matrix, to be coded with so many weights a symbol if it can be: integers only, and not if a
+    /// symbol of four were more frequent than one in four.
+    ///
+    /// Two weights a symbol, the default, are smaller: of 4-bit integers by 0.1 bits a weight and more. Four are
+    /// multiplied faster.
+    #[must_use]
+    pub fn packed(self, packing: Packing) -> Self {
+        Self { packing, ..self }
     }
 
     /// This matrix with scales.
@@ -51,6 +63,11 @@ impl<'a> Matrix<'a> {
     #[must_use]
     pub fn data(self) -> &'a [u8] {
         self.data
+    }
+
+    /// How many weights are to share a symbol.
+    pub(crate) fn packing(self) -> Packing {
+        self.packing
     }
 
     /// The scales and zero points, if there are any.

@@ -1,10 +1,10 @@
 //! The frequency table of a matrix, and the coding tables made from it.
 
-use fused_rans_layout::{Entry, PROB_BITS, SYMBOLS, Split, TABLE, WideEntry};
+use fused_rans_layout::{Entry, PROB_BITS, Packing, QuadEntry, SYMBOLS, Split, TABLE, WideEntry};
 
 /// Slots of a stream's last symbol that an encoder tries.
 pub(crate) const ENDS: usize = 8;
-/// Symbols before the last by which it judges them.
+/// Symbols before the last by which it judges them, if there are so many.
 pub(crate) const END_SYMBOLS: usize = 2;
 
 /// Frequencies of the 256 symbols, which sum to [`TABLE`]. Stored as 256 x `u16` = 512 bytes.
@@ -54,6 +54,12 @@ impl Frequencies {
         &self.0
     }
 
+    /// The largest frequency.
+    #[must_use]
+    pub fn max(&self) -> u16 {
+        self.0.iter().copied().max().unwrap_or(0)
+    }
+
     /// The symbol in each slot.
     ///
     /// Occurrence k of a symbol of frequency f wants to stand at (k + 1/2) / f of the table. Slots go
@@ -89,7 +95,7 @@ impl Frequencies {
     /// none, or a frequency is too large.
     #[must_use]
     pub fn wide_table(&self, split: Split) -> Option<Vec<u32>> {
-        if self.0.iter().any(|&f| f > WideEntry::MAX_FREQUENCY) {
+        if self.max() > WideEntry::MAX_FREQUENCY || split.packing() != Packing::Two {
             return None;
         }
         let wide = |entry: &Entry| {
@@ -99,6 +105,17 @@ impl Frequencies {
             Some(WideEntry::new(*entry, exponents).0)
         };
         self.decode_table().iter().map(wide).collect()
+    }
+
+    /// The decode table of the kernels for weights that split so, but for those that have a
+    /// [wide one](Frequencies::wide_table). No frequency may be too large for it.
+    #[must_use]
+    pub fn kernel_table(&self, split: Split) -> Vec<u32> {
+        let entry = |&entry: &Entry| match split.packing() {
+            Packing::Two => entry.0,
+            Packing::Four => QuadEntry::new(entry).0,
+        };
+        self.decode_table().iter().map(entry).collect()
     }
 
     /// The encode table.

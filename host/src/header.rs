@@ -4,7 +4,9 @@ use crate::frequencies::Frequencies;
 use crate::index::Coding;
 use crate::{BlobError, TileFault};
 use bytemuck::{Pod, Zeroable};
-use fused_rans_layout::{Dtype, GroupPlane, LINE, PROB_BITS, SYMBOLS, Split, TileEntry, TileGrid};
+use fused_rans_layout::{
+    Dtype, GroupPlane, LINE, PROB_BITS, Packing, QuadEntry, SYMBOLS, Split, TileEntry, TileGrid,
+};
 
 #[cfg(target_endian = "big")]
 compile_error!("the stored format is little endian and read in place");
@@ -17,10 +19,8 @@ pub const VERSION: u16 = 0;
 pub const HEADER_BYTES: usize = size_of::<Header>();
 /// Bytes of the frequency table.
 pub const TABLE_BYTES: usize = size_of::<[u16; SYMBOLS]>();
-/// Weights that a symbol codes. Fixed in this version.
-const WEIGHTS_PER_SYMBOL: u8 = 2;
 
-/// Flag: nibble 0 stands for exponent field 0.
+/// Flag: the coded bits 0 stand for exponent field 0.
 const ZERO: u8 = 1 << 0;
 /// Flag: groups of weights have scales.
 const GROUPS: u8 = 1 << 1;
@@ -74,7 +74,7 @@ impl Header {
             raw_bits: split.raw_bits(),
             base: split.base(),
             flags,
-            weights_per_symbol: WEIGHTS_PER_SYMBOL,
+            weights_per_symbol: split.packing() as u8,
             prob_bits: PROB_BITS as u8,
             rows: grid.rows as u64,
             cols: grid.cols as u64,
@@ -97,11 +97,12 @@ impl Header {
         if self.flags & !(ZERO | GROUPS | ZERO_POINTS) != 0 || self.reserved != [0; 68] {
             return fault("unknown flags");
         }
-        if self.weights_per_symbol != WEIGHTS_PER_SYMBOL || u32::from(self.prob_bits) != PROB_BITS {
+        let packing = Packing::from_code(self.weights_per_symbol);
+        let Some(packing) = packing.filter(|_| u32::from(self.prob_bits) == PROB_BITS) else {
             return fault("unknown symbol layout");
-        }
+        };
         let zero = self.flags & ZERO != 0;
-        let Some(split) = Split::from_fields(dtype, self.raw_bits, self.base, zero) else {
+        let Some(split) = Split::from_fields(dtype, packing, self.raw_bits, self.base, zero) else {
             return fault("impossible split of the weights");
         };
         let zeros = self.flags & ZERO_POINTS != 0;
@@ -110,8 +111,8 @@ impl Header {
             return fault("impossible groups");
         }
         // That no tile has exceptions then follows from their sum.
-        if groups.is_some() && (split.raw_bits() != 0 || self.exceptions != 0) {
-            return fault("groups of more than four bits a weight");
+        if groups.is_some() && (split.half_range() != 8 || self.exceptions != 0) {
+            return fault("groups of other than four bits a weight");
         }
         if !(0.0..=16.0).contains(&self.entropy()) {
             return fault("impossible entropy");
@@ -195,6 +196,9 @@ impl Front {
         let table = &blob[HEADER_BYTES..HEADER_BYTES + TABLE_BYTES];
         let frequencies = Frequencies::from_stored(bytemuck::pod_read_unaligned(table))
             .ok_or(BlobError::Header("the frequencies do not sum to the table's size"))?;
+        if coding.split.packing() == Packing::Four && frequencies.max() > QuadEntry::MAX_FREQUENCY {
+            return Err(BlobError::Header("a symbol of four weights is too frequent"));
+        }
         let records = blob[HEADER_BYTES + TABLE_BYTES..start].chunks_exact(size_of::<TileEntry>());
         let tiles = grid.tiles().expect("checked above");
         let index: Vec<TileEntry> = records.take(tiles).map(bytemuck::pod_read_unaligned).collect();

@@ -27,7 +27,7 @@ pub use codec::{Matrix, encode, encode_grouped};
 pub use error::{BlobError, TileFault};
 pub use frequencies::Frequencies;
 pub use fused_rans_layout as layout;
-pub use fused_rans_layout::Dtype;
+pub use fused_rans_layout::{Dtype, Packing};
 pub use groups::Groups;
 pub use matmul::{Activations, Epilogue, Float, MatmulError, Operand, Outputs};
 pub use model::entropy;

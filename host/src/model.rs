@@ -3,7 +3,7 @@
 use crate::codec::Matrix;
 use crate::fast;
 use crate::frequencies::Frequencies;
-use fused_rans_layout::{Dtype, SYMBOLS, Split};
+use fused_rans_layout::{Dtype, Packing, QuadEntry, SYMBOLS, Split};
 use rayon::prelude::*;
 
 /// Weights that one task counts.
@@ -16,7 +16,7 @@ const EXCEPTION_BITS: f64 = 32.0;
 pub struct Model {
     /// How its weights split.
     pub split: Split,
-    /// The nibble that stands in for exceptions and for padding: the most frequent one.
+    /// The coded bits that stand in for exceptions and for padding: the most frequent ones.
     pub filler: u8,
     /// Frequencies of its symbols.
     pub frequencies: Frequencies,
@@ -28,24 +28,26 @@ impl Model {
     /// The model of `matrix`, which has at least one weight.
     pub fn of(matrix: Matrix<'_>) -> Self {
         let exponents = exponent_counts(matrix.dtype(), matrix.data());
-        Self::new(matrix.dtype(), &exponents, |split, filler| symbol_counts(matrix, split, filler))
+        Self::new(matrix, &exponents, |split, filler| symbol_counts(matrix, split, filler))
     }
 
-    /// The model of weights with these exponents; `symbols` counts the symbols for a split and a
-    /// filler.
+    /// The model of `matrix`, whose weights have these exponents; `symbols` counts the symbols for a split and
+    /// a filler.
     pub fn new(
-        dtype: Dtype,
+        matrix: Matrix<'_>,
         exponents: &[u64; 256],
-        symbols: impl FnOnce(Split, u8) -> [u64; SYMBOLS],
+        symbols: impl Fn(Split, u8) -> [u64; SYMBOLS],
     ) -> Self {
-        let (split, filler) = choose_split(dtype, exponents);
-        let frequencies = Frequencies::from_counts(&symbols(split, filler));
-        Self {
-            split,
-            filler,
-            frequencies: frequencies.expect("a matrix has a weight"),
-            entropy: entropy_of(dtype, exponents),
-        }
+        let dtype = matrix.dtype();
+        let with = |packing| {
+            let (split, filler) = choose_split(dtype, packing, exponents);
+            let frequencies = Frequencies::from_counts(&symbols(split, filler));
+            let frequencies = frequencies.expect("a matrix has a weight");
+            Self { split, filler, frequencies, entropy: entropy_of(dtype, exponents) }
+        };
+        let model = with(matrix.packing());
+        let fits = model.frequencies.max() <= QuadEntry::MAX_FREQUENCY;
+        if fits || model.split.packing() == Packing::Two { model } else { with(Packing::Two) }
     }
 }
 
@@ -91,15 +93,16 @@ fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
     a
 }
 
-/// The split of weights with these exponents, and its most frequent nibble.
-fn choose_split(dtype: Dtype, counts: &[u64; 256]) -> (Split, u8) {
+/// The split of weights with these exponents, and its most frequent coded bits. `packing` is that of integers; other
+/// types have two weights a symbol.
+fn choose_split(dtype: Dtype, packing: Packing, counts: &[u64; 256]) -> (Split, u8) {
     let split = match dtype {
         Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
         Dtype::F8E4M3 => Split::f8_e4m3(),
-        Dtype::I8 => best_raw_bits(counts),
+        Dtype::I8 => best_raw_bits(packing, counts),
     };
-    let (nibbles, _) = nibble_counts(split, counts);
-    let filler = (0..16).max_by_key(|&n| (nibbles[n], core::cmp::Reverse(n)));
+    let (coded, _) = coded_counts(split, counts);
+    let filler = (0..coded.len()).max_by_key(|&n| (coded[n], core::cmp::Reverse(n)));
     (split, filler.expect("there are sixteen") as u8)
 }
 
@@ -108,34 +111,35 @@ fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
     let windows = [false, true]
         .into_iter()
         .flat_map(|zero| (0..=u8::MAX).filter_map(move |base| Split::window(dtype, base, zero)));
-    windows.min_by_key(|&split| nibble_counts(split, counts).1).expect("there are windows")
+    windows.min_by_key(|&split| coded_counts(split, counts).1).expect("there are windows")
 }
 
-/// The number of raw bits with the smallest code; none if all values fit a nibble.
-fn best_raw_bits(counts: &[u64; 256]) -> Split {
+/// The split of integers with the smallest code; that of 4-bit integers if all are.
+fn best_raw_bits(packing: Packing, counts: &[u64; 256]) -> Split {
     let total = counts.iter().sum::<u64>() as f64;
     let cost = |split: &Split| {
-        let (nibbles, exceptions) = nibble_counts(*split, counts);
-        let coded = coded_bits(&nibbles, nibbles.iter().sum::<u64>() as f64);
+        let (coded, exceptions) = coded_counts(*split, counts);
+        let coded = coded_bits(&coded, coded.iter().sum::<u64>() as f64);
         coded + total * f64::from(split.raw_bits()) + exceptions as f64 * EXCEPTION_BITS
     };
-    let splits = || (0..=4).filter_map(Split::i8);
-    let whole = splits().next().filter(|&split| nibble_counts(split, counts).1 == 0);
+    let splits = || Split::all_i8(packing);
+    let whole = splits().next().filter(|&split| coded_counts(split, counts).1 == 0);
     whole.unwrap_or_else(|| {
-        splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are five")
+        splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are some")
     })
 }
 
-/// How often each nibble occurs, and how many weights have none.
-fn nibble_counts(split: Split, counts: &[u64; 256]) -> ([u64; 16], u64) {
-    let (mut nibbles, mut exceptions) = ([0; 16], 0);
+/// How often each value of the coded bits occurs, and how many weights are exceptions.
+fn coded_counts(split: Split, counts: &[u64; 256]) -> ([u64; 16], u64) {
+    let (mut coded, mut exceptions) = ([0; 16], 0);
     for (exponent, &count) in (0..=u8::MAX).zip(counts) {
         // Any weight with this exponent will do.
-        let nibble = split.nibble(split.dtype().with_exponent(exponent));
-        match nibbles.get_mut(usize::from(nibble)) {
-            Some(nibble) => *nibble += count,
-            None => exceptions += count,
+        let bits = split.coded(split.dtype().with_exponent(exponent));
+        if bits < split.packing().values() {
+            coded[usize::from(bits)] += count;
+        } else {
+            exceptions += count;
         }
     }
-    (nibbles, exceptions)
+    (coded, exceptions)
 }

@@ -1,7 +1,7 @@
 //! How a multiplication is launched: which kernel, how many blocks, how much shared memory.
 
-use crate::Dtype;
 use crate::matmul::Float;
+use crate::{Dtype, Packing};
 use fused_rans_layout::{
     LINE, LOOK_AHEAD, MAX_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps, ring_bytes,
     slabs_at_once, slabs_bytes, sum_bytes,
@@ -140,6 +140,8 @@ pub struct KernelKind {
     pub dtype: Dtype,
     /// Raw bits of I8 weights.
     pub raw_bits: u8,
+    /// How many weights share a symbol.
+    pub packing: Packing,
     /// Whether the decode table of BF16 or FP16 weights has wide entries.
     pub wide: bool,
     /// Whether there are groups.
@@ -151,14 +153,15 @@ pub struct KernelKind {
 impl KernelKind {
     /// Weights and activations, as kernels' names have them.
     fn types(self) -> String {
+        let quads = if self.packing == Packing::Four { "_quads" } else { "" };
         let weights = match (self.dtype, self.wide, self.grouped) {
             (Dtype::Bf16, true, _) => "bf16".to_owned(),
             (Dtype::Bf16, false, _) => "bf16_any".to_owned(),
             (Dtype::F16, true, _) => "f16".to_owned(),
             (Dtype::F16, false, _) => "f16_any".to_owned(),
             (Dtype::F8E4M3, ..) => "f8".to_owned(),
-            (Dtype::I8, _, true) => "i4".to_owned(),
-            (Dtype::I8, _, false) => format!("i8_r{}", self.raw_bits),
+            (Dtype::I8, _, true) => format!("i4{quads}"),
+            (Dtype::I8, _, false) => format!("i8{quads}_r{}", self.raw_bits),
         };
         let activations = if self.activations == Float::Bf16 { "bf16" } else { "f16" };
         format!("{weights}_{activations}")

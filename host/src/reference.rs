@@ -32,7 +32,7 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
         let weight = matrix.weight(weight, 0);
         exponents[usize::from(matrix.dtype().exponent(weight))] += 1;
     }
-    let model = Model::new(matrix.dtype(), &exponents, |split, filler| {
+    let model = Model::new(matrix, &exponents, |split, filler| {
         let mut counts = [0; SYMBOLS];
         let slabs = tiles.clone().flat_map(|tile| tile_symbols(matrix, split, filler, tile));
         slabs.flatten().flatten().for_each(|symbol| counts[usize::from(symbol)] += 1);
@@ -106,13 +106,14 @@ fn weight_at(matrix: Matrix<'_>, tile: usize, row: usize, col: usize) -> Option<
 fn tile_symbols(matrix: Matrix<'_>, split: Split, filler: u8, tile: usize) -> Vec<Vec<Vec<u8>>> {
     let shape = matrix.grid().shape(tile);
     let slab_symbols = |slab: usize| {
-        let mut symbols = vec![vec![0u8; shape.slab(slab).symbols()]; LANES];
+        let packing = split.packing();
+        let mut symbols = vec![vec![0u8; shape.slab(slab).symbols(packing)]; LANES];
         for (place, row, col) in places(shape.slab(slab)) {
             let weight = weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
-            let nibble = weight.map_or(filler, |weight| split.nibble(weight));
-            let nibble = if nibble < 16 { nibble } else { filler };
-            let (symbol, half) = place.symbol();
-            symbols[place.lane][symbol] |= nibble << (4 * half);
+            let coded = weight.map_or(filler, |weight| split.coded(weight));
+            let coded = if coded < packing.values() { coded } else { filler };
+            let (symbol, shift) = place.symbol(packing);
+            symbols[place.lane][symbol] |= coded << shift;
         }
         symbols
     };
@@ -140,7 +141,8 @@ fn encode_tile(
         let weight = |row, col| weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
         let raw = |row, col| weight(row, col).map_or(0, |weight| split.raw(weight));
         let exception = |(place, row, col)| {
-            let weight = weight(row, col).filter(|&weight| split.nibble(weight) > 15);
+            let outside = |&weight: &u16| split.coded(weight) >= split.packing().values();
+            let weight = weight(row, col).filter(outside);
             weight.map(|weight| TileEntry::exception(place, weight))
         };
         slabs.push(CodedSlab {
@@ -266,7 +268,7 @@ fn encode_stream(all: &[Vec<usize>], symbols: &[u8]) -> Vec<u32> {
     ends.sort_by_key(|state| Reverse(state.trailing_zeros()));
     ends.truncate(ENDS);
     // Of those, the first that leaves the fewest bits in front of the stream's last zeros.
-    let nearest = &others[others.len() - END_SYMBOLS..];
+    let nearest = &others[others.len().saturating_sub(END_SYMBOLS)..];
     let left = |&end: &usize| {
         let (_, bits) = encode_symbols(all, nearest, end);
         bits.len() - bits.iter().take_while(|&&bit| bit == 0).count()
@@ -397,13 +399,14 @@ fn decode_slab(
     weights: &mut [u32],
 ) {
     let cols = weights.len() / (shape.strips * FRAGMENT);
-    let symbols = streams.iter().map(|stream| decode_stream(table, stream, shape.symbols()));
+    let (packing, count) = (split.packing(), shape.symbols(split.packing()));
+    let symbols = streams.iter().map(|stream| decode_stream(table, stream, count));
     let symbols: Vec<Vec<u8>> = symbols.collect();
     for (place, row, col) in places(shape).filter(|&(_, _, col)| col < cols) {
-        let (symbol, half) = place.symbol();
-        let nibble = symbols[place.lane][symbol] >> (4 * half) & 15;
+        let (symbol, shift) = place.symbol(packing);
+        let coded = symbols[place.lane][symbol] >> shift & (packing.values() - 1);
         let raw = raw_at(shape, split.raw_bits(), raw, &place);
-        weights[row * cols + col] = split.join(nibble, raw).into();
+        weights[row * cols + col] = split.join(coded, raw).into();
     }
 }
 

@@ -1,7 +1,7 @@
 //! From table entries and raw words to the registers of an MMA A fragment.
 
 use crate::ptx::{bit_select, byte_permute};
-use fused_rans_layout::{Dtype, Split};
+use fused_rans_layout::{Dtype, Packing, Split, TableKind};
 
 /// The words of a lane's raw planes for four fragments, by plane. Planes that the format lacks are 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,10 +41,13 @@ impl RawWords {
     }
 }
 
-/// How the weights of a layer come together: a [`Split`] as the kernels want it.
+/// How the weights of a layer come together: a [`Split`] as the kernels want it. What of it is a constant leaves
+/// other formats' code out of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
     dtype: Dtype,
+    /// What the decode table's entries are. Symbols of four weights have a table of their own.
+    table: TableKind,
     raw_bits: u32,
     /// What is added to the coded bits in place, in both halves of a register.
     offset: u32,
@@ -52,18 +55,41 @@ pub struct Format {
 }
 
 impl Format {
-    /// The format of `split`. `dtype` must be `split.dtype()`; given as a constant it leaves the other
-    /// types' code out of a kernel.
+    /// The format of weights of type `dtype`, with the other fields as [`Split`] has them.
     #[inline(always)]
     #[must_use]
-    pub fn new(dtype: Dtype, raw_bits: u32, base: u32, zero: bool) -> Self {
+    pub fn new(dtype: Dtype, table: TableKind, raw_bits: u32, base: u32, zero: bool) -> Self {
+        let format = Self { dtype, table, raw_bits, offset: 0, zero };
         let offset = match dtype {
             Dtype::Bf16 => base << 7,
             Dtype::F16 => base << 10,
             Dtype::F8E4M3 => 0,
-            Dtype::I8 => 0x100 - (8 << raw_bits),
+            Dtype::I8 => 0x100 - format.half_range(),
         };
-        Self { dtype, raw_bits, offset: offset * 0x0001_0001, zero }
+        Self { offset: offset * 0x0001_0001, ..format }
+    }
+
+    /// The format of weights that split so, decoded with such a table.
+    #[must_use]
+    pub fn of(split: Split, table: TableKind) -> Self {
+        let (raw_bits, base) = (split.raw_bits().into(), split.base().into());
+        Self::new(split.dtype(), table, raw_bits, base, split.zero())
+    }
+
+    /// What the decode table's entries are.
+    #[inline(always)]
+    #[must_use]
+    pub fn table(&self) -> TableKind {
+        self.table
+    }
+
+    /// Half of the range of integers: what an offset binary code is above its integer.
+    #[inline(always)]
+    pub(crate) fn half_range(&self) -> u32 {
+        match self.table {
+            TableKind::Plain | TableKind::Wide => 8 << self.raw_bits,
+            TableKind::Quad => 2 << self.raw_bits,
+        }
     }
 
     /// Type of the weights.
@@ -86,44 +112,47 @@ impl Format {
     }
 
     /// The four A registers of fragment number `fragment` of four: two weights each, in the low bits
-    /// of its halves, from the fragment's four table entries and the raw words.
+    /// of its halves, from the entries of the fragment's symbols and the raw words.
     #[inline(always)]
     #[must_use]
     pub fn registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
+        if self.table == TableKind::Wide {
+            return self.wide_registers(entries, raw, fragment);
+        }
+        if self.dtype == Dtype::I8 {
+            // Two's complement, from the offset binary that the code is.
+            let codes = self.codes(entries, raw, fragment);
+            return codes.map(|code| (code + self.offset) & 0x00FF_00FF);
+        }
         let symbols = both_columns(entries);
         let register = |register: usize| {
-            // Nibble 1 of the symbols (rows g + 8) comes down to where nibble 0 is.
-            let nibbles = symbols[register / 2] >> (4 * (register % 2));
+            // The second weight's bits come down to where the first one's are.
+            let coded = symbols[register / 2] >> (4 * (register % 2)) & 0x0780_0780;
             match self.dtype {
                 Dtype::Bf16 => {
-                    let exponent = self.exponent(nibbles & 0x0780_0780);
-                    bit_select(0x7F80_7F80, exponent, raw.sign_and_mantissa(fragment, register))
+                    let low = raw.sign_and_mantissa(fragment, register);
+                    bit_select(0x7F80_7F80, self.exponent(coded), low)
                 }
                 Dtype::F16 => {
                     let mantissa =
                         raw.two(fragment, register) << 7 | raw.one(fragment, register) << 9;
-                    let exponent = self.exponent((nibbles & 0x0780_0780) << 3);
+                    let exponent = self.exponent(coded << 3);
                     let low = raw.sign_and_mantissa(fragment, register);
                     bit_select(0x7F80_7F80, exponent | mantissa, low)
                 }
-                Dtype::F8E4M3 => {
+                Dtype::F8E4M3 | Dtype::I8 => {
                     let raw = raw.four(fragment, register);
-                    (nibbles & 0x0780_0780) >> 4 | raw & 0x0007_0007 | (raw & 0x0008_0008) << 4
-                }
-                Dtype::I8 => {
-                    // Two's complement, from the offset binary that the code is.
-                    (self.code(nibbles, raw, fragment, register) + self.offset) & 0x00FF_00FF
+                    coded >> 4 | raw & 0x0007_0007 | (raw & 0x0008_0008) << 4
                 }
             }
         };
         [register(0), register(1), register(2), register(3)]
     }
 
-    /// As [`Format::registers`] for BF16 and FP16, from [`WideEntry`](fused_rans_layout::WideEntry)s: the
-    /// exponents are in place, and nothing else needs to be known of the format.
+    /// For BF16 and FP16, from [`WideEntry`](fused_rans_layout::WideEntry)s: the exponents are in place, and
+    /// nothing else needs to be known of the format.
     #[inline(always)]
-    #[must_use]
-    pub fn wide_registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
+    fn wide_registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
         // Bytes 0 and 1 of both columns' entries have the first weight's exponent at bits 14 to 7, bytes
         // 1 and 2 the second's.
         let exponents = |register: usize| {
@@ -143,20 +172,36 @@ impl Format {
         [register(0), register(1), register(2), register(3)]
     }
 
-    /// As [`Format::registers`] for integers, which stay in offset binary: `value + (8 << raw_bits)`.
+    /// As [`Format::registers`] for integers, which stay in offset binary: `value + half_range`.
     #[inline(always)]
     pub(crate) fn codes(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
-        let symbols = both_columns(entries);
         let code = |register: usize| {
-            self.code(symbols[register / 2] >> (4 * (register % 2)), raw, fragment, register)
+            self.coded(entries, register) | self.raw_code(raw, fragment, register)
         };
         [code(0), code(1), code(2), code(3)]
     }
 
+    /// The coded bits of an integer's code.
     #[inline(always)]
-    fn code(&self, nibbles: u32, raw: &RawWords, fragment: usize, register: usize) -> u32 {
-        let high = nibbles >> (7 - self.raw_bits) & (0x000F_000F << self.raw_bits);
-        let mut code = high;
+    fn coded(&self, entries: [u32; 4], register: usize) -> u32 {
+        let (pair, second) = (register / 2, register as u32 % 2);
+        match self.table {
+            TableKind::Quad => {
+                // The first weight's bits are at 3 and 2, the second's at 5 and 4, and nothing is below them.
+                let bits = quad_columns(entries[pair]) << self.raw_bits >> (2 + 2 * second);
+                bits & 0x0003_0003 << self.raw_bits
+            }
+            TableKind::Plain | TableKind::Wide => {
+                let bits = both_columns(entries)[pair] >> (4 * second);
+                bits >> (7 - self.raw_bits) & 0x000F_000F << self.raw_bits
+            }
+        }
+    }
+
+    /// The raw bits of an integer's code.
+    #[inline(always)]
+    fn raw_code(&self, raw: &RawWords, fragment: usize, register: usize) -> u32 {
+        let mut code = 0;
         if self.raw_bits & 4 != 0 {
             code |= raw.four(fragment, register);
         }
@@ -167,6 +212,31 @@ impl Format {
             code |= raw.one(fragment, register) << (self.raw_bits & 6);
         }
         code
+    }
+
+    /// Whether codes come as [`Format::four_bit_codes`] has them.
+    #[inline(always)]
+    pub(crate) fn is_four_bit_quad(&self) -> bool {
+        self.table == TableKind::Quad && self.raw_bits == 2
+    }
+
+    /// As [`Format::codes`], for 4-bit integers, four a symbol: the codes of registers 1 and 3 two bits up, where both
+    /// their parts are, and in place of all other bits those of `others`.
+    #[inline(always)]
+    pub(crate) fn four_bit_codes(
+        &self,
+        entries: [u32; 4],
+        raw: &RawWords,
+        fragment: usize,
+        others: u32,
+    ) -> [u32; 4] {
+        let code = |register: usize| {
+            let (pair, up) = (register / 2, 2 * (register as u32 % 2));
+            let low = raw.two[fragment / 2] >> (fragment % 2 * 8 + 4 * pair);
+            let code = bit_select(0x0003_0003 << up, low, others);
+            bit_select(0x000C_000C << up, quad_columns(entries[pair]), code)
+        };
+        [code(0), code(1), code(2), code(3)]
     }
 
     /// Adds the window's base to the exponents in both halves; not where the coded bits are 0 and
@@ -182,14 +252,26 @@ impl Format {
     }
 }
 
-/// A fragment's symbols, both columns' beside each other: bits 10..7 and 14..11 of each half.
+/// The coded bits of four weights, which a [`QuadEntry`](fused_rans_layout::QuadEntry) has: bits 3 and 2 of each half, then
+/// 5 and 4. Bits 1 and 0 are 0.
+#[inline(always)]
+fn quad_columns(entry: u32) -> u32 {
+    byte_permute(entry, 0, 0x4241)
+}
+
+/// A fragment's symbols of two weights, both columns' beside each other: bits 10..7 and 14..11 of each half.
 #[inline(always)]
 fn both_columns(entries: [u32; 4]) -> [u32; 2] {
     [byte_permute(entries[0], entries[1], 0x5410), byte_permute(entries[2], entries[3], 0x5410)]
 }
 
 impl From<Split> for Format {
+    /// With the table that has all frequencies.
     fn from(split: Split) -> Self {
-        Self::new(split.dtype(), split.raw_bits().into(), split.base().into(), split.zero())
+        let table = match split.packing() {
+            Packing::Two => TableKind::Plain,
+            Packing::Four => TableKind::Quad,
+        };
+        Self::of(split, table)
     }
 }

@@ -3,7 +3,7 @@
 use crate::ptx::funnel_shift_left;
 use crate::slab::SlabMemory;
 use crate::unrolled;
-use fused_rans_layout::{Entry, PROB_BITS, WideEntry};
+use fused_rans_layout::{PROB_BITS, TableKind};
 
 /// The words that a lane reads from.
 #[derive(Clone, Copy, Debug)]
@@ -40,22 +40,43 @@ impl Lane {
         &self.words
     }
 
-    /// The entries of the next two symbols. `WIDE`: the table's are [`WideEntry`]s.
+    /// The entries of the symbols of a fragment: four, or two and zeros.
     #[inline(always)]
-    pub fn pair<const WIDE: bool>(&mut self, memory: &impl SlabMemory) -> [u32; 2] {
-        let [pair] =
-            Self::pairs::<WIDE, 1>(core::array::from_mut(self), core::array::from_ref(memory));
-        pair
+    pub fn fragment(&mut self, memory: &impl SlabMemory, table: TableKind) -> [u32; 4] {
+        let (stream, memory) = (core::array::from_mut(self), core::array::from_ref(memory));
+        let [entries] = Self::fragments(stream, memory, table);
+        entries
+    }
+
+    /// Likewise, of `S` streams in turns.
+    #[inline(always)]
+    pub fn fragments<const S: usize>(
+        streams: &mut [Self; S],
+        memory: &[impl SlabMemory; S],
+        table: TableKind,
+    ) -> [[u32; 4]; S] {
+        let mut entries = [[0; 4]; S];
+        let first = Self::pairs(streams, memory, table);
+        let second = match table {
+            TableKind::Plain | TableKind::Wide => Self::pairs(streams, memory, table),
+            TableKind::Quad => [[0; 2]; S],
+        };
+        unrolled::<S>(
+            #[inline(always)]
+            |s| entries[s] = [first[s][0], first[s][1], second[s][0], second[s][1]],
+        );
+        entries
     }
 
     /// The entries of the next two symbols of `S` streams: step by step of all, so that one waits for the
     /// table while the other does its arithmetic.
     #[inline(always)]
-    pub fn pairs<const WIDE: bool, const S: usize>(
+    fn pairs<const S: usize>(
         streams: &mut [Self; S],
         memory: &[impl SlabMemory; S],
+        table: TableKind,
     ) -> [[u32; 2]; S] {
-        let shift = if WIDE { WideEntry::SUB_SHIFT } else { Entry::SUB_SHIFT };
+        let shift = table.sub_shift();
         let mut windows = [0; S];
         let mut entries = [[0; 2]; S];
         unrolled::<S>(

@@ -13,8 +13,8 @@ pub enum Operand {
     F16,
 }
 
-/// An integer's distance from its offset binary code: `-(magic + 8 << raw_bits + zero point)`, in
-/// both halves of a register. See [`Format::operands`].
+/// An integer's distance from its offset binary code below the leading one of a large number: `-(magic + half of the
+/// range + zero point)`, in both halves of a register. See [`Format::operands`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IntegerOffset(u32);
 
@@ -44,6 +44,22 @@ impl Operand {
         }
     }
 
+    /// [`Operand::magic`] as a number.
+    const fn magic_number(self) -> i32 {
+        match self {
+            Self::Bf16 => 128,
+            Self::F16 => 1024,
+        }
+    }
+
+    /// 0.25 in both halves.
+    const fn quarter(self) -> u32 {
+        match self {
+            Self::Bf16 => 0x3E80_3E80,
+            Self::F16 => 0x3400_3400,
+        }
+    }
+
     /// The integers in the halves, in [-1024, 1024] for FP16 and [-256, 256] for BF16, as numbers of
     /// this type.
     const fn integer(self, value: i32) -> u32 {
@@ -62,14 +78,17 @@ impl Operand {
 }
 
 impl IntegerOffset {
-    /// For integers of `raw_bits` raw bits and groups with zero point `zero`. FP16 operands leave room for
-    /// any; BF16 with 4 raw bits for the zero point 0 only.
+    /// For a register (`odd`: 1 or 3, else 0 or 2) of integers of this format and groups with zero point `zero`. FP16
+    /// operands leave room for any zero point; BF16 with 8-bit codes for 0 only.
     #[inline(always)]
     #[must_use]
-    pub fn new(operand: Operand, raw_bits: u32, zero: i32) -> Self {
-        let distance = (8 << raw_bits) + zero;
+    pub fn new(operand: Operand, format: &Format, odd: bool, zero: i32) -> Self {
+        let distance = format.half_range() as i32 + zero;
         Self(match operand {
-            Operand::Bf16 => Operand::Bf16.integer(-(128 + distance)),
+            _ if odd && format.is_four_bit_quad() => {
+                operand.integer(-(operand.magic_number() / 4 + distance))
+            }
+            Operand::Bf16 => operand.integer(-(operand.magic_number() + distance)),
             // Above 1024 numbers are integers: the distance stands in the lowest bits.
             Operand::F16 => 0xE400_E400 + distance as u32 * 0x0001_0001,
         })
@@ -81,7 +100,7 @@ impl Format {
     /// their zero point: `offsets` are those of registers 0 and 2 (row g), and of 1 and 3 (row g + 8).
     #[inline(always)]
     #[must_use]
-    pub fn operands<const WIDE: bool>(
+    pub fn operands(
         &self,
         operand: Operand,
         entries: [u32; 4],
@@ -90,22 +109,28 @@ impl Format {
         offsets: [IntegerOffset; 2],
     ) -> [u32; 4] {
         let registers = match self.dtype() {
-            Dtype::Bf16 | Dtype::F16 if WIDE => return self.wide_registers(entries, raw, fragment),
             Dtype::Bf16 | Dtype::F16 => return self.registers(entries, raw, fragment),
             Dtype::F8E4M3 => self.registers(entries, raw, fragment),
+            Dtype::I8 if self.is_four_bit_quad() => {
+                self.four_bit_codes(entries, raw, fragment, operand.magic())
+            }
             Dtype::I8 => self.codes(entries, raw, fragment),
         };
         let convert = |i: usize| match self.dtype() {
+            Dtype::I8 if self.is_four_bit_quad() => {
+                let factor = if i % 2 == 0 { operand.one() } else { operand.quarter() };
+                operand.fused_multiply_add(registers[i], factor, offsets[i % 2].0)
+            }
             Dtype::I8 => self.integers(operand, registers[i], offsets[i % 2]),
             _ => f8(operand, registers[i]),
         };
         [convert(0), convert(1), convert(2), convert(3)]
     }
 
-    /// The weights in the halves of a register of [`Format::registers`], as operands.
+    /// The weights in the halves of a register (`odd`: 1 or 3, else 0 or 2) of [`Format::registers`], as operands.
     #[inline(always)]
     #[must_use]
-    pub fn operand(&self, operand: Operand, weights: u32, offset: IntegerOffset) -> u32 {
+    pub fn operand(&self, operand: Operand, weights: u32, odd: bool, offset: IntegerOffset) -> u32 {
         match self.dtype() {
             Dtype::Bf16 | Dtype::F16 => weights,
             Dtype::F8E4M3 => f8(operand, weights),
@@ -117,7 +142,7 @@ impl Format {
                     eight_bit_offset(operand, weights ^ 0x0080_0080),
                 );
                 // The zero point: the offset without the rest of the distance.
-                let plain = IntegerOffset::new(operand, self.raw_bits(), 0);
+                let plain = IntegerOffset::new(operand, self, odd, 0);
                 let minus_zero =
                     operand.fused_multiply_add(plain.0, operand.one() ^ 0x8000_8000, offset.0);
                 operand.fused_multiply_add(value, operand.one(), minus_zero)
@@ -129,7 +154,7 @@ impl Format {
     /// leading one of a large number, and the difference to the integer taken off.
     #[inline(always)]
     fn integers(&self, operand: Operand, codes: u32, offset: IntegerOffset) -> u32 {
-        if operand == Operand::Bf16 && self.raw_bits() == 4 {
+        if operand == Operand::Bf16 && self.half_range() == 128 {
             let offset = eight_bit_offset(operand, codes);
             let low = operand.magic() | codes & 0x007F_007F;
             return operand.fused_multiply_add(low, operand.one(), offset);
@@ -171,6 +196,7 @@ fn f8(operand: Operand, weights: u32) -> u32 {
 mod tests {
     extern crate std;
     use super::*;
+    use fused_rans_layout::{Entry, Packing, QuadEntry, Split, TABLE};
     use half::{bf16, f16};
 
     const OPERANDS: [Operand; 2] = [Operand::Bf16, Operand::F16];
@@ -202,33 +228,69 @@ mod tests {
         }
     }
 
+    /// Every format of integers.
+    fn integer_formats() -> impl Iterator<Item = (Operand, Split, Format)> {
+        let splits = || Packing::ALL.into_iter().flat_map(Split::all_i8);
+        let formats = move |operand| splits().map(move |split| (operand, split, split.into()));
+        OPERANDS.into_iter().flat_map(formats)
+    }
+
     #[test]
     fn every_code_becomes_its_integer_less_the_zero_point() {
-        for (operand, raw_bits) in OPERANDS.into_iter().flat_map(|o| (0..5).map(move |r| (o, r))) {
-            let format = Format::new(Dtype::I8, raw_bits, 0, false);
+        for (operand, split, format) in integer_formats() {
             // BF16 has no room for zero points of 8-bit codes, nor are there any.
-            let zeros = if raw_bits == 0 { -8..8 } else { 0..1 };
+            let zeros = if split.half_range() == 8 { -8..8 } else { 0..1 };
             for zero in zeros {
-                let offset = IntegerOffset::new(operand, raw_bits, zero);
-                for code in 0..16u32 << raw_bits {
-                    let integer = code as i32 - (8 << raw_bits) - zero;
-                    let operands = format.integers(operand, code * 0x0001_0001, offset);
-                    assert_eq!(number(operand, operands & 0xFFFF), f64::from(integer));
-                    assert_eq!(operands >> 16, operands & 0xFFFF);
+                let offset = |odd| IntegerOffset::new(operand, &format, odd, zero);
+                let half_range = i32::from(split.half_range());
+                for code in 0..2 * u32::from(split.half_range()) {
+                    let integer = f64::from(code as i32 - half_range - zero);
+                    let operands =
+                        fragment_of(code, split, &format, operand, [false, true].map(offset));
+                    for operands in operands {
+                        assert_eq!(number(operand, operands & 0xFFFF), integer, "{split:?}");
+                        assert_eq!(operands >> 16, operands & 0xFFFF);
+                    }
                 }
             }
         }
     }
 
+    /// The operands of fragment 1 of four, all of whose weights have the same code.
+    fn fragment_of(
+        code: u32,
+        split: Split,
+        format: &Format,
+        operand: Operand,
+        offsets: [IntegerOffset; 2],
+    ) -> [u32; 4] {
+        let (coded, raw) = (code >> split.raw_bits(), code & ((1 << split.raw_bits()) - 1));
+        let entry = match split.packing() {
+            Packing::Two => Entry::new((coded * 0x11) as u8, TABLE as u32).0,
+            Packing::Four => QuadEntry::new(Entry::new((coded * 0x55) as u8, 512)).0,
+        };
+        let bits = u32::from(split.raw_bits());
+        let plane = |width: u32| {
+            let there = if bits & width != 0 { (1 << width) - 1 } else { 0 };
+            raw >> (bits & !(2 * width - 1)) & there
+        };
+        let words = RawWords {
+            four: [0, plane(4) * 0x1111_1111, 0, 0],
+            two: [plane(2) * 0x5500_5500, 0],
+            one: plane(1) * 0x00F0_00F0,
+            ..RawWords::default()
+        };
+        format.operands(operand, [entry; 4], &words, 1, offsets)
+    }
+
     #[test]
     fn exceptions_become_any_integer() {
-        for (operand, raw_bits) in OPERANDS.into_iter().flat_map(|o| (0..5).map(move |r| (o, r))) {
-            let format = Format::new(Dtype::I8, raw_bits, 0, false);
-            let offset = IntegerOffset::new(operand, raw_bits, 0);
-            for value in i8::MIN..=i8::MAX {
+        for (operand, _, format) in integer_formats() {
+            for (value, odd) in (i8::MIN..=i8::MAX).flat_map(|v| [(v, false), (v, true)]) {
+                let offset = IntegerOffset::new(operand, &format, odd, 0);
                 let weights = u32::from(value.cast_unsigned()) * 0x0001_0001;
-                let operands = format.operand(operand, weights, offset);
-                assert_eq!(number(operand, operands & 0xFFFF), f64::from(value), "{raw_bits}");
+                let operands = format.operand(operand, weights, odd, offset);
+                assert_eq!(number(operand, operands & 0xFFFF), f64::from(value), "{format:?}");
             }
         }
     }

@@ -18,9 +18,8 @@ pub trait SlabMemory {
 }
 
 /// Decodes a lane's part of a slab: calls `emit` with each fragment's strip, step and A registers.
-/// `WIDE`: the table's entries are [`WideEntry`](fused_rans_layout::WideEntry)s.
 #[inline(always)]
-pub fn decode_slab<const WIDE: bool>(
+pub fn decode_slab(
     memory: &impl SlabMemory,
     lane: usize,
     shape: SlabShape,
@@ -30,16 +29,16 @@ pub fn decode_slab<const WIDE: bool>(
     let mut stream = Lane::new(memory);
     for first in (0..shape.fragments()).step_by(4) {
         let raw = load_raw(memory, lane, shape, format.raw_bits(), first);
-        decode_fragment::<0, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
-        decode_fragment::<1, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
-        decode_fragment::<2, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
-        decode_fragment::<3, WIDE>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<0>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<1>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<2>(memory, &mut stream, shape, format, first, &raw, &mut emit);
+        decode_fragment::<3>(memory, &mut stream, shape, format, first, &raw, &mut emit);
     }
 }
 
 /// Decodes fragment `first + I`, if there is one. `I` is a constant, so that `raw` stays in registers.
 #[inline(always)]
-fn decode_fragment<const I: usize, const WIDE: bool>(
+fn decode_fragment<const I: usize>(
     memory: &impl SlabMemory,
     stream: &mut Lane,
     shape: SlabShape,
@@ -50,14 +49,7 @@ fn decode_fragment<const I: usize, const WIDE: bool>(
 ) {
     let fragment = first + I;
     if fragment < shape.fragments() {
-        let [a, b] = stream.pair::<WIDE>(memory);
-        let [c, d] = stream.pair::<WIDE>(memory);
-        let entries = [a, b, c, d];
-        let registers = if WIDE {
-            format.wide_registers(entries, raw, I)
-        } else {
-            format.registers(entries, raw, I)
-        };
+        let registers = format.registers(stream.fragment(memory, format.table()), raw, I);
         // One or two strips: a shift and a mask divide.
         emit(fragment & (shape.strips - 1), fragment >> (shape.strips - 1), registers);
     }

@@ -1,4 +1,6 @@
-//! Element types, and how a weight splits into a coded nibble and raw bits.
+//! Element types, and how a weight splits into coded and raw bits.
+
+use crate::Packing;
 
 /// Element type of a compressed matrix. The discriminant is the stored code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,21 +82,22 @@ impl Dtype {
     }
 }
 
-/// How the weights of one tensor split: `weight = nibble (coded) + raw bits (stored as they are)`.
+/// How the weights of one tensor split: `weight = coded bits + raw bits (stored as they are)`.
 ///
-/// A weight whose exponent (or value, for integers) lies outside the window of 16 has no nibble: it
+/// A weight whose exponent (or value, for integers) lies outside the window that the coded bits have room for
 /// is an exception, listed by its tile. Its raw bits are stored all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     dtype: Dtype,
+    packing: Packing,
     raw_bits: u8,
     base: u8,
     zero: bool,
 }
 
 impl Split {
-    /// The split of BF16 or F16 weights: nibble `n` stands for exponent field `base + n`; with
-    /// `zero`, nibble 0 stands for exponent field 0 instead. `None` where the window would leave
+    /// The split of BF16 or F16 weights, two a symbol: the coded bits `n` stand for exponent field
+    /// `base + n`; with `zero`, 0 stands for exponent field 0 instead. `None` where the window would leave
     /// the exponent's range, or for a type without a window.
     #[must_use]
     pub const fn window(dtype: Dtype, base: u8, zero: bool) -> Option<Self> {
@@ -103,36 +106,55 @@ impl Split {
             Dtype::F16 => (11, 31 - 15),
             Dtype::F8E4M3 | Dtype::I8 => return None,
         };
-        if base > largest { None } else { Some(Self { dtype, raw_bits, base, zero }) }
+        if base > largest {
+            return None;
+        }
+        Some(Self { dtype, packing: Packing::Two, raw_bits, base, zero })
     }
 
-    /// The split of F8_E4M3 weights: the exponent field is the nibble.
+    /// The split of F8_E4M3 weights, two a symbol: the exponent field is coded.
     #[must_use]
     pub const fn f8_e4m3() -> Self {
-        Self { dtype: Dtype::F8E4M3, raw_bits: 4, base: 0, zero: false }
+        let (dtype, packing) = (Dtype::F8E4M3, Packing::Two);
+        Self { dtype, packing, raw_bits: 4, base: 0, zero: false }
     }
 
-    /// The split of integers: with `u = value + (8 << raw_bits)` the nibble is `u >> raw_bits` and
-    /// the raw bits are the rest of `u`. `None` for more than 4 raw bits.
+    /// The split of integers: with `u = value + (half << raw_bits)`, `half` being half of the coded bits' values,
+    /// `u >> raw_bits` is coded and the raw bits are the rest of `u`. `None` for more than 4 raw bits, and of
+    /// four weights a symbol for fewer than 2 or more than 5.
     #[must_use]
-    pub const fn i8(raw_bits: u8) -> Option<Self> {
-        if raw_bits > 4 {
-            None
-        } else {
-            Some(Self { dtype: Dtype::I8, raw_bits, base: 0, zero: false })
+    pub const fn i8(packing: Packing, raw_bits: u8) -> Option<Self> {
+        match (packing, raw_bits) {
+            (Packing::Two, 0..=4) | (Packing::Four, 2..=5) => {
+                Some(Self { dtype: Dtype::I8, packing, raw_bits, base: 0, zero: false })
+            }
+            _ => None,
         }
+    }
+
+    /// The splits of integers, the one with the fewest raw bits first: the one of 4-bit integers.
+    pub fn all_i8(packing: Packing) -> impl Iterator<Item = Self> {
+        (0..8).filter_map(move |raw_bits| Self::i8(packing, raw_bits))
     }
 
     /// The split with these stored fields, if they are ones that an encoder can store.
     #[must_use]
-    pub const fn from_fields(dtype: Dtype, raw_bits: u8, base: u8, zero: bool) -> Option<Self> {
+    pub const fn from_fields(
+        dtype: Dtype,
+        packing: Packing,
+        raw_bits: u8,
+        base: u8,
+        zero: bool,
+    ) -> Option<Self> {
         let split = match dtype {
             Dtype::Bf16 | Dtype::F16 => Self::window(dtype, base, zero),
             Dtype::F8E4M3 => Some(Self::f8_e4m3()),
-            Dtype::I8 => Self::i8(raw_bits),
+            Dtype::I8 => Self::i8(packing, raw_bits),
         };
         match split {
-            Some(s) if s.raw_bits == raw_bits && s.base == base && s.zero == zero => split,
+            Some(s) if s.packing as u8 == packing as u8 && s.raw_bits == raw_bits => {
+                if s.base == base && s.zero == zero { split } else { None }
+            }
             _ => None,
         }
     }
@@ -153,56 +175,75 @@ impl Split {
         self.dtype
     }
 
+    /// How many weights share a symbol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packing(self) -> Packing {
+        self.packing
+    }
+
+    /// Integers from this on, and below its negative, are exceptions: half of the range.
+    #[inline(always)]
+    #[must_use]
+    pub const fn half_range(self) -> u16 {
+        (self.packing.values() as u16) << self.raw_bits >> 1
+    }
+
     /// Bits of a weight that are stored as they are.
     #[must_use]
     pub const fn raw_bits(self) -> u8 {
         self.raw_bits
     }
 
-    /// Exponent field of nibble 0 (of nibble 1 less one, with [`Split::zero`]).
+    /// Exponent field that the coded bits 0 stand for (that of 1 less one, with [`Split::zero`]).
     #[must_use]
     pub const fn base(self) -> u8 {
         self.base
     }
 
-    /// Whether nibble 0 stands for exponent field 0.
+    /// Whether the coded bits 0 stand for exponent field 0.
     #[must_use]
     pub const fn zero(self) -> bool {
         self.zero
     }
 
-    /// The nibble of `weight`, or a number above 15 if the weight is an exception.
+    /// The coded bits of `weight`, or a number that is none of their [values](Packing::values) if the weight is
+    /// an exception.
     #[inline(always)]
     #[must_use]
-    pub const fn nibble(self, weight: u16) -> u8 {
+    pub const fn coded(self, weight: u16) -> u8 {
         match self.dtype {
             Dtype::Bf16 | Dtype::F16 => {
                 let exponent = self.dtype.exponent(weight);
-                let nibble = exponent.wrapping_sub(self.base);
+                let coded = exponent.wrapping_sub(self.base);
                 if !self.zero {
-                    nibble
+                    coded
                 } else if exponent == 0 {
                     0
-                } else if nibble == 0 {
+                } else if coded == 0 {
                     u8::MAX
                 } else {
-                    nibble
+                    coded
                 }
             }
             Dtype::F8E4M3 => self.dtype.exponent(weight),
             Dtype::I8 => {
-                let u = (weight as u8 as i8 as i16) + (8 << self.raw_bits);
-                let nibble = u >> self.raw_bits;
-                if nibble < 0 || nibble > 15 { u8::MAX } else { nibble as u8 }
+                let u = (weight as u8 as i8 as i16) + self.half_range() as i16;
+                let coded = u >> self.raw_bits;
+                if coded < 0 || coded >= self.packing.values() as i16 {
+                    u8::MAX
+                } else {
+                    coded as u8
+                }
             }
         }
     }
 
-    /// Bits 14 to 7 of a BF16 or FP16 weight with this nibble that its exponent has: all of them, or the
+    /// Bits 14 to 7 of a BF16 or FP16 weight with these coded bits that its exponent has: all of them, or the
     /// upper five. `None` for other types.
     #[must_use]
-    pub const fn exponent_in_place(self, nibble: u8) -> Option<u8> {
-        let weight = self.join(nibble, 0);
+    pub const fn exponent_in_place(self, coded: u8) -> Option<u8> {
+        let weight = self.join(coded, 0);
         match self.dtype {
             Dtype::Bf16 | Dtype::F16 => Some((weight >> 7) as u8),
             Dtype::F8E4M3 | Dtype::I8 => None,
@@ -223,12 +264,12 @@ impl Split {
         }
     }
 
-    /// The weight with this nibble (below 16) and these raw bits.
+    /// The weight with these coded and raw bits.
     #[inline(always)]
     #[must_use]
-    pub const fn join(self, nibble: u8, raw: u16) -> u16 {
+    pub const fn join(self, coded: u8, raw: u16) -> u16 {
         let exponent =
-            if self.zero && nibble == 0 { 0 } else { self.base.wrapping_add(nibble) as u16 };
+            if self.zero && coded == 0 { 0 } else { self.base.wrapping_add(coded) as u16 };
         match self.dtype {
             Dtype::Bf16 => (raw & 0x7F) | (raw >> 7 & 1) << 15 | exponent << 7,
             Dtype::F16 => {
@@ -236,8 +277,8 @@ impl Split {
             }
             Dtype::F8E4M3 => (raw & 7) | exponent << 3 | (raw >> 3 & 1) << 7,
             Dtype::I8 => {
-                let u = (nibble as u16) << self.raw_bits | raw;
-                u.wrapping_sub(8 << self.raw_bits) & 0xFF
+                let u = (coded as u16) << self.raw_bits | raw;
+                u.wrapping_sub(self.half_range()) & 0xFF
             }
         }
     }
@@ -253,7 +294,7 @@ mod tests {
                 [false, true].into_iter().filter_map(move |zero| Split::window(dtype, base, zero))
             })
         });
-        windows.chain([Split::f8_e4m3()]).chain((0..=4).filter_map(Split::i8))
+        windows.chain([Split::f8_e4m3()]).chain(Packing::ALL.into_iter().flat_map(Split::all_i8))
     }
 
     #[test]
@@ -267,38 +308,46 @@ mod tests {
     }
 
     #[test]
-    fn every_weight_with_a_nibble_comes_back() {
+    fn every_weight_but_exceptions_comes_back() {
         for split in splits() {
             let values = 1u32 << (8 * split.dtype().bytes());
             for weight in (0..values).map(|w| w as u16) {
-                let (nibble, raw) = (split.nibble(weight), split.raw(weight));
+                let (coded, raw) = (split.coded(weight), split.raw(weight));
                 assert!(u32::from(raw) < 1 << split.raw_bits());
-                if nibble < 16 {
-                    assert_eq!(split.join(nibble, raw), weight, "{split:?}");
+                if coded < split.packing().values() {
+                    assert_eq!(split.join(coded, raw), weight, "{split:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn the_window_covers_sixteen_exponents() {
+    fn the_window_covers_all_values_of_the_coded_bits() {
         for split in splits() {
-            let values = 1u32 << (8 * split.dtype().bytes());
-            let coded = (0..values).filter(|&w| split.nibble(w as u16) < 16).count();
-            assert_eq!(coded, 16 << split.raw_bits(), "{split:?}");
+            let (weights, values) = (1u32 << (8 * split.dtype().bytes()), split.packing().values());
+            let coded = (0..weights).filter(|&w| split.coded(w as u16) < values).count();
+            assert_eq!(coded, usize::from(values) << split.raw_bits(), "{split:?}");
         }
     }
 
     #[test]
     fn stored_fields_round_trip_and_nothing_else_is_taken() {
         for split in splits() {
-            let fields = (split.dtype(), split.raw_bits(), split.base(), split.zero());
-            assert_eq!(Split::from_fields(fields.0, fields.1, fields.2, fields.3), Some(split));
+            let (dtype, packing, raw_bits) = (split.dtype(), split.packing(), split.raw_bits());
+            let found = Split::from_fields(dtype, packing, raw_bits, split.base(), split.zero());
+            assert_eq!(found, Some(split));
         }
-        assert_eq!(Split::from_fields(Dtype::Bf16, 7, 0, false), None);
-        assert_eq!(Split::from_fields(Dtype::Bf16, 8, 241, false), None);
-        assert_eq!(Split::from_fields(Dtype::F16, 11, 17, false), None);
-        assert_eq!(Split::from_fields(Dtype::F8E4M3, 4, 1, false), None);
-        assert_eq!(Split::from_fields(Dtype::I8, 5, 0, false), None);
+        let two =
+            |dtype, raw_bits, base| Split::from_fields(dtype, Packing::Two, raw_bits, base, false);
+        assert_eq!(two(Dtype::Bf16, 7, 0), None);
+        assert_eq!(two(Dtype::Bf16, 8, 241), None);
+        assert_eq!(two(Dtype::F16, 11, 17), None);
+        assert_eq!(two(Dtype::F8E4M3, 4, 1), None);
+        assert_eq!(two(Dtype::I8, 5, 0), None);
+        let four = |dtype, raw_bits| Split::from_fields(dtype, Packing::Four, raw_bits, 0, false);
+        assert_eq!(four(Dtype::I8, 1), None);
+        assert_eq!(four(Dtype::I8, 6), None);
+        assert_eq!(four(Dtype::Bf16, 8), None);
+        assert_eq!(four(Dtype::F8E4M3, 4), None);
     }
 }

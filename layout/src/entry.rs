@@ -2,7 +2,7 @@
 
 use crate::{PROB_BITS, TABLE};
 
-/// `[31:20] sub-state without its leading one | [14:11] nibble 1 | [10:7] nibble 0 | [6:5] zero | [4:0] bits to take`
+/// `[31:20] sub-state without its leading one | [14:7] symbol | [6:5] zero | [4:0] bits to take`
 ///
 /// Three properties make the decode step short:
 /// - the next table index is `entry >> 20` shifted left by `n` with `n` stream bits shifted in, in
@@ -18,7 +18,7 @@ pub struct Entry(pub u32);
 impl Entry {
     /// Position of the sub-state.
     pub const SUB_SHIFT: u32 = 20;
-    /// Position of the symbol: nibble 0 in its low half, nibble 1 in its high half.
+    /// Position of the symbol.
     pub const SYMBOL_SHIFT: u32 = 7;
 
     /// The entry of `symbol` in sub-state `sub_state`, in `[1, 2 * TABLE)`: for a symbol of frequency f
@@ -76,6 +76,58 @@ impl WideEntry {
     }
 }
 
+/// An entry of the table that kernels decode symbols of four weights with: the two bits of each where one byte
+/// permutation brings them into the halves of a pair of registers.
+///
+/// `[31:22] sub-state without its leading one | [21:18] upper half of the symbol | [17:14] zero | [13:10] lower half |
+/// [9:5] zero | [4:0] bits to take`
+///
+/// The lower half of the symbol is of the even column, which stands in the registers' low halves; of each
+/// half the lower two bits are the first register's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct QuadEntry(pub u32);
+
+impl QuadEntry {
+    /// Position of the sub-state.
+    pub const SUB_SHIFT: u32 = 22;
+    /// The largest frequency whose sub-states fit.
+    pub const MAX_FREQUENCY: u16 = 1024;
+
+    /// The entry of the same symbol in the same state as `entry`. The symbol's frequency must be at most
+    /// [`QuadEntry::MAX_FREQUENCY`].
+    #[must_use]
+    pub const fn new(entry: Entry) -> Self {
+        let (sub, symbol) = (entry.sub() << Self::SUB_SHIFT, entry.symbol() as u32);
+        assert!(sub >> Self::SUB_SHIFT == entry.sub());
+        Self(sub | symbol >> 4 << 18 | (symbol & 15) << 10 | entry.bits())
+    }
+}
+
+/// What the entries of a decode table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    /// [`Entry`]
+    Plain,
+    /// [`WideEntry`]
+    Wide,
+    /// [`QuadEntry`]
+    Quad,
+}
+
+impl TableKind {
+    /// Position of the sub-state.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sub_shift(self) -> u32 {
+        match self {
+            Self::Plain => Entry::SUB_SHIFT,
+            Self::Wide => WideEntry::SUB_SHIFT,
+            Self::Quad => QuadEntry::SUB_SHIFT,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +142,17 @@ mod tests {
             assert_eq!((wide >> 15 & 0xFF, wide >> 7 & 0xFF, wide >> 4 & 7), (0xCD, 0xAB, 0));
         }
         assert_eq!(Entry::new(0, largest).sub() >> 9, 0);
+    }
+
+    #[test]
+    fn quad_entries_have_room_for_the_frequencies_they_promise() {
+        for sub_state in 1..2 * u32::from(QuadEntry::MAX_FREQUENCY) {
+            let entry = Entry::new(0xA5, sub_state);
+            let quad = QuadEntry::new(entry).0;
+            assert_eq!((quad >> 22, quad & 31), (entry.sub(), entry.bits()));
+            assert_eq!((quad >> 18 & 15, quad >> 10 & 15), (0xA, 0x5));
+            assert_eq!((quad >> 14 & 15, quad >> 5 & 31), (0, 0));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The A fragment of `mma.sync.aligned.m16n8k16` for 16-bit types, and symbols in its order.
+//! The A fragment of `mma.sync.aligned.m16n8k16` for 16-bit types.
 //!
 //! With g = lane / 4 and t = lane % 4, register 0 holds (row g, columns 2t and 2t + 1), register 1
 //! (row g + 8, the same columns), registers 2 and 3 the same rows at columns 2t + 8 and 2t + 9; the
@@ -8,7 +8,7 @@
 //! [`matrix_column`] gives a lane 8 columns beside each other in two steps, so that it loads
 //! activations, and stores decoded weights, 16 bytes at a time.
 
-use crate::{FRAGMENT, SYMBOLS_PER_FRAGMENT};
+use crate::{FRAGMENT, Packing};
 
 /// (row, column) in the fragment of half `half` (0 low, 1 high) of A register `register` of `lane`.
 #[inline(always)]
@@ -16,22 +16,6 @@ use crate::{FRAGMENT, SYMBOLS_PER_FRAGMENT};
 pub const fn register_position(lane: usize, register: usize, half: usize) -> (usize, usize) {
     let (g, t) = (lane / 4, lane % 4);
     (g + 8 * (register % 2), 2 * t + half + 8 * (register / 2))
-}
-
-/// (row, column) of the weight in the low nibble of `lane`'s `symbol`-th symbol of a fragment; the
-/// weight of the high nibble stands 8 rows below.
-#[inline(always)]
-#[must_use]
-pub const fn symbol_position(lane: usize, symbol: usize) -> (usize, usize) {
-    register_position(lane, symbol / 2 * 2, symbol % 2)
-}
-
-/// (lane, symbol) of the weight at (`row`, `col`) of a fragment: the inverse of
-/// [`symbol_position`] with the nibble left out, which is `row / 8`.
-#[inline(always)]
-#[must_use]
-pub const fn symbol_of(row: usize, col: usize) -> (usize, usize) {
-    (row % 8 * 4 + col % 8 / 2, col / 8 * 2 + col % 2)
 }
 
 /// The column of a slab of `steps` steps that is column `col` of the fragments at `step`.
@@ -77,12 +61,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// (symbol of the lane's stream, nibble of that symbol).
+    /// (symbol of the lane's stream, where its bits stand in that symbol).
     #[inline(always)]
     #[must_use]
-    pub const fn symbol(self) -> (usize, usize) {
-        let symbol = self.register / 2 * 2 + self.half;
-        (SYMBOLS_PER_FRAGMENT * self.fragment + symbol, self.register % 2)
+    pub const fn symbol(self, packing: Packing) -> (usize, u32) {
+        let (pair, row, half) = (self.register / 2, self.register % 2, self.half);
+        let (symbol, field) = match packing {
+            Packing::Two => (2 * pair + half, row),
+            Packing::Four => (pair, 2 * half + row),
+        };
+        let first = packing.symbols_per_fragment() * self.fragment;
+        (first + symbol, packing.bits() * field as u32)
     }
 }
 
@@ -117,19 +106,5 @@ mod tests {
         // Lane t = 1 of two steps: columns 8 to 15.
         assert_eq!(matrix_column(4, 0, 2), 8);
         assert_eq!(matrix_column(4, 1, 11), 15);
-    }
-
-    #[test]
-    fn symbols_pair_the_rows_of_neighbouring_registers() {
-        for lane in 0..LANES {
-            for symbol in 0..4 {
-                let (row, col) = symbol_position(lane, symbol);
-                let low = symbol / 2 * 2;
-                assert_eq!((row, col), register_position(lane, low, symbol % 2));
-                assert_eq!((row + 8, col), register_position(lane, low + 1, symbol % 2));
-                assert_eq!(symbol_of(row, col), (lane, symbol));
-                assert_eq!(symbol_of(row + 8, col), (lane, symbol));
-            }
-        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A matrix is cut into [`TILE`] x [`TILE`] tiles; a tile into slabs of two 16-row strips; a slab is
 //! what one warp decodes: 32 lane-private rANS streams of up to [`MAX_SYMBOLS`] symbols. A symbol is
-//! a pair of nibbles, one of each of two weights; the rest of each weight lies in the raw planes.
+//! the coded bits of two weights, four each, or of four, two each ([`Packing`]); the rest of each weight
+//! lies in the raw planes.
 //! Symbols and raw bits stand in the order in which `mma.sync.m16n8k16` wants its A operand.
 //!
 //! `docs/format.md` in the repository is the specification; every item here names its part of it.
@@ -16,6 +17,7 @@ mod fragment;
 mod geometry;
 mod group;
 mod index;
+mod packing;
 mod partition;
 mod raw_plane;
 
@@ -24,13 +26,12 @@ pub use block::{
     slabs_at_once, slabs_bytes, sum_bytes,
 };
 pub use dtype::{Dtype, Split};
-pub use entry::{Entry, WideEntry};
-pub use fragment::{
-    Place, fragment_column, matrix_column, register_position, symbol_of, symbol_position,
-};
+pub use entry::{Entry, QuadEntry, TableKind, WideEntry};
+pub use fragment::{Place, fragment_column, matrix_column, register_position};
 pub use geometry::{SlabShape, TileGrid, TileShape};
 pub use group::{GROUP, GROUPS, GroupPlane};
 pub use index::{MAX_TAIL_ROWS, TAIL_LENGTH_BYTES, TileEntry, TileKind};
+pub use packing::Packing;
 pub use partition::{Partition, Run};
 pub use raw_plane::{Plane, exchange_signs, planes};
 
@@ -41,7 +42,7 @@ const _: () = assert!(2 * PROB_BITS <= 32, "two symbols must fit one window");
 /// Slots of the decode table, and the sum of a table's frequencies.
 pub const TABLE: usize = 1 << PROB_BITS;
 
-/// Size of the alphabet: pairs of nibbles.
+/// Size of the alphabet: the coded bits of a symbol's weights are eight.
 pub const SYMBOLS: usize = 256;
 
 /// Rows and columns of a whole tile.
@@ -53,10 +54,6 @@ pub const FRAGMENT: usize = 16;
 /// Lanes of a warp.
 pub const LANES: usize = 32;
 
-/// Symbols that a lane holds of one fragment.
-pub const SYMBOLS_PER_FRAGMENT: usize = 4;
-const _: () = assert!(LANES * SYMBOLS_PER_FRAGMENT * 2 == FRAGMENT * FRAGMENT);
-
 /// Strips (of 16 rows) that one slab spans, except the last of a tile with an odd number of strips.
 pub const SLAB_STRIPS: usize = 2;
 
@@ -66,8 +63,8 @@ pub const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
 /// Slabs of a whole tile.
 pub const SLABS: usize = TILE / SLAB_ROWS;
 
-/// Symbols of a lane's stream in a whole slab.
-pub const MAX_SYMBOLS: usize = SLAB_STRIPS * (TILE / FRAGMENT) * SYMBOLS_PER_FRAGMENT;
+/// Symbols of a lane's stream in a whole slab, at most.
+pub const MAX_SYMBOLS: usize = SlabShape::WHOLE.symbols(Packing::Two);
 
 /// Upper bound on a stream's length in bits: the initial index and `PROB_BITS` bits a symbol.
 pub const MAX_STREAM_BITS: usize = PROB_BITS as usize * (1 + MAX_SYMBOLS);

@@ -5,7 +5,7 @@ pub mod product;
 
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
-use fused_rans::{Dtype, Groups};
+use fused_rans::{Dtype, Groups, Matrix, Packing};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -111,6 +111,8 @@ fn from_f32(dtype: Dtype, value: f32) -> u16 {
 #[derive(Clone, Debug)]
 pub struct Recipe {
     pub dtype: Dtype,
+    /// How many integers are to share a symbol.
+    pub packing: Packing,
     pub rows: usize,
     pub cols: usize,
     pub weights: Weights,
@@ -118,9 +120,21 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// A tile of Gaussian weights.
+    pub fn gaussian(dtype: Dtype) -> Self {
+        let (packing, weights) = (Packing::Two, Weights::Gaussian);
+        Self { dtype, packing, rows: 256, cols: 256, weights, seed: 1 }
+    }
+
     /// The weights, row by row, little endian.
     pub fn bytes(&self) -> Vec<u8> {
         self.weights.bytes(self.dtype, self.rows * self.cols, self.seed)
+    }
+
+    /// The matrix whose weights, row by row, are `data`.
+    pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
+        let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
+        matrix.expect("it is that long").packed(self.packing)
     }
 
     /// The lowest four bits of I8 weights, with their sign: weights that may have groups.
@@ -177,8 +191,17 @@ impl AnyGroups {
 pub fn any_matrix() -> impl Strategy<Value = Recipe> {
     let dtype = prop::sample::select(&Dtype::ALL[..]);
     let weights = prop::sample::select(&Weights::ALL[..]);
-    (side(), side(), dtype, weights, any::<u64>())
-        .prop_map(|(rows, cols, dtype, weights, seed)| Recipe { dtype, rows, cols, weights, seed })
+    let packing = prop::sample::select(&Packing::ALL[..]);
+    (side(), side(), dtype, packing, weights, any::<u64>()).prop_map(
+        |(rows, cols, dtype, packing, weights, seed)| Recipe {
+            dtype,
+            packing,
+            rows,
+            cols,
+            weights,
+            seed,
+        },
+    )
 }
 
 /// Sides of matrices: fragments, tiles and one less or more of them, model widths, anything.

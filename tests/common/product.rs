@@ -1,9 +1,9 @@
 //! Multiplications for tests: cases, the F64 product that they are held against, and how far from it
 //! outputs may be.
 
-use super::{AnyGroups, Recipe, Weights, any_matrix};
+use super::{AnyGroups, Recipe, any_matrix};
 use fused_rans::layout::{GROUP, GroupPlane};
-use fused_rans::{Activations, Dtype, Epilogue, Float, Matrix, Outputs, encode, encode_grouped};
+use fused_rans::{Activations, Dtype, Epilogue, Float, Outputs, encode, encode_grouped};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -173,7 +173,7 @@ impl Case {
     /// A case with nothing out of the ordinary, with activations of type `x`.
     pub fn plain(dtype: Dtype, x: Float, rows: usize, cols: usize, m: usize) -> Self {
         Self {
-            recipe: Recipe { dtype, rows, cols, weights: Weights::Gaussian, seed: 1 },
+            recipe: Recipe { rows, cols, ..Recipe::gaussian(dtype) },
             groups: None,
             m,
             values: Values::Gaussian,
@@ -202,8 +202,8 @@ impl Case {
 
     /// The blob; `None` if the matrix does not shrink.
     pub fn blob(&self) -> Option<Vec<u8>> {
-        let (weights, &Recipe { dtype, rows, cols, .. }) = (self.weights(), &self.recipe);
-        let matrix = Matrix::new(dtype, rows, cols, &weights).expect("it is that long");
+        let weights = self.weights();
+        let matrix = self.recipe.matrix(&weights);
         match self.groups() {
             Some(groups) => encode_grouped(matrix, groups.groups()).expect("they fit"),
             None => encode(matrix),

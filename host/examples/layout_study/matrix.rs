@@ -1,7 +1,7 @@
 //! Matrices, and the symbols that they are coded as.
 
 use crate::options::Options;
-use fused_rans_layout::{Dtype, LANES, TileGrid, matrix_column, symbol_position};
+use fused_rans_layout::{Dtype, LANES, Packing, TileGrid, matrix_column};
 use half::bf16;
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Normal, StudentT};
@@ -71,7 +71,7 @@ impl Streams {
                 slabs.push(symbols);
                 for i in 0..LANES * symbols {
                     let (lane, fragment) = (i / symbols, i % symbols / 4);
-                    let (row, col) = symbol_position(lane, i % 4);
+                    let (row, col) = Packing::Two.position(lane, i % 4);
                     let row = top + 16 * (first + fragment % height) + row;
                     let col = left + matrix_column(shape.steps(), fragment / height, col);
                     streams.pairs.push([exponent(row, col), exponent(row + 8, col)]);

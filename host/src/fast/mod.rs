@@ -1,7 +1,7 @@
 //! The fast codec, for whole matrices: the program's. Byte for byte the same as the
 //! [reference](crate::reference), which says what the steps mean.
 //!
-//! A slab is loaded into rows of nibbles and raw bits, which vectorizes; its 32 streams are then
+//! A slab is loaded into rows of coded and raw bits, which vectorizes; its 32 streams are then
 //! coded side by side, symbol after symbol, so that their latencies overlap.
 
 mod count;
@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::tile::{CodedTile, TileWriter};
 use count::Counter;
 use fused_rans_layout::{
-    Dtype, Entry, FRAGMENT, LANES, MAX_SYMBOLS, SYMBOLS, SlabShape, Split, TABLE, TileEntry,
+    Dtype, Entry, LANES, MAX_SYMBOLS, SYMBOLS, SlabShape, Split, TABLE, TileEntry,
 };
 use multiversion::multiversion;
 use weights::{SlabWeights, by_type, for_each_weight};
@@ -56,10 +56,8 @@ vectorized! {
         let shape = matrix.grid().shape(tile);
         let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
         for slab in 0..shape.slabs() {
-            weights.load_nibbles(matrix, split, filler, tile, slab, &mut Vec::new());
-            for (strip, g) in shape.slab(slab).row_pairs() {
-                counter.add(&weights.pairs(strip, g)[..shape.steps() * FRAGMENT]);
-            }
+            weights.load_coded(matrix, split, filler, tile, slab, &mut Vec::new());
+            weights.count(shape.slab(slab), split.packing(), &mut counter);
         }
         counter.sums()
     }
@@ -82,12 +80,13 @@ vectorized! {
             let slab_shape = shape.slab(slab);
             let (split, filler) = (model.split, model.filler);
             exceptions.clear();
-            weights.load_nibbles(matrix, split, filler, tile, slab, &mut exceptions);
+            weights.load_coded(matrix, split, filler, tile, slab, &mut exceptions);
             exceptions.sort_unstable();
             weights.load_raw(matrix, split, tile, slab);
-            weights.symbols(slab_shape, &mut symbols);
+            weights.symbols(slab_shape, split.packing(), &mut symbols);
             planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
-            let lengths = streams::encode(table, &symbols[..slab_shape.symbols()], &mut rows);
+            let count = slab_shape.symbols(split.packing());
+            let lengths = streams::encode(table, &symbols[..count], &mut rows);
             writer.slab(&raw, &rows, &lengths, &exceptions);
         }
         let groups = matrix.groups().map_or(vec![], |groups| groups.blocks(matrix.grid(), tile));
@@ -102,9 +101,10 @@ vectorized! {
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let mut rows = [[0; LANES]; 64];
         let bytes = split.dtype().bytes();
-        for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.nibbles.len())) {
+        for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.coded.len())) {
             slab.expand(&mut rows);
-            streams::decode(table, &rows, &mut symbols[..slab.shape.symbols()]);
+            let count = slab.shape.symbols(split.packing());
+            streams::decode(table, &rows, &mut symbols[..count]);
             if slab.shape == SlabShape::WHOLE {
                 weights.set(SlabShape::WHOLE, split, &symbols, slab.raw);
             } else {

@@ -12,11 +12,11 @@ use fused_rans_layout::{Entry, LANES, PROB_BITS, TABLE};
 #[inline(always)]
 pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> [usize; LANES] {
     let Some((last, others)) = symbols.split_last() else { return [0; LANES] };
-    let Some(before) = others.last_chunk() else { return [0; LANES] };
     let mut words: Rows = [[0; LANES]; 64];
     let mut lanes = [Writer::default(); LANES];
     for (lane, writer) in lanes.iter_mut().enumerate() {
-        writer.state = best_end(table, last[lane], before.map(|symbols| symbols[lane]));
+        let before = others.iter().rev().take(END_SYMBOLS).map(|symbols| symbols[lane]);
+        writer.state = best_end(table, last[lane], before);
     }
     // Two symbols give out at most 24 bits, so `pending` never holds more than 31 + 24.
     for pair in others.rchunks(2) {
@@ -38,13 +38,13 @@ pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> 
 }
 
 /// Of the states that stand for the last symbol, the one that leaves the fewest bits in front of the
-/// zeros at the stream's end, as far as the symbols `before` it tell.
+/// zeros at the stream's end, as far as the symbols `before` it tell, the nearest first.
 #[inline(always)]
-fn best_end(table: &EncodeTable, last: u8, before: [u8; END_SYMBOLS]) -> u32 {
+fn best_end(table: &EncodeTable, last: u8, before: impl Iterator<Item = u8> + Clone) -> u32 {
     let mut best = (u32::MAX, 0);
     for end in table.ends(last) {
         let (mut state, mut number, mut bits) = (end, 0, 0);
-        for &symbol in before.iter().rev() {
+        for symbol in before.clone() {
             let (next, more) = table.step(state, symbol);
             number |= (state & ((1 << more) - 1)) << bits;
             (state, bits) = (next, bits + more);

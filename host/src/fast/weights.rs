@@ -1,10 +1,10 @@
-//! The weights of a slab, row by row, split into nibbles and raw bits.
+//! The weights of a slab, row by row, split into coded and raw bits.
 
+use super::count::Counter;
 use super::{Symbols, planes};
 use crate::codec::Matrix;
 use fused_rans_layout::{
-    Dtype, FRAGMENT, SLAB_STRIPS, SYMBOLS_PER_FRAGMENT, SlabShape, Split, TILE, TileEntry,
-    matrix_column, symbol_position,
+    Dtype, FRAGMENT, Packing, SLAB_STRIPS, SlabShape, Split, TILE, TileEntry, matrix_column,
 };
 
 /// Compiles a loop once for each type: `constant` is the type as a constant in `body`. A macro, since
@@ -35,11 +35,11 @@ pub(super) use by_type;
 
 const ROWS: usize = SLAB_STRIPS * FRAGMENT;
 
-/// Nibbles and raw bits of the weights of a slab.
+/// Coded and raw bits of the weights of a slab.
 #[derive(Debug)]
 pub struct SlabWeights {
-    /// The nibbles; padding and exceptions have the filler.
-    pub nibbles: [[u8; TILE]; ROWS],
+    /// The coded bits; padding and exceptions have the filler.
+    pub coded: [[u8; TILE]; ROWS],
     /// The raw bits; padding has zeros.
     pub raw: [[u16; TILE]; ROWS],
 }
@@ -47,12 +47,12 @@ pub struct SlabWeights {
 impl SlabWeights {
     /// All zero.
     pub fn new() -> Self {
-        Self { nibbles: [[0; TILE]; ROWS], raw: [[0; TILE]; ROWS] }
+        Self { coded: [[0; TILE]; ROWS], raw: [[0; TILE]; ROWS] }
     }
 
-    /// Loads the nibbles of a slab of `matrix` and adds the exceptions among its weights, row by row.
+    /// Loads the coded bits of a slab of `matrix` and adds the exceptions among its weights, row by row.
     #[inline(always)]
-    pub fn load_nibbles(
+    pub fn load_coded(
         &mut self,
         matrix: Matrix<'_>,
         split: Split,
@@ -62,23 +62,24 @@ impl SlabWeights {
         exceptions: &mut Vec<u32>,
     ) {
         let shape = matrix.grid().shape(tile).slab(slab);
-        for (row, nibbles) in self.nibbles.iter_mut().enumerate() {
+        for (row, coded) in self.coded.iter_mut().enumerate() {
             let weights = matrix.tile_row(tile, slab * ROWS + row);
             let count = weights.len() / split.dtype().bytes();
-            nibbles[count..].fill(filler);
-            let nibbles = &mut nibbles[..count];
+            coded[count..].fill(filler);
+            let coded = &mut coded[..count];
             by_type!(split.dtype(), TYPE => {
                 let split = split.of_type(TYPE);
-                for_each_weight(TYPE, weights, nibbles, |weight, nibble| {
-                    *nibble = split.nibble(weight);
+                for_each_weight(TYPE, weights, coded, |weight, bits| {
+                    *bits = split.coded(weight);
                 });
             });
-            if nibbles.iter().fold(0, |max, &n| max.max(n)) > 15 {
-                let outside = nibbles.iter_mut().enumerate().filter(|(_, n)| **n > 15);
-                for (col, nibble) in outside {
+            let values = split.packing().values();
+            if coded.iter().fold(0, |max, &bits| max.max(bits)) >= values {
+                let outside = coded.iter_mut().enumerate().filter(|(_, bits)| **bits >= values);
+                for (col, bits) in outside {
                     let weight = matrix.weight(weights, col);
                     exceptions.push(TileEntry::exception(shape.place(row, col), weight));
-                    *nibble = filler;
+                    *bits = filler;
                 }
             }
         }
@@ -99,31 +100,65 @@ impl SlabWeights {
         }
     }
 
-    /// The symbols of rows g and g + 8 of a strip, column by column.
+    /// The symbols of rows g and g + 8 of a strip, at their first columns.
     #[inline(always)]
-    pub fn pairs(&self, strip: usize, g: usize) -> [u8; TILE] {
-        let (upper, lower) = self.nibbles[strip * FRAGMENT + g..].split_at(8);
-        core::array::from_fn(|col| upper[0][col] | lower[0][col] << 4)
+    fn of_rows(&self, packing: Packing, strip: usize, g: usize) -> [u8; TILE] {
+        let (upper, lower) = self.coded[strip * FRAGMENT + g..].split_at(8);
+        let pair = |col: usize| upper[0][col] | lower[0][col] << packing.bits();
+        match packing {
+            Packing::Two => core::array::from_fn(pair),
+            Packing::Four => core::array::from_fn(|col| pair(col) | pair(col | 1) << 4),
+        }
     }
 
-    /// Brings the nibbles into the order of the streams.
+    /// Counts the symbols.
     #[inline(always)]
-    pub fn symbols(&self, shape: SlabShape, symbols: &mut Symbols) {
+    pub fn count(&self, shape: SlabShape, packing: Packing, counter: &mut Counter) {
         for (strip, g) in shape.row_pairs() {
-            let pairs = self.pairs(strip, g);
-            for (step, columns) in (0..shape.steps).step_by(2).zip(pairs.as_chunks().0) {
-                let mut put = |step: usize, by_symbol: [[u8; 4]; SYMBOLS_PER_FRAGMENT]| {
-                    let first = (step * shape.strips + strip) * SYMBOLS_PER_FRAGMENT;
+            let symbols = &self.of_rows(packing, strip, g)[..shape.steps * FRAGMENT];
+            match packing {
+                Packing::Two => counter.add(symbols),
+                Packing::Four => {
+                    let (pairs, mut even) = (symbols.as_chunks().0, [0; TILE / 2]);
+                    even.iter_mut().zip(pairs).for_each(|(symbol, &[first, _])| *symbol = first);
+                    counter.add(&even[..pairs.len()]);
+                }
+            }
+        }
+    }
+
+    /// Brings the coded bits into the order of the streams.
+    #[inline(always)]
+    pub fn symbols(&self, shape: SlabShape, packing: Packing, symbols: &mut Symbols) {
+        match packing {
+            Packing::Two => self.symbols_of::<4>(shape, packing, symbols),
+            Packing::Four => self.symbols_of::<2>(shape, packing, symbols),
+        }
+    }
+
+    /// Likewise, for `PER` symbols of a lane a fragment.
+    #[inline(always)]
+    fn symbols_of<const PER: usize>(
+        &self,
+        shape: SlabShape,
+        packing: Packing,
+        symbols: &mut Symbols,
+    ) {
+        for (strip, g) in shape.row_pairs() {
+            let of_rows = self.of_rows(packing, strip, g);
+            for (step, columns) in (0..shape.steps).step_by(2).zip(of_rows.as_chunks().0) {
+                let mut put = |step: usize, by_symbol: [[u8; 4]; PER]| {
+                    let first = (step * shape.strips + strip) * PER;
                     for (symbols, lanes) in symbols[first..].iter_mut().zip(by_symbol) {
                         symbols[4 * g..4 * g + 4].copy_from_slice(&lanes);
                     }
                 };
                 if step + 1 < shape.steps {
-                    let [even, odd] = by_symbol::<2>(columns);
+                    let [even, odd] = by_symbol::<PER, 2>(packing, columns);
                     put(step, even);
                     put(step + 1, odd);
                 } else {
-                    let [last] = by_symbol::<1>(columns);
+                    let [last] = by_symbol::<PER, 1>(packing, columns);
                     put(step, last);
                 }
             }
@@ -134,49 +169,61 @@ impl SlabWeights {
     /// faster.
     #[inline(always)]
     pub fn set(&mut self, shape: SlabShape, split: Split, symbols: &Symbols, planes: &[u8]) {
-        self.set_nibbles(shape, symbols);
+        match split.packing() {
+            Packing::Two => self.set_coded::<4>(shape, Packing::Two, symbols),
+            Packing::Four => self.set_coded::<2>(shape, Packing::Four, symbols),
+        }
         planes::unpack(shape, split.raw_bits(), planes, &mut self.raw);
     }
 
-    /// Brings decoded symbols into rows.
+    /// Brings decoded symbols into rows, `PER` of a lane a fragment.
     #[inline(always)]
-    fn set_nibbles(&mut self, shape: SlabShape, symbols: &Symbols) {
+    fn set_coded<const PER: usize>(
+        &mut self,
+        shape: SlabShape,
+        packing: Packing,
+        symbols: &Symbols,
+    ) {
         for (strip, g) in shape.row_pairs() {
-            let mut pairs = [0; TILE];
-            for (step, columns) in (0..shape.steps).step_by(2).zip(pairs.as_chunks_mut().0) {
-                let get = |step: usize| -> [[u8; 4]; SYMBOLS_PER_FRAGMENT] {
-                    let first = (step * shape.strips + strip) * SYMBOLS_PER_FRAGMENT;
-                    let at = &symbols[first..][..SYMBOLS_PER_FRAGMENT];
+            let mut of_rows = [0; TILE];
+            for (step, columns) in (0..shape.steps).step_by(2).zip(of_rows.as_chunks_mut().0) {
+                let get = |step: usize| -> [[u8; 4]; PER] {
+                    let first = (step * shape.strips + strip) * PER;
+                    let at = &symbols[first..][..PER];
                     core::array::from_fn(|symbol| core::array::from_fn(|t| at[symbol][4 * g + t]))
                 };
                 *columns = if step + 1 < shape.steps {
-                    by_column([get(step), get(step + 1)])
+                    by_column(packing, [get(step), get(step + 1)])
                 } else {
-                    by_column([get(step)])
+                    by_column(packing, [get(step)])
                 };
             }
-            let (upper, lower) = self.nibbles[strip * FRAGMENT + g..].split_at_mut(8);
-            for ((upper, lower), pair) in upper[0].iter_mut().zip(&mut lower[0]).zip(pairs) {
-                *upper = pair & 15;
-                *lower = pair >> 4;
+            let (upper, lower) = self.coded[strip * FRAGMENT + g..].split_at_mut(8);
+            for (col, (upper, lower)) in upper[0].iter_mut().zip(&mut lower[0]).enumerate() {
+                let pair = match packing {
+                    Packing::Two => of_rows[col],
+                    Packing::Four => of_rows[col & !1] >> (4 * (col & 1)) & 15,
+                };
+                *upper = pair & (packing.values() - 1);
+                *lower = pair >> packing.bits();
             }
         }
     }
 
-    /// Joins nibbles and raw bits into `out`, one slice a row.
+    /// Joins coded and raw bits into `out`, one slice a row.
     #[inline(always)]
     pub fn store(&self, split: Split, out: &mut [&mut [u8]]) {
-        for ((out, nibbles), raw) in out.iter_mut().zip(&self.nibbles).zip(&self.raw) {
-            let parts = nibbles.iter().zip(raw);
+        for ((out, coded), raw) in out.iter_mut().zip(&self.coded).zip(&self.raw) {
+            let parts = coded.iter().zip(raw);
             by_type!(split.dtype(), TYPE => {
                 let split = split.of_type(TYPE);
                 if TYPE.bytes() == 2 {
-                    for (weight, (&nibble, &raw)) in out.as_chunks_mut().0.iter_mut().zip(parts) {
-                        *weight = split.join(nibble, raw).to_le_bytes();
+                    for (weight, (&coded, &raw)) in out.as_chunks_mut().0.iter_mut().zip(parts) {
+                        *weight = split.join(coded, raw).to_le_bytes();
                     }
                 } else {
-                    for (weight, (&nibble, &raw)) in out.iter_mut().zip(parts) {
-                        *weight = split.join(nibble, raw) as u8;
+                    for (weight, (&coded, &raw)) in out.iter_mut().zip(parts) {
+                        *weight = split.join(coded, raw) as u8;
                     }
                 }
             });
@@ -187,28 +234,34 @@ impl SlabWeights {
 /// The columns of two steps, or of one that has no partner and half as many.
 type Columns = [u8; 2 * FRAGMENT];
 
-/// The pairs of the columns of `STEPS` steps by step, symbol and lane of four: [`symbol_position`]
+/// The symbols at the columns of `STEPS` steps by step, symbol and lane of four: [`Packing::position`]
 /// for one row.
 #[inline(always)]
-fn by_symbol<const STEPS: usize>(pairs: &Columns) -> [[[u8; 4]; SYMBOLS_PER_FRAGMENT]; STEPS] {
-    let pair = |step, symbol, t| pairs[matrix_column(STEPS, step, symbol_position(t, symbol).1)];
+fn by_symbol<const PER: usize, const STEPS: usize>(
+    packing: Packing,
+    columns: &Columns,
+) -> [[[u8; 4]; PER]; STEPS] {
+    let col = |step, symbol, t| matrix_column(STEPS, step, packing.position(t, symbol).1);
     core::array::from_fn(|step| {
-        core::array::from_fn(|symbol| core::array::from_fn(|t| pair(step, symbol, t)))
+        core::array::from_fn(|symbol| core::array::from_fn(|t| columns[col(step, symbol, t)]))
     })
 }
 
 /// Undoes [`by_symbol`].
 #[inline(always)]
-fn by_column<const STEPS: usize>(symbols: [[[u8; 4]; SYMBOLS_PER_FRAGMENT]; STEPS]) -> Columns {
-    let mut pairs = [0; 2 * FRAGMENT];
+fn by_column<const PER: usize, const STEPS: usize>(
+    packing: Packing,
+    symbols: [[[u8; 4]; PER]; STEPS],
+) -> Columns {
+    let mut columns = [0; 2 * FRAGMENT];
     for (step, symbols) in symbols.into_iter().enumerate() {
         for (symbol, lanes) in symbols.into_iter().enumerate() {
-            for (t, pair) in lanes.into_iter().enumerate() {
-                pairs[matrix_column(STEPS, step, symbol_position(t, symbol).1)] = pair;
+            for (t, value) in lanes.into_iter().enumerate() {
+                columns[matrix_column(STEPS, step, packing.position(t, symbol).1)] = value;
             }
         }
     }
-    pairs
+    columns
 }
 
 /// Calls `f` for every weight in `weights` with the place of its part.

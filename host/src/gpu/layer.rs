@@ -11,7 +11,7 @@ use crate::{Activations, Blob, BlobError, Dtype, Epilogue, Float, MatmulError, O
 use cust::memory::{CopyDestination, DeviceBuffer, DeviceCopy};
 use cust::stream::Stream;
 use fused_rans_layout::{
-    GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, SLABS, Split, TABLE, TILE_THREADS, TileGrid,
+    GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, Packing, SLABS, Split, TABLE, TILE_THREADS, TileGrid,
 };
 
 /// Alignment of the decoded matrix, for stores of several weights at once.
@@ -42,8 +42,7 @@ impl Layer {
         check_epilogue(blob.grid(), epilogue)?;
         let tiles = blob.index().len();
         let tiles = i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?;
-        let table: Vec<u32> =
-            blob.frequencies().decode_table().iter().map(|entry| entry.0).collect();
+        let table = blob.frequencies().kernel_table(blob.split());
         let wide = blob.frequencies().wide_table(blob.split());
         let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
         let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
@@ -90,6 +89,7 @@ impl Layer {
         KernelKind {
             dtype: self.dtype(),
             raw_bits: self.split.raw_bits(),
+            packing: self.split.packing(),
             wide: self.wide_table.is_some(),
             grouped: self.groups.is_some(),
             activations,
@@ -194,7 +194,7 @@ impl Layer {
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
         check_size(self.dtype(), self.rows(), self.cols(), out.len())?;
-        let kernel = kernel(&self.gpu, self.dtype())?;
+        let kernel = kernel(&self.gpu, self.dtype(), self.split.packing())?;
         let [blob, index, table] = self.addresses();
         let out = out.as_device_ptr().as_raw();
         assert!(out.is_multiple_of(ALIGNMENT), "the driver aligns allocations to 256 bytes");
@@ -240,12 +240,13 @@ impl Drop for Layer {
 }
 
 /// The kernel that decodes layers of `dtype`.
-pub(super) fn kernel(gpu: &Gpu, dtype: Dtype) -> Result<Kernel, GpuError> {
-    let name = match dtype {
-        Dtype::Bf16 => "decode_bf16",
-        Dtype::F16 => "decode_f16",
-        Dtype::F8E4M3 => "decode_f8_e4m3",
-        Dtype::I8 => "decode_i8",
+pub(super) fn kernel(gpu: &Gpu, dtype: Dtype, packing: Packing) -> Result<Kernel, GpuError> {
+    let name = match (dtype, packing) {
+        (Dtype::Bf16, _) => "decode_bf16",
+        (Dtype::F16, _) => "decode_f16",
+        (Dtype::F8E4M3, _) => "decode_f8_e4m3",
+        (Dtype::I8, Packing::Two) => "decode_i8",
+        (Dtype::I8, Packing::Four) => "decode_i8_quads",
     };
     let most = shared_memory((MAX_ROWS + LOOK_AHEAD) as u32);
     gpu.kernels().get(name, |kernel| kernel.allow_shared_memory(most, 100))

@@ -23,7 +23,7 @@ pub use handle::{Buffer, CudaStream};
 pub use layer::Layer;
 pub use workspace::{Workspace, WorkspaceSize};
 
-use crate::{Blob, Dtype, Epilogue, plan};
+use crate::{Blob, Dtype, Epilogue, Packing, plan};
 use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
 use cust::{CudaFlags, memory};
@@ -82,7 +82,7 @@ impl Gpu {
         };
         let gpu = Self(Arc::new(Shared { kernels: Kernels::new(ptx), context, device, for_plans }));
         // Whether the driver takes the PTX at all shows here, not at the first decoding.
-        layer::kernel(&gpu, Dtype::Bf16)?;
+        layer::kernel(&gpu, Dtype::Bf16, Packing::Two)?;
         Ok(gpu)
     }
 

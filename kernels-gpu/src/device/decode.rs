@@ -8,8 +8,8 @@ use super::payload::{Record, Rows, SlabPayload, copy_table};
 use crate::{Format, decode_slab};
 use core::arch::global_asm;
 use fused_rans_layout::{
-    Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SlabShape, TABLE, TILE_THREADS, TileEntry, TileGrid,
-    TileKind, TileShape,
+    Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SlabShape, TABLE, TILE_THREADS, TableKind,
+    TileEntry, TileGrid, TileKind, TileShape,
 };
 
 /// What a decode kernel is launched with.
@@ -19,9 +19,9 @@ struct Arguments {
     table: *const u32,
     out: *mut u8,
     grid: TileGrid,
-    /// Exponent field of nibble 0.
+    /// Exponent field that the coded bits 0 stand for.
     base: u32,
-    /// 1 if nibble 0 stands for exponent field 0.
+    /// 1 if the coded bits 0 stand for exponent field 0.
     zero: u32,
     /// Raw bits of an I8 weight.
     raw_bits: u32,
@@ -37,7 +37,7 @@ struct Arguments {
 /// layer has. Blocks of [`TILE_THREADS`] threads; shared memory for the table, `row_capacity` rows for
 /// each slab, and as many behind them as a stream can take.
 macro_rules! decode_kernel {
-    ($name:ident, $dtype:expr) => {
+    ($name:ident, $dtype:expr, $table:ident) => {
         global_asm!(
             concat!("// entry-directives ", stringify!($name), ": .maxntid {} .minnctapersm 2"),
             const TILE_THREADS
@@ -67,20 +67,21 @@ macro_rules! decode_kernel {
                 blob, index, table, out, grid, base, zero, raw_bits, group_bytes, row_capacity,
             };
             // SAFETY: there is a block for each record; the rest is the caller's promise.
-            unsafe { decode_tile($dtype, &arguments) };
+            unsafe { decode_tile($dtype, TableKind::$table, &arguments) };
         }
     };
 }
 
-decode_kernel!(decode_bf16, Dtype::Bf16);
-decode_kernel!(decode_f16, Dtype::F16);
-decode_kernel!(decode_f8_e4m3, Dtype::F8E4M3);
-decode_kernel!(decode_i8, Dtype::I8);
+decode_kernel!(decode_bf16, Dtype::Bf16, Plain);
+decode_kernel!(decode_f16, Dtype::F16, Plain);
+decode_kernel!(decode_f8_e4m3, Dtype::F8E4M3, Plain);
+decode_kernel!(decode_i8, Dtype::I8, Plain);
+decode_kernel!(decode_i8_quads, Dtype::I8, Quad);
 
 /// # Safety
 /// As the kernels'.
 #[inline(always)]
-unsafe fn decode_tile(dtype: Dtype, arguments: &Arguments) {
+unsafe fn decode_tile(dtype: Dtype, table: TableKind, arguments: &Arguments) {
     let &Arguments { blob, grid, .. } = arguments;
     let shape = grid.shape(block());
     let out = Output::new(dtype, arguments.out, grid, block());
@@ -90,7 +91,8 @@ unsafe fn decode_tile(dtype: Dtype, arguments: &Arguments) {
         // SAFETY: the payload lies in the blob, and is the tile, row by row.
         return unsafe { out.copy(blob.add(entry.offset as usize * LINE)) };
     }
-    let format = Format::new(dtype, arguments.raw_bits, arguments.base, arguments.zero != 0);
+    let (raw_bits, base, zero) = (arguments.raw_bits, arguments.base, arguments.zero != 0);
+    let format = Format::new(dtype, table, raw_bits, base, zero);
     let slab = warp();
     let rows = 4 * TABLE + slab * arguments.row_capacity as usize * LINE;
     let rows = Rows { first: shared_memory() + rows as u32, stride: LINE as u32 };
@@ -135,17 +137,11 @@ fn decode_warp(format: Format, payload: &SlabPayload, rows: Rows, shape: TileSha
     let mut slab = out.slab(number);
     if slab.whole {
         // The same with constants, and no edge to look out for.
-        decode_slab::<false>(
-            &memory,
-            lane(),
-            SlabShape::WHOLE,
-            format,
-            |strip, step, registers| {
-                slab.store_whole(strip, step, registers);
-            },
-        );
+        decode_slab(&memory, lane(), SlabShape::WHOLE, format, |strip, step, registers| {
+            slab.store_whole(strip, step, registers);
+        });
     } else {
-        decode_slab::<false>(&memory, lane(), shape, format, |strip, step, registers| {
+        decode_slab(&memory, lane(), shape, format, |strip, step, registers| {
             slab.store(strip, step, registers);
         });
     }

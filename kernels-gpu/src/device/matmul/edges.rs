@@ -12,7 +12,7 @@ use fused_rans_layout::{
     FRAGMENT, GROUP, Place, SLAB_ROWS, TILE, matrix_column, register_position,
 };
 
-impl<const B: usize, const S: usize, const WIDE: bool> Mainloop<'_, B, S, WIDE> {
+impl<const B: usize, const S: usize> Mainloop<'_, B, S> {
     /// Any slab, fragment by fragment.
     #[inline(always)]
     pub(super) fn fragments(&self, slab: &Slab, sums: &mut Sums<B>) {
@@ -33,7 +33,8 @@ impl<const B: usize, const S: usize, const WIDE: bool> Mainloop<'_, B, S, WIDE> 
                 None => self.stored(slab, number, offsets),
             };
             if exceptions.fragment == number as u32 {
-                let convert = |weights| self.format.operand(self.kind.operand, weights, offsets[0]);
+                let (operand, offset) = (self.kind.operand, offsets[0]);
+                let convert = |weights| self.format.operand(operand, weights, false, offset);
                 let mut one = [operands];
                 exceptions.patch(slab.slot, number as u32, &mut one, convert);
                 [operands] = one;
@@ -73,9 +74,8 @@ impl<const B: usize, const S: usize, const WIDE: bool> Mainloop<'_, B, S, WIDE> 
     ) -> [u32; 4] {
         let raw_bits = self.format.raw_bits();
         let raw = load_raw_of_fragment(memory, lane_anew(), slab.shape, raw_bits, number);
-        let [a, b] = stream.pair::<WIDE>(memory);
-        let [c, d] = stream.pair::<WIDE>(memory);
-        self.format.operands::<WIDE>(self.kind.operand, [a, b, c, d], &raw, 0, offsets)
+        let entries = stream.fragment(memory, self.format.table());
+        self.format.operands(self.kind.operand, entries, &raw, 0, offsets)
     }
 
     /// The operands of a fragment of a tile that is stored as it is.
@@ -104,8 +104,8 @@ impl<const B: usize, const S: usize, const WIDE: bool> Mainloop<'_, B, S, WIDE> 
             #[inline(always)]
             |register| {
                 let weights = weight(register, 0) | weight(register, 1) << 16;
-                operands[register] =
-                    self.format.operand(self.kind.operand, weights, offsets[register % 2]);
+                let (row, operand) = (register % 2, self.kind.operand);
+                operands[register] = self.format.operand(operand, weights, row == 1, offsets[row]);
             },
         );
         operands

@@ -41,8 +41,9 @@ impl Groups<'_> {
         if self.format.dtype() != Dtype::I8 {
             return [[IntegerOffset::default(); 2]; SLAB_STRIPS];
         }
-        let (operand, raw_bits) = (self.kind.operand, self.format.raw_bits());
-        let mut offsets = [[IntegerOffset::new(operand, raw_bits, 0); 2]; SLAB_STRIPS];
+        let offset =
+            |half, zero| IntegerOffset::new(self.kind.operand, &self.format, half == 1, zero);
+        let mut offsets = [[offset(0, 0), offset(1, 0)]; SLAB_STRIPS];
         if self.kind.grouped && self.arguments.zero_points() {
             let g = lane_anew() as u32 / 4;
             // SAFETY: the zero points are there.
@@ -51,7 +52,7 @@ impl Groups<'_> {
             for strip in 0..SLAB_STRIPS {
                 for half in 0..2 {
                     let zero = (zeros >> (8 * strip + 4 * half) & 15) as i32 - 8;
-                    offsets[strip][half] = IntegerOffset::new(operand, raw_bits, zero);
+                    offsets[strip][half] = offset(half, zero);
                 }
             }
         }

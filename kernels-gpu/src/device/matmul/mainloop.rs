@@ -37,7 +37,7 @@ const LEARN: u32 = 3;
 const FETCH: u32 = WHOLE - 2;
 
 /// What stays the same from unit to unit.
-pub struct Mainloop<'a, const B: usize, const S: usize, const WIDE: bool> {
+pub struct Mainloop<'a, const B: usize, const S: usize> {
     pub(super) kind: Kind,
     pub(super) arguments: &'a Arguments,
     pub(super) format: Format,
@@ -120,7 +120,7 @@ impl<const S: usize> UnitInput<'_, S> {
     }
 }
 
-impl<'a, const B: usize, const S: usize, const WIDE: bool> Mainloop<'a, B, S, WIDE> {
+impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
     #[inline(always)]
     pub fn new(kind: Kind, arguments: &'a Arguments, format: Format, ring: Ring<B, S>) -> Self {
         let activations = Activations::new(arguments);
@@ -344,18 +344,15 @@ impl<'a, const B: usize, const S: usize, const WIDE: bool> Mainloop<'a, B, S, WI
         unrolled::<SLAB_STRIPS>(
             #[inline(always)]
             |i| {
-                let first = Lane::pairs::<WIDE, S>(&mut state.streams, &state.memory);
-                let second = Lane::pairs::<WIDE, S>(&mut state.streams, &state.memory);
+                let table = self.format.table();
+                let entries = Lane::fragments(&mut state.streams, &state.memory, table);
                 unrolled::<S>(
                     #[inline(always)]
                     |s| {
-                        let ([a, b], [c, d]) = (first[s], second[s]);
+                        let (operand, number) = (self.kind.operand, SLAB_STRIPS * STEP + i);
                         let offsets = state.offsets[s][i];
-                        let (operand, entries) = (self.kind.operand, [a, b, c, d]);
-                        let number = SLAB_STRIPS * STEP + i;
-                        operands[s][i] = self
-                            .format
-                            .operands::<WIDE>(operand, entries, &raw[s], number, offsets);
+                        operands[s][i] =
+                            self.format.operands(operand, entries[s], &raw[s], number, offsets);
                     },
                 );
             },
@@ -368,7 +365,8 @@ impl<'a, const B: usize, const S: usize, const WIDE: bool> Mainloop<'a, B, S, WI
                 #[inline(always)]
                 |s| {
                     let offset = state.offsets[s][0][0];
-                    let convert = |weights| self.format.operand(self.kind.operand, weights, offset);
+                    let convert =
+                        |weights| self.format.operand(self.kind.operand, weights, false, offset);
                     let slot = state.input.slots().at(s);
                     state.exceptions[s].patch(slot, first, &mut operands[s], convert);
                 },

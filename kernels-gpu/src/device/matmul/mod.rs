@@ -17,7 +17,7 @@ mod warp;
 
 use crate::Operand;
 use core::arch::global_asm;
-use fused_rans_layout::{Dtype, LANES, TileEntry, max_warps, slabs_at_once};
+use fused_rans_layout::{Dtype, LANES, TableKind, TileEntry, max_warps, slabs_at_once};
 
 /// What a kernel is compiled for, beside the rows of x that it takes.
 #[derive(Clone, Copy)]
@@ -25,8 +25,7 @@ struct Kind {
     dtype: Dtype,
     /// Raw bits of I8 weights.
     raw_bits: u32,
-    /// Whether the decode table has [`WideEntry`](fused_rans_layout::WideEntry)s.
-    wide: bool,
+    table: TableKind,
     operand: Operand,
     /// Whether there are scales, and zero points, for groups of weights.
     grouped: bool,
@@ -65,13 +64,13 @@ struct Arguments {
     leading_x: u32,
     /// Elements from a row of y to the next.
     leading_y: u32,
-    /// Exponent field of nibble 0.
+    /// Exponent field that the coded bits 0 stand for.
     base: u32,
     /// Rows of words that a warp has room for, for each slab that it decodes at a time; at least those of the longest
     /// slab and those that a decoder looks ahead.
     buffer_rows: u32,
-    /// Bit 0: y is F32; bit 1: rows of x are aligned to 16 bytes; bit 2: there are zero points; bit 3: nibble 0
-    /// stands for exponent field 0 (which a table of `WideEntry`s knows by itself).
+    /// Bit 0: y is F32; bit 1: rows of x are aligned to 16 bytes; bit 2: there are zero points; bit 3: the coded bits 0
+    /// stand for exponent field 0 (which a table of `WideEntry`s knows by itself).
     flags: u32,
 }
 
@@ -136,7 +135,7 @@ macro_rules! kernel {
             };
             // SAFETY: the caller's promise.
             unsafe {
-                warp::run::<{ $batch_tiles }, { slabs_at_once($batch_tiles) }, { KIND.wide }>(KIND, &arguments);
+                warp::run::<{ $batch_tiles }, { slabs_at_once($batch_tiles) }>(KIND, &arguments);
             }
         }
     };
@@ -155,15 +154,24 @@ macro_rules! kernels {
 
 /// Weights of type `dtype` in whose operands they are.
 const fn kind(dtype: Dtype, operand: Operand) -> Kind {
-    Kind { dtype, raw_bits: 0, wide: false, operand, grouped: false, fragments: false }
+    let table = TableKind::Plain;
+    Kind { dtype, raw_bits: 0, table, operand, grouped: false, fragments: false }
+}
+
+/// Integers of `raw_bits` raw bits, two a symbol.
+const fn pairs(raw_bits: u32, operand: Operand) -> Kind {
+    Kind { raw_bits, ..kind(Dtype::I8, operand) }
+}
+
+/// Integers of `raw_bits` raw bits, four a symbol.
+const fn quads(raw_bits: u32, operand: Operand) -> Kind {
+    Kind { table: TableKind::Quad, ..pairs(raw_bits, operand) }
 }
 
 const BF16: Kind = kind(Dtype::Bf16, Operand::Bf16);
 const F16: Kind = kind(Dtype::F16, Operand::F16);
 const F8_BF16: Kind = kind(Dtype::F8E4M3, Operand::Bf16);
 const F8_F16: Kind = kind(Dtype::F8E4M3, Operand::F16);
-const I8_BF16: Kind = kind(Dtype::I8, Operand::Bf16);
-const I8_F16: Kind = kind(Dtype::I8, Operand::F16);
 
 kernels!(
     matmul_bf16_bf16_m8,
@@ -171,7 +179,7 @@ kernels!(
     matmul_bf16_bf16_m32,
     matmul_bf16_bf16_m64,
     fragments_bf16_bf16,
-    Kind { wide: true, ..BF16 }
+    Kind { table: TableKind::Wide, ..BF16 }
 );
 kernels!(
     matmul_bf16_any_bf16_m8,
@@ -187,7 +195,7 @@ kernels!(
     matmul_f16_f16_m32,
     matmul_f16_f16_m64,
     fragments_f16_f16,
-    Kind { wide: true, ..F16 }
+    Kind { table: TableKind::Wide, ..F16 }
 );
 kernels!(
     matmul_f16_any_f16_m8,
@@ -219,7 +227,15 @@ kernels!(
     matmul_i4_bf16_m32,
     matmul_i4_bf16_m64,
     fragments_i4_bf16,
-    Kind { grouped: true, ..I8_BF16 }
+    Kind { grouped: true, ..pairs(0, Operand::Bf16) }
+);
+kernels!(
+    matmul_i4_quads_bf16_m8,
+    matmul_i4_quads_bf16_m16,
+    matmul_i4_quads_bf16_m32,
+    matmul_i4_quads_bf16_m64,
+    fragments_i4_quads_bf16,
+    Kind { grouped: true, ..quads(2, Operand::Bf16) }
 );
 kernels!(
     matmul_i8_r0_bf16_m8,
@@ -227,7 +243,7 @@ kernels!(
     matmul_i8_r0_bf16_m32,
     matmul_i8_r0_bf16_m64,
     fragments_i8_r0_bf16,
-    Kind { raw_bits: 0, ..I8_BF16 }
+    pairs(0, Operand::Bf16)
 );
 kernels!(
     matmul_i8_r1_bf16_m8,
@@ -235,7 +251,7 @@ kernels!(
     matmul_i8_r1_bf16_m32,
     matmul_i8_r1_bf16_m64,
     fragments_i8_r1_bf16,
-    Kind { raw_bits: 1, ..I8_BF16 }
+    pairs(1, Operand::Bf16)
 );
 kernels!(
     matmul_i8_r2_bf16_m8,
@@ -243,7 +259,7 @@ kernels!(
     matmul_i8_r2_bf16_m32,
     matmul_i8_r2_bf16_m64,
     fragments_i8_r2_bf16,
-    Kind { raw_bits: 2, ..I8_BF16 }
+    pairs(2, Operand::Bf16)
 );
 kernels!(
     matmul_i8_r3_bf16_m8,
@@ -251,7 +267,7 @@ kernels!(
     matmul_i8_r3_bf16_m32,
     matmul_i8_r3_bf16_m64,
     fragments_i8_r3_bf16,
-    Kind { raw_bits: 3, ..I8_BF16 }
+    pairs(3, Operand::Bf16)
 );
 kernels!(
     matmul_i8_r4_bf16_m8,
@@ -259,7 +275,39 @@ kernels!(
     matmul_i8_r4_bf16_m32,
     matmul_i8_r4_bf16_m64,
     fragments_i8_r4_bf16,
-    Kind { raw_bits: 4, ..I8_BF16 }
+    pairs(4, Operand::Bf16)
+);
+kernels!(
+    matmul_i8_quads_r2_bf16_m8,
+    matmul_i8_quads_r2_bf16_m16,
+    matmul_i8_quads_r2_bf16_m32,
+    matmul_i8_quads_r2_bf16_m64,
+    fragments_i8_quads_r2_bf16,
+    quads(2, Operand::Bf16)
+);
+kernels!(
+    matmul_i8_quads_r3_bf16_m8,
+    matmul_i8_quads_r3_bf16_m16,
+    matmul_i8_quads_r3_bf16_m32,
+    matmul_i8_quads_r3_bf16_m64,
+    fragments_i8_quads_r3_bf16,
+    quads(3, Operand::Bf16)
+);
+kernels!(
+    matmul_i8_quads_r4_bf16_m8,
+    matmul_i8_quads_r4_bf16_m16,
+    matmul_i8_quads_r4_bf16_m32,
+    matmul_i8_quads_r4_bf16_m64,
+    fragments_i8_quads_r4_bf16,
+    quads(4, Operand::Bf16)
+);
+kernels!(
+    matmul_i8_quads_r5_bf16_m8,
+    matmul_i8_quads_r5_bf16_m16,
+    matmul_i8_quads_r5_bf16_m32,
+    matmul_i8_quads_r5_bf16_m64,
+    fragments_i8_quads_r5_bf16,
+    quads(5, Operand::Bf16)
 );
 kernels!(
     matmul_i4_f16_m8,
@@ -267,7 +315,15 @@ kernels!(
     matmul_i4_f16_m32,
     matmul_i4_f16_m64,
     fragments_i4_f16,
-    Kind { grouped: true, ..I8_F16 }
+    Kind { grouped: true, ..pairs(0, Operand::F16) }
+);
+kernels!(
+    matmul_i4_quads_f16_m8,
+    matmul_i4_quads_f16_m16,
+    matmul_i4_quads_f16_m32,
+    matmul_i4_quads_f16_m64,
+    fragments_i4_quads_f16,
+    Kind { grouped: true, ..quads(2, Operand::F16) }
 );
 kernels!(
     matmul_i8_r0_f16_m8,
@@ -275,7 +331,7 @@ kernels!(
     matmul_i8_r0_f16_m32,
     matmul_i8_r0_f16_m64,
     fragments_i8_r0_f16,
-    Kind { raw_bits: 0, ..I8_F16 }
+    pairs(0, Operand::F16)
 );
 kernels!(
     matmul_i8_r1_f16_m8,
@@ -283,7 +339,7 @@ kernels!(
     matmul_i8_r1_f16_m32,
     matmul_i8_r1_f16_m64,
     fragments_i8_r1_f16,
-    Kind { raw_bits: 1, ..I8_F16 }
+    pairs(1, Operand::F16)
 );
 kernels!(
     matmul_i8_r2_f16_m8,
@@ -291,7 +347,7 @@ kernels!(
     matmul_i8_r2_f16_m32,
     matmul_i8_r2_f16_m64,
     fragments_i8_r2_f16,
-    Kind { raw_bits: 2, ..I8_F16 }
+    pairs(2, Operand::F16)
 );
 kernels!(
     matmul_i8_r3_f16_m8,
@@ -299,7 +355,7 @@ kernels!(
     matmul_i8_r3_f16_m32,
     matmul_i8_r3_f16_m64,
     fragments_i8_r3_f16,
-    Kind { raw_bits: 3, ..I8_F16 }
+    pairs(3, Operand::F16)
 );
 kernels!(
     matmul_i8_r4_f16_m8,
@@ -307,5 +363,37 @@ kernels!(
     matmul_i8_r4_f16_m32,
     matmul_i8_r4_f16_m64,
     fragments_i8_r4_f16,
-    Kind { raw_bits: 4, ..I8_F16 }
+    pairs(4, Operand::F16)
+);
+kernels!(
+    matmul_i8_quads_r2_f16_m8,
+    matmul_i8_quads_r2_f16_m16,
+    matmul_i8_quads_r2_f16_m32,
+    matmul_i8_quads_r2_f16_m64,
+    fragments_i8_quads_r2_f16,
+    quads(2, Operand::F16)
+);
+kernels!(
+    matmul_i8_quads_r3_f16_m8,
+    matmul_i8_quads_r3_f16_m16,
+    matmul_i8_quads_r3_f16_m32,
+    matmul_i8_quads_r3_f16_m64,
+    fragments_i8_quads_r3_f16,
+    quads(3, Operand::F16)
+);
+kernels!(
+    matmul_i8_quads_r4_f16_m8,
+    matmul_i8_quads_r4_f16_m16,
+    matmul_i8_quads_r4_f16_m32,
+    matmul_i8_quads_r4_f16_m64,
+    fragments_i8_quads_r4_f16,
+    quads(4, Operand::F16)
+);
+kernels!(
+    matmul_i8_quads_r5_f16_m8,
+    matmul_i8_quads_r5_f16_m16,
+    matmul_i8_quads_r5_f16_m32,
+    matmul_i8_quads_r5_f16_m64,
+    fragments_i8_quads_r5_f16,
+    quads(5, Operand::F16)
 );

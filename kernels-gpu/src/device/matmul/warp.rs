@@ -164,15 +164,12 @@ struct Warp<'a> {
 /// # Safety
 /// As the kernels'.
 #[inline(always)]
-pub unsafe fn run<const B: usize, const S: usize, const WIDE: bool>(
-    kind: Kind,
-    arguments: &Arguments,
-) {
+pub unsafe fn run<const B: usize, const S: usize>(kind: Kind, arguments: &Arguments) {
     let warp = Warp::new::<B, S>(kind, arguments);
     // SAFETY: the table is whole.
     unsafe { copy_table(arguments.table, thread(), threads() as usize) };
     let ring = Ring::<B, S>::new(warp.ring(), warp.format.raw_bits());
-    let mut mainloop = Mainloop::<B, S, WIDE>::new(kind, arguments, warp.format, ring);
+    let mut mainloop = Mainloop::<B, S>::new(kind, arguments, warp.format, ring);
     let mut unit = Unit::<S>::new(warp.run.start, warp.across());
     let mut input = UnitInput { unit, warp: &warp, parity: 0 };
     if warp.run.is_empty() {
@@ -325,7 +322,8 @@ impl<'a> Warp<'a> {
     #[inline(always)]
     fn new<const B: usize, const S: usize>(kind: Kind, arguments: &'a Arguments) -> Self {
         let partition = partition::<S>(arguments, blocks());
-        let format = Format::new(kind.dtype, kind.raw_bits, arguments.base, arguments.zero());
+        let (base, zero) = (arguments.base, arguments.zero());
+        let format = Format::new(kind.dtype, kind.table, kind.raw_bits, base, zero);
         let slots_bytes = slabs_bytes(B, kind.grouped) as u32;
         let plane = GroupPlane { zeros: arguments.zero_points() };
         Self {
@@ -425,11 +423,11 @@ impl<'a> Warp<'a> {
     /// # Safety
     /// Nobody reads slots and rows of the unit's parity; all lanes of the warp are here.
     #[inline(always)]
-    unsafe fn prepare_rest<const B: usize, const S: usize, const WIDE: bool>(
+    unsafe fn prepare_rest<const B: usize, const S: usize>(
         &self,
         next: Next,
         input: &UnitInput<'_, S>,
-        mainloop: &mut Mainloop<'_, B, S, WIDE>,
+        mainloop: &mut Mainloop<'_, B, S>,
     ) {
         let UnitInput { unit, parity, .. } = *input;
         // SAFETY: the caller's promise, and each step waits for what it needs.

@@ -1,0 +1,107 @@
+//! How many weights share a symbol.
+
+use crate::register_position;
+
+/// How many weights a symbol of eight bits codes, and with it how many bits of each. More weights are
+/// decoded in fewer steps; fewer bits of each say less about it. The discriminant is the stored number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Packing {
+    /// Four bits each of two weights: rows g and g + 8 of a column.
+    #[default]
+    Two = 2,
+    /// Two bits each of four weights: rows g and g + 8 of two neighbouring columns.
+    Four = 4,
+}
+
+impl Packing {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Two, Self::Four];
+
+    /// The packing with this stored number.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            2 => Some(Self::Two),
+            4 => Some(Self::Four),
+            _ => None,
+        }
+    }
+
+    /// Coded bits of a weight.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        8 / self as u32
+    }
+
+    /// Values of the coded bits of a weight.
+    #[inline(always)]
+    #[must_use]
+    pub const fn values(self) -> u8 {
+        1 << self.bits()
+    }
+
+    /// Columns that a symbol spans.
+    #[inline(always)]
+    #[must_use]
+    pub const fn columns(self) -> usize {
+        self as usize / 2
+    }
+
+    /// Symbols that a lane holds of one fragment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn symbols_per_fragment(self) -> usize {
+        8 / self as usize
+    }
+
+    /// (row, column) in the fragment of the weight in the lowest bits of `lane`'s symbol number `symbol` of the
+    /// fragment. The next higher bits are of the weight 8 rows below; then, of four, the same in the column
+    /// beside.
+    #[inline(always)]
+    #[must_use]
+    pub const fn position(self, lane: usize, symbol: usize) -> (usize, usize) {
+        match self {
+            Self::Two => register_position(lane, symbol / 2 * 2, symbol % 2),
+            Self::Four => register_position(lane, 2 * symbol, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LANES, Place};
+
+    #[test]
+    fn symbols_hold_the_rows_of_neighbouring_registers() {
+        for packing in Packing::ALL {
+            let mut seen = [0u32; LANES * 8];
+            for (lane, register) in (0..LANES).flat_map(|lane| (0..4).map(move |r| (lane, r))) {
+                for half in 0..2 {
+                    let place = Place { fragment: 0, lane, register, half };
+                    let (symbol, shift) = place.symbol(packing);
+                    seen[8 * lane + symbol] |= ((1 << packing.bits()) - 1) << shift;
+                    let (row, col) = packing.position(lane, symbol);
+                    let field = shift / packing.bits();
+                    let expected = (row + 8 * (field as usize % 2), col + field as usize / 2);
+                    assert_eq!(register_position(lane, register, half), expected);
+                }
+            }
+            for symbols in seen.chunks(8) {
+                let (used, unused) = symbols.split_at(packing.symbols_per_fragment());
+                assert!(used.iter().all(|&bits| bits == 0xFF) && unused.iter().all(|&b| b == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn stored_numbers_are_the_weights_of_a_symbol() {
+        for code in 0..=255 {
+            let packing = Packing::from_code(code);
+            assert!(packing.is_none_or(|packing| packing as u8 == code));
+        }
+        assert_eq!(Packing::ALL.map(|p| Packing::from_code(p as u8)), Packing::ALL.map(Some));
+    }
+}
