@@ -115,10 +115,10 @@ unsafe fn decode_tile(dtype: Dtype, table: TableKind, arguments: &Arguments) {
                 payload.fetch_tail_lengths(lengths);
             }
             payload.prefetch_raw(shape.slab(slab).raw_bytes(raw_bits as u8) as u32);
-            payload.fetch_full(rows, 0, u32::MAX);
+            payload.fetch_full(rows, [0, u32::MAX], [lane() as u32, LANES as u32]);
             async_copy_wait();
             warp_barrier();
-            payload.fetch_tails(lengths, rows);
+            SlabPayload::fetch_tails([payload], [rows], lengths);
             payload
         })
     };

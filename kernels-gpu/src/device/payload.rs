@@ -6,7 +6,7 @@ use super::instructions::{
     prefetch, shared_memory, store_shared_4,
 };
 use crate::ptx::add_bytes;
-use crate::{SlabMemory, Words};
+use crate::{SlabMemory, Words, unrolled};
 use core::mem::offset_of;
 use fused_rans_layout::{
     LANES, LINE, LOOK_AHEAD, PROB_BITS, SLAB_BYTES, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES,
@@ -54,6 +54,8 @@ const _: () = assert!((1 + 16) * PROB_BITS / 32 + LOOK_AHEAD as u32 + 1 <= FIRST
 
 /// Where the number of exceptions stands in what is kept of a slab; see [`SlabPayload::keep`].
 const COUNT_AT: u32 = 36;
+/// Where it stands where its words go.
+const ROWS_AT: u32 = 40;
 /// Exceptions of a slab that are kept in shared memory, and where: hardly a slab has more.
 const KEPT_EXCEPTIONS: u32 = 4;
 const KEPT_AT: u32 = SLAB_BYTES as u32 - 4 * KEPT_EXCEPTIONS;
@@ -195,13 +197,13 @@ impl SlabPayload {
         }
     }
 
-    /// Keeps it at `at` in shared memory, aligned to 16 bytes, for all lanes of the warp: registers are short. For
-    /// one lane that knows it.
+    /// Keeps it, and where its words go, at `at` in shared memory, aligned to 16 bytes, for all lanes of the warp:
+    /// registers are short. For one lane that knows it.
     ///
     /// # Safety
     /// There is room for [`SLAB_BYTES`](fused_rans_layout::SLAB_BYTES).
     #[inline(always)]
-    pub unsafe fn keep(&self, at: u32) {
+    pub unsafe fn keep(&self, at: u32, words: Rows) {
         let payload = self.payload.addr() as u64;
         let (low, high) = (payload as u32, (payload >> 32) as u32);
         let rows = self.full_rows | self.tail_rows << 8 | u32::from(self.kind) << 16;
@@ -209,7 +211,8 @@ impl SlabPayload {
         unsafe {
             store_shared_4(at, [low, high, rows, self.raw]);
             store_shared_4(at + 16, [self.full, self.tails, self.groups, self.lengths]);
-            store_shared_4(at + 32, [self.exceptions, self.exception_count, 0, 0]);
+            let exceptions = [self.exceptions, self.exception_count];
+            store_shared_4(at + 32, [exceptions[0], exceptions[1], words.first, words.stride]);
         }
     }
 
@@ -220,7 +223,7 @@ impl SlabPayload {
     #[inline(always)]
     pub unsafe fn kept(at: u32) -> Self {
         // SAFETY: the caller's promise.
-        let (a, b, c) = unsafe {
+        let (a, b, c): (_, _, [u32; 2]) = unsafe {
             (load_shared_words(at), load_shared_words(at + 16), load_shared_words(at + 32))
         };
         let ([low, high, rows, raw], [full, tails, groups, lengths]) = (a, b);
@@ -241,14 +244,25 @@ impl SlabPayload {
         }
     }
 
-    /// Sends for the first exceptions, to what is kept of the slab at `at`.
+    /// Where the words of the slab go which is kept at `at`.
+    ///
+    /// # Safety
+    /// As [`SlabPayload::kept`].
+    #[inline(always)]
+    pub unsafe fn kept_rows(at: u32) -> Rows {
+        // SAFETY: the caller's promise.
+        let [first, stride] = unsafe { load_shared_words(at + ROWS_AT) };
+        Rows { first, stride }
+    }
+
+    /// Sends for the first exceptions, to what is kept of the slab at `at`. For all lanes of a team, of which this one
+    /// is number `lane`.
     ///
     /// # Safety
     /// There is room, as for [`SlabPayload::keep`].
     #[inline(always)]
-    pub unsafe fn fetch_exceptions(&self, at: u32) {
+    pub unsafe fn fetch_exceptions(&self, at: u32, lane: u32) {
         let (from, count) = self.exceptions();
-        let lane = lane_anew() as u32;
         if lane < count.min(KEPT_EXCEPTIONS) {
             // SAFETY: there are as many, and the room of four words.
             unsafe { async_copy::<1>(at + KEPT_AT + 4 * lane, from.wrapping_add(lane as usize)) };
@@ -337,61 +351,75 @@ impl SlabPayload {
         self.full_rows >= FIRST_ROWS
     }
 
-    /// Sends for full rows of the slab's words, to `rows` in shared memory: from row `first` on, a multiple of 4,
-    /// up to row `end` or the last.
+    /// Sends for full rows of the slab's words, to `rows` in shared memory: from row `first` on up to row `end` or the
+    /// last. For all lanes of a team of `lanes`, a multiple of 8, of which this one is number `lane`.
     ///
     /// # Safety
-    /// All lanes of the warp are here; the warp alone uses the rows, which are as many as the slab has.
+    /// The warp alone uses the rows, which are as many as the slab has.
     #[inline(always)]
-    pub unsafe fn fetch_full(&self, rows: Rows, first: u32, end: u32) {
+    pub unsafe fn fetch_full(&self, rows: Rows, [first, end]: [u32; 2], [lane, lanes]: [u32; 2]) {
         if self.is_raw() {
             return;
         }
-        let (row, within) = (first + lane_anew() as u32 / 8, lane_anew() as u32 % 8 * 16);
+        let (row, within, step) = (first + lane / 8, lane % 8 * 16, lanes / 8);
         let mut from = self.at(self.full + LINE as u32 * row + within);
         let mut to = rows.row(row) + within;
-        for _ in (row..self.full_rows.min(end)).step_by(4) {
+        for _ in (row..self.full_rows.min(end)).step_by(step as usize) {
             // SAFETY: the full rows are as many as the record says.
             unsafe { async_copy_16(to, from) };
-            from = from.wrapping_add(4 * LINE);
-            to = to.wrapping_add(rows.stride << 2);
+            from = from.wrapping_add(LINE * step as usize);
+            to = to.wrapping_add(rows.stride * step);
         }
     }
 
-    /// Likewise, for those of the tail rows; the lanes that a row leaves out get zeros. The tail lengths have been
-    /// fetched to `lengths`.
+    /// Sends for the tail rows of the words of `S` slabs, to `rows` in shared memory; the lanes that a row leaves out
+    /// get zeros. The tail lengths have been fetched to `lengths`, one slab's behind the other's.
     ///
     /// # Safety
-    /// As [`SlabPayload::fetch_full`]; the lengths are there, and for all lanes.
+    /// All lanes of the warp are here; the lengths are there, and for all lanes. The warp alone uses the rows,
+    /// which are as many as the slabs have.
     #[inline(always)]
-    pub unsafe fn fetch_tails(&self, lengths: u32, rows: Rows) {
-        if self.is_raw() {
-            return;
-        }
-        // SAFETY: the caller's promise.
-        let lengths = unsafe { load_shared_u8(lengths + lane_anew() as u32 / 2) };
-        let length = lengths >> (4 * (lane_anew() % 2)) & 15;
+    pub unsafe fn fetch_tails<const S: usize>(slabs: [Self; S], rows: [Rows; S], lengths: u32) {
         let below = (1 << lane_anew()) - 1;
-        let mut from = self.at(self.tails).cast::<u32>();
-        let mut to = rows.row(self.full_rows) + 4 * lane_anew() as u32;
-        for row in 0..self.tail_rows {
-            let present = length > row;
-            let lanes = ballot(present);
-            let word = from.wrapping_add((lanes & below).count_ones() as usize);
-            // SAFETY: the words are as many as the lengths say.
-            unsafe { async_copy_word(to, word, present) };
-            from = from.wrapping_add(lanes.count_ones() as usize);
-            to = to.wrapping_add(rows.stride);
+        let tail_rows = slabs.map(|slab| if slab.is_raw() { 0 } else { slab.tail_rows });
+        let mut of_lane = [0; S];
+        let mut from = slabs.map(|slab| slab.at(slab.tails).cast::<u32>());
+        let mut to: [u32; S] =
+            core::array::from_fn(|s| rows[s].row(slabs[s].full_rows) + 4 * lane_anew() as u32);
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                let at = lengths + (s * TAIL_LENGTH_BYTES) as u32 + lane_anew() as u32 / 2;
+                // SAFETY: the caller's promise.
+                of_lane[s] = unsafe { load_shared_u8(at) } >> (4 * (lane_anew() % 2)) & 15;
+            },
+        );
+        for row in 0..tail_rows.into_iter().fold(0, u32::max) {
+            unrolled::<S>(
+                #[inline(always)]
+                |s| {
+                    let present = of_lane[s] > row;
+                    let lanes = ballot(present);
+                    if row < tail_rows[s] {
+                        let word = from[s].wrapping_add((lanes & below).count_ones() as usize);
+                        // SAFETY: the words are as many as the lengths say.
+                        unsafe { async_copy_word(to[s], word, present) };
+                    }
+                    from[s] = from[s].wrapping_add(lanes.count_ones() as usize);
+                    to[s] = to[s].wrapping_add(rows[s].stride);
+                },
+            );
         }
     }
 
-    /// Sends for the slab's scales and zero points, `bytes` bytes, to `to` in shared memory.
+    /// Sends for the slab's scales and zero points, `bytes` bytes, to `to` in shared memory. For all lanes of a team
+    /// of 10 or more, of which this one is number `lane`.
     ///
     /// # Safety
     /// There is room for them.
     #[inline(always)]
-    pub unsafe fn fetch_groups(&self, bytes: u32, to: u32) {
-        let at = 16 * lane_anew() as u32;
+    pub unsafe fn fetch_groups(&self, bytes: u32, to: u32, lane: u32) {
+        let at = 16 * lane;
         if at < bytes {
             // SAFETY: the caller's promise; the layer has them.
             unsafe { async_copy_16(to + at, self.at(self.groups + at)) };

@@ -19,6 +19,9 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
+    /// Of a slab that has none.
+    pub const NONE: Self = Self { number: 0, fragment: NONE };
+
     /// Those of the slab of which all is known at `slot`.
     #[inline(always)]
     pub fn new(slot: u32) -> Self {

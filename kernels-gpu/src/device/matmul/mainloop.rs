@@ -5,36 +5,31 @@ use super::exceptions::{Exceptions, NONE};
 use super::groups::{Groups, Offsets};
 use super::ring::{Ring, Source};
 use super::sums::{Sums, add, nothing};
-use super::warp::{Phase, UnitInput};
+use super::warp::{Phase, Slots, UnitInput};
 use super::{Arguments, Kind};
-use crate::device::instructions::{ballot, lane_anew, mma, store_global_4, warp_barrier};
+use crate::device::instructions::{ballot, lane_anew, mma, opaque, store_global_4, warp_barrier};
 use crate::device::payload::{DeviceMemory, Rows, SlabPayload};
 use crate::{Format, Lane, unrolled};
 use fused_rans_layout::{
     FRAGMENT, GROUP, LANES, RING_STAGES, SLAB_STRIPS, SLABS, SlabShape, TILE, TileShape,
 };
 
-/// Columns of a half turn, in which both strips of two steps are four fragments; slabs are a multiple of two
-/// half turns wide.
+/// Columns of a half turn, in which both strips of two steps are four fragments. Two are a turn, for which all
+/// planes have whole words.
 const HALF: usize = 2 * FRAGMENT;
 
 /// Rows of x, in eights, whose activations of a half turn are in registers at once.
 const MOST_AT_ONCE: usize = 2;
 
-/// Half turns of a group.
-const GROUP_HALVES: u32 = (GROUP / HALF) as u32;
+/// Turns of a whole slab.
+const WHOLE: u32 = (TILE / (2 * HALF)) as u32;
 
-/// Half turns of a whole slab.
-const WHOLE: u32 = (TILE / HALF) as u32;
-
-/// Half turns after which the words that the first one does not take are there, for all lanes.
-const SETTLE: u32 = 1;
-
-/// Half turns after which the next unit is prepared. What a phase sends for is copied with the stage that is
-/// filled next, and there when two more have been filled; by the last one most of the words have been
-/// taken, whose room the next ones take.
-const LEARN: u32 = 3;
-const FETCH: u32 = WHOLE - 2;
+/// Turns after which the next unit is prepared. What a phase sends for is copied with the stage that is filled
+/// next, and there after the turn; by the last one most of the words have been taken, whose room the next
+/// ones take. The first of them is also where the second group starts.
+const LEARN: u32 = 2;
+const FETCH: u32 = 3;
+const _: () = assert!(LEARN as usize * 2 * HALF == GROUP && FETCH < WHOLE);
 
 /// What stays the same from unit to unit.
 pub struct Mainloop<'a, const B: usize, const S: usize> {
@@ -54,24 +49,33 @@ struct Planes {
     /// Raw planes of the first slab, and words from there to the next one's.
     raw: *const u32,
     stride: u32,
-    /// Half turns of the unit.
-    halves: u32,
+    /// Turns of the unit.
+    turns: u32,
     /// Its first column of x.
     col: u32,
 }
 
 impl Planes {
+    /// What turn `turn` of the unit needs.
     #[inline(always)]
-    fn of<const S: usize>(input: &UnitInput<'_, S>, halves: u32) -> Self {
-        let raw = input.slab(0).payload.raw();
-        let stride = (input.slab(S - 1).payload.raw().addr() - raw.addr()) as u32 / 4;
-        Self { raw, stride, halves, col: TILE as u32 * input.unit.col }
+    fn source(&self, turn: u32) -> Source {
+        let Self { raw, stride, turns, col } = *self;
+        Source { raw, stride, turns, turn, col: col + 2 * HALF as u32 * turn }
+    }
+
+    #[inline(always)]
+    fn of<const S: usize>(input: &UnitInput<'_, S>, slots: Slots, turns: u32) -> Self {
+        // SAFETY: the unit has been learned of.
+        let (raw, last) = unsafe { (slots.slab(0).raw(), slots.slab(S - 1).raw()) };
+        let stride = (last.addr() - raw.addr()) as u32 / 4;
+        Self { raw, stride, turns, col: TILE as u32 * input.unit.col }
     }
 }
 
 /// What changes along a unit.
 struct State<'a, const B: usize, const S: usize> {
     input: &'a UnitInput<'a, S>,
+    slots: Slots,
     memory: [DeviceMemory; S],
     planes: Planes,
     streams: [Lane; S],
@@ -103,19 +107,19 @@ pub struct Slab {
 impl<const S: usize> UnitInput<'_, S> {
     #[inline(always)]
     fn slab(&self, s: usize) -> Slab {
-        let in_tile = self.unit.slab() + s as u32;
+        let (in_tile, slots) = (self.unit.slab() + s as u32, self.slots());
         // SAFETY: the unit has been learned of.
-        let payload = unsafe { self.slots().slab(s) };
+        let (payload, rows) = unsafe { (slots.slab(s), slots.rows(s)) };
         Slab {
-            rows: self.rows(s, &payload),
+            rows,
             payload,
             shape: self.shape(s),
             tile: self.tile_shape(),
             col: self.unit.col,
             in_tile,
             number: self.unit.tile(self.across()) * SLABS as u32 + in_tile,
-            slot: self.slots().at(s),
-            groups: self.slots().groups(s),
+            slot: slots.at(s),
+            groups: slots.groups(s),
         }
     }
 }
@@ -128,10 +132,10 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         Self { kind, arguments, format, groups, activations, ring, primed: false }
     }
 
-    /// Half turns of a unit that can be taken by them: whose slabs are coded, have two strips and are a multiple of
-    /// four steps wide, without padding columns. It must have been learned of.
+    /// Turns of a unit that can be taken by them: whose slabs are coded, have two strips and are a multiple of four
+    /// steps wide, without padding columns. It must have been learned of.
     #[inline(always)]
-    fn halves(&self, input: &UnitInput<'_, S>) -> Option<u32> {
+    fn turns(&self, input: &UnitInput<'_, S>) -> Option<u32> {
         // SAFETY: it has been learned of.
         if !self.arguments.aligned_x() || unsafe { input.slots().slab(0) }.is_raw() {
             return None;
@@ -143,21 +147,20 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
             return None;
         }
         let SlabShape { strips, steps } = input.shape(S - 1);
-        let cols = self.arguments.cols - TILE as u32 * input.unit.col;
+        let cols = opaque(self.arguments.cols) - TILE as u32 * input.unit.col;
         let even = strips == SLAB_STRIPS && steps % 4 == 0 && cols >= (FRAGMENT * steps) as u32;
-        even.then_some(steps as u32 / 2)
+        even.then_some(steps as u32 / 4)
     }
 
-    /// Sends for what the first half turns of a unit need, a group of copies for each, and says so, unless it takes
+    /// Sends for what the first turn of a unit needs, a group of copies for each half, and says so, unless it takes
     /// none or that has been done while the last one was decoded.
     #[inline(always)]
     pub fn prime(&mut self, input: &UnitInput<'_, S>) -> bool {
-        let Some(halves) = self.halves(input).filter(|_| !self.primed) else { return false };
+        let Some(turns) = self.turns(input).filter(|_| !self.primed) else { return false };
         self.primed = true;
-        let planes = Planes::of(input, halves);
-        for number in 0..RING_STAGES - 1 {
-            self.fill(&planes, core::ptr::null(), number, number);
-        }
+        let planes = Planes::of(input, input.slots(), turns);
+        self.fill(&planes.source(0), 0, 0);
+        self.fill(&planes.source(0), 1, 1);
         true
     }
 
@@ -170,8 +173,8 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         mut prepare: impl FnMut(Phase, bool) -> bool,
         sums: &mut [Sums<B>; S],
     ) {
-        if let Some(halves) = self.halves(input) {
-            self.half_turns(input, halves, &mut prepare, sums);
+        if let Some(turns) = self.turns(input) {
+            self.take_turns(input, turns, &mut prepare, sums);
         } else {
             self.slabs(input, sums);
         }
@@ -198,124 +201,124 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         }
     }
 
-    /// A unit of `halves` half turns, for which the ring is primed.
+    /// A unit of `turns` turns, for which the ring is primed.
     #[inline(always)]
-    fn half_turns(
+    fn take_turns(
         &mut self,
         input: &UnitInput<'_, S>,
-        halves: u32,
+        turns: u32,
         prepare: &mut impl FnMut(Phase, bool) -> bool,
         sums: &mut [Sums<B>; S],
     ) {
         prepare(Phase::Find, false);
-        let slabs: [Slab; S] = core::array::from_fn(|s| input.slab(s));
+        let slots = input.slots();
+        // SAFETY: the unit has been learned of.
         let memory: [DeviceMemory; S] =
-            core::array::from_fn(|s| slabs[s].payload.memory(slabs[s].rows));
+            core::array::from_fn(|s| unsafe { slots.slab(s).memory(slots.rows(s)) });
         let mut state = State {
             input,
+            slots,
             memory,
-            planes: Planes::of(input, halves),
+            planes: Planes::of(input, slots, turns),
             streams: core::array::from_fn(|s| Lane::new(&memory[s])),
             next_raw: core::ptr::null(),
-            exceptions: core::array::from_fn(|s| Exceptions::new(slabs[s].slot)),
-            offsets: core::array::from_fn(|s| self.groups.offsets(slabs[s].groups, 0)),
+            exceptions: core::array::from_fn(|s| match self.kind.grouped {
+                true => Exceptions::NONE,
+                false => Exceptions::new(slots.at(s)),
+            }),
+            offsets: core::array::from_fn(|s| self.groups.offsets(slots.groups(s), 0)),
             chunks: [nothing(); S],
         };
         self.primed = false;
-        // A narrow unit leaves no time; the next one is prepared when it is done.
-        let mut event = SETTLE;
-        for number in 0..halves {
-            self.half_turn(&mut state, number);
-            // What is sent for goes with the stage that is filled next: not after the last half turn.
-            if number + 1 == event && event < halves {
-                event = self.between(&mut state, event, prepare);
-            }
+        for turn in 0..turns {
+            let source = self.source(&state, turn + 1);
+            self.half_turn(&mut state, &source, 2 * turn);
             self.ring.wait();
-            if self.kind.grouped && (number + 1) % GROUP_HALVES == 0 && number + 1 < halves {
-                unrolled::<S>(
-                    #[inline(always)]
-                    |s| {
-                        let at = input.slots().groups(s);
-                        add(&mut sums[s], &mut state.chunks[s], &self.groups.scales(at, 0));
-                        state.offsets[s] = self.groups.offsets(at, 1);
-                    },
-                );
+            // Words that the first half turn does not take may have come only now, and for all lanes.
+            warp_barrier();
+            self.half_turn(&mut state, &source, 2 * turn + 1);
+            self.ring.wait();
+            // What is sent for goes with the stage that is filled next: not after the last turn. A narrow unit leaves
+            // no time; the next one is prepared when it is done.
+            if turn + 1 >= LEARN && turn + 1 < turns {
+                self.between(&mut state, turn + 1, prepare, sums);
             }
         }
         unrolled::<S>(
             #[inline(always)]
             |s| {
-                let number = u32::from(halves > GROUP_HALVES);
-                let scales = self.groups.scales(input.slots().groups(s), number);
+                let scales = self.groups.scales(slots.groups(s), u32::from(turns > LEARN));
                 add(&mut sums[s], &mut state.chunks[s], &scales);
             },
         );
     }
 
-    /// What is to be done after half turn number `event`; returns the next such number.
+    /// What is to be done after `turns` turns: [`LEARN`] or [`FETCH`].
     #[inline(always)]
     fn between(
         &mut self,
         state: &mut State<'_, B, S>,
-        event: u32,
+        turns: u32,
         prepare: &mut impl FnMut(Phase, bool) -> bool,
-    ) -> u32 {
+        sums: &mut [Sums<B>; S],
+    ) {
         let input = state.input;
-        if event == SETTLE {
-            self.ring.wait();
-            warp_barrier();
-            return LEARN;
-        }
-        if event == LEARN {
+        if turns == LEARN {
+            if self.kind.grouped {
+                unrolled::<S>(
+                    #[inline(always)]
+                    |s| {
+                        let at = state.slots.groups(s);
+                        add(&mut sums[s], &mut state.chunks[s], &self.groups.scales(at, 0));
+                        state.offsets[s] = self.groups.offsets(at, 1);
+                    },
+                );
+            }
             // The stages of a unit of another size may not be read yet when the next one's are filled.
-            if prepare(Phase::Learn, false) && state.planes.halves == WHOLE {
+            if prepare(Phase::Learn, false) && state.planes.turns == WHOLE {
                 warp_barrier();
                 // SAFETY: it has been learned of.
                 let next = unsafe { input.next_slots().slab(0) };
                 self.primed = !next.is_raw();
                 state.next_raw = if self.primed { next.raw() } else { core::ptr::null() };
             }
-            return FETCH;
+            return;
         }
         // If there is no next unit, it does not matter.
         let mut taken = true;
+        // SAFETY: the next unit has been learned of.
+        let rows = unsafe { input.rows_to_take() };
         unrolled::<S>(
             #[inline(always)]
-            |s| {
-                let words = state.streams[s].words();
-                // SAFETY: the next unit has been learned of.
-                let rows = unsafe { input.rows_to_take(s) };
-                taken &= state.memory[s].has_taken(words, rows);
-            },
+            |s| taken &= state.memory[s].has_taken(state.streams[s].words(), rows[s]),
         );
         prepare(Phase::Fetch, ballot(taken) == u32::MAX);
-        NONE
     }
 
-    /// Sends for what half turn `number` of the unit needs, or, beyond its last, one of the next unit, whose first
-    /// raw planes are `next_raw`, to the stage `ahead` of the next one.
+    /// What turn `turn` of the unit needs, or, beyond its last, the first one of the next unit.
     #[inline(always)]
-    fn fill(&self, planes: &Planes, next_raw: *const u32, ahead: u32, number: u32) {
-        let Planes { raw, stride, halves, col } = *planes;
+    fn source(&self, state: &State<'_, B, S>, turn: u32) -> Source {
+        let source = state.planes.source(turn);
+        if turn < state.planes.turns {
+            return source;
+        }
         // The next tile is the one beside this, or the first of a row.
-        let next_col = col + TILE as u32;
-        let next_col = if next_col < self.arguments.cols { next_col } else { 0 };
-        let (raw, first, number) = if number < halves {
-            (raw, col, number)
-        } else {
-            (next_raw, next_col, number - halves)
-        };
-        let (turns, col) = (halves / 2, first + HALF as u32 * number);
-        let source = Source { raw, stride, turns, number, col };
-        // SAFETY: the planes of this unit or of the next one, of as many turns.
-        unsafe { self.ring.fill(ahead, source, &self.activations) };
+        let next_col = state.planes.col + TILE as u32;
+        let col = if next_col < self.arguments.cols { next_col } else { 0 };
+        Source { raw: state.next_raw, turn: 0, col, ..source }
     }
 
-    /// Half turn number `number` of the unit: both strips of two steps.
+    /// Sends for half `half` of what `source` says, to the stage `ahead` of the next one.
     #[inline(always)]
-    fn half_turn(&mut self, state: &mut State<'_, B, S>, number: u32) {
-        let (ahead, number_ahead) = (RING_STAGES - 1, number + RING_STAGES - 1);
-        self.fill(&state.planes, state.next_raw, ahead, number_ahead);
+    fn fill(&self, source: &Source, half: u32, ahead: u32) {
+        // SAFETY: the planes of this unit or of the next one, of as many turns.
+        unsafe { self.ring.fill(ahead, source, half, &self.activations) };
+    }
+
+    /// Half turn number `number` of the unit: both strips of two steps. `ahead` is the source of the next turn.
+    #[inline(always)]
+    fn half_turn(&mut self, state: &mut State<'_, B, S>, ahead: &Source, number: u32) {
+        self.fill(ahead, number % 2, RING_STAGES - 1);
         if B > MOST_AT_ONCE {
             self.step::<0>(state, number, |tile| self.ring.activations_of_step::<0>(tile));
             self.step::<1>(state, number, |tile| self.ring.activations_of_step::<1>(tile));
@@ -360,14 +363,14 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         let first = (4 * number) + (SLAB_STRIPS * STEP) as u32;
         // Few have exceptions; and where there are groups, there are none.
         let next = state.exceptions.iter().fold(NONE, |next, slab| next.min(slab.fragment));
-        if next < first + SLAB_STRIPS as u32 {
+        if !self.kind.grouped && next < first + SLAB_STRIPS as u32 {
             unrolled::<S>(
                 #[inline(always)]
                 |s| {
                     let offset = state.offsets[s][0][0];
                     let convert =
                         |weights| self.format.operand(self.kind.operand, weights, false, offset);
-                    let slot = state.input.slots().at(s);
+                    let slot = state.slots.at(s);
                     state.exceptions[s].patch(slot, first, &mut operands[s], convert);
                 },
             );

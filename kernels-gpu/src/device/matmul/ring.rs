@@ -9,7 +9,7 @@ use crate::device::instructions::{
     async_copy, async_copy_commit, async_copy_wait_but, lane, load_shared_words,
 };
 use crate::{RawWords, unrolled};
-use fused_rans_layout::{LANES, RING_STAGES, ring_raw_bytes, ring_stage_bytes};
+use fused_rans_layout::{FRAGMENT, LANES, RING_STAGES, ring_raw_bytes, ring_stage_bytes};
 
 /// Groups of copies that may still be on their way when a stage is read: those of the stages after it.
 pub const AHEAD: usize = RING_STAGES as usize - 2;
@@ -37,8 +37,8 @@ pub struct Source {
     pub stride: u32,
     /// Turns of the slabs.
     pub turns: u32,
-    /// Number of the half turn in the slabs.
-    pub number: u32,
+    /// Number of the turn in the slabs.
+    pub turn: u32,
     /// Its first column of x.
     pub col: u32,
 }
@@ -62,13 +62,13 @@ impl<const B: usize, const S: usize> Ring<B, S> {
         if at >= self.start + all { at - all } else { at }
     }
 
-    /// Starts to fill the stage that comes `ahead` stages after the one that is read next. Ends a group of
-    /// copies.
+    /// Starts to fill the stage that comes `ahead` stages after the one that is read next, with half `half` of a turn.
+    /// Ends a group of copies.
     ///
     /// # Safety
     /// The planes and columns are there; rows of x are aligned; the lane has read what was in the stage.
     #[inline(always)]
-    pub unsafe fn fill(&self, ahead: u32, source: Source, x: &Activations<B>) {
+    pub unsafe fn fill(&self, ahead: u32, source: &Source, half: u32, x: &Activations<B>) {
         if !source.raw.is_null() {
             let stage = self.stage(ahead);
             unrolled::<S>(
@@ -77,14 +77,14 @@ impl<const B: usize, const S: usize> Ring<B, S> {
                     let to = stage + (s * ring_raw_bytes(self.raw_bits)) as u32;
                     let raw = source.raw.wrapping_add(s * source.stride as usize);
                     // SAFETY: the caller's promise.
-                    unsafe { self.fill_raw(to, raw, source) };
+                    unsafe { self.fill_raw(to, raw, source, half) };
                 },
             );
             let to = stage + (S * ring_raw_bytes(self.raw_bits)) as u32 + 16 * lane() as u32;
             unrolled::<B>(
                 #[inline(always)]
                 |tile| {
-                    let from = x.at(tile, source.col);
+                    let from = x.at(tile, source.col + half * (2 * FRAGMENT) as u32);
                     // SAFETY: the caller's promise.
                     unsafe { async_copy::<4>(to + (16 * LANES * tile) as u32, from) };
                 },
@@ -98,8 +98,8 @@ impl<const B: usize, const S: usize> Ring<B, S> {
     /// # Safety
     /// As [`Ring::fill`].
     #[inline(always)]
-    unsafe fn fill_raw(&self, mut to: u32, raw: *const u32, source: Source) {
-        let Source { turns, number, .. } = source;
+    unsafe fn fill_raw(&self, mut to: u32, raw: *const u32, source: &Source, half: u32) {
+        let Source { turns, turn, .. } = *source;
         let (bits, lane) = (self.raw_bits, lane() as u32);
         let mut plane = 0;
         let at = |plane: u32, word: u32| raw.wrapping_add((plane + word) as usize);
@@ -107,24 +107,24 @@ impl<const B: usize, const S: usize> Ring<B, S> {
         // is incomplete.
         unsafe {
             if bits & 8 != 0 {
-                async_copy::<4>(to + 16 * lane, at(plane, 2 * number * QUADS + 4 * lane));
-                let second = at(plane, (2 * number + 1) * QUADS + 4 * lane);
-                async_copy::<4>(to + 16 * (lane + LANES as u32), second);
+                let word = (4 * turn + 2 * half) * QUADS + 4 * lane;
+                async_copy::<4>(to + 16 * lane, at(plane, word));
+                async_copy::<4>(to + 16 * (lane + LANES as u32), at(plane, word + QUADS));
                 (plane, to) = (plane + 4 * turns * QUADS, to + 8 * QUADS);
             }
             if bits & 4 != 0 {
-                async_copy::<4>(to + 16 * lane, at(plane, number * QUADS + 4 * lane));
+                async_copy::<4>(to + 16 * lane, at(plane, (2 * turn + half) * QUADS + 4 * lane));
                 (plane, to) = (plane + 2 * turns * QUADS, to + 4 * QUADS);
             }
             if bits & 2 != 0 {
-                let word = number / 2 * QUADS + 4 * lane + number % 2 * 2;
+                let word = turn * QUADS + 4 * lane + 2 * half;
                 async_copy::<2>(to + 8 * lane, at(plane, word));
                 (plane, to) = (plane + turns * QUADS, to + 2 * QUADS);
             }
             if bits & 1 != 0 {
                 // Two words a turn: the last quad may be half of one.
-                let stride = (2 * turns - number / 4 * 4).min(4);
-                let word = number / 4 * QUADS + stride * lane + number % 4;
+                let stride = (2 * turns - turn / 2 * 4).min(4);
+                let word = turn / 2 * QUADS + stride * lane + turn % 2 * 2 + half;
                 async_copy::<1>(to + 4 * lane, at(plane, word));
             }
         }

@@ -12,8 +12,8 @@ use crate::device::instructions::{
 use crate::device::payload::{FIRST_ROWS, Record, Rows, SlabPayload, copy_table};
 use crate::{Format, unrolled};
 use fused_rans_layout::{
-    GroupPlane, LINE, Run, SLAB_BYTES, SLAB_ROWS, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES, TILE,
-    TileEntry, TileShape, record_bytes, ring_bytes, slabs_bytes,
+    GroupPlane, LANES, LINE, Run, SLAB_BYTES, SLAB_ROWS, SLABS, SlabShape, TABLE,
+    TAIL_LENGTH_BYTES, TILE, TileEntry, TileShape, record_bytes, ring_bytes, slabs_bytes,
 };
 
 /// What a stripe has of a tile: `S` slabs, fewer at the layer's lower edge.
@@ -78,7 +78,8 @@ impl<const S: usize> Unit<S> {
     #[inline(always)]
     pub fn tile_shape(self, arguments: &Arguments) -> TileShape {
         let row = self.stripe * S as u32 / SLABS as u32;
-        let side = |all: u32, at: u32| (all - TILE as u32 * at).min(TILE as u32) as usize;
+        // Opaque, so that what follows is worked out where it is needed: hardly ever.
+        let side = |all: u32, at: u32| (opaque(all) - TILE as u32 * at).min(TILE as u32) as usize;
         TileShape { rows: side(arguments.rows, row), cols: side(arguments.cols, self.col) }
     }
 }
@@ -95,13 +96,10 @@ pub enum Phase {
     Fetch,
 }
 
-/// Rows of words: those that the first half turn takes, the other full ones, the tail rows.
-#[derive(Clone, Copy)]
-enum Words {
-    First,
-    Full,
-    Tail,
-}
+/// Full rows of words, from one to another: those that the first half turn takes, the others, all.
+const FIRST: [u32; 2] = [0, FIRST_ROWS];
+const OTHERS: [u32; 2] = [FIRST_ROWS, u32::MAX];
+const ALL: [u32; 2] = [0, u32::MAX];
 
 /// How far a unit is on its way; what is known of its slabs is kept in shared memory.
 #[derive(Clone, Copy)]
@@ -132,6 +130,16 @@ impl Slots {
     pub unsafe fn slab(self, s: usize) -> SlabPayload {
         // SAFETY: the caller's promise.
         unsafe { SlabPayload::kept(self.at(s)) }
+    }
+
+    /// Where the words of slab `s` go.
+    ///
+    /// # Safety
+    /// As [`Slots::slab`].
+    #[inline(always)]
+    pub unsafe fn rows(self, s: usize) -> Rows {
+        // SAFETY: the caller's promise.
+        unsafe { SlabPayload::kept_rows(self.at(s)) }
     }
 
     /// Address of the scales and zero points of slab `s`.
@@ -200,9 +208,8 @@ pub unsafe fn run<const B: usize, const S: usize>(kind: Kind, arguments: &Argume
                         }
                         Phase::Fetch if room => {
                             warp_barrier();
-                            warp.fetch(following, parity ^ 1, Words::First);
-                            warp.fetch(following, parity ^ 1, Words::Full);
-                            warp.fetch(following, parity ^ 1, Words::Tail);
+                            warp.fetch(following, parity ^ 1, ALL);
+                            warp.fetch_tails(following, parity ^ 1);
                             next.fetched = true;
                         }
                         Phase::Fetch => {}
@@ -290,31 +297,34 @@ impl<const S: usize> UnitInput<'_, S> {
     /// Whether the first half turn takes no words of tail rows.
     #[inline(always)]
     fn starts_full(&self) -> bool {
-        let mut full = true;
+        let (slots, mut full) = (self.slots(), true);
         unrolled::<S>(
             #[inline(always)]
             // SAFETY: the unit has been learned of.
-            |s| full &= unsafe { self.slots().slab(s) }.starts_full(),
+            |s| full &= unsafe { slots.slab(s) }.starts_full(),
         );
         full
     }
 
-    /// Where the words of slab `s`, `slab`, are in shared memory.
-    #[inline(always)]
-    pub fn rows(&self, s: usize, slab: &SlabPayload) -> Rows {
-        self.warp.rows::<S>(s, slab, self.parity)
-    }
-
-    /// Rows of words of slab `s` that every lane must have taken before the next unit's may be sent for: then those
+    /// Rows of words that every lane must have taken of each slab before the next unit's may be sent for: then those
     /// that are left are not in their way.
     ///
     /// # Safety
     /// The next unit is there, and has been learned of.
     #[inline(always)]
-    pub unsafe fn rows_to_take(&self, s: usize) -> u32 {
-        // SAFETY: so have the slabs of this one.
-        let (slab, next) = unsafe { (self.slots().slab(s), self.next_slots().slab(s)) };
-        (slab.rows() + next.rows()).saturating_sub(self.warp.arguments.buffer_rows)
+    pub unsafe fn rows_to_take(&self) -> [u32; S] {
+        let (slots, next_slots) = (self.slots(), self.next_slots());
+        let mut rows = [0; S];
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                // SAFETY: so have the slabs of this one.
+                let (slab, next) = unsafe { (slots.slab(s), next_slots.slab(s)) };
+                let all = slab.rows() + next.rows();
+                rows[s] = all.saturating_sub(self.warp.arguments.buffer_rows);
+            },
+        );
+        rows
     }
 }
 
@@ -411,8 +421,8 @@ impl<'a> Warp<'a> {
             let slab = SlabPayload::new(blob, &record, whole, shape, raw_bits, self.group_bytes);
             // SAFETY: the caller's promise.
             unsafe {
-                slab.fetch_tail_lengths(self.tail_lengths(s));
-                slab.keep(slots.at(s));
+                slab.fetch_tail_lengths(self.tail_lengths() + (s * TAIL_LENGTH_BYTES) as u32);
+                slab.keep(slots.at(s), self.rows::<S>(s, &slab, parity));
             }
         }
     }
@@ -441,12 +451,12 @@ impl<'a> Warp<'a> {
                 warp_barrier();
             }
             if !next.fetched {
-                self.fetch(unit, parity, Words::First);
+                self.fetch(unit, parity, FIRST);
             }
             let primed = mainloop.prime(input);
             let mut early = false;
             if !next.fetched {
-                self.fetch(unit, parity, Words::Full);
+                self.fetch(unit, parity, OTHERS);
                 if primed {
                     // Tail lengths, first rows and the first stage, but not the second one's.
                     async_copy_wait_but::<1>();
@@ -455,7 +465,7 @@ impl<'a> Warp<'a> {
                     async_copy_wait();
                 }
                 warp_barrier();
-                self.fetch(unit, parity, Words::Tail);
+                self.fetch_tails(unit, parity);
                 async_copy_commit();
             }
             // Where nothing was left to do, the mainloop has waited.
@@ -466,41 +476,54 @@ impl<'a> Warp<'a> {
         }
     }
 
-    /// Sends for `words` of `unit`; with the first ones, for exceptions and scales.
+    /// Sends for full rows of words of `unit`, from one to another; with the first ones, for exceptions and scales.
+    /// A team of lanes for each slab.
     ///
     /// # Safety
-    /// The unit has been learned of, and for tail rows, their lengths are there; nobody reads slots and rows
-    /// of this parity; all lanes of the warp are here.
+    /// The unit has been learned of; nobody reads slots and rows of this parity.
     #[inline(always)]
-    unsafe fn fetch<const S: usize>(&self, unit: Unit<S>, parity: u32, words: Words) {
-        let slots = self.slots::<S>(parity);
-        let slabs = unit.slabs(self.arguments);
-        unrolled::<S>(
-            #[inline(always)]
-            |s| {
-                if s < slabs {
-                    // SAFETY: the slab has been learned of; the rest is the caller's promise.
-                    unsafe {
-                        let slab = slots.slab(s);
-                        let rows = self.rows::<S>(s, &slab, parity);
-                        match words {
-                            Words::First => {
-                                slab.fetch_full(rows, 0, FIRST_ROWS);
-                                slab.fetch_exceptions(slots.at(s));
-                                slab.fetch_groups(self.group_bytes, slots.groups(s));
-                            }
-                            Words::Full => slab.fetch_full(rows, FIRST_ROWS, u32::MAX),
-                            Words::Tail => slab.fetch_tails(self.tail_lengths(s), rows),
-                        }
-                    }
+    unsafe fn fetch<const S: usize>(&self, unit: Unit<S>, parity: u32, rows: [u32; 2]) {
+        let lanes = LANES / S;
+        let (s, lane) = (lane_anew() / lanes, (lane_anew() % lanes) as u32);
+        if s < unit.slabs(self.arguments) {
+            let slots = self.slots::<S>(parity);
+            // SAFETY: the slab has been learned of; the rest is the caller's promise.
+            unsafe {
+                let slab = slots.slab(s);
+                slab.fetch_full(slots.rows(s), rows, [lane, lanes as u32]);
+                if rows[0] == 0 {
+                    slab.fetch_exceptions(slots.at(s), lane);
+                    slab.fetch_groups(self.group_bytes, slots.groups(s), lane);
                 }
-            },
-        );
+            }
+        }
     }
 
-    /// Where the tail lengths of slab `s` go.
+    /// Likewise, for tail rows.
+    ///
+    /// # Safety
+    /// As [`Warp::fetch`]; the tail lengths are there; all lanes of the warp are here.
     #[inline(always)]
-    fn tail_lengths(&self, s: usize) -> u32 {
-        self.record() + (size_of::<TileEntry>() + s * TAIL_LENGTH_BYTES) as u32
+    unsafe fn fetch_tails<const S: usize>(&self, unit: Unit<S>, parity: u32) {
+        let (slots, lengths) = (self.slots::<S>(parity), self.tail_lengths());
+        // SAFETY: the slabs have been learned of; the rest is the caller's promise.
+        unsafe {
+            if unit.slabs(self.arguments) == S {
+                let slabs = core::array::from_fn(|s| slots.slab(s));
+                SlabPayload::fetch_tails::<S>(
+                    slabs,
+                    core::array::from_fn(|s| slots.rows(s)),
+                    lengths,
+                );
+            } else {
+                SlabPayload::fetch_tails([slots.slab(0)], [slots.rows(0)], lengths);
+            }
+        }
+    }
+
+    /// Where the tail lengths of a unit's slabs go.
+    #[inline(always)]
+    fn tail_lengths(&self) -> u32 {
+        self.record() + size_of::<TileEntry>() as u32
     }
 }
