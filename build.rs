@@ -44,6 +44,7 @@ fn build(setting: &str) -> Result<PathBuf, Error> {
     PtxBuilder::new(DEVICE_CRATE)
         .arch(Arch::Sm80)
         .ptx_version(7, 4)
+        .parts(["bf16", "f16"])
         .toolchain(Toolchain::from_setting(setting))
         .target_dir(env::var_os(TARGET_DIR).map_or_else(|| out.join("ptx-builder"), PathBuf::from))
         .copy_to(&ptx)

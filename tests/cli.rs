@@ -87,6 +87,31 @@ fn the_main_job() {
 }
 
 #[test]
+fn integers_may_have_four_weights_a_symbol() {
+    let place = Place::new();
+    // From 0 to 5, which pairs code in fewer bits.
+    let weights: Vec<u8> = (0..256 * 256u32)
+        .map(|i| i.wrapping_mul(2_654_435_761))
+        .map(|bits| ((bits >> 28 & 3) + (bits >> 20 & 1) + (bits >> 12 & 1)) as u8)
+        .collect();
+    let header = r#"{"w":{"dtype":"I8","shape":[256,256],"data_offsets":[0,65536]}}"#;
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(place.path("i8"), [&length, header.as_bytes(), &weights].concat()).unwrap();
+    let size = |args: &[&str]| {
+        place.ok(&[&["compress", "i8", "-o", "out"], args].concat());
+        place.ok(&["verify", "out", "--against", "i8"]);
+        fs::metadata(place.path("out")).unwrap().len()
+    };
+    let two = size(&[]);
+    assert_eq!(size(&["--weights-per-symbol", "2"]), two);
+    assert!(size(&["--weights-per-symbol", "4"]) > two);
+    assert_eq!(
+        place.run(&["compress", "i8", "-o", "x", "--weights-per-symbol", "3"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let place = Place::new();
     place.ok(&["compress", "in", "-o", "one", "--threads", "1", "--format", "lossless"]);

@@ -13,7 +13,9 @@ use std::path::Path;
 use std::sync::Once;
 
 use fused_rans::layout::{GroupPlane, TileKind};
-use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, encode, encode_grouped, reference};
+use fused_rans::{
+    Blob, BlobError, Dtype, Groups, Matrix, Packing, encode, encode_grouped, reference,
+};
 use matrices::{GOLDEN, Golden};
 
 /// The bytes of the golden file at `path`. All golden files are written anew before the first is
@@ -49,7 +51,7 @@ const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::e
 
 fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
     let weights = golden.weights();
-    let matrix = Matrix::new(golden.dtype, golden.rows, golden.cols, &weights).unwrap();
+    let matrix = golden.matrix(&weights);
     let blob = if golden.grouped {
         let (scales, zeros) = golden.groups();
         (codec.grouped)(matrix, Groups { scales: &scales, zeros: Some(&zeros) }).unwrap()
@@ -105,6 +107,11 @@ fn the_golden_files_cover_the_format() {
     }
     for raw_bits in [0, 1, 3, 4, 8, 11] {
         assert!(any(&|b| b.split().raw_bits() == raw_bits), "{raw_bits} raw bits");
+    }
+    for half_range in [8, 16] {
+        let quads = |b: &Blob<'_>| b.split().packing() == Packing::Four;
+        assert!(any(&|b| quads(b) && b.split().half_range() == half_range), "{half_range}");
+        assert!(any(&|b| quads(b) && b.groups().is_some()));
     }
     assert!(any(&|b| b.split().zero()));
     assert!(any(&|b| b.frequencies().as_array().contains(&4096)));

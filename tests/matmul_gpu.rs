@@ -3,13 +3,15 @@
 
 mod common;
 
-use common::product::{Accumulator, Case, Values, any_case};
-use common::{Recipe, Weights, device};
+use common::product::{Accumulator, Case, Values, any_case, weight_numbers};
+use common::{Recipe, Weights, device, integer_splits};
 use fused_rans::gpu::{CopyDestination, Gpu, GpuError, Layer, Workspace};
-use fused_rans::layout::{FRAGMENT, LANES, Place, SLABS, SlabShape, TILE};
-use fused_rans::{Blob, Dtype, Float, MatmulError};
+use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE};
+use fused_rans::plan::{self, KernelKind, LayerShape, Plan};
+use fused_rans::{Blob, Dtype, Float, MatmulError, Packing};
 use half::{bf16, f16};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes before and after every buffer, which nothing may touch.
@@ -30,6 +32,17 @@ fn guarded(bytes: &[u8]) -> Vec<u8> {
 /// The buffer of y after the device has multiplied, guards checked; the workspace may be any that is
 /// large enough.
 fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) -> Vec<u8> {
+    multiply_as(layer.plan(case.m).unwrap(), gpu, layer, case, workspace)
+}
+
+/// Likewise, launched as `plan` says.
+fn multiply_as(
+    plan: Plan,
+    gpu: &Gpu,
+    layer: &Layer,
+    case: &Case,
+    workspace: &mut Workspace,
+) -> Vec<u8> {
     let (inputs, y) = (case.inputs(), case.output_buffer());
     let (x, mut y_bytes) = (guarded(&inputs.x), guarded(&y));
     let (mut x_buffer, mut y_buffer) =
@@ -40,8 +53,18 @@ fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) ->
     let cuda_stream = gpu.cuda_stream().unwrap();
     let data = x_buffer.index(GUARD + case.offset_x..GUARD + inputs.x.len());
     let mut out = y_buffer.index(GUARD + case.offset_y..GUARD + y.len());
-    let (activations, outputs) = (case.activations(&data), case.outputs(&mut out));
-    layer.matmul(activations, outputs, workspace, &cuda_stream).unwrap();
+    if plan == layer.plan(case.m).unwrap() {
+        let (activations, outputs) = (case.activations(&data), case.outputs(&mut out));
+        layer.matmul(activations, outputs, workspace, &cuda_stream).unwrap();
+    } else {
+        let activations = case.activations(data.as_device_ptr().as_raw());
+        let outputs = case.outputs(out.as_device_ptr().as_raw());
+        // SAFETY: the buffers are as large as the operands, and live until the stream has been waited for.
+        let queued = unsafe {
+            layer.matmul_planned(plan, activations, outputs, workspace, cuda_stream.as_inner())
+        };
+        queued.unwrap();
+    }
     cuda_stream.synchronize().unwrap();
     y_buffer.copy_to(&mut y_bytes).unwrap();
     let mut x_after = vec![0; x.len()];
@@ -114,7 +137,7 @@ fn the_mainloop_multiplies_with_every_bit_of_the_weights() {
             (Weights::AnyBits, 100, 100),
         ] {
             for x in [Float::Bf16, Float::F16] {
-                let recipe = Recipe { dtype, rows, cols, weights, seed: 7 };
+                let recipe = Recipe { rows, cols, weights, seed: 7, ..Recipe::gaussian(dtype) };
                 let pair = (dtype, x);
                 if matches!(pair, (Dtype::Bf16, Float::F16) | (Dtype::F16, Float::Bf16)) {
                     continue;
@@ -127,13 +150,23 @@ fn the_mainloop_multiplies_with_every_bit_of_the_weights() {
             }
         }
     }
-    assert!(compared >= 20, "{compared}");
+    for case in every_type() {
+        let bytes = case.blob().expect("it shrinks");
+        let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+        // Zero points are taken off before the product, scales come after it.
+        if case.groups.is_none_or(|plane| !plane.zeros) {
+            compare_fragments(&case, &layer.fragments(case.x).unwrap());
+            compared += 1;
+        }
+    }
+    assert!(compared >= 40, "{compared}");
 }
 
 /// Compares A fragments with the weights that they should hold.
 fn compare_fragments(case: &Case, fragments: &[u32]) {
     let Recipe { dtype, rows, cols, .. } = case.recipe;
-    let (stored, numbers) = (case.weights(), case.weight_numbers());
+    let stored = case.weights();
+    let numbers = weight_numbers(dtype, &stored);
     let (across, per_slab) = (cols.div_ceil(TILE), SlabShape::WHOLE.fragments() * LANES * 4);
     for row in 0..rows {
         for col in 0..cols {
@@ -159,6 +192,88 @@ fn compare_fragments(case: &Case, fragments: &[u32]) {
             assert!(same, "{case:?} [{row}][{col}]: {found:04x}, not {expected:04x}");
         }
     }
+}
+
+/// A case for every kernel but for the rows of x.
+fn every_type() -> Vec<Case> {
+    let case = |dtype, packing, weights, x| {
+        let recipe = Recipe { packing, weights, ..Recipe::gaussian(dtype) };
+        Case { recipe, ..Case::plain(dtype, x, 256, 256, 1) }
+    };
+    let mut cases = Vec::new();
+    for weights in [Weights::Gaussian, Weights::MostlyZero] {
+        cases.push(case(Dtype::Bf16, Packing::Two, weights, Float::Bf16));
+        cases.push(case(Dtype::F16, Packing::Two, weights, Float::F16));
+    }
+    for x in [Float::Bf16, Float::F16] {
+        cases.push(case(Dtype::F8E4M3, Packing::Two, Weights::Dirty, x));
+        for (split, weights) in integer_splits() {
+            cases.push(case(Dtype::I8, split.packing(), weights, x));
+        }
+        for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+            let groups = Some(GroupPlane { zeros });
+            cases.push(Case { groups, ..case(Dtype::I8, packing, Weights::Integers(4), x) });
+        }
+    }
+    cases
+}
+
+#[test]
+fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
+    let Some(gpu) = device() else { return };
+    let mut names = BTreeSet::new();
+    for case in every_type() {
+        // Whole and narrow units; then edges only.
+        for (rows, cols, m) in [(320, 576, 0), (150, 250, 0), (60, 320, 3)] {
+            let recipe = Recipe { rows, cols, ..case.recipe.clone() };
+            let case = Case { recipe, leading_x: cols, leading_y: rows, ..case.clone() };
+            for m in [8 - m, 16 - m, 32 - m, 64 - m] {
+                names.extend(check_plans(gpu, &Case { m, ..case.clone() }));
+            }
+        }
+    }
+    let all = fused_rans::ptx().split(".visible .entry ").skip(1);
+    let all = all.filter_map(|text| text.split('(').next());
+    let all: BTreeSet<_> = all.filter(|name| name.starts_with("matmul_")).collect();
+    assert!(names.iter().eq(all.iter()), "{:?}", all.len() - names.len());
+}
+
+/// Multiplies as this device would, as one with little shared memory, and with two warps that have no room to send for
+/// words early. Returns the names of the kernels.
+fn check_plans(gpu: &Gpu, case: &Case) -> Vec<String> {
+    let bytes = case.blob().expect("it shrinks");
+    let blob = Blob::parse(&bytes).unwrap();
+    let (inputs, numbers) = (case.inputs(), case.weight_numbers());
+    let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
+    let mut workspace = gpu.workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
+    let shape = LayerShape {
+        grid: blob.grid(),
+        rows_of_words: rows.map(|(full, tail)| u32::from(full + tail)).max().unwrap_or(0),
+        raw_bits: blob.split().raw_bits().into(),
+        grouped: blob.groups().is_some(),
+    };
+    let kind = KernelKind {
+        dtype: blob.dtype(),
+        packing: blob.split().packing(),
+        raw_bits: blob.split().raw_bits(),
+        wide: blob.frequencies().wide_table(blob.split()).is_some(),
+        grouped: blob.groups().is_some(),
+        activations: case.x,
+    };
+    let own = layer.plan(case.m).unwrap();
+    let small = plan::Device { multiprocessors: 3, shared_memory: 99 << 10 };
+    let small = Plan::new(small, shape, case.m).unwrap();
+    let scarce = Plan { blocks: 2, warps: 2, buffer_rows: plan::row_capacity(shape), ..own };
+    let plans = [own, small, scarce].into_iter();
+    plans
+        .map(|plan| {
+            let y = multiply_as(plan, gpu, &layer, case, &mut workspace);
+            let result = case.check(&numbers, &inputs, Accumulator::F32, &y);
+            assert_eq!(result, Ok(()), "{case:?} {plan:?}");
+            kind.matmul(plan.batch_tiles)
+        })
+        .collect()
 }
 
 #[test]

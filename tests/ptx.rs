@@ -15,14 +15,17 @@ fn kernels() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Weights, and the operands they become.
 fn types() -> Vec<String> {
     let floats = ["bf16_bf16", "bf16_any_bf16", "f16_f16", "f16_any_f16"].map(str::to_owned);
-    let others = ["f8", "i4", "i8_r0", "i8_r1", "i8_r2", "i8_r3", "i8_r4"].into_iter();
+    let integers = (0..=4).map(|bits| format!("i8_r{bits}"));
+    let integers = integers.chain((2..=5).map(|bits| format!("i8_quads_r{bits}")));
+    let others = ["f8", "i4", "i4_quads"].into_iter().map(str::to_owned).chain(integers);
     let others = others.flat_map(|weights| ["bf16", "f16"].map(|x| format!("{weights}_{x}")));
     floats.into_iter().chain(others).collect()
 }
 
 #[test]
 fn there_is_a_kernel_for_every_type() {
-    let decode = ["bf16", "f16", "f8_e4m3", "i8"].map(|weights| format!("decode_{weights}"));
+    let decode =
+        ["bf16", "f16", "f8_e4m3", "i8", "i8_quads"].map(|weights| format!("decode_{weights}"));
     let mut wanted = BTreeSet::from(decode);
     for types in types() {
         wanted.extend(BATCHES.map(|rows| format!("matmul_{types}_m{rows}")));

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use fused_rans::layout::GROUP;
-use fused_rans::{Dtype, Groups, Matrix, encode, encode_grouped};
+use fused_rans::{Dtype, Groups, Matrix, Packing, encode, encode_grouped};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -21,13 +21,18 @@ pub enum Format {
     Fp8,
     /// INT8, round(N(0, 12.6^2))
     Int8,
+    /// The same, four weights a symbol
+    Int8x4,
     /// INT4, round(N(0, 2.5^2)) in -8..=7, with an FP16 scale for every 128 weights
     Int4,
+    /// The same, four weights a symbol
+    Int4x4,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Bf16, Self::Fp16, Self::Fp8, Self::Int8, Self::Int4];
+    pub const ALL: [Self; 7] =
+        [Self::Bf16, Self::Fp16, Self::Fp8, Self::Int8, Self::Int8x4, Self::Int4, Self::Int4x4];
 }
 
 /// Weights that are drawn from one seed.
@@ -45,12 +50,20 @@ pub fn blob(format: Format, rows: usize, cols: usize) -> Result<Vec<u8>, Box<dyn
             let scale = 448.0 / largest(count);
             (Dtype::F8E4M3, drawn(count, |z| [e4m3(scale * z)]))
         }
-        Format::Int8 => (Dtype::I8, drawn(count, |z| [integer(12.6 * z, -128.0, 127.0)])),
-        Format::Int4 => (Dtype::I8, drawn(count, |z| [integer(2.5 * z, -8.0, 7.0)])),
+        Format::Int8 | Format::Int8x4 => {
+            (Dtype::I8, drawn(count, |z| [integer(12.6 * z, -128.0, 127.0)]))
+        }
+        Format::Int4 | Format::Int4x4 => {
+            (Dtype::I8, drawn(count, |z| [integer(2.5 * z, -8.0, 7.0)]))
+        }
     };
-    let matrix = Matrix::new(dtype, rows, cols, &bytes)?;
+    let packing = match format {
+        Format::Int8x4 | Format::Int4x4 => Packing::Four,
+        _ => Packing::Two,
+    };
+    let matrix = Matrix::new(dtype, rows, cols, &bytes)?.packed(packing);
     let blob = match format {
-        Format::Int4 => {
+        Format::Int4 | Format::Int4x4 => {
             let scales = drawn(rows * cols.div_ceil(GROUP), |z| [scale(z)]);
             encode_grouped(matrix, Groups { scales: &scales, zeros: None })?
         }

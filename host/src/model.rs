@@ -8,6 +8,9 @@ use rayon::prelude::*;
 
 /// Weights that one task counts.
 const CHUNK: usize = 1 << 20;
+/// Weights of which one may be an exception where speed matters: each stops a warp for as long as some hundred
+/// weights take.
+const FEW: u64 = 4096;
 /// What an exception costs beside its weight's own code.
 const EXCEPTION_BITS: f64 = 32.0;
 
@@ -114,15 +117,30 @@ fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
     windows.min_by_key(|&split| coded_counts(split, counts).1).expect("there are windows")
 }
 
-/// The split of integers with the smallest code; that of 4-bit integers if all are.
+/// The split of integers: of two a symbol the one with the smallest code, or that of 4-bit integers if all are; of
+/// four, which are to be multiplied fast, the narrowest with few exceptions.
 fn best_raw_bits(packing: Packing, counts: &[u64; 256]) -> Split {
+    match packing {
+        Packing::Two => smallest_code(counts),
+        Packing::Four => few_exceptions(counts),
+    }
+}
+
+fn few_exceptions(counts: &[u64; 256]) -> Split {
+    let few = counts.iter().sum::<u64>() / FEW;
+    let widest = Split::all_i8(Packing::Four).last().expect("there are some");
+    let narrow = Split::all_i8(Packing::Four).find(|&split| coded_counts(split, counts).1 <= few);
+    narrow.unwrap_or(widest)
+}
+
+fn smallest_code(counts: &[u64; 256]) -> Split {
     let total = counts.iter().sum::<u64>() as f64;
     let cost = |split: &Split| {
         let (coded, exceptions) = coded_counts(*split, counts);
         let coded = coded_bits(&coded, coded.iter().sum::<u64>() as f64);
         coded + total * f64::from(split.raw_bits()) + exceptions as f64 * EXCEPTION_BITS
     };
-    let splits = || Split::all_i8(packing);
+    let splits = || Split::all_i8(Packing::Two);
     let whole = splits().next().filter(|&split| coded_counts(split, counts).1 == 0);
     whole.unwrap_or_else(|| {
         splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are some")

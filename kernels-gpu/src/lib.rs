@@ -10,6 +10,10 @@
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![cfg_attr(
+    all(target_arch = "nvptx64", not(feature = "bf16")),
+    allow(dead_code, reason = "needed by the kernels of the other part")
+)]
+#![cfg_attr(
     target_arch = "nvptx64",
     feature(abi_ptx, abi_unadjusted, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
 )]

@@ -118,7 +118,7 @@ impl Format {
         };
         let convert = |i: usize| match self.dtype() {
             Dtype::I8 if self.is_four_bit_quad() => {
-                let factor = if i % 2 == 0 { operand.one() } else { operand.quarter() };
+                let factor = if i.is_multiple_of(2) { operand.one() } else { operand.quarter() };
                 operand.fused_multiply_add(registers[i], factor, offsets[i % 2].0)
             }
             Dtype::I8 => self.integers(operand, registers[i], offsets[i % 2]),

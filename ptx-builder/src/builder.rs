@@ -11,6 +11,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{self, Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 /// The architecture that the code is generated for. PTX for one runs on all later ones, except that
@@ -46,6 +47,7 @@ pub struct PtxBuilder {
     arch: Arch,
     ptx_version: Option<(u32, u32)>,
     toolchain: Toolchain,
+    parts: Vec<String>,
     target_dir: Option<PathBuf>,
     copy_to: Option<PathBuf>,
 }
@@ -59,6 +61,7 @@ impl PtxBuilder {
             arch: Arch::default(),
             ptx_version: None,
             toolchain: Toolchain::Auto,
+            parts: Vec::new(),
             target_dir: None,
             copy_to: None,
         }
@@ -83,6 +86,14 @@ impl PtxBuilder {
     #[must_use]
     pub fn toolchain(mut self, toolchain: Toolchain) -> Self {
         self.toolchain = toolchain;
+        self
+    }
+
+    /// Builds the crate once with each of these features and no other, side by side, and puts the kernels
+    /// together, in this order. Without parts it is built once, with its default features.
+    #[must_use]
+    pub fn parts(mut self, features: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.parts = features.into_iter().map(Into::into).collect();
         self
     }
 
@@ -115,20 +126,45 @@ impl PtxBuilder {
         }
         let compiler = Compiler::find(&self.toolchain, &crate_dir)?;
         let target_dir = self.resolve_target_dir(&crate_dir)?;
-        fs::create_dir_all(&target_dir).map_err(file_error(&target_dir))?;
+        let texts: Result<Vec<String>, Error> = if self.parts.is_empty() {
+            self.build_part(&compiler, &crate_dir, &target_dir, None).map(|text| vec![text])
+        } else {
+            thread::scope(|scope| {
+                let build = |part: &'_ String| {
+                    let (compiler, crate_dir) = (&compiler, &crate_dir);
+                    let (target_dir, part) = (target_dir.join(part), part.clone());
+                    scope.spawn(move || {
+                        self.build_part(compiler, crate_dir, &target_dir, Some(&part))
+                    })
+                };
+                let builds: Vec<_> = self.parts.iter().map(build).collect();
+                let texts = builds.into_iter().map(|part| part.join().expect("it does not panic"));
+                texts.collect()
+            })
+        };
+        let ptx = Ptx::new(self.arch.name(), compiler.version, &texts?)?;
+        self.copy_to.as_ref().map_or(Ok(()), |path| write_if_changed(path, ptx.as_str()))?;
+        Ok(ptx)
+    }
 
-        let assembly = self.assembly(&compiler, &crate_dir, &target_dir);
-        let mut cargo = self.cargo(&compiler, &crate_dir, &target_dir, &assembly);
+    /// The assembly of the crate, with its default features or with one.
+    fn build_part(
+        &self,
+        compiler: &Compiler,
+        crate_dir: &Path,
+        target_dir: &Path,
+        feature: Option<&str>,
+    ) -> Result<String, Error> {
+        fs::create_dir_all(target_dir).map_err(file_error(target_dir))?;
+        let assembly = self.assembly(compiler, crate_dir, target_dir);
+        let mut cargo = self.cargo(compiler, crate_dir, target_dir, feature, &assembly);
         let status = cargo
             .status()
             .map_err(|source| Error::Start { program: compiler.cargo.clone(), source })?;
         if !status.success() {
             return Err(Error::Cargo(status));
         }
-        let text = fs::read_to_string(&assembly).map_err(file_error(&assembly))?;
-        let ptx = Ptx::new(self.arch.name(), compiler.version, &text)?;
-        self.copy_to.as_ref().map_or(Ok(()), |path| write_if_changed(path, ptx.as_str()))?;
-        Ok(ptx)
+        fs::read_to_string(&assembly).map_err(file_error(&assembly))
     }
 
     fn resolve_target_dir(&self, crate_dir: &Path) -> Result<PathBuf, Error> {
@@ -156,6 +192,7 @@ impl PtxBuilder {
         compiler: &Compiler,
         crate_dir: &Path,
         target_dir: &Path,
+        feature: Option<&str>,
         assembly: &Path,
     ) -> Command {
         let mut cargo = clean_command(&compiler.cargo, crate_dir);
@@ -169,6 +206,9 @@ impl PtxBuilder {
             // that cargo sees when the crate is fresh.
             .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
             .args(["--target", "nvptx64-nvidia-cuda", "-Zbuild-std=core"]);
+        if let Some(feature) = feature {
+            cargo.args(["--no-default-features", "--features", feature]);
+        }
         for setting in PROFILE {
             cargo.args(["--config", &format!("profile.release.{setting}")]);
         }

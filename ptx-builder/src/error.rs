@@ -27,6 +27,8 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The parts of the crate differ in more than their kernels.
+    Parts,
     /// Directives are stated for a kernel that the PTX does not define.
     NoKernel(String),
 }
@@ -57,6 +59,11 @@ impl fmt::Display for Error {
             Self::Start { program, source } => {
                 write!(f, "cannot start {}: {source}", program.display())
             }
+            Self::Parts => write!(
+                f,
+                "the parts of the device crate do not start alike: what they share must not depend \
+                 on features"
+            ),
             Self::Cargo(status) => write!(
                 f,
                 "the device crate does not build ({status}); cargo's messages stand on standard error"

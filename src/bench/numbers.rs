@@ -1,12 +1,13 @@
 //! Weights and activations as numbers.
 
 use crate::layout::{GROUP, TileGrid};
-use crate::{Blob, BlobError, Dtype, Float};
+use crate::{Blob, BlobError, Dtype, Float, Packing};
 use half::{bf16, f16};
 
 /// A layer's weights, decoded.
 pub struct Weights {
     dtype: Dtype,
+    packing: Packing,
     shape: TileGrid,
     bytes: Vec<u8>,
     /// Scales and zero points of groups.
@@ -22,17 +23,20 @@ impl Weights {
             Some(scales) => Some((scales, blob.zeros()?)),
             None => None,
         };
-        Ok(Self { dtype: blob.dtype(), shape: blob.grid(), bytes, groups })
+        let (dtype, packing) = (blob.dtype(), blob.split().packing());
+        Ok(Self { dtype, packing, shape: blob.grid(), bytes, groups })
     }
 
-    /// What the format is called in tables.
+    /// What the format is called in tables; `x4` if four weights share a symbol.
     pub fn format(&self) -> &'static str {
-        match (self.dtype, &self.groups) {
-            (Dtype::Bf16, _) => "BF16",
-            (Dtype::F16, _) => "FP16",
-            (Dtype::F8E4M3, _) => "FP8",
-            (Dtype::I8, None) => "INT8",
-            (Dtype::I8, Some(_)) => "INT4",
+        match (self.dtype, &self.groups, self.packing) {
+            (Dtype::Bf16, ..) => "BF16",
+            (Dtype::F16, ..) => "FP16",
+            (Dtype::F8E4M3, ..) => "FP8",
+            (Dtype::I8, None, Packing::Two) => "INT8",
+            (Dtype::I8, None, Packing::Four) => "INT8x4",
+            (Dtype::I8, Some(_), Packing::Two) => "INT4",
+            (Dtype::I8, Some(_), Packing::Four) => "INT4x4",
         }
     }
 
@@ -160,10 +164,10 @@ mod tests {
         let scales: Vec<u16> =
             (0..64 * 3u8).map(|i| f16::from_f32(f32::from(i % 4)).to_bits()).collect();
         let zeros = vec![2; 64 * 3];
-        let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap();
+        let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().packed(Packing::Four);
         let groups = Groups { scales: &scales, zeros: Some(&zeros) };
         let weights = weights(&encode_grouped(matrix, groups).unwrap().unwrap());
-        assert_eq!((weights.format(), weights.activations()), ("INT4", Float::F16));
+        assert_eq!((weights.format(), weights.activations()), ("INT4x4", Float::F16));
         let row = weights.row(7);
         // Group 7 * 3 + 2 has scale 3; weight 7 * 300 + 299 is 4.
         assert_eq!(row[299], 3.0 * (4.0 - 2.0));

@@ -5,6 +5,7 @@ pub mod product;
 
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
+use fused_rans::layout::Split;
 use fused_rans::{Dtype, Groups, Matrix, Packing};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -43,6 +44,8 @@ pub enum Weights {
     Dirty,
     /// Integers in -8..=7; floats Gaussian.
     Small,
+    /// Integers of about so many bits, and, if these are fewer than eight, two in ten thousand of any size.
+    Integers(u32),
 }
 
 impl Weights {
@@ -63,6 +66,10 @@ impl Weights {
     pub fn bytes(self, dtype: Dtype, count: usize, seed: u64) -> Vec<u8> {
         let mut rng = SmallRng::seed_from_u64(seed);
         let constant = rng.random::<u16>();
+        if let Self::Integers(bits) = self {
+            let gaussian = Self::Gaussian.bytes(dtype, count, seed).into_iter().enumerate();
+            return gaussian.map(|(at, weight)| integer(bits, at, weight)).collect();
+        }
         let mut weight = || match self {
             Self::Constant => constant,
             Self::AnyBits => rng.random(),
@@ -89,6 +96,16 @@ impl Weights {
             _ => Normal::new(0.0f32, 1.0).expect("valid").sample(rng),
         }
     }
+}
+
+/// An integer of about so many bits at place `at`, from one of N(0, 12.6^2).
+fn integer(bits: u32, at: usize, weight: u8) -> u8 {
+    let value = match weight.cast_signed() {
+        value if bits == 8 => value.saturating_mul(2) | (at % 2) as i8,
+        _ if at % 9973 < 2 => [i8::MIN, i8::MAX][at % 2],
+        value => value >> (7 - bits),
+    };
+    value.cast_unsigned()
 }
 
 /// `value` in `dtype`; integers count in steps of 0.02 / 12.6.
@@ -185,6 +202,12 @@ impl AnyGroups {
     pub fn groups(&self) -> Groups<'_> {
         Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
     }
+}
+
+/// All splits of integers, with weights that are split so.
+pub fn integer_splits() -> impl Iterator<Item = (Split, Weights)> {
+    let splits = Packing::ALL.into_iter().flat_map(Split::all_i8);
+    splits.map(|split| (split, Weights::Integers((2 * split.half_range()).ilog2())))
 }
 
 /// Any matrix.

@@ -1,13 +1,15 @@
 //! The matrices behind the golden files, in integer arithmetic alone: the same on every machine.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
-use fused_rans::Dtype;
+use fused_rans::{Dtype, Matrix, Packing};
 
 /// A golden file and the matrix that it holds.
 pub struct Golden {
     /// Name of the file, without `.blob`.
     pub name: &'static str,
     pub dtype: Dtype,
+    /// How many integers are to share a symbol.
+    pub packing: Packing,
     pub rows: usize,
     pub cols: usize,
     /// The weight at (row, column), drawn row by row.
@@ -17,11 +19,12 @@ pub struct Golden {
 }
 
 /// Every case is here for what no other has.
-pub const GOLDEN: [Golden; 10] = [
+pub const GOLDEN: [Golden; 12] = [
     // The worked example of docs/format.md: rows and columns to pad, a 1-bit plane, exceptions.
     Golden {
         name: "example",
         dtype: Dtype::I8,
+        packing: Packing::Two,
         rows: 13,
         cols: 103,
         weight: example,
@@ -31,15 +34,17 @@ pub const GOLDEN: [Golden; 10] = [
     Golden {
         name: "bf16_odd",
         dtype: Dtype::Bf16,
+        packing: Packing::Two,
         rows: 47,
         cols: 63,
         weight: bf16_dirty,
         grouped: false,
     },
-    // Nibble 0 stands for exponent field 0.
+    // Coded bits 0 stand for exponent field 0.
     Golden {
         name: "bf16_pruned",
         dtype: Dtype::Bf16,
+        packing: Packing::Two,
         rows: 30,
         cols: 100,
         weight: bf16_pruned,
@@ -49,6 +54,7 @@ pub const GOLDEN: [Golden; 10] = [
     Golden {
         name: "f16_odd",
         dtype: Dtype::F16,
+        packing: Packing::Two,
         rows: 63,
         cols: 79,
         weight: f16_narrow,
@@ -57,6 +63,7 @@ pub const GOLDEN: [Golden; 10] = [
     Golden {
         name: "f8_e4m3_odd",
         dtype: Dtype::F8E4M3,
+        packing: Packing::Two,
         rows: 61,
         cols: 93,
         weight: f8_e4m3,
@@ -66,17 +73,27 @@ pub const GOLDEN: [Golden; 10] = [
     Golden {
         name: "i8_r0_raw_tile",
         dtype: Dtype::I8,
+        packing: Packing::Two,
         rows: 260,
         cols: 40,
         weight: i8_r0,
         grouped: false,
     },
     // Planes of 2 and 1 bits.
-    Golden { name: "i8_r3", dtype: Dtype::I8, rows: 40, cols: 120, weight: i8_r3, grouped: false },
+    Golden {
+        name: "i8_r3",
+        dtype: Dtype::I8,
+        packing: Packing::Two,
+        rows: 40,
+        cols: 120,
+        weight: i8_r3,
+        grouped: false,
+    },
     // One symbol of frequency 4096, tiles beside each other, tail rows without a word.
     Golden {
         name: "i8_constant",
         dtype: Dtype::I8,
+        packing: Packing::Two,
         rows: 1,
         cols: 3000,
         weight: |_, _, _| 5,
@@ -86,6 +103,7 @@ pub const GOLDEN: [Golden; 10] = [
     Golden {
         name: "i8_longest",
         dtype: Dtype::I8,
+        packing: Packing::Two,
         rows: 1024,
         cols: 768,
         weight: i8_longest,
@@ -95,14 +113,41 @@ pub const GOLDEN: [Golden; 10] = [
     Golden {
         name: "i8_grouped",
         dtype: Dtype::I8,
+        packing: Packing::Two,
         rows: 40,
         cols: 261,
         weight: i8_grouped,
         grouped: true,
     },
+    // Four weights a symbol, planes of 2 and 1 bits, an exception; lanes of an odd number of steps.
+    Golden {
+        name: "i8_quads_r3",
+        dtype: Dtype::I8,
+        packing: Packing::Four,
+        rows: 45,
+        cols: 103,
+        weight: i8_quads,
+        grouped: false,
+    },
+    // The same with scales and zero points; a slab of one fragment, so of two symbols a lane.
+    Golden {
+        name: "i8_quads_grouped",
+        dtype: Dtype::I8,
+        packing: Packing::Four,
+        rows: 40,
+        cols: 261,
+        weight: |random, _, _| i8_code(around_zero(random)),
+        grouped: true,
+    },
 ];
 
 impl Golden {
+    /// The matrix whose weights are `data`.
+    pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
+        let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
+        matrix.expect("it is that long").packed(self.packing)
+    }
+
     /// The weights, row by row, little endian.
     pub fn weights(&self) -> Vec<u8> {
         let mut random = Random(0x9E37_79B9);
@@ -225,5 +270,18 @@ fn i8_grouped(random: &mut Random, row: usize, col: usize) -> u16 {
     match (row, col) {
         (39, 255) => i8_code(7),
         _ => i8_code((2 - i32::from(random.geometric())).max(-8)),
+    }
+}
+
+/// From -7 to 7, most often 0.
+fn around_zero(random: &mut Random) -> i32 {
+    i32::from(random.bits(3)) - i32::from(random.bits(3))
+}
+
+fn i8_quads(random: &mut Random, row: usize, col: usize) -> u16 {
+    match (row, col) {
+        (44, 100) => i8_code(-100),
+        _ if random.once_in(20) => i8_code(2 * around_zero(random)),
+        _ => i8_code(around_zero(random)),
     }
 }

@@ -12,7 +12,7 @@ use super::mapped::PlainFile;
 use super::output::Output;
 use super::{Progress, Summary};
 use crate::layout::LINE;
-use crate::{Blob, BlobError, Matrix, encode};
+use crate::{Blob, BlobError, Matrix, Packing, encode};
 
 /// Decides by its name whether a tensor is compressed.
 type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -21,6 +21,7 @@ type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
 #[derive(Default)]
 pub struct Options {
     select: Option<Select>,
+    packing: Packing,
 }
 
 impl Options {
@@ -28,6 +29,13 @@ impl Options {
     #[must_use]
     pub fn select(mut self, select: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.select = Some(Box::new(select));
+        self
+    }
+
+    /// Codes integers with so many weights a symbol where that is possible; see [`Matrix::packed`].
+    #[must_use]
+    pub fn packing(mut self, packing: Packing) -> Self {
+        self.packing = packing;
         self
     }
 
@@ -68,7 +76,7 @@ pub fn compress(
     let (mut coded, mut raw) = (Vec::new(), Vec::new());
     for tensor in plain.tensors() {
         let blob = if options.selects(&tensor.name) {
-            blob_of(tensor, plain.data(tensor))
+            blob_of(tensor, plain.data(tensor), options.packing)
                 .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?
         } else {
             None
@@ -108,7 +116,11 @@ pub fn compress(
 }
 
 /// The blob of a tensor and its checksum, or `None` if the tensor is to keep its bytes.
-fn blob_of(tensor: &Tensor, data: &[u8]) -> Result<Option<(Vec<u8>, u32)>, TensorFault> {
+fn blob_of(
+    tensor: &Tensor,
+    data: &[u8],
+    packing: Packing,
+) -> Result<Option<(Vec<u8>, u32)>, TensorFault> {
     let Some((dtype, rows, cols)) = tensor.matrix() else { return Ok(None) };
     let matrix = match Matrix::new(dtype, rows, cols, data) {
         Ok(matrix) => matrix,
@@ -116,7 +128,7 @@ fn blob_of(tensor: &Tensor, data: &[u8]) -> Result<Option<(Vec<u8>, u32)>, Tenso
         Err(BlobError::TooLarge { .. }) => return Ok(None),
         Err(fault) => return Err(fault.into()),
     };
-    let Some(bytes) = encode(matrix) else { return Ok(None) };
+    let Some(bytes) = encode(matrix.packed(packing)) else { return Ok(None) };
     debug_assert!(bytes.len().is_multiple_of(LINE), "the next blob must be aligned, too");
     let crc = Blob::parse(&bytes)?.crc();
     Ok(Some((bytes, crc)))

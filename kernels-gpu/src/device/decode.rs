@@ -104,21 +104,17 @@ unsafe fn decode_tile(dtype: Dtype, table: TableKind, arguments: &Arguments) {
             let (raw_bits, group_bytes) = (format.raw_bits(), arguments.group_bytes);
             // No words come to the last rows, which a decoder only looks ahead at.
             let spare = rows.first + (arguments.row_capacity - 1) * LINE as u32;
-            let lengths = spare + size_of::<TileEntry>() as u32;
             Record::fetch(entry, spare);
             async_copy_wait();
             warp_barrier();
             let record = Record::load(spare, slab as u32);
             let whole = shape.is_whole();
             let payload = SlabPayload::new(blob, &record, whole, || shape, raw_bits, group_bytes);
-            if lane() == 0 {
-                payload.fetch_tail_lengths(lengths);
-            }
+            // Before anything is copied that it would wait for.
+            let length = payload.load_tail_length();
             payload.prefetch_raw(shape.slab(slab).raw_bytes(raw_bits as u8) as u32);
             payload.fetch_full(rows, [0, u32::MAX], [lane() as u32, LANES as u32]);
-            async_copy_wait();
-            warp_barrier();
-            SlabPayload::fetch_tails([payload], [rows], lengths);
+            SlabPayload::fetch_tails([payload], [rows], [length]);
             payload
         })
     };

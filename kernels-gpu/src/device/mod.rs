@@ -1,9 +1,12 @@
 //! The kernels.
 
+#[cfg(feature = "bf16")]
 mod decode;
+#[cfg(feature = "bf16")]
 mod dense;
 mod instructions;
 mod matmul;
+#[cfg(feature = "bf16")]
 mod output;
 mod payload;
 

@@ -372,33 +372,48 @@ impl SlabPayload {
         }
     }
 
-    /// Sends for the tail rows of the words of `S` slabs, to `rows` in shared memory; the lanes that a row leaves out
-    /// get zeros. The tail lengths have been fetched to `lengths`, one slab's behind the other's.
+    /// The lane's tail length, from device memory.
     ///
     /// # Safety
-    /// All lanes of the warp are here; the lengths are there, and for all lanes. The warp alone uses the rows,
-    /// which are as many as the slabs have.
+    /// The tile is coded.
     #[inline(always)]
-    pub unsafe fn fetch_tails<const S: usize>(slabs: [Self; S], rows: [Rows; S], lengths: u32) {
+    pub unsafe fn load_tail_length(&self) -> u32 {
+        let at = self.at(self.lengths + lane_anew() as u32 / 2);
+        // SAFETY: a coded tile starts with the lengths.
+        tail_length(unsafe { u32::from(*at) })
+    }
+
+    /// Likewise, from where the slab's tail lengths have been fetched to.
+    ///
+    /// # Safety
+    /// They are there, and for all lanes.
+    #[inline(always)]
+    pub unsafe fn fetched_tail_length(at: u32) -> u32 {
+        // SAFETY: the caller's promise.
+        tail_length(unsafe { load_shared_u8(at + lane_anew() as u32 / 2) })
+    }
+
+    /// Sends for the tail rows of the words of `S` slabs, to `rows` in shared memory; the lanes that a row leaves out
+    /// get zeros. `lengths` are the lane's tail lengths.
+    ///
+    /// # Safety
+    /// All lanes of the warp are here; the warp alone uses the rows, which are as many as the slabs have.
+    #[inline(always)]
+    pub unsafe fn fetch_tails<const S: usize>(
+        slabs: [Self; S],
+        rows: [Rows; S],
+        lengths: [u32; S],
+    ) {
         let below = (1 << lane_anew()) - 1;
         let tail_rows = slabs.map(|slab| if slab.is_raw() { 0 } else { slab.tail_rows });
-        let mut of_lane = [0; S];
         let mut from = slabs.map(|slab| slab.at(slab.tails).cast::<u32>());
         let mut to: [u32; S] =
             core::array::from_fn(|s| rows[s].row(slabs[s].full_rows) + 4 * lane_anew() as u32);
-        unrolled::<S>(
-            #[inline(always)]
-            |s| {
-                let at = lengths + (s * TAIL_LENGTH_BYTES) as u32 + lane_anew() as u32 / 2;
-                // SAFETY: the caller's promise.
-                of_lane[s] = unsafe { load_shared_u8(at) } >> (4 * (lane_anew() % 2)) & 15;
-            },
-        );
         for row in 0..tail_rows.into_iter().fold(0, u32::max) {
             unrolled::<S>(
                 #[inline(always)]
                 |s| {
-                    let present = of_lane[s] > row;
+                    let present = lengths[s] > row;
                     let lanes = ballot(present);
                     if row < tail_rows[s] {
                         let word = from[s].wrapping_add((lanes & below).count_ones() as usize);
@@ -433,6 +448,12 @@ impl SlabPayload {
     }
 }
 
+/// The lane's of a byte of two lanes' tail lengths.
+#[inline(always)]
+fn tail_length(lengths: u32) -> u32 {
+    lengths >> (4 * (lane_anew() % 2)) & 15
+}
+
 /// Rows of words in shared memory.
 #[derive(Clone, Copy)]
 pub struct Rows {
@@ -446,6 +467,14 @@ impl Rows {
     #[inline(always)]
     fn row(self, number: u32) -> u32 {
         multiply_add(number, self.stride, self.first)
+    }
+
+    /// Whether the lane has taken the words of `rows` rows from memory.
+    #[inline(always)]
+    pub fn has_taken(self, words: &Words, rows: u32) -> bool {
+        let up = words.next.wrapping_sub(self.first + 4 * lane_anew() as u32);
+        let far = if self.stride >> 31 == 0 { up } else { up.wrapping_neg() };
+        far >= rows * LINE as u32
     }
 
     #[inline(always)]
@@ -462,16 +491,6 @@ pub struct DeviceMemory {
     pub raw: *const u32,
     /// See [`four`].
     four: u32,
-}
-
-impl DeviceMemory {
-    /// Whether the lane has taken the words of `rows` rows from memory.
-    #[inline(always)]
-    pub fn has_taken(&self, words: &Words, rows: u32) -> bool {
-        let up = words.next.wrapping_sub(self.rows.first);
-        let far = if self.rows.stride >> 31 == 0 { up } else { up.wrapping_neg() };
-        far >= rows * LINE as u32
-    }
 }
 
 impl SlabMemory for DeviceMemory {

@@ -109,6 +109,7 @@ fn builder(toolchain: Toolchain) -> PtxBuilder {
     PtxBuilder::new(root().join("kernels-gpu"))
         .arch(Arch::Sm80)
         .ptx_version(7, 4)
+        .parts(["bf16", "f16"])
         .toolchain(toolchain)
         .target_dir(target())
 }

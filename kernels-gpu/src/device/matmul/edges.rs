@@ -1,7 +1,7 @@
 //! The way through slabs that the mainloop cannot take by half turns: at the layer's edges, stored raw, or with x
 //! that is not aligned.
 
-use super::exceptions::Exceptions;
+use super::exceptions::{Exceptions, patch};
 use super::mainloop::{Mainloop, Slab};
 use super::sums::{Sums, add, nothing};
 use crate::device::instructions::{lane_anew, mma};
@@ -17,7 +17,7 @@ impl<const B: usize, const S: usize> Mainloop<'_, B, S> {
     #[inline(always)]
     pub(super) fn fragments(&self, slab: &Slab, sums: &mut Sums<B>) {
         let memory = slab.payload.memory(slab.rows);
-        let mut exceptions = Exceptions::new(slab.slot);
+        let mut exceptions = [Exceptions::new(slab.slot)];
         let (mut group, mut offsets) = (0, self.groups.offsets(slab.groups, 0));
         let mut chunk = nothing();
         let mut stream = if slab.payload.is_raw() { None } else { Some(Lane::new(&memory)) };
@@ -32,12 +32,12 @@ impl<const B: usize, const S: usize> Mainloop<'_, B, S> {
                 Some(stream) => self.coded(slab, &memory, stream, number, offsets),
                 None => self.stored(slab, number, offsets),
             };
-            if exceptions.fragment == number as u32 {
+            if exceptions[0].fragment == number as u32 {
                 let (operand, offset) = (self.kind.operand, offsets[0]);
                 let convert = |weights| self.format.operand(operand, weights, false, offset);
-                let mut one = [operands];
-                exceptions.patch(slab.slot, number as u32, &mut one, convert);
-                [operands] = one;
+                let mut fragments = [[operands]];
+                patch(&mut exceptions, [slab.slot], number as u32, &mut fragments, convert);
+                [[operands]] = fragments;
             }
             self.mask_padding(slab, step, &mut operands);
             if self.kind.fragments {

@@ -23,7 +23,9 @@ const SLOT: usize = 4 * LANES;
 /// The partition of a launch in which a warp decodes `S` slabs at a time.
 #[inline(always)]
 pub fn partition<const S: usize>(arguments: &Arguments, blocks: u32) -> Partition {
-    Partition::divide(arguments.rows, arguments.cols, S, blocks, warps_anew())
+    // Worked out anew in the end, rather than kept all the way.
+    let (rows, cols) = (opaque(arguments.rows), opaque(arguments.cols));
+    Partition::divide(rows, cols, S, blocks, warps_anew())
 }
 
 /// D fragments of a unit's rows: of every slab, strip and 8 rows of x.

@@ -1,6 +1,6 @@
 //! Exceptions on their way into A fragments.
 
-use crate::device::instructions::lane_anew;
+use crate::device::instructions::{lane_anew, opaque};
 use crate::device::payload::SlabPayload;
 use crate::ptx::bit_select;
 use crate::unrolled;
@@ -29,42 +29,76 @@ impl Exceptions {
         let first = unsafe { SlabPayload::exception(slot, 0) };
         Self { number: 0, fragment: first.map_or(NONE, |record| record >> 27) }
     }
+}
 
-    /// Puts the exceptions among the operands of `N` fragments from number `first` on.
-    #[inline(always)]
-    pub fn patch<const N: usize>(
-        &mut self,
-        slot: u32,
-        first: u32,
-        operands: &mut [[u32; 4]; N],
-        convert: impl Fn(u32) -> u32,
-    ) {
+/// Puts the exceptions among the operands of `N` fragments, from number `first` on, of `S` slabs, of which all is known
+/// at `slots`. One loop for all slabs, and each once: this is hardly ever done, and would be a third of the mainloop.
+#[inline(always)]
+pub fn patch<const S: usize, const N: usize>(
+    exceptions: &mut [Exceptions; S],
+    slots: [u32; S],
+    first: u32,
+    operands: &mut [[[u32; 4]; N]; S],
+    convert: impl Fn(u32) -> u32,
+) {
+    let mut s = 0;
+    while s < S as u32 {
+        let (mut slot, mut number) = (slots[0], exceptions[0].number);
+        if S > 1 && s == 1 {
+            (slot, number) = (slots[S - 1], exceptions[S - 1].number);
+        }
         // SAFETY: the unit has been waited for.
-        while let Some(record) = unsafe { SlabPayload::exception(slot, self.number) } {
-            self.fragment = record >> 27;
-            if self.fragment >= first + N as u32 {
-                return;
+        let fragment = loop {
+            let Some(record) = (unsafe { SlabPayload::exception(slot, number) }) else {
+                break NONE;
+            };
+            let fragment = record >> 27;
+            if fragment >= first + N as u32 {
+                break fragment;
             }
-            self.number += 1;
-            let (place, weight) = TileEntry::exception_fields(record);
-            let weights = convert(u32::from(weight) * 0x0001_0001);
-            let mask = if place.lane == lane_anew() { 0xFFFF << (16 * place.half) } else { 0 };
-            let at = 4 * (self.fragment - first) + place.register as u32;
+            number += 1;
+            put(record, s * N as u32 + fragment - first, operands, &convert);
+        };
+        unrolled::<S>(
+            #[inline(always)]
+            |i| {
+                if i as u32 == s {
+                    exceptions[i] = Exceptions { number, fragment };
+                }
+            },
+        );
+        s = opaque(s + 1);
+    }
+}
+
+/// Puts an exception among the operands of fragment `fragment` of all.
+#[inline(always)]
+fn put<const S: usize, const N: usize>(
+    record: u32,
+    fragment: u32,
+    operands: &mut [[[u32; 4]; N]; S],
+    convert: impl Fn(u32) -> u32,
+) {
+    let (place, weight) = TileEntry::exception_fields(record);
+    let weights = convert(u32::from(weight) * 0x0001_0001);
+    let mask = if place.lane == lane_anew() { 0xFFFF << (16 * place.half) } else { 0 };
+    let at = 4 * fragment + place.register as u32;
+    unrolled::<S>(
+        #[inline(always)]
+        |s| {
             unrolled::<N>(
                 #[inline(always)]
-                |fragment| {
+                |i| {
                     unrolled::<4>(
                         #[inline(always)]
                         |register| {
-                            let here = at == (4 * fragment + register) as u32;
-                            let mask = if here { mask } else { 0 };
-                            let operand = &mut operands[fragment][register];
-                            *operand = bit_select(mask, weights, *operand);
+                            let here = at == (4 * (s * N + i) + register) as u32;
+                            let operand = &mut operands[s][i][register];
+                            *operand = bit_select(if here { mask } else { 0 }, weights, *operand);
                         },
                     );
                 },
             );
-        }
-        self.fragment = NONE;
-    }
+        },
+    );
 }

@@ -1,7 +1,7 @@
 //! Decode, dequantize, multiply: a warp's way through a unit.
 
 use super::activations::Activations;
-use super::exceptions::{Exceptions, NONE};
+use super::exceptions::{Exceptions, NONE, patch};
 use super::groups::{Groups, Offsets};
 use super::ring::{Ring, Source};
 use super::sums::{Sums, add, nothing};
@@ -20,6 +20,9 @@ const HALF: usize = 2 * FRAGMENT;
 
 /// Rows of x, in eights, whose activations of a half turn are in registers at once.
 const MOST_AT_ONCE: usize = 2;
+
+/// Rows of x, in eights, with which both halves of a turn stand in the kernel.
+const MOST_UNROLLED: usize = 2;
 
 /// Turns of a whole slab.
 const WHOLE: u32 = (TILE / (2 * HALF)) as u32;
@@ -75,7 +78,6 @@ impl Planes {
 /// What changes along a unit.
 struct State<'a, const B: usize, const S: usize> {
     input: &'a UnitInput<'a, S>,
-    slots: Slots,
     memory: [DeviceMemory; S],
     planes: Planes,
     streams: [Lane; S],
@@ -213,11 +215,13 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         prepare(Phase::Find, false);
         let slots = input.slots();
         // SAFETY: the unit has been learned of.
-        let memory: [DeviceMemory; S] =
-            core::array::from_fn(|s| unsafe { slots.slab(s).memory(slots.rows(s)) });
+        let memory: [DeviceMemory; S] = unsafe {
+            // That of all of them.
+            let Rows { stride, .. } = slots.rows(0);
+            core::array::from_fn(|s| slots.slab(s).memory(Rows { stride, ..slots.rows(s) }))
+        };
         let mut state = State {
             input,
-            slots,
             memory,
             planes: Planes::of(input, slots, turns),
             streams: core::array::from_fn(|s| Lane::new(&memory[s])),
@@ -232,18 +236,23 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         self.primed = false;
         for turn in 0..turns {
             let source = self.source(&state, turn + 1);
-            self.half_turn(&mut state, &source, 2 * turn);
-            self.ring.wait();
-            // Words that the first half turn does not take may have come only now, and for all lanes.
-            warp_barrier();
-            self.half_turn(&mut state, &source, 2 * turn + 1);
-            self.ring.wait();
+            if B > MOST_UNROLLED {
+                let mut half = 0;
+                while half < 2 {
+                    self.half_turn(&mut state, &source, 2 * turn, half);
+                    half = opaque(half + 1);
+                }
+            } else {
+                self.half_turn(&mut state, &source, 2 * turn, 0);
+                self.half_turn(&mut state, &source, 2 * turn, 1);
+            }
             // What is sent for goes with the stage that is filled next: not after the last turn. A narrow unit leaves
             // no time; the next one is prepared when it is done.
             if turn + 1 >= LEARN && turn + 1 < turns {
                 self.between(&mut state, turn + 1, prepare, sums);
             }
         }
+        let slots = input.slots();
         unrolled::<S>(
             #[inline(always)]
             |s| {
@@ -265,10 +274,11 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         let input = state.input;
         if turns == LEARN {
             if self.kind.grouped {
+                let slots = input.slots();
                 unrolled::<S>(
                     #[inline(always)]
                     |s| {
-                        let at = state.slots.groups(s);
+                        let at = slots.groups(s);
                         add(&mut sums[s], &mut state.chunks[s], &self.groups.scales(at, 0));
                         state.offsets[s] = self.groups.offsets(at, 1);
                     },
@@ -286,12 +296,14 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         }
         // If there is no next unit, it does not matter.
         let mut taken = true;
-        // SAFETY: the next unit has been learned of.
-        let rows = unsafe { input.rows_to_take() };
-        unrolled::<S>(
-            #[inline(always)]
-            |s| taken &= state.memory[s].has_taken(state.streams[s].words(), rows[s]),
-        );
+        // SAFETY: this unit and the next one have been learned of.
+        unsafe {
+            let (slots, rows) = (input.slots(), input.rows_to_take());
+            unrolled::<S>(
+                #[inline(always)]
+                |s| taken &= slots.rows(s).has_taken(state.streams[s].words(), rows[s]),
+            );
+        }
         prepare(Phase::Fetch, ballot(taken) == u32::MAX);
     }
 
@@ -315,10 +327,11 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         unsafe { self.ring.fill(ahead, source, half, &self.activations) };
     }
 
-    /// Half turn number `number` of the unit: both strips of two steps. `ahead` is the source of the next turn.
+    /// Half turn number `first + half` of the unit: both strips of two steps. `ahead` is the source of the next turn.
     #[inline(always)]
-    fn half_turn(&mut self, state: &mut State<'_, B, S>, ahead: &Source, number: u32) {
-        self.fill(ahead, number % 2, RING_STAGES - 1);
+    fn half_turn(&mut self, state: &mut State<'_, B, S>, ahead: &Source, first: u32, half: u32) {
+        let number = first + half;
+        self.fill(ahead, half, RING_STAGES - 1);
         if B > MOST_AT_ONCE {
             self.step::<0>(state, number, |tile| self.ring.activations_of_step::<0>(tile));
             self.step::<1>(state, number, |tile| self.ring.activations_of_step::<1>(tile));
@@ -332,6 +345,9 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
             self.step::<1>(state, number, |tile| [x[tile][2], x[tile][3]]);
         }
         self.ring.next();
+        self.ring.wait();
+        // Words that the first half turn does not take may have come only now, and for all lanes.
+        warp_barrier();
     }
 
     /// Step `STEP` of half turn number `number`. `x` gives b0 and b1 of 8 rows of x.
@@ -364,16 +380,12 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         // Few have exceptions; and where there are groups, there are none.
         let next = state.exceptions.iter().fold(NONE, |next, slab| next.min(slab.fragment));
         if !self.kind.grouped && next < first + SLAB_STRIPS as u32 {
-            unrolled::<S>(
-                #[inline(always)]
-                |s| {
-                    let offset = state.offsets[s][0][0];
-                    let convert =
-                        |weights| self.format.operand(self.kind.operand, weights, false, offset);
-                    let slot = state.slots.at(s);
-                    state.exceptions[s].patch(slot, first, &mut operands[s], convert);
-                },
-            );
+            // Integers with a zero point have no exceptions.
+            let (operand, offset) = (self.kind.operand, state.offsets[0][0][0]);
+            let convert = |weights| self.format.operand(operand, weights, false, offset);
+            let slots = state.input.slots();
+            let at = core::array::from_fn(|s| slots.at(s));
+            patch(&mut state.exceptions, at, first, &mut operands, convert);
         }
         if self.kind.fragments {
             for (s, operands) in operands.into_iter().enumerate() {

@@ -70,7 +70,8 @@ impl<const S: usize> Unit<S> {
         if self.is_whole(arguments) {
             return S;
         }
-        let rows = arguments.rows - self.stripe * (S * SLAB_ROWS) as u32;
+        // Opaque, as below.
+        let rows = opaque(arguments.rows) - self.stripe * (S * SLAB_ROWS) as u32;
         (rows.div_ceil(SLAB_ROWS as u32) as usize).min(S)
     }
 
@@ -104,6 +105,8 @@ const ALL: [u32; 2] = [0, u32::MAX];
 /// How far a unit is on its way; what is known of its slabs is kept in shared memory.
 #[derive(Clone, Copy)]
 struct Next {
+    /// Whether the record is there.
+    found: bool,
     /// Whether the tail lengths have been sent for.
     learned: bool,
     /// Whether the words have been sent for.
@@ -111,7 +114,7 @@ struct Next {
 }
 
 impl Next {
-    const NOTHING: Self = Self { learned: false, fetched: false };
+    const NOTHING: Self = Self { found: false, learned: false, fetched: false };
 }
 
 /// Where, in shared memory, it stands what is known of a unit's slabs.
@@ -174,26 +177,29 @@ struct Warp<'a> {
 #[inline(always)]
 pub unsafe fn run<const B: usize, const S: usize>(kind: Kind, arguments: &Arguments) {
     let warp = Warp::new::<B, S>(kind, arguments);
-    // SAFETY: the table is whole.
-    unsafe { copy_table(arguments.table, thread(), threads() as usize) };
+    let mut unit = Unit::<S>::new(warp.run.start, warp.across());
+    // SAFETY: the first unit's record, if there is one, and the table, which is whole.
+    unsafe {
+        if !warp.run.is_empty() {
+            warp.find(unit);
+        }
+        copy_table(arguments.table, thread(), threads() as usize);
+    }
     let ring = Ring::<B, S>::new(warp.ring(), warp.format.raw_bits());
     let mut mainloop = Mainloop::<B, S>::new(kind, arguments, warp.format, ring);
-    let mut unit = Unit::<S>::new(warp.run.start, warp.across());
     let mut input = UnitInput { unit, warp: &warp, parity: 0 };
-    if warp.run.is_empty() {
-        async_copy_wait();
-    } else {
-        // SAFETY: nothing has been decoded yet; all lanes of the warp are here.
-        unsafe { warp.prepare_rest(Next::NOTHING, &input, &mut mainloop) };
-    }
-    // The table is there; all warps come here, also those without work.
+    // The table and the records are there, for all; all warps come here, also those without work.
+    async_copy_wait();
     barrier();
+    let mut next = Next { found: true, ..Next::NOTHING };
     let mut sums: [Sums<B>; S] = [nothing(); S];
     while unit.number(warp.across()) < warp.run.end {
+        // SAFETY: nobody reads another unit's slots and rows any more; all lanes of the warp are here.
+        unsafe { warp.prepare_rest(next, &input, &mut mainloop) };
         let following = unit.next(warp.across());
         let there = following.number(warp.across()) < warp.run.end;
         let parity = input.parity;
-        let mut next = Next::NOTHING;
+        next = Next::NOTHING;
         let prepare = |phase, room: bool| {
             if there {
                 // SAFETY: nobody reads the other parity's slots, and if there is room, rows; the phases are
@@ -235,10 +241,6 @@ pub unsafe fn run<const B: usize, const S: usize>(kind: Kind, arguments: &Argume
         }
         unit = following;
         input = UnitInput { unit, warp: &warp, parity: parity ^ 1 };
-        if there {
-            // SAFETY: nobody reads another unit's slots and rows any more; all lanes of the warp are here.
-            unsafe { warp.prepare_rest(next, &input, &mut mainloop) };
-        }
     }
     if !kind.fragments {
         // SAFETY: the caller's promise.
@@ -443,9 +445,11 @@ impl<'a> Warp<'a> {
         // SAFETY: the caller's promise, and each step waits for what it needs.
         unsafe {
             if !next.learned {
-                self.find(unit);
-                async_copy_wait();
-                warp_barrier();
+                if !next.found {
+                    self.find(unit);
+                    async_copy_wait();
+                    warp_barrier();
+                }
                 self.learn(unit, parity);
                 // All lanes know what is in the slots.
                 warp_barrier();
@@ -508,15 +512,14 @@ impl<'a> Warp<'a> {
         let (slots, lengths) = (self.slots::<S>(parity), self.tail_lengths());
         // SAFETY: the slabs have been learned of; the rest is the caller's promise.
         unsafe {
+            let length =
+                |s| SlabPayload::fetched_tail_length(lengths + (s * TAIL_LENGTH_BYTES) as u32);
             if unit.slabs(self.arguments) == S {
-                let slabs = core::array::from_fn(|s| slots.slab(s));
-                SlabPayload::fetch_tails::<S>(
-                    slabs,
-                    core::array::from_fn(|s| slots.rows(s)),
-                    lengths,
-                );
+                let slabs: [SlabPayload; S] = core::array::from_fn(|s| slots.slab(s));
+                let rows = core::array::from_fn(|s| slots.rows(s));
+                SlabPayload::fetch_tails(slabs, rows, core::array::from_fn(length));
             } else {
-                SlabPayload::fetch_tails([slots.slab(0)], [slots.rows(0)], lengths);
+                SlabPayload::fetch_tails([slots.slab(0)], [slots.rows(0)], [length(0)]);
             }
         }
     }
