@@ -184,6 +184,9 @@ fn four_weights_share_a_symbol_where_they_can() {
     let small: Vec<u8> = Weights::Gaussian.bytes(Dtype::I8, rows * cols, 3);
     let small: Vec<u8> = small.iter().map(|&w| (w.cast_signed() >> 2).clamp(-8, 7) as u8).collect();
     assert_eq!(packed(Dtype::I8, &small).raw_bits(), 2);
+    // Too many weights are outside of -64 to 63.
+    let wide = Weights::Integers(8).bytes(Dtype::I8, rows * cols, 3);
+    assert_eq!(packed(Dtype::I8, &wide).packing(), Packing::Two);
     // Nearly all symbols are the same: too frequent for a table of four.
     let zeros = Weights::MostlyZero.bytes(Dtype::I8, rows * cols, 3);
     assert_eq!(packed(Dtype::I8, &zeros).packing(), Packing::Two);

@@ -206,6 +206,13 @@ fn faults_are_named() {
         victims().iter().find(|victim| victim.name == "i8_r3").expect("it is there");
     let too_frequent = craft_of(of_three_bits.clone(), |v| v.set((10, 1), 4));
     assert_eq!(too_frequent, header("a symbol of four weights is too frequent"));
+    let quads = |name| victims().iter().find(|victim| victim.name == name).expect("it is there");
+    for raw_bits in [0, 1, 6, 8] {
+        let crafted = craft_of(quads("i8_quads_r3").clone(), |v| v.set((7, 1), raw_bits));
+        assert_eq!(crafted, header("impossible split of the weights"));
+    }
+    let grouped = craft_of(quads("i8_quads_grouped").clone(), |v| v.set((10, 1), 2));
+    assert_eq!(grouped, header("groups of other than four bits a weight"));
     assert_eq!(set((16, 8), 0), header("impossible shape"));
     assert_eq!(set((16, 8), u64::MAX), header("impossible shape"));
     assert_eq!(set((48, 8), f64::NAN.to_bits()), header("impossible entropy"));
@@ -242,7 +249,7 @@ fn faults_are_named() {
     assert_eq!(other_weights.read(), Err(BlobError::WeightsChecksum));
 }
 
-/// With groups all weights are nibbles; of a raw tile's that is not checked, which harms nobody.
+/// With groups all weights have four bits; of a raw tile's that is not checked, which harms nobody.
 #[test]
 fn weights_with_groups_have_four_bits() {
     let grouped = victims().iter().find(|victim| victim.name == "i8_grouped").expect("it is there");

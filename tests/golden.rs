@@ -108,11 +108,15 @@ fn the_golden_files_cover_the_format() {
     for raw_bits in [0, 1, 3, 4, 8, 11] {
         assert!(any(&|b| b.split().raw_bits() == raw_bits), "{raw_bits} raw bits");
     }
+    let quads = |b: &Blob<'_>| b.split().packing() == Packing::Four;
     for half_range in [8, 16] {
-        let quads = |b: &Blob<'_>| b.split().packing() == Packing::Four;
         assert!(any(&|b| quads(b) && b.split().half_range() == half_range), "{half_range}");
-        assert!(any(&|b| quads(b) && b.groups().is_some()));
     }
+    assert!(any(&|b| quads(b) && b.groups().is_some()));
+    // The shortest streams, of two symbols.
+    let short =
+        |b: &Blob<'_>, tile: usize| b.grid().shape(tile).cols <= 16 && b.index()[tile].kind == 1;
+    assert!(any(&|b| quads(b) && (0..b.index().len()).any(|tile| short(b, tile))));
     assert!(any(&|b| b.split().zero()));
     assert!(any(&|b| b.frequencies().as_array().contains(&4096)));
     assert!(any(&|b| b.index().iter().any(|t| t.kind == TileKind::Raw as u8)));

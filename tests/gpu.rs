@@ -44,7 +44,7 @@ fn large_and_odd_layers_of_every_type() {
                 if dtype == Dtype::I8 {
                     check(gpu, matrix.packed(Packing::Four));
                 }
-                // Thin matrices may not shrink, and one byte's values may all have nibbles.
+                // Thin matrices may not shrink, and one byte's values may leave no exceptions.
                 let dirty = matches!(weights, Weights::Dirty) && rows >= 192;
                 if dirty && dtype.bytes() == 2 {
                     assert!(exceptions > Some(0), "{dtype:?} was meant to have exceptions");

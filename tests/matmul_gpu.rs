@@ -6,7 +6,7 @@ mod common;
 use common::product::{Accumulator, Case, Values, any_case, weight_numbers};
 use common::{Recipe, Weights, device, integer_splits};
 use fused_rans::gpu::{CopyDestination, Gpu, GpuError, Layer, Workspace};
-use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE};
+use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE, TileKind};
 use fused_rans::plan::{self, KernelKind, LayerShape, Plan};
 use fused_rans::{Blob, Dtype, Float, MatmulError, Packing};
 use half::{bf16, f16};
@@ -223,8 +223,8 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
     let Some(gpu) = device() else { return };
     let mut names = BTreeSet::new();
     for case in every_type() {
-        // Whole and narrow units; then edges only.
-        for (rows, cols, m) in [(320, 576, 0), (150, 250, 0), (60, 320, 3)] {
+        // Whole and narrow units of one turn; edges only; narrow ones of two and of three turns.
+        for (rows, cols, m) in [(320, 576, 0), (150, 250, 0), (64, 384, 3), (60, 448, 5)] {
             let recipe = Recipe { rows, cols, ..case.recipe.clone() };
             let case = Case { recipe, leading_x: cols, leading_y: rows, ..case.clone() };
             for m in [8 - m, 16 - m, 32 - m, 64 - m] {
@@ -235,7 +235,32 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
     let all = fused_rans::ptx().split(".visible .entry ").skip(1);
     let all = all.filter_map(|text| text.split('(').next());
     let all: BTreeSet<_> = all.filter(|name| name.starts_with("matmul_")).collect();
-    assert!(names.iter().eq(all.iter()), "{:?}", all.len() - names.len());
+    let names: BTreeSet<_> = names.iter().map(String::as_str).collect();
+    assert!(names == all, "{:?}", names.symmetric_difference(&all));
+}
+
+#[test]
+fn raw_tiles_stand_beside_coded_ones() {
+    let Some(gpu) = device() else { return };
+    for (dtype, packing) in Dtype::ALL.map(|dtype| (dtype, Packing::Two)) {
+        let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+        // Before and after coded tiles in a row, and above and below them.
+        let (rows, cols) = (512, 1024 + 64);
+        let recipe = Recipe { packing, weights: Weights::RawTiles, ..Recipe::gaussian(dtype) };
+        let case = Case {
+            recipe: Recipe { rows, cols, ..recipe },
+            ..Case::plain(dtype, x, rows, cols, 8)
+        };
+        let bytes = case.blob().expect("it shrinks");
+        let blob = Blob::parse(&bytes).unwrap();
+        let raw = blob.index().iter().filter(|tile| tile.kind == TileKind::Raw as u8).count();
+        assert_eq!(raw > 0 && raw < 8, dtype != Dtype::F8E4M3, "{dtype:?} {raw}");
+        for m in [8, 40] {
+            check_plans(gpu, &Case { m, ..case.clone() });
+        }
+        let layer = gpu.upload(&blob).unwrap();
+        compare_fragments(&case, &layer.fragments(x).unwrap());
+    }
 }
 
 /// Multiplies as this device would, as one with little shared memory, and with two warps that have no room to send for

@@ -59,17 +59,19 @@ impl Convergent {
         Self { bar_sync, bar_warp_sync, vote_sync, shfl_sync, mma_sync, others }
     }
 
-    /// As the sources have them in a mainloop of `slabs` slabs at a time, but for what it multiplies with.
-    fn mainloop(slabs: usize) -> Self {
+    /// As the sources have them in a mainloop of `slabs` slabs at a time, in which so many half turns stand, but for
+    /// what it multiplies with.
+    fn mainloop(slabs: usize, halves: usize) -> Self {
         Self {
             // The table is there.
             bar_sync: 1,
-            // Of the first unit, and of one that could not be prepared early: its record, what it says, tail
-            // lengths, all. Of the next one, its record, what it says, for two. All words of a unit;
-            // nobody reads them any more.
-            bar_warp_sync: 2 * 4 + 3 + 2,
-            // Which lanes have a word in a tail row, of these three; whether all have taken their words.
-            vote_sync: 3 * slabs + 1,
+            // Of a unit that could not be prepared early: its record, what it says, tail lengths, all. Of the next
+            // one its record, what it says, for two. What half turns have waited for; nobody reads the words
+            // any more.
+            bar_warp_sync: 4 + 3 + halves + 1,
+            // Which lanes have a word in a tail row, of a unit with all slabs and of one with one, both of these
+            // two; whether all have taken their words.
+            vote_sync: 2 * (slabs + 1) + 1,
             shfl_sync: 0,
             mma_sync: 0,
             others: 0,
@@ -86,19 +88,21 @@ impl Convergent {
             mma_sync: 0,
             others: 0,
         };
-        // The table is there; the tile's record is, and the tail lengths are, and the warp has stored its
-        // slab; which lanes have a word in a tail row.
-        let decode = Self { bar_sync: 1, bar_warp_sync: 3, vote_sync: 1, ..none };
+        // The table is there; the tile's record is, and the warp has stored its slab; which lanes have a word in a
+        // tail row.
+        let decode = Self { bar_sync: 1, bar_warp_sync: 2, vote_sync: 1, ..none };
         match name.split_once('_')? {
             ("decode", _) => Some(decode),
-            ("fragments", _) => Some(Self::mainloop(2)),
+            ("fragments", _) => Some(Self::mainloop(2, 2)),
             ("matmul", types) => {
                 let (_, rows) = types.rsplit_once("_m")?;
                 let batch_tiles = rows.parse::<usize>().ok()? / 8;
                 let slabs = slabs_at_once(batch_tiles);
-                // A half turn's two steps of two strips of every slab; by fragments, one for each strip.
-                let mma_sync = batch_tiles * (2 * 2 * slabs + 2);
-                let mainloop = Self::mainloop(slabs);
+                // Both halves of a turn, or one for both.
+                let halves = if batch_tiles > 2 { 1 } else { 2 };
+                // Two steps of two strips of every slab; by fragments, one for each strip.
+                let mma_sync = batch_tiles * (halves * 2 * 2 * slabs + 2);
+                let mainloop = Self::mainloop(slabs, halves);
                 // All warps are done; a block's sums are there for others, and which one comes last.
                 Some(Self {
                     bar_sync: mainloop.bar_sync + 1,

@@ -31,8 +31,8 @@ impl<'a> Matrix<'a> {
         Ok(Self { dtype, grid, data, groups: None, packing })
     }
 
-    /// This matrix, to be coded with so many weights a symbol if it can be: integers only, and not if a
-    /// symbol of four were more frequent than one in four.
+    /// This matrix, to be coded with so many weights a symbol if it can be: four of integers only, and neither if one in
+    /// 4096 weights and more is outside -64 to 63, nor if a symbol of four were more frequent than one in four.
     ///
     /// Two weights a symbol, the default, are smaller: of 4-bit integers by 0.1 bits a weight and more. Four are
     /// multiplied faster.

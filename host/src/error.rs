@@ -85,7 +85,7 @@ pub enum BlobError {
         /// Scales or zero points found.
         found: usize,
     },
-    /// Invalid argument: a weight of a matrix with groups that has no nibble.
+    /// Invalid argument: a weight of a matrix with groups that has more than four bits.
     #[error("weight {found} does not lie in -8 to 7, as those of matrices with groups do")]
     GroupedWeight {
         /// The weight.

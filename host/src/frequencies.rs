@@ -108,7 +108,10 @@ impl Frequencies {
     }
 
     /// The decode table of the kernels for weights that split so, but for those that have a
-    /// [wide one](Frequencies::wide_table). No frequency may be too large for it.
+    /// [wide one](Frequencies::wide_table).
+    ///
+    /// # Panics
+    /// If a frequency is too large for symbols of four weights; a blob that was parsed has none.
     #[must_use]
     pub fn kernel_table(&self, split: Split) -> Vec<u32> {
         let entry = |&entry: &Entry| match split.packing() {

@@ -43,14 +43,17 @@ impl Model {
     ) -> Self {
         let dtype = matrix.dtype();
         let with = |packing| {
-            let (split, filler) = choose_split(dtype, packing, exponents);
+            let (split, filler) = choose_split(dtype, packing, exponents)?;
             let frequencies = Frequencies::from_counts(&symbols(split, filler));
             let frequencies = frequencies.expect("a matrix has a weight");
-            Self { split, filler, frequencies, entropy: entropy_of(dtype, exponents) }
+            Some(Self { split, filler, frequencies, entropy: entropy_of(dtype, exponents) })
         };
-        let model = with(matrix.packing());
-        let fits = model.frequencies.max() <= QuadEntry::MAX_FREQUENCY;
-        if fits || model.split.packing() == Packing::Two { model } else { with(Packing::Two) }
+        let fits = |model: &Self| {
+            let two = model.split.packing() == Packing::Two;
+            two || model.frequencies.max() <= QuadEntry::MAX_FREQUENCY
+        };
+        let model = with(matrix.packing()).filter(fits).or_else(|| with(Packing::Two));
+        model.expect("there are always two weights a symbol")
     }
 }
 
@@ -97,16 +100,16 @@ fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
 }
 
 /// The split of weights with these exponents, and its most frequent coded bits. `packing` is that of integers; other
-/// types have two weights a symbol.
-fn choose_split(dtype: Dtype, packing: Packing, counts: &[u64; 256]) -> (Split, u8) {
+/// types have two weights a symbol. `None` if four would leave too many exceptions.
+fn choose_split(dtype: Dtype, packing: Packing, counts: &[u64; 256]) -> Option<(Split, u8)> {
     let split = match dtype {
         Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
         Dtype::F8E4M3 => Split::f8_e4m3(),
-        Dtype::I8 => best_raw_bits(packing, counts),
+        Dtype::I8 => best_raw_bits(packing, counts)?,
     };
     let (coded, _) = coded_counts(split, counts);
     let filler = (0..coded.len()).max_by_key(|&n| (coded[n], core::cmp::Reverse(n)));
-    (split, filler.expect("there are sixteen") as u8)
+    Some((split, filler.expect("there are sixteen") as u8))
 }
 
 /// The window that leaves the fewest exceptions.
@@ -118,19 +121,17 @@ fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
 }
 
 /// The split of integers: of two a symbol the one with the smallest code, or that of 4-bit integers if all are; of
-/// four, which are to be multiplied fast, the narrowest with few exceptions.
-fn best_raw_bits(packing: Packing, counts: &[u64; 256]) -> Split {
+/// four, which are to be multiplied fast, the narrowest with few exceptions, if there is one.
+fn best_raw_bits(packing: Packing, counts: &[u64; 256]) -> Option<Split> {
     match packing {
-        Packing::Two => smallest_code(counts),
+        Packing::Two => Some(smallest_code(counts)),
         Packing::Four => few_exceptions(counts),
     }
 }
 
-fn few_exceptions(counts: &[u64; 256]) -> Split {
+fn few_exceptions(counts: &[u64; 256]) -> Option<Split> {
     let few = counts.iter().sum::<u64>() / FEW;
-    let widest = Split::all_i8(Packing::Four).last().expect("there are some");
-    let narrow = Split::all_i8(Packing::Four).find(|&split| coded_counts(split, counts).1 <= few);
-    narrow.unwrap_or(widest)
+    Split::all_i8(Packing::Four).find(|&split| coded_counts(split, counts).1 <= few)
 }
 
 fn smallest_code(counts: &[u64; 256]) -> Split {

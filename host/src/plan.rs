@@ -197,15 +197,16 @@ mod tests {
         (576, 1536),
         (1, 1),
     ];
-    /// (rows of words, raw bits) of layers of every type, as Gaussian weights have them.
-    const LAYERS: [(u32, u32); 5] = [(24, 8), (24, 11), (22, 4), (24, 3), (29, 0)];
+    /// (rows of words, raw bits) of layers of every type, as Gaussian weights have them; last with four weights a symbol.
+    const LAYERS: [(u32, u32); 7] =
+        [(24, 8), (24, 11), (22, 4), (24, 3), (29, 0), (12, 5), (14, 2)];
 
     fn layer((rows, cols): (usize, usize), (rows_of_words, raw_bits): (u32, u32)) -> LayerShape {
         LayerShape {
             grid: TileGrid { rows, cols },
             rows_of_words,
             raw_bits,
-            grouped: raw_bits == 0,
+            grouped: raw_bits == 0 || raw_bits == 2,
         }
     }
 

@@ -5,7 +5,7 @@
 //! the very steps that the GPU runs. Lanes share nothing while they decode, so a CPU test
 //! plays a warp by running its lanes one after the other.
 //!
-//! [`ptx`] are the instructions, [`Lane`] is the decode step, [`Format`] joins nibbles and raw bits
+//! [`ptx`] are the instructions, [`Lane`] is the decode step, [`Format`] joins coded and raw bits
 //! into MMA registers, [`decode_slab`] is a lane's way through a slab.
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]

@@ -51,7 +51,7 @@ impl Entry {
 }
 
 /// An entry of the table that the fused kernels decode BF16 and FP16 weights with: exponents in place of
-/// nibbles, where a weight has them, or its upper eight bits but the sign.
+/// coded bits, where a weight has them, or its upper eight bits but the sign.
 ///
 /// `[31:23] sub-state without its leading one | [22:15] exponent 1 | [14:7] exponent 0 | [6:4] zero | [3:0] bits to take`
 ///

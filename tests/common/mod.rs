@@ -5,7 +5,7 @@ pub mod product;
 
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
-use fused_rans::layout::Split;
+use fused_rans::layout::{Split, TILE};
 use fused_rans::{Dtype, Groups, Matrix, Packing};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -44,8 +44,10 @@ pub enum Weights {
     Dirty,
     /// Integers in -8..=7; floats Gaussian.
     Small,
-    /// Integers of about so many bits, and, if these are fewer than eight, two in ten thousand of any size.
+    /// Integers of about so many bits, and, if these are fewer than eight, six beside each other of any size in 60,000.
     Integers(u32),
+    /// Gaussian; but of a recipe's tiles every third has any bit pattern, and will not shrink.
+    RawTiles,
 }
 
 impl Weights {
@@ -102,7 +104,7 @@ impl Weights {
 fn integer(bits: u32, at: usize, weight: u8) -> u8 {
     let value = match weight.cast_signed() {
         value if bits == 8 => value.saturating_mul(2) | (at % 2) as i8,
-        _ if at % 9973 < 2 => [i8::MIN, i8::MAX][at % 2],
+        _ if at % 60_000 < 6 => [i8::MIN, i8::MAX][at % 2],
         value => value >> (7 - bits),
     };
     value.cast_unsigned()
@@ -145,7 +147,18 @@ impl Recipe {
 
     /// The weights, row by row, little endian.
     pub fn bytes(&self) -> Vec<u8> {
-        self.weights.bytes(self.dtype, self.rows * self.cols, self.seed)
+        let count = self.rows * self.cols;
+        let mut bytes = self.weights.bytes(self.dtype, count, self.seed);
+        if let Weights::RawTiles = self.weights {
+            let any = Weights::AnyBits.bytes(self.dtype, count, self.seed);
+            let width = self.dtype.bytes();
+            for at in
+                (0..count).filter(|at| (at / self.cols / TILE + at % self.cols / TILE) % 3 == 1)
+            {
+                bytes[width * at..][..width].copy_from_slice(&any[width * at..][..width]);
+            }
+        }
+        bytes
     }
 
     /// The matrix whose weights, row by row, are `data`.

@@ -12,6 +12,9 @@ mod payload;
 
 use core::arch::nvptx;
 
+#[cfg(not(any(feature = "bf16", feature = "f16")))]
+compile_error!("no kernels: build with the feature `bf16` or `f16`, or both");
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     // SAFETY: ends the kernel with an error.

@@ -1,4 +1,4 @@
-//! The way through slabs that the mainloop cannot take by half turns: at the layer's edges, stored raw, or with x
+//! The way through slabs that the mainloop cannot take by turns: at the layer's edges, stored raw, or with x
 //! that is not aligned.
 
 use super::exceptions::{Exceptions, patch};

@@ -346,7 +346,8 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         }
         self.ring.next();
         self.ring.wait();
-        // Words that the first half turn does not take may have come only now, and for all lanes.
+        // What has come is there for all lanes: words that the first half turn does not take, what is known of the
+        // next unit.
         warp_barrier();
     }
 
