@@ -242,11 +242,11 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
 #[test]
 fn raw_tiles_stand_beside_coded_ones() {
     let Some(gpu) = device() else { return };
-    for (dtype, packing) in Dtype::ALL.map(|dtype| (dtype, Packing::Two)) {
+    for dtype in Dtype::ALL {
         let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
         // Before and after coded tiles in a row, and above and below them.
         let (rows, cols) = (512, 1024 + 64);
-        let recipe = Recipe { packing, weights: Weights::RawTiles, ..Recipe::gaussian(dtype) };
+        let recipe = Recipe { weights: Weights::RawTiles, ..Recipe::gaussian(dtype) };
         let case = Case {
             recipe: Recipe { rows, cols, ..recipe },
             ..Case::plain(dtype, x, rows, cols, 8)
@@ -254,7 +254,7 @@ fn raw_tiles_stand_beside_coded_ones() {
         let bytes = case.blob().expect("it shrinks");
         let blob = Blob::parse(&bytes).unwrap();
         let raw = blob.index().iter().filter(|tile| tile.kind == TileKind::Raw as u8).count();
-        assert_eq!(raw > 0 && raw < 8, dtype != Dtype::F8E4M3, "{dtype:?} {raw}");
+        assert!(raw > 0 && raw < blob.index().len(), "{dtype:?} {raw}");
         for m in [8, 40] {
             check_plans(gpu, &Case { m, ..case.clone() });
         }
