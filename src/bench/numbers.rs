@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn groups_have_their_scales_and_zero_points() {
-        let bytes: Vec<u8> = (0..64 * 300u32).map(|i| (i % 5) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..64 * 300u32).map(|i| ((i % 13) as i8 - 6).cast_unsigned()).collect();
         let scales: Vec<u16> =
             (0..64 * 3u8).map(|i| f16::from_f32(f32::from(i % 4)).to_bits()).collect();
         let zeros = vec![2; 64 * 3];
@@ -169,11 +170,11 @@ mod tests {
         let weights = weights(&encode_grouped(matrix, groups).unwrap().unwrap());
         assert_eq!((weights.format(), weights.activations()), ("INT4x4", Float::F16));
         let row = weights.row(7);
-        // Group 7 * 3 + 2 has scale 3; weight 7 * 300 + 299 is 4.
-        assert_eq!(row[299], 3.0 * (4.0 - 2.0));
+        // Group 7 * 3 + 2 has scale 3; weight 7 * 300 + 299 is 1.
+        assert_eq!(row[299], 3.0 * (1.0 - 2.0));
         let dense = weights.into_dense();
         let bits = u16::from_le_bytes([dense[2 * (7 * 300 + 299)], dense[2 * (7 * 300 + 299) + 1]]);
-        assert_eq!(f16::from_bits(bits).to_f64(), 6.0);
+        assert_eq!(f16::from_bits(bits).to_f64(), -3.0);
     }
 
     #[test]
