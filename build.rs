@@ -5,7 +5,7 @@
 //! toolchain of that name. That takes minutes; `FUSED_RANS_PTX_TARGET_DIR` is a directory to build it
 //! in (an absolute path), and the one of `build-ptx`, `target/ptx-builder`, holds what that has built.
 
-use fused_rans_ptx_builder::{Arch, Error, PtxBuilder, Toolchain};
+use fused_rans_ptx_builder::{Error, PtxBuilder, Toolchain};
 use std::{env, path::PathBuf, process::ExitCode};
 
 const SETTING: &str = "FUSED_RANS_BUILD_PTX";
@@ -41,10 +41,7 @@ fn build(setting: &str) -> Result<PathBuf, Error> {
     println!("cargo::rerun-if-env-changed={TARGET_DIR}");
     let out = cargo_path("OUT_DIR");
     let ptx = out.join("fused_rans.ptx.gz");
-    PtxBuilder::new(DEVICE_CRATE)
-        .arch(Arch::Sm80)
-        .ptx_version(7, 4)
-        .parts(["bf16", "f16"])
+    PtxBuilder::fused_rans(DEVICE_CRATE)
         .toolchain(Toolchain::from_setting(setting))
         .target_dir(env::var_os(TARGET_DIR).map_or_else(|| out.join("ptx-builder"), PathBuf::from))
         .copy_to(&ptx)

@@ -67,6 +67,12 @@ impl PtxBuilder {
         }
     }
 
+    /// The builder of fused-rans' own kernels in `crate_dir`, as the committed PTX is built.
+    #[must_use]
+    pub fn fused_rans(crate_dir: impl Into<PathBuf>) -> Self {
+        Self::new(crate_dir).arch(Arch::Sm80).ptx_version(7, 4).parts(["bf16", "f16"])
+    }
+
     /// Generates code for `arch`.
     #[must_use]
     pub fn arch(mut self, arch: Arch) -> Self {
@@ -126,22 +132,18 @@ impl PtxBuilder {
         }
         let compiler = Compiler::find(&self.toolchain, &crate_dir)?;
         let target_dir = self.resolve_target_dir(&crate_dir)?;
-        let texts: Result<Vec<String>, Error> = if self.parts.is_empty() {
-            self.build_part(&compiler, &crate_dir, &target_dir, None).map(|text| vec![text])
-        } else {
-            thread::scope(|scope| {
-                let build = |part: &'_ String| {
-                    let (compiler, crate_dir) = (&compiler, &crate_dir);
-                    let (target_dir, part) = (target_dir.join(part), part.clone());
-                    scope.spawn(move || {
-                        self.build_part(compiler, crate_dir, &target_dir, Some(&part))
-                    })
-                };
-                let builds: Vec<_> = self.parts.iter().map(build).collect();
-                let texts = builds.into_iter().map(|part| part.join().expect("it does not panic"));
-                texts.collect()
-            })
+        let features: Vec<Option<&str>> = match &self.parts[..] {
+            [] => vec![None],
+            parts => parts.iter().map(|part| Some(part.as_str())).collect(),
         };
+        let (from, crate_dir, target_dir) = (&compiler, &crate_dir, &target_dir);
+        let texts: Result<Vec<String>, Error> = thread::scope(|scope| {
+            let build = |feature| {
+                scope.spawn(move || self.build_part(from, crate_dir, target_dir, feature))
+            };
+            let builds: Vec<_> = features.into_iter().map(build).collect();
+            builds.into_iter().map(|part| part.join().expect("it does not panic")).collect()
+        });
         let ptx = Ptx::new(self.arch.name(), compiler.version, &texts?)?;
         self.copy_to.as_ref().map_or(Ok(()), |path| write_if_changed(path, ptx.as_str()))?;
         Ok(ptx)
@@ -155,6 +157,8 @@ impl PtxBuilder {
         target_dir: &Path,
         feature: Option<&str>,
     ) -> Result<String, Error> {
+        // Parts do not wait for each other's lock.
+        let target_dir = &feature.map_or(target_dir.to_owned(), |feature| target_dir.join(feature));
         fs::create_dir_all(target_dir).map_err(file_error(target_dir))?;
         let assembly = self.assembly(compiler, crate_dir, target_dir);
         let mut cargo = self.cargo(compiler, crate_dir, target_dir, feature, &assembly);

@@ -23,17 +23,14 @@ impl Ptx {
     /// Completes the compiler's output, of one part or several.
     pub(crate) fn new(arch: &str, compiler: Version, parts: &[String]) -> Result<Self, Error> {
         let header = Header { arch: arch.to_owned(), compiler };
-        let mut text = header.to_string();
-        for (number, part) in parts.iter().enumerate() {
-            let part = place_directives(part)?;
-            let (head, kernels) = split_head(&part);
-            if number == 0 {
-                text += head;
-            } else if !text[header.to_string().len()..].starts_with(head) {
-                return Err(Error::Parts);
-            }
-            text += kernels;
+        let parts = parts.iter().map(|part| place_directives(part));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let (heads, kernels): (Vec<_>, Vec<_>) = parts.iter().map(|part| split_head(part)).unzip();
+        if heads.windows(2).any(|heads| heads[0] != heads[1]) {
+            return Err(Error::Parts);
         }
+        let head = heads.first().copied().unwrap_or_default();
+        let text = format!("{header}{head}{}", kernels.concat());
         Ok(Self { header, text })
     }
 

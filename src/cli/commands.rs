@@ -12,7 +12,7 @@ use super::{Compress, Decompress, Failure, Format, Inspect, Verify, chain};
 /// `fused-rans compress`
 pub(super) fn compress(args: Compress) -> Result<(), Failure> {
     let Compress { input, output, format: Format::Lossless, include, exclude, threads, .. } = args;
-    let options = Options::default().packing(args.weights_per_symbol.into()).select(move |name| {
+    let options = Options::default().packing(args.weights_per_symbol).select(move |name| {
         include.as_ref().is_none_or(|pattern| pattern.is_match(name))
             && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
     });

@@ -60,9 +60,9 @@ struct Compress {
     /// How to store the weights
     #[arg(long, value_enum, default_value_t = Format::Lossless)]
     format: Format,
-    /// How many weights share a symbol, of integers: two are smaller, four are multiplied faster on a GPU
-    #[arg(long, value_enum, value_name = "N", default_value_t = WeightsPerSymbol::Two)]
-    weights_per_symbol: WeightsPerSymbol,
+    /// How many weights share a symbol, of integers: 2 are smaller, 4 are multiplied faster on a GPU
+    #[arg(long, value_name = "N", default_value = "2", value_parser = packing)]
+    weights_per_symbol: Packing,
     /// Compress only tensors whose name this pattern is found in
     #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
     include: Option<Regex>,
@@ -79,21 +79,10 @@ enum Format {
     Lossless,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WeightsPerSymbol {
-    #[value(name = "2")]
-    Two,
-    #[value(name = "4")]
-    Four,
-}
-
-impl From<WeightsPerSymbol> for Packing {
-    fn from(weights: WeightsPerSymbol) -> Self {
-        match weights {
-            WeightsPerSymbol::Two => Self::Two,
-            WeightsPerSymbol::Four => Self::Four,
-        }
-    }
+/// `2` or `4`
+fn packing(text: &str) -> Result<Packing, String> {
+    let packing = text.parse().ok().and_then(Packing::from_code);
+    packing.ok_or_else(|| "neither 2 nor 4".to_owned())
 }
 
 #[derive(Debug, Args)]

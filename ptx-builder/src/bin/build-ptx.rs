@@ -1,6 +1,6 @@
 //! Rebuilds the committed PTX from `kernels-gpu`, or checks it.
 
-use fused_rans_ptx_builder::{Arch, Error, Header, Ptx, PtxBuilder, Toolchain, read_ptx};
+use fused_rans_ptx_builder::{Error, Header, Ptx, PtxBuilder, Toolchain, read_ptx};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -106,12 +106,7 @@ fn hint(committed: &str, built: &Ptx) -> String {
 }
 
 fn builder(toolchain: Toolchain) -> PtxBuilder {
-    PtxBuilder::new(root().join("kernels-gpu"))
-        .arch(Arch::Sm80)
-        .ptx_version(7, 4)
-        .parts(["bf16", "f16"])
-        .toolchain(toolchain)
-        .target_dir(target())
+    PtxBuilder::fused_rans(root().join("kernels-gpu")).toolchain(toolchain).target_dir(target())
 }
 
 /// Where the device crate is built.
