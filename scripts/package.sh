@@ -17,10 +17,11 @@ target=$(cd "$target" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Not fused-rans-kernels: it is only for the device, and its PTX is in the package of fused-rans.
+# Not fused-rans-kernels: it is only for the device, and its PTX is in the package of fused-rans. Nor the tool that measures
+# quality.
 # Nothing is verified here, since the crates are built below.
 rm -f "$target"/package/*.crate
-cargo package --quiet --workspace --exclude fused-rans-kernels --allow-dirty --no-verify
+cargo package --quiet --workspace --exclude fused-rans-kernels --exclude fused-rans-quality --allow-dirty --no-verify
 for package in "$target"/package/*.crate; do
     # As new files: by the dates in a package, cargo would take an earlier run's build for this one's.
     tar -xmzf "$package" -C "$work"

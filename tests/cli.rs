@@ -229,7 +229,7 @@ fn faults_leave_an_existing_output_alone() {
     place.fails(&["compress", "cut", "-o", "out"], "cut: truncated: 2621736 bytes are needed");
     place.fails(&["compress", "missing", "-o", "out"], "missing: cannot open: ");
     place.fails(&["decompress", "in", "-o", "out"], "not a file that fused-rans compressed");
-    place.fails(&["inspect", "."], "not a regular file");
+    place.fails(&["inspect", "."], "no .safetensors file is in this folder");
     place.fails(&["verify", "out"], "truncated");
     assert_eq!(fs::read(place.path("out")).unwrap(), b"old");
     assert_eq!(place.names(), ["cut", "in", "out"]);

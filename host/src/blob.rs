@@ -3,9 +3,11 @@
 use crate::codec::parallel_crc;
 use crate::groups::{group_count, groups, scale, zero};
 use crate::header::{Front, check_size};
+use crate::matmul::dequantize_row;
 use crate::tile::Tile;
-use crate::{BlobError, Dtype, Frequencies, TileFault, fast};
+use crate::{BlobError, Dtype, Float, Frequencies, Groups, TileFault, fast};
 use fused_rans_layout::{Entry, GroupPlane, LINE, Split, TABLE, TILE, TileEntry, TileGrid};
+use half::bf16;
 use rayon::prelude::*;
 
 /// A blob whose structure and header checksum have been checked.
@@ -89,6 +91,17 @@ impl<'a> Blob<'a> {
     #[must_use]
     pub fn groups(&self) -> Option<GroupPlane> {
         self.front.coding.groups
+    }
+
+    /// The scales of the rows, bits of BF16 numbers, if the blob has any.
+    #[must_use]
+    pub fn row_scales(&self) -> Option<&[u16]> {
+        self.front.row_scales.as_deref()
+    }
+
+    /// The scale of row `row`, as a number.
+    pub(crate) fn row_scale(&self, row: usize) -> Option<f32> {
+        self.row_scales().map(|scales| bf16::from_bits(scales[row]).to_f32())
     }
 
     /// The tiles' places in the matrix.
@@ -192,6 +205,37 @@ impl<'a> Blob<'a> {
         } else {
             Err(BlobError::WeightsChecksum)
         }
+    }
+
+    /// Decodes the numbers that the weights stand for, scales of groups and rows included, to numbers of `dtype` in
+    /// `out`, row-major, little endian: each rounded to the nearest, to the largest finite one where it is finite and beyond.
+    /// Verifies every checksum. Takes the memory of the decoded weights and of the scales of groups beside `out`.
+    ///
+    /// # Errors
+    /// As [`Blob::decode`]; `out` has `dtype.bytes()` bytes a weight.
+    pub fn dequantize(&self, dtype: Float, out: &mut [u8]) -> Result<(), BlobError> {
+        let (rows, cols) = (self.rows(), self.cols());
+        let expected = (rows * cols).checked_mul(dtype.bytes());
+        let expected = expected.ok_or(BlobError::TooLarge { rows, cols })?;
+        if out.len() != expected {
+            let (expected, found) = (expected as u64, out.len() as u64);
+            return Err(BlobError::BufferSize { rows, cols, expected, found });
+        }
+        let mut weights = vec![0; self.weight_bytes()];
+        self.decode(&mut weights)?;
+        let (scales, zeros) = (self.scales()?, self.zeros()?);
+        let groups = scales.as_deref().map(|scales| Groups { scales, zeros: zeros.as_deref() });
+        let stored = weights.par_chunks(cols * self.dtype().bytes());
+        let outs = out.par_chunks_mut(cols * dtype.bytes());
+        outs.zip(stored).enumerate().for_each_init(
+            || vec![0.0; cols],
+            |numbers, (row, (out, stored))| {
+                let scale = self.row_scale(row);
+                dequantize_row(self.dtype(), groups, scale, row, stored, numbers);
+                dtype.store_all(numbers, out);
+            },
+        );
+        Ok(())
     }
 
     /// Decodes a row of tiles, side by side: each gets its part of every row of `out`.

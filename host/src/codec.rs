@@ -3,9 +3,11 @@
 use crate::BlobError;
 use crate::fast;
 use crate::groups::Groups;
-use crate::header::{HEADER_BYTES, Header, check_size, front_crc, payload_start};
+use crate::header::{
+    HEADER_BYTES, Header, check_size, front_crc, may_have_row_scales, payload_start,
+};
 use crate::index::Coding;
-use crate::model::Model;
+use crate::model::{Model, Wanted};
 use fused_rans_layout::{Dtype, LINE, Packing, TileEntry, TileGrid};
 use rayon::prelude::*;
 
@@ -16,7 +18,10 @@ pub struct Matrix<'a> {
     grid: TileGrid,
     data: &'a [u8],
     groups: Option<Groups<'a>>,
+    row_scales: Option<&'a [u16]>,
     packing: Packing,
+    raw_bits: Option<u8>,
+    limit: Option<usize>,
 }
 
 impl<'a> Matrix<'a> {
@@ -28,7 +33,16 @@ impl<'a> Matrix<'a> {
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
         check_size(dtype, rows, cols, data.len())?;
         let (grid, packing) = (TileGrid { rows, cols }, Packing::Two);
-        Ok(Self { dtype, grid, data, groups: None, packing })
+        Ok(Self {
+            dtype,
+            grid,
+            data,
+            groups: None,
+            row_scales: None,
+            packing,
+            raw_bits: None,
+            limit: None,
+        })
     }
 
     /// This matrix, to be coded with so many weights a symbol if it can be: four of integers only, and neither if one in
@@ -41,7 +55,33 @@ impl<'a> Matrix<'a> {
         Self { packing, ..self }
     }
 
-    /// This matrix with scales.
+    /// This matrix of integers, to be coded with so many raw bits (0 to 4; with four weights a symbol 2 to 5; not
+    /// with groups). Any other number leaves the choice to the encoder, as does the default.
+    #[must_use]
+    pub fn split_at(self, raw_bits: u8) -> Self {
+        Self { raw_bits: Some(raw_bits), ..self }
+    }
+
+    /// This matrix of [`Dtype::I8`] or [`Dtype::F8E4M3`] weights with a scale for each row, bits of BF16
+    /// numbers: a weight stands for `scale * weight`.
+    ///
+    /// # Errors
+    /// [`BlobError::RowScales`] for another type or another number of scales than rows.
+    pub fn scaled(self, scales: &'a [u16]) -> Result<Self, BlobError> {
+        if !may_have_row_scales(self.dtype) || scales.len() != self.grid.rows {
+            let (dtype, rows) = (self.dtype, self.grid.rows);
+            return Err(BlobError::RowScales { dtype, rows, found: scales.len() });
+        }
+        Ok(Self { row_scales: Some(scales), ..self })
+    }
+
+    /// This matrix in the place of one of `bytes` bytes: [`encode`] makes a blob if that is smaller.
+    #[must_use]
+    pub fn instead_of(self, bytes: usize) -> Self {
+        Self { limit: Some(bytes), ..self }
+    }
+
+    /// This matrix with scales of groups.
     pub(crate) fn grouped(self, groups: Groups<'a>) -> Result<Self, BlobError> {
         groups.check(self.dtype, self.grid, self.data)?;
         Ok(Self { groups: Some(groups), ..self })
@@ -65,19 +105,22 @@ impl<'a> Matrix<'a> {
         self.data
     }
 
-    /// How many weights are to share a symbol.
-    pub(crate) fn packing(self) -> Packing {
-        self.packing
+    /// How it is to be coded. Integers with groups have no exceptions, whatever was asked for.
+    pub(crate) fn wanted(self) -> Wanted {
+        let raw_bits = self.raw_bits.filter(|_| self.groups.is_none());
+        Wanted { dtype: self.dtype, packing: self.packing, raw_bits }
     }
 
-    /// The scales and zero points, if there are any.
+    /// The scales and zero points of groups, if there are any.
     pub(crate) fn groups(self) -> Option<Groups<'a>> {
         self.groups
     }
 
-    /// Bytes of the matrix, scales and zero points included.
-    fn bytes(self) -> usize {
-        self.data.len() + self.groups.map_or(0, |groups| groups.bytes())
+    /// Bytes that a blob must stay below: those of the matrix, scales and zero points included, if nothing else was said.
+    fn limit(self) -> usize {
+        let scales = self.row_scales.map_or(0, size_of_val);
+        let bytes = self.data.len() + scales + self.groups.map_or(0, |groups| groups.bytes());
+        self.limit.unwrap_or(bytes)
     }
 
     /// How `model` codes it.
@@ -145,12 +188,14 @@ pub(crate) fn assemble(
     model: &Model,
     tiles: Vec<(TileEntry, Vec<u8>)>,
 ) -> Option<Vec<u8>> {
-    let start = payload_start(tiles.len())?;
+    let row_scales = matrix.row_scales.unwrap_or_default();
+    let start = payload_start(tiles.len(), row_scales.len())?;
     let bytes = start + tiles.iter().map(|(_, payload)| payload.len()).sum::<usize>();
-    if bytes >= matrix.bytes() {
+    if bytes >= matrix.limit() {
         return None;
     }
-    let mut header = Header::new(matrix.coding(model), matrix.grid, model.entropy);
+    let scaled = matrix.row_scales.is_some();
+    let mut header = Header::new(matrix.coding(model), scaled, matrix.grid, model.entropy);
     header.bytes = bytes as u64;
     header.weights_crc = parallel_crc(matrix.data);
     let mut blob = Vec::with_capacity(bytes);
@@ -163,6 +208,7 @@ pub(crate) fn assemble(
         blob.extend_from_slice(bytemuck::bytes_of(&entry));
         offset += payload.len();
     }
+    blob.extend_from_slice(bytemuck::cast_slice(row_scales));
     blob.resize(start, 0);
     blob[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&header));
     header.crc = front_crc(&blob);

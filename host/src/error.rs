@@ -65,6 +65,19 @@ pub enum BlobError {
         /// Columns of the matrix.
         cols: usize,
     },
+    /// Invalid argument: scales of rows that the matrix cannot have.
+    #[error(
+        "row scales are one for each row of an I8 or F8_E4M3 matrix; this one is {} with {rows} rows, there are {found} scales",
+        dtype.name()
+    )]
+    RowScales {
+        /// Element type of the matrix.
+        dtype: Dtype,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Scales found.
+        found: usize,
+    },
     /// Invalid argument: groups of weights that are not integers.
     #[error("only I8 matrices have groups, this one is {}", dtype.name())]
     GroupType {

@@ -1,4 +1,4 @@
-//! The blob's header: 128 bytes, then the frequency table, then the index.
+//! The blob's header: 128 bytes, then the frequency table, the index, and the scales of rows.
 
 use crate::frequencies::Frequencies;
 use crate::index::Coding;
@@ -26,6 +26,8 @@ const ZERO: u8 = 1 << 0;
 const GROUPS: u8 = 1 << 1;
 /// Flag: those groups have zero points, too.
 const ZERO_POINTS: u8 = 1 << 2;
+/// Flag: rows have scales.
+const ROW_SCALES: u8 = 1 << 3;
 
 /// The header as it is stored, little endian.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -36,7 +38,7 @@ pub struct Header {
     dtype: u8,
     raw_bits: u8,
     base: u8,
-    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`].
+    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`], [`ROW_SCALES`].
     flags: u8,
     weights_per_symbol: u8,
     prob_bits: u8,
@@ -61,9 +63,10 @@ const _: () = assert!(size_of::<Header>() == LINE);
 
 impl Header {
     /// A header without lengths and checksums.
-    pub fn new(coding: Coding, grid: TileGrid, entropy: f64) -> Self {
+    pub fn new(coding: Coding, row_scales: bool, grid: TileGrid, entropy: f64) -> Self {
         let Coding { split, groups } = coding;
         let mut flags = if split.zero() { ZERO } else { 0 };
+        flags |= if row_scales { ROW_SCALES } else { 0 };
         if let Some(GroupPlane { zeros }) = groups {
             flags |= if zeros { GROUPS | ZERO_POINTS } else { GROUPS };
         }
@@ -88,13 +91,18 @@ impl Header {
         f64::from_bits(self.entropy)
     }
 
+    fn row_scales(&self) -> bool {
+        self.flags & ROW_SCALES != 0
+    }
+
     /// How the weights are coded, and the grid, if all fields are ones that an encoder writes.
     fn check(&self) -> Result<(Coding, TileGrid), BlobError> {
         let fault = |what| Err(BlobError::Header(what));
         let Some(dtype) = Dtype::from_code(self.dtype) else {
             return fault("unknown element type");
         };
-        if self.flags & !(ZERO | GROUPS | ZERO_POINTS) != 0 || self.reserved != [0; 68] {
+        if self.flags & !(ZERO | GROUPS | ZERO_POINTS | ROW_SCALES) != 0 || self.reserved != [0; 68]
+        {
             return fault("unknown flags");
         }
         let packing = Packing::from_code(self.weights_per_symbol);
@@ -110,6 +118,9 @@ impl Header {
         if groups.map_or(zeros, |_| dtype != Dtype::I8) {
             return fault("impossible groups");
         }
+        if self.row_scales() && !may_have_row_scales(dtype) {
+            return fault("impossible row scales");
+        }
         // That no tile has exceptions then follows from their sum.
         if groups.is_some() && (split.half_range() != 8 || self.exceptions != 0) {
             return fault("groups of other than four bits a weight");
@@ -124,6 +135,14 @@ impl Header {
             }
             _ => fault("impossible shape"),
         }
+    }
+}
+
+/// Whether rows of weights of this type may have scales: those that a quantizer gives.
+pub fn may_have_row_scales(dtype: Dtype) -> bool {
+    match dtype {
+        Dtype::F8E4M3 | Dtype::I8 => true,
+        Dtype::Bf16 | Dtype::F16 => false,
     }
 }
 
@@ -143,10 +162,17 @@ pub fn check_size(dtype: Dtype, rows: usize, cols: usize, found: usize) -> Resul
     Err(BlobError::BufferSize { rows, cols, expected, found })
 }
 
-/// Bytes before the first tile of a matrix of `tiles` tiles: header, table and index, whole lines.
-pub fn payload_start(tiles: usize) -> Option<usize> {
+/// Bytes before the first tile of a matrix of `tiles` tiles and `row_scales` scales of rows: header, table, index and
+/// scales, whole lines.
+pub fn payload_start(tiles: usize, row_scales: usize) -> Option<usize> {
+    let scales = row_scales.checked_mul(size_of::<u16>())?;
+    index_end(tiles)?.checked_add(scales)?.checked_next_multiple_of(LINE)
+}
+
+/// Bytes of header, table and index of `tiles` tiles.
+fn index_end(tiles: usize) -> Option<usize> {
     let index = tiles.checked_mul(size_of::<TileEntry>())?;
-    (HEADER_BYTES + TABLE_BYTES).checked_add(index)?.checked_next_multiple_of(LINE)
+    (HEADER_BYTES + TABLE_BYTES).checked_add(index)
 }
 
 /// CRC-32C of `front`, all bytes before the first tile, without the checksum itself.
@@ -168,11 +194,13 @@ pub struct Front {
     pub frequencies: Frequencies,
     /// One record a tile.
     pub index: Vec<TileEntry>,
+    /// Bits of a BF16 number for each row, or none at all.
+    pub row_scales: Option<Vec<u16>>,
 }
 
 impl Front {
-    /// Reads and checks the front of `blob`, which must be exactly one blob. The index is copied
-    /// only once the blob's length bears it out.
+    /// Reads and checks the front of `blob`, which must be exactly one blob. Index and scales are copied
+    /// only once the blob's length bears them out.
     pub fn parse(blob: &[u8]) -> Result<Self, BlobError> {
         if !blob.starts_with(&MAGIC) {
             return Err(BlobError::Magic);
@@ -183,7 +211,8 @@ impl Front {
             return Err(BlobError::Version { found: header.version, supported: VERSION });
         }
         let (coding, grid) = header.check()?;
-        let start = grid.tiles().and_then(payload_start);
+        let scaled_rows = if header.row_scales() { grid.rows } else { 0 };
+        let start = grid.tiles().and_then(|tiles| payload_start(tiles, scaled_rows));
         let start = start.ok_or(BlobError::Header("impossible shape"))?;
         need(blob, start as u64)?;
         if front_crc(&blob[..start]) != header.crc {
@@ -202,7 +231,10 @@ impl Front {
         let records = blob[HEADER_BYTES + TABLE_BYTES..start].chunks_exact(size_of::<TileEntry>());
         let tiles = grid.tiles().expect("checked above");
         let index: Vec<TileEntry> = records.take(tiles).map(bytemuck::pod_read_unaligned).collect();
-        let front = Self { header, coding, grid, frequencies, index };
+        let scales = &blob[index_end(tiles).expect("checked above")..][..2 * scaled_rows];
+        let scales = scales.as_chunks().0.iter().map(|&bits| u16::from_le_bytes(bits));
+        let row_scales = header.row_scales().then(|| scales.collect());
+        let front = Self { header, coding, grid, frequencies, index, row_scales };
         front.check_index(start, blob.len())?;
         Ok(front)
     }

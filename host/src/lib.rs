@@ -7,6 +7,7 @@
 mod blob;
 mod codec;
 mod error;
+mod estimate;
 mod fast;
 pub mod file;
 mod frequencies;
@@ -18,6 +19,7 @@ mod index;
 pub mod matmul;
 mod model;
 pub mod plan;
+pub mod quantize;
 pub mod reference;
 #[doc(hidden)] // for tests that look into tiles
 pub mod tile;

@@ -11,8 +11,12 @@ const CHUNK: usize = 1 << 20;
 /// Weights of which one may be an exception where speed matters: each stops a warp for as long as some hundred
 /// weights take.
 const FEW: u64 = 4096;
-/// What an exception costs beside its weight's own code.
-const EXCEPTION_BITS: f64 = 32.0;
+/// Bits that an exception takes beside its weight's own code.
+pub const EXCEPTION_BITS: f64 = 32.0;
+/// What an exception counts in bits for the time that it stops a warp. On an H100 that is a tenth of a nanosecond, in which
+/// some thousand bits are read; counted are as many as make a wider split, by a tenth of a bit a weight
+/// larger, the better one from [`FEW`] on.
+pub const EXCEPTION_TIME: f64 = 400.0;
 
 /// How a matrix is coded.
 #[derive(Clone, Debug)]
@@ -43,7 +47,9 @@ impl Model {
     ) -> Self {
         let dtype = matrix.dtype();
         let with = |packing| {
-            let (split, filler) = choose_split(dtype, packing, exponents)?;
+            let wanted = Wanted { packing, ..matrix.wanted() };
+            let (split, coded, _) = split_for(wanted, exponents)?;
+            let filler = most_frequent(&coded);
             let frequencies = Frequencies::from_counts(&symbols(split, filler));
             let frequencies = frequencies.expect("a matrix has a weight");
             Some(Self { split, filler, frequencies, entropy: entropy_of(dtype, exponents) })
@@ -52,7 +58,7 @@ impl Model {
             let two = model.split.packing() == Packing::Two;
             two || model.frequencies.max() <= QuadEntry::MAX_FREQUENCY
         };
-        let model = with(matrix.packing()).filter(fits).or_else(|| with(Packing::Two));
+        let model = with(matrix.wanted().packing).filter(fits).or_else(|| with(Packing::Two));
         model.expect("there are always two weights a symbol")
     }
 }
@@ -99,17 +105,37 @@ fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
     a
 }
 
-/// The split of weights with these exponents, and its most frequent coded bits. `packing` is that of integers; other
-/// types have two weights a symbol. `None` if four would leave too many exceptions.
-fn choose_split(dtype: Dtype, packing: Packing, counts: &[u64; 256]) -> Option<(Split, u8)> {
+/// How a caller wants a matrix to be coded.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Type of the weights.
+    pub dtype: Dtype,
+    /// How many integers share a symbol; of other types two do.
+    pub packing: Packing,
+    /// The raw bits of integers, if they are not the encoder's to choose.
+    pub raw_bits: Option<u8>,
+}
+
+/// The split of weights with these exponents, how often each value of its coded bits occurs, and how many weights are
+/// exceptions. `None` if four weights a symbol would leave too many.
+pub fn split_for(wanted: Wanted, counts: &[u64; 256]) -> Option<(Split, [u64; 16], u64)> {
+    let Wanted { dtype, packing, raw_bits } = wanted;
     let split = match dtype {
         Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
         Dtype::F8E4M3 => Split::f8_e4m3(),
-        Dtype::I8 => best_raw_bits(packing, counts)?,
+        Dtype::I8 => match raw_bits.and_then(|raw_bits| Split::i8(packing, raw_bits)) {
+            Some(split) => split,
+            None => best_raw_bits(packing, counts)?,
+        },
     };
-    let (coded, _) = coded_counts(split, counts);
+    let (coded, exceptions) = coded_counts(split, counts);
+    Some((split, coded, exceptions))
+}
+
+/// The most frequent of the values, of equals the lower.
+fn most_frequent(coded: &[u64; 16]) -> u8 {
     let filler = (0..coded.len()).max_by_key(|&n| (coded[n], core::cmp::Reverse(n)));
-    Some((split, filler.expect("there are sixteen") as u8))
+    filler.expect("there are sixteen") as u8
 }
 
 /// The window that leaves the fewest exceptions.
@@ -139,8 +165,11 @@ fn smallest_code(counts: &[u64; 256]) -> Split {
     let cost = |split: &Split| {
         let (coded, exceptions) = coded_counts(*split, counts);
         let coded = coded_bits(&coded, coded.iter().sum::<u64>() as f64);
-        coded + total * f64::from(split.raw_bits()) + exceptions as f64 * EXCEPTION_BITS
+        coded
+            + total * f64::from(split.raw_bits())
+            + exceptions as f64 * (EXCEPTION_BITS + EXCEPTION_TIME)
     };
+    // Those of 4-bit integers, which may have groups.
     let splits = || Split::all_i8(Packing::Two);
     let whole = splits().next().filter(|&split| coded_counts(split, counts).1 == 0);
     whole.unwrap_or_else(|| {

@@ -1,40 +1,78 @@
 //! The commands on files.
 
+use std::fs;
 use std::io::{self, Write};
 
-use fused_rans_host::file::{self, FileError, Options, Summary};
+use fused_rans_host::file::{self, Calibration, FileError, Options, Rules, Summary};
 use serde_json::json;
 
 use super::progress::Bar;
-use super::table::{report_table, size};
+use super::table::{error_table, report_table, size};
 use super::{Compress, Decompress, Failure, Format, Inspect, Verify, chain};
 
 /// `fused-rans compress`
 pub(super) fn compress(args: Compress) -> Result<(), Failure> {
-    let Compress { input, output, format: Format::Lossless, include, exclude, threads, .. } = args;
-    let options = Options::default().packing(args.weights_per_symbol).select(move |name| {
-        include.as_ref().is_none_or(|pattern| pattern.is_match(name))
-            && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
-    });
+    let (input, output, threads) = (args.input.clone(), args.output.clone(), args.threads);
+    let calibrating = args.calibration.is_some();
+    let options = options(args)?;
     let bar = Bar::new("compressing");
-    let summary =
-        threads.run(|| file::compress(&input, &output, &options, &mut |d, t| bar.set(d, t)))??;
+    let job = || file::compress_model(&input, &output, &options, &mut |d, t| bar.set(d, t));
+    let summary = threads.run(job)??;
     drop(bar);
-    let Summary { tensors, blobs, original_bytes, stored_bytes } = summary;
+    let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, .. } =
+        summary;
+    if calibrating && calibrated == 0 {
+        eprintln!(
+            "warning: the calibration knows none of the tensors that were quantized to a rate"
+        );
+    }
+    for name in file::Model::open(&input)?.left_out() {
+        eprintln!("left out: {}", name.display());
+    }
+    let quantized = match (quantized, calibrated) {
+        (0, _) => String::new(),
+        (_, 0) => format!(", {quantized} of them quantized"),
+        _ => format!(", {quantized} of them quantized, {calibrated} with calibration"),
+    };
     say(&format!(
-        "{}: {} -> {} ({} of {tensors} tensors compressed{})",
+        "{}: {} -> {} ({blobs} of {tensors} tensors compressed{quantized}{})",
         output.display(),
         size(original_bytes),
         size(stored_bytes),
-        blobs,
         percent(stored_bytes, original_bytes)
     ))
+}
+
+/// What is to become of which tensor.
+fn options(args: Compress) -> Result<Options, Failure> {
+    let Compress { include, exclude, .. } = args;
+    let mut options = Options::default()
+        .packing(args.weights_per_symbol)
+        .spread(args.spread)
+        .delicate(include.is_some());
+    if let Format::Quantized(quantizer) = args.format {
+        options = options.quantize(quantizer);
+    }
+    if let Some(path) = args.rules {
+        let text =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let rules = Rules::parse(&text);
+        options =
+            options.rules(rules.map_err(|error| format!("{}: {}", path.display(), chain(&error)))?);
+    }
+    if let Some(path) = args.calibration {
+        options = options.calibration(Calibration::open(path)?);
+    }
+    Ok(options.select(move |name| {
+        include.as_ref().is_none_or(|pattern| pattern.is_match(name))
+            && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
+    }))
 }
 
 /// `fused-rans decompress`
 pub(super) fn decompress(args: &Decompress) -> Result<(), Failure> {
     let bar = Bar::new("restoring");
-    let job = || file::decompress(&args.input, &args.output, &mut |d, t| bar.set(d, t));
+    let job = || file::decompress_model(&args.input, &args.output, &mut |d, t| bar.set(d, t));
     let Summary { stored_bytes, original_bytes, .. } = args.threads.run(job)??;
     drop(bar);
     let path = args.output.display();
@@ -43,7 +81,7 @@ pub(super) fn decompress(args: &Decompress) -> Result<(), Failure> {
 
 /// `fused-rans inspect`
 pub(super) fn inspect(args: &Inspect) -> Result<(), Failure> {
-    let report = file::inspect(&args.file)?;
+    let report = file::inspect_model(&args.file)?;
     if args.json {
         say(&serde_json::to_string(&report)?)
     } else {
@@ -55,10 +93,9 @@ pub(super) fn inspect(args: &Inspect) -> Result<(), Failure> {
 pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
     let bar = Bar::new("verifying");
     let mut progress = |done, total| bar.set(done, total);
-    let verified: Result<Summary, FileError> = args.threads.run(|| match &args.against {
-        Some(against) => file::verify_against(&args.file, against, &mut progress),
-        None => file::verify(&args.file, &mut progress),
-    })?;
+    let against = args.against.as_deref();
+    let verified: Result<Summary, FileError> =
+        args.threads.run(|| file::verify_model(&args.file, against, &mut progress))?;
     drop(bar);
     if args.json {
         let mut result = match &verified {
@@ -66,6 +103,8 @@ pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
                 "ok": true,
                 "tensors": summary.tensors,
                 "compressed_tensors": summary.blobs,
+                "quantized_tensors": summary.quantized,
+                "errors": summary.errors,
                 "original_bytes": summary.original_bytes,
                 "stored_bytes": summary.stored_bytes,
             }),
@@ -78,11 +117,18 @@ pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
         verified?;
         return said;
     }
-    let Summary { tensors, blobs, .. } = verified?;
+    let Summary { tensors, blobs, quantized, errors, .. } = verified?;
+    if !errors.is_empty() {
+        say(error_table(&errors).to_string().trim_end())?;
+    }
     let path = args.file.display();
-    let equal = match &args.against {
-        Some(against) => format!(", all equal to {}", against.display()),
-        None => String::new(),
+    let equal = match (&args.against, quantized) {
+        (Some(against), 0) => format!(", all equal to {}", against.display()),
+        (Some(against), _) => {
+            format!(", all but {quantized} quantized ones equal to {}", against.display())
+        }
+        (None, 0) => String::new(),
+        (None, _) => format!(", {quantized} of them quantized"),
     };
     say(&format!("{path}: intact ({tensors} tensors, {blobs} of them compressed{equal})"))
 }

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use fused_rans_host::quantize::Quantizer;
 use fused_rans_host::{Packing, file};
 use regex::Regex;
 
@@ -25,7 +26,7 @@ const MAX_BATCH: u64 = 1024;
 /// What a command fails with. Its sources are printed after it.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Lossless compression of LLM weights in .safetensors files.
+/// Weights of language models in fewer bits, without loss or with as much as you choose.
 #[derive(Debug, Parser)]
 #[command(name = "fused-rans", version, about)]
 struct Cli {
@@ -35,13 +36,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compress a .safetensors file; the output is a valid .safetensors file, too
+    /// Compress a .safetensors file, or all of a model; what comes out are valid .safetensors files, too
     Compress(Compress),
-    /// Restore the file that was compressed, byte for byte
+    /// Restore what was compressed: byte for byte, if it was without loss
     Decompress(Decompress),
-    /// List the tensors of a file, compressed or not, their sizes and entropies
+    /// List the tensors of a file or a model, compressed or not, their sizes and entropies
     Inspect(Inspect),
-    /// Check every checksum of a compressed file and decode all of it
+    /// Check every checksum of a compressed file or model and decode all of it
     Verify(Verify),
     /// Measure y = x W^T on a GPU, straight from the compressed layers of a file, against cuBLAS
     Bench(Bench),
@@ -51,19 +52,29 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Compress {
-    /// File to compress
-    #[arg(value_name = "IN.safetensors")]
+    /// What to compress: a .safetensors file, a model's .safetensors.index.json, or its Hugging Face folder
+    #[arg(value_name = "MODEL")]
     input: PathBuf,
-    /// File to write; replaced if it exists
-    #[arg(short, long, value_name = "OUT.safetensors")]
+    /// File to write, replaced if it exists; of an index or a folder a folder, which must not exist or be empty
+    #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// How to store the weights
-    #[arg(long, value_enum, default_value_t = Format::Lossless)]
+    /// How to store the weights: `lossless`; or quantized, embeddings and norms left alone: `int8`, `int4`,
+    /// `int4-zero-points`, `fp8`, `rate=R` with R from 2 to 7 bits a weight, everything counted
+    #[arg(long, value_name = "FORMAT", default_value = "lossless", value_parser = format)]
     format: Format,
+    /// Take the rate as an average, and give each layer so much of it that the sum of their errors is least
+    #[arg(long)]
+    spread: bool,
+    /// Second moments of the layers' inputs, as a .safetensors file: rates then cost less quality
+    #[arg(long, value_name = "MOMENTS.safetensors")]
+    calibration: Option<PathBuf>,
+    /// Rules for single layers, as a TOML file
+    #[arg(long, value_name = "RULES.toml")]
+    rules: Option<PathBuf>,
     /// How many weights share a symbol, of integers: 2 are smaller, 4 are multiplied faster on a GPU
     #[arg(long, value_name = "N", default_value = "2", value_parser = packing)]
     weights_per_symbol: Packing,
-    /// Compress only tensors whose name this pattern is found in
+    /// Compress only tensors whose name this pattern is found in; quantize embeddings, too, if it is
     #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
     include: Option<Regex>,
     /// Leave tensors alone whose name this pattern is found in
@@ -73,10 +84,19 @@ struct Compress {
     threads: Threads,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Format {
     /// Every bit comes back
     Lossless,
+    Quantized(Quantizer),
+}
+
+/// `lossless`, or a quantizer
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "lossless" => Ok(Format::Lossless),
+        _ => text.parse().map(Format::Quantized).map_err(|error| format!("{error}, `lossless`")),
+    }
 }
 
 /// `2` or `4`
@@ -87,11 +107,11 @@ fn packing(text: &str) -> Result<Packing, String> {
 
 #[derive(Debug, Args)]
 struct Decompress {
-    /// File to restore from
-    #[arg(value_name = "OUT.safetensors")]
+    /// File, index or folder to restore from
+    #[arg(value_name = "COMPRESSED")]
     input: PathBuf,
-    /// File to write; replaced if it exists
-    #[arg(short, long, value_name = "BACK.safetensors")]
+    /// File to write, replaced if it exists; of an index or a folder a folder, which must not exist or be empty
+    #[arg(short, long, value_name = "BACK")]
     output: PathBuf,
     #[command(flatten)]
     threads: Threads,
@@ -99,7 +119,8 @@ struct Decompress {
 
 #[derive(Debug, Args)]
 struct Inspect {
-    /// File to list
+    /// File, index or folder to list
+    #[arg(value_name = "MODEL")]
     file: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -108,11 +129,11 @@ struct Inspect {
 
 #[derive(Debug, Args)]
 struct Verify {
-    /// Compressed file to check
-    #[arg(value_name = "OUT.safetensors")]
+    /// Compressed file, index or folder to check
+    #[arg(value_name = "COMPRESSED")]
     file: PathBuf,
-    /// Also compare every tensor with those of this file
-    #[arg(long, value_name = "IN.safetensors")]
+    /// Also compare every tensor with those of this one; of quantized ones, tell the errors
+    #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]

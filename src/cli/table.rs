@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fused_rans_host::file::{Format, Report, TensorReport};
+use fused_rans_host::file::{Coding, Format, RelativeError, Report, TensorReport};
 
 /// A table with aligned columns: those of text to the left, those of numbers to the right.
 pub(super) struct Table {
@@ -70,6 +70,7 @@ pub(super) fn report_table(report: &Report) -> Table {
         ("shape", Left),
         ("dtype", Left),
         ("format", Left),
+        ("coded as", Left),
         ("weights", Right),
         ("stored bytes", Right),
         ("bits/weight", Right),
@@ -85,6 +86,7 @@ pub(super) fn report_table(report: &Report) -> Table {
         String::new(),
         String::new(),
         String::new(),
+        String::new(),
         totals.weights.to_string(),
         totals.stored_bytes.to_string(),
         format!("{:.3}", totals.bits_per_weight),
@@ -97,6 +99,7 @@ pub(super) fn report_table(report: &Report) -> Table {
 fn tensor_row(tensor: &TensorReport) -> Vec<String> {
     let format = match tensor.format {
         Format::Lossless => "lossless",
+        Format::Quantized => "quantized",
         _ => "raw",
     };
     vec![
@@ -104,12 +107,36 @@ fn tensor_row(tensor: &TensorReport) -> Vec<String> {
         shape(&tensor.shape),
         tensor.dtype.clone(),
         format.to_owned(),
+        tensor.coding.as_ref().map(coding).unwrap_or_default(),
         tensor.weights.to_string(),
         tensor.stored_bytes.to_string(),
         format!("{:.3}", tensor.bits_per_weight),
         format!("{:.3}", tensor.entropy_bits_per_weight),
         tensor.exceptions.to_string(),
     ]
+}
+
+/// `I8 2x 4+3 row`: two weights a symbol, of which 4 bits are coded and 3 raw, with a scale a row.
+fn coding(coding: &Coding) -> String {
+    let Coding { dtype, weights_per_symbol, raw_bits, .. } = coding;
+    let mut text = format!("{dtype} {weights_per_symbol}x {}+{raw_bits}", 8 / weights_per_symbol);
+    let scales = [
+        (coding.row_scales, " row"),
+        (coding.group_scales, " group"),
+        (coding.zero_points, " zero"),
+    ];
+    scales.iter().filter(|(has, _)| *has).for_each(|(_, word)| text.push_str(word));
+    text
+}
+
+/// What `verify --against` prints of quantized tensors.
+pub(super) fn error_table(errors: &[RelativeError]) -> Table {
+    let mut table =
+        Table::new(&[("quantized tensor", Align::Left), ("relative error", Align::Right)]);
+    for error in errors {
+        table.row(vec![printable(&error.tensor), format!("{:.5}", error.relative_error)]);
+    }
+    table
 }
 
 /// A name without the control characters that would disturb a terminal.

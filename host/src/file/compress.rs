@@ -9,40 +9,13 @@ use super::container::{self, Stored};
 use super::error::{FileError, TensorFault};
 use super::header::Tensor;
 use super::mapped::PlainFile;
+use super::options::{Options, Quantization, Treatment};
 use super::output::Output;
+use super::plan::Plan;
 use super::{Progress, Summary};
 use crate::layout::LINE;
+use crate::quantize::{self, Quantizer, Source};
 use crate::{Blob, BlobError, Matrix, Packing, encode};
-
-/// Decides by its name whether a tensor is compressed.
-type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// What [`compress`] compresses. By default, every matrix of a type that the codec takes.
-#[derive(Default)]
-pub struct Options {
-    select: Option<Select>,
-    packing: Packing,
-}
-
-impl Options {
-    /// Compresses only tensors whose name `select` is true for; the rest keep their bytes.
-    #[must_use]
-    pub fn select(mut self, select: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.select = Some(Box::new(select));
-        self
-    }
-
-    /// Codes integers with so many weights a symbol where that is possible; see [`Matrix::packed`].
-    #[must_use]
-    pub fn packing(mut self, packing: Packing) -> Self {
-        self.packing = packing;
-        self
-    }
-
-    fn selects(&self, name: &str) -> bool {
-        self.select.as_ref().is_none_or(|select| select(name))
-    }
-}
 
 /// A blob, and the tensor that it stands for.
 struct Coded<'a> {
@@ -53,7 +26,7 @@ struct Coded<'a> {
 
 /// Compresses the safetensors file `input` into `output`, which is replaced if it exists and
 /// appears only when complete. Runs on rayon's current thread pool. Beyond the mapped input it
-/// takes the memory of one tensor and its blob.
+/// takes the memory of one tensor and its blob; with a calibration, of its second moments three times in F64, too.
 ///
 /// # Errors
 /// [`FileError::SameFile`], [`FileError::NotAFile`], [`FileError::AlreadyCompressed`]; what can be
@@ -64,27 +37,37 @@ pub fn compress(
     options: &Options,
     progress: &mut Progress<'_>,
 ) -> Result<Summary, FileError> {
-    let plain = PlainFile::open(input.as_ref())?;
+    let plan = Plan::of([input.as_ref()], options)?;
+    compress_planned(input.as_ref(), output.as_ref(), options, &plan, progress)
+}
+
+/// As [`compress`], with the rates of `plan`.
+pub(super) fn compress_planned(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    plan: &Plan,
+    progress: &mut Progress<'_>,
+) -> Result<Summary, FileError> {
+    let plain = PlainFile::open(input)?;
     let path = plain.file().path();
     // The parser has checked that the header is UTF-8.
     let text = String::from_utf8_lossy(plain.file().header_text());
     let data_start = container::data_start(path, &text, plain.header())?;
-    let mut out = Output::create(output.as_ref(), path)?;
+    let mut out = Output::create(output, path)?;
     out.seek(data_start as u64)?;
 
     let mut meter = Meter { done: 0, total: plain.header().data_len as u64, progress };
     let (mut coded, mut raw) = (Vec::new(), Vec::new());
+    let (mut quantized, mut calibrated) = (0, 0);
     for tensor in plain.tensors() {
-        let blob = if options.selects(&tensor.name) {
-            blob_of(tensor, plain.data(tensor), options.packing)
-                .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?
-        } else {
-            None
-        };
-        let Some((bytes, crc)) = blob else {
+        let job = Job { options, plan, path, tensor, data: plain.data(tensor) };
+        let Some(Blobbed { bytes, crc, kind }) = job.run()? else {
             raw.push(tensor);
             continue;
         };
+        quantized += usize::from(kind != Kind::Lossless);
+        calibrated += usize::from(kind == Kind::Calibrated);
         out.write(&bytes)?;
         coded.push(Coded { tensor, shape: [bytes.len()], crc });
         meter.add(tensor);
@@ -110,28 +93,95 @@ pub fn compress(
     Ok(Summary {
         tensors: stored.len(),
         blobs: coded.len(),
+        quantized,
+        calibrated,
         original_bytes: plain.file().len(),
         stored_bytes: out.commit()?,
+        errors: Vec::new(),
     })
 }
 
-/// The blob of a tensor and its checksum, or `None` if the tensor is to keep its bytes.
-fn blob_of(
-    tensor: &Tensor,
-    data: &[u8],
-    packing: Packing,
-) -> Result<Option<(Vec<u8>, u32)>, TensorFault> {
-    let Some((dtype, rows, cols)) = tensor.matrix() else { return Ok(None) };
-    let matrix = match Matrix::new(dtype, rows, cols, data) {
-        Ok(matrix) => matrix,
-        // The format cannot hold it; the file can.
-        Err(BlobError::TooLarge { .. }) => return Ok(None),
-        Err(fault) => return Err(fault.into()),
-    };
-    let Some(bytes) = encode(matrix.packed(packing)) else { return Ok(None) };
-    debug_assert!(bytes.len().is_multiple_of(LINE), "the next blob must be aligned, too");
-    let crc = Blob::parse(&bytes)?.crc();
-    Ok(Some((bytes, crc)))
+/// A tensor to be compressed.
+struct Job<'a> {
+    options: &'a Options,
+    plan: &'a Plan,
+    path: &'a Path,
+    tensor: &'a Tensor,
+    data: &'a [u8],
+}
+
+/// What became of it.
+struct Blobbed {
+    bytes: Vec<u8>,
+    crc: u32,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Lossless,
+    Quantized,
+    /// With second moments of the inputs.
+    Calibrated,
+}
+
+impl Job<'_> {
+    /// The tensor's blob, or `None` if it is to keep its bytes.
+    fn run(&self) -> Result<Option<Blobbed>, FileError> {
+        let made = match self.options.treatment(self.tensor) {
+            Treatment::Raw => None,
+            Treatment::Lossless { packing, raw_bits } => {
+                self.lossless(packing, raw_bits).map_err(|fault| self.fault(fault))?
+            }
+            Treatment::Quantize(quantization) => match self.quantized(quantization)? {
+                // Too small for a blob with scales.
+                None => {
+                    self.lossless(quantization.packing, None).map_err(|fault| self.fault(fault))?
+                }
+                made => made,
+            },
+        };
+        let Some((bytes, kind)) = made else { return Ok(None) };
+        debug_assert!(bytes.len().is_multiple_of(LINE), "the next blob must be aligned, too");
+        let crc = Blob::parse(&bytes).map_err(|fault| self.fault(fault))?.crc();
+        Ok(Some(Blobbed { bytes, crc, kind }))
+    }
+
+    fn lossless(
+        &self,
+        packing: Packing,
+        raw_bits: Option<u8>,
+    ) -> Result<Option<(Vec<u8>, Kind)>, BlobError> {
+        let Some((dtype, rows, cols)) = self.tensor.matrix() else { return Ok(None) };
+        let matrix = match Matrix::new(dtype, rows, cols, self.data) {
+            Ok(matrix) => matrix.packed(packing),
+            // The format cannot hold it; the file can.
+            Err(BlobError::TooLarge { .. }) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let matrix = raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
+        Ok(encode(matrix).map(|bytes| (bytes, Kind::Lossless)))
+    }
+
+    fn quantized(&self, quantization: Quantization) -> Result<Option<(Vec<u8>, Kind)>, FileError> {
+        let (dtype, rows, cols) = self.tensor.numbers().expect("only numbers are quantized");
+        let name = &self.tensor.name;
+        let quantizer = self.plan.quantizer(name, quantization);
+        // Only rates are met in more than one way.
+        let known = self.options.known_inputs().filter(|_| matches!(quantizer, Quantizer::Rate(_)));
+        let moments = known.map(|known| known.moments(name)).transpose()?.flatten();
+        let Quantization { packing, raw_bits, .. } = quantization;
+        let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
+        let quantized = Source::new(dtype, rows, cols, self.data)
+            .and_then(|source| quantizer.quantize(source, coding))
+            .map_err(|fault| self.fault(fault))?;
+        let kind = if moments.is_some() { Kind::Calibrated } else { Kind::Quantized };
+        Ok(encode(quantized.matrix()).map(|bytes| (bytes, kind)))
+    }
+
+    fn fault(&self, fault: impl Into<TensorFault>) -> FileError {
+        FileError::tensor(self.path, &self.tensor.name, fault)
+    }
 }
 
 /// Tells the caller how far a job is.

@@ -90,12 +90,13 @@ impl CompressedFile {
             return Err(TensorFault::Original("a blob has more than one dimension"));
         }
         let blob = Blob::parse(self.bytes(part))?;
-        if Some((blob.dtype(), blob.rows(), blob.cols())) != original.matrix() {
+        let shape = (blob.rows(), blob.cols());
+        let same = match is_quantized(&blob) {
+            true => original.numbers().is_some_and(|(_, rows, cols)| (rows, cols) == shape),
+            false => original.matrix() == Some((blob.dtype(), shape.0, shape.1)),
+        };
+        if !same {
             return Err(TensorFault::Original("the blob has another dtype or shape"));
-        }
-        // No tensor of the original would hold their scales.
-        if blob.groups().is_some() {
-            return Err(TensorFault::Original("the blob has groups"));
         }
         if blob.crc() != part.crc {
             return Err(TensorFault::Checksum);
@@ -133,7 +134,8 @@ impl CompressedFile {
         tensors.filter(|(_, part)| part.is_blob).map(|(tensor, _)| tensor.name.as_str())
     }
 
-    /// The compressed tensor called `name`.
+    /// The compressed tensor called `name`. Of a quantized one, [`Blob::dequantize`] gives the numbers that its weights
+    /// stand for.
     ///
     /// # Errors
     /// [`FileError::NoSuchBlob`] if there is none; [`FileError::Tensor`] if the file has been
@@ -176,8 +178,8 @@ impl CompressedFile {
         self.bytes(&self.parts[index])
     }
 
-    /// The original bytes of a tensor, verified. `scratch` is memory to decode into, kept from
-    /// call to call; what it holds does not matter.
+    /// The original bytes of a tensor, or what its quantized weights stand for, verified. `scratch` is memory to
+    /// decode into, kept from call to call; what it holds does not matter.
     pub(super) fn original<'a>(
         &'a self,
         index: usize,
@@ -204,7 +206,11 @@ impl CompressedFile {
             scratch.resize(bytes, 0);
         }
         let out = &mut scratch[..bytes];
-        blob.decode(out).map_err(|fault| self.fault(tensor, fault))?;
+        let decoded = match tensor.numbers().filter(|_| is_quantized(&blob)) {
+            Some((dtype, ..)) => blob.dequantize(dtype, out),
+            None => blob.decode(out),
+        };
+        decoded.map_err(|fault| self.fault(tensor, fault))?;
         Ok(out)
     }
 
@@ -215,6 +221,11 @@ impl CompressedFile {
     fn fault(&self, tensor: &Tensor, fault: impl Into<TensorFault>) -> FileError {
         FileError::tensor(self.path(), &tensor.name, fault)
     }
+}
+
+/// Whether a blob holds what a quantizer made: weights with scales.
+pub(super) fn is_quantized(blob: &Blob<'_>) -> bool {
+    blob.row_scales().is_some() || blob.groups().is_some()
 }
 
 /// The error for an unmarked file that carries metadata of ours nevertheless.

@@ -57,7 +57,7 @@ pub(super) fn data_start(path: &Path, text: &str, header: &Header) -> Result<usi
         let name = tensor.name.as_str();
         let raw = tensor_json(name, tensor.dtype, &tensor.shape, largest, largest).len();
         let blob = tensor_json(name, Dtype::U8, &[tensor.bytes()], largest, largest).len();
-        bytes += if tensor.matrix().is_some() { raw.max(blob) } else { raw };
+        bytes += if tensor.may_be_blob() { raw.max(blob) } else { raw };
     }
     let start = bytes.next_multiple_of(LINE);
     if start - LENGTH_BYTES > MAX_HEADER {
@@ -188,9 +188,9 @@ impl Metadata {
 }
 
 /// Whether the stored `tensor` is a blob, given the tensor of its name in the original header: of
-/// the types that the codec takes none is stored as `U8` otherwise.
+/// the types that blobs stand for none is stored as `U8` otherwise.
 pub(super) fn is_blob(original: &Tensor, stored: &Tensor) -> bool {
-    original.matrix().is_some() && stored.dtype == Dtype::U8
+    original.may_be_blob() && stored.dtype == Dtype::U8
 }
 
 #[cfg(test)]

@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::compress::Meter;
-use super::compressed::CompressedFile;
+use super::compressed::{CompressedFile, is_quantized};
 use super::error::FileError;
 use super::header::Tensor;
 use super::mapped::PlainFile;
 use super::output::Output;
-use super::{Progress, Summary};
+use super::{Progress, RelativeError, Summary};
+use crate::Float;
 
-/// Restores the file that was compressed into `input`, byte for byte, as `output`, which is
-/// replaced if it exists and appears only when complete and verified. Runs on rayon's current
+/// Restores the file that was compressed into `input`, byte for byte but for the numbers of quantized tensors, as
+/// `output`, which is replaced if it exists and appears only when complete and verified. Runs on rayon's current
 /// thread pool. Beyond the mapped input it takes the memory of one tensor.
 ///
 /// # Errors
@@ -27,9 +30,9 @@ pub fn decompress(
     let text = file.original_text();
     out.write(&(text.len() as u64).to_le_bytes())?;
     out.write(text.as_bytes())?;
-    each_tensor(&file, progress, |_, data| out.write(data))?;
+    each_tensor(&file, progress, |_, _, data| out.write(data))?;
     out.commit()?;
-    Ok(summary(&file))
+    summary(&file)
 }
 
 /// Checks every checksum of the compressed file `path` and decodes every tensor.
@@ -38,12 +41,13 @@ pub fn decompress(
 /// [`FileError::NotCompressed`], and what is wrong with the file.
 pub fn verify(path: impl AsRef<Path>, progress: &mut Progress<'_>) -> Result<Summary, FileError> {
     let file = CompressedFile::open(path)?;
-    each_tensor(&file, progress, |_, _| Ok(()))?;
-    Ok(summary(&file))
+    each_tensor(&file, progress, |_, _, _| Ok(()))?;
+    summary(&file)
 }
 
 /// Like [`verify`], and compares names, dtypes, shapes and bytes of all tensors with those of the
-/// plain file `against`. The order of the tensors and the metadata may differ.
+/// plain file `against`; of quantized ones, instead of the bytes, it returns how far they are from those. The order of the
+/// tensors and the metadata may differ.
 ///
 /// # Errors
 /// As [`verify`]; [`FileError::Differs`] for the first difference; what can be wrong with `against`.
@@ -60,6 +64,7 @@ pub fn verify_against(
         tensor: tensor.name.clone(),
         what,
     };
+    let quantized = quantized(&file)?;
     let mut counterparts = vec![None; file.tensors().len()];
     for tensor in plain.tensors() {
         match file.index_of(&tensor.name) {
@@ -67,45 +72,75 @@ pub fn verify_against(
             None => return Err(differs(tensor, "missing in the compressed file")),
         }
     }
-    let mut counterparts = counterparts.into_iter();
-    each_tensor(&file, progress, |tensor, data| {
-        let Some(other) = counterparts.next().flatten() else {
+    let mut errors = Vec::new();
+    each_tensor(&file, progress, |index, tensor, data| {
+        let Some(other) = counterparts[index] else {
             return Err(differs(tensor, "only in the compressed file"));
         };
         if tensor.dtype != other.dtype {
             Err(differs(tensor, "dtype"))
         } else if tensor.shape != other.shape {
             Err(differs(tensor, "shape"))
+        } else if let Some((dtype, ..)) = tensor.numbers().filter(|_| quantized[index]) {
+            let relative_error = relative_error(dtype, data, plain.data(other));
+            errors.push(RelativeError { tensor: tensor.name.clone(), relative_error });
+            Ok(())
         } else if data != plain.data(other) {
             Err(differs(tensor, "bytes"))
         } else {
             Ok(())
         }
     })?;
-    Ok(summary(&file))
+    Ok(Summary { errors, ..summary(&file)? })
 }
 
-/// Calls `take` with every original tensor and its verified bytes, in order.
+/// Root mean square of the differences of `data` from `original`, both of type `dtype`, over that of `original`; NaN if
+/// there is a number that has none.
+fn relative_error(dtype: Float, data: &[u8], original: &[u8]) -> f64 {
+    const CHUNK: usize = 1 << 16;
+    let chunks = data.par_chunks(CHUNK).zip(original.par_chunks(CHUNK)).map(|(data, original)| {
+        let mut numbers = [const { Vec::new() }; 2];
+        for (numbers, data) in numbers.iter_mut().zip([data, original]) {
+            numbers.resize(data.len() / dtype.bytes(), 0.0);
+            dtype.load(data, numbers);
+        }
+        let pairs = numbers[0].iter().zip(&numbers[1]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        pairs.fold((0.0, 0.0), |(error, square), (a, b)| (error + (a - b).powi(2), square + b * b))
+    });
+    let (error, square) = chunks.reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+    if error == 0.0 { 0.0 } else { (error / square).sqrt() }
+}
+
+/// Calls `take` with every original tensor, its number and its verified bytes, in order.
 fn each_tensor(
     file: &CompressedFile,
     progress: &mut Progress<'_>,
-    mut take: impl FnMut(&Tensor, &[u8]) -> Result<(), FileError>,
+    mut take: impl FnMut(usize, &Tensor, &[u8]) -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     let total = file.tensors().iter().map(|tensor| tensor.bytes() as u64).sum();
     let mut meter = Meter { done: 0, total, progress };
     let mut scratch = Vec::new();
     for (index, tensor) in file.tensors().iter().enumerate() {
-        take(tensor, file.original(index, &mut scratch)?)?;
+        take(index, tensor, file.original(index, &mut scratch)?)?;
         meter.add(tensor);
     }
     Ok(())
 }
 
-fn summary(file: &CompressedFile) -> Summary {
-    Summary {
+fn summary(file: &CompressedFile) -> Result<Summary, FileError> {
+    Ok(Summary {
         tensors: file.tensor_count(),
         blobs: file.blob_names().count(),
+        quantized: quantized(file)?.into_iter().filter(|&quantized| quantized).count(),
+        calibrated: 0,
         original_bytes: file.original_bytes(),
         stored_bytes: file.stored_bytes(),
-    }
+        errors: Vec::new(),
+    })
+}
+
+/// Which tensors are quantized.
+fn quantized(file: &CompressedFile) -> Result<Vec<bool>, FileError> {
+    let blobs = (0..file.tensor_count()).map(|index| file.blob_at(index));
+    blobs.map(|blob| Ok(blob?.is_some_and(|blob| is_quantized(&blob)))).collect()
 }

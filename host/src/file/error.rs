@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::model::ModelFault;
 use crate::BlobError;
+use crate::quantize::QuantizeError;
 
 /// Why a file was refused. Nothing that a file can contain panics; every fault comes back as one of
 /// these, and names the file and, where there is one, the tensor.
@@ -136,6 +138,9 @@ pub enum FileError {
         /// Bytes that were asked for.
         bytes: u64,
     },
+    /// A model of several files, or the folder that it is to be written to, is at fault.
+    #[error(transparent)]
+    Model(#[from] ModelFault),
 }
 
 /// What is wrong with a safetensors header.
@@ -177,7 +182,7 @@ pub enum HeaderFault {
 }
 
 /// What is wrong with a tensor of a compressed file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorFault {
     /// The bytes do not match the checksum in the header.
@@ -189,6 +194,9 @@ pub enum TensorFault {
     /// The blob is damaged.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// The tensor cannot be quantized.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
 }
 
 /// Kinds of [`FileError`], for callers that only need to know what to do about it.
@@ -219,9 +227,11 @@ impl FileError {
             | Self::NotCompressed { .. }
             | Self::HeaderTooLarge { .. }
             | Self::NoSuchBlob { .. } => ErrorKind::InvalidArgument,
+            Self::Model(fault) => fault.kind(),
             Self::Version { .. } => ErrorKind::Compatibility,
             Self::Truncated { .. } => ErrorKind::InsufficientData,
             Self::Tensor { source: TensorFault::Blob(fault), .. } => blob_kind(fault),
+            Self::Tensor { source: TensorFault::Quantize(_), .. } => ErrorKind::InvalidArgument,
             Self::Header { .. }
             | Self::HeaderChecksum { .. }
             | Self::Tensor { .. }

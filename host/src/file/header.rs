@@ -13,6 +13,7 @@ use safetensors::tensor::TensorInfo;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::error::HeaderFault;
+use crate::Float;
 
 /// Bytes of the header's length, which stands before it.
 pub(super) const LENGTH_BYTES: usize = 8;
@@ -41,6 +42,25 @@ impl Tensor {
     /// Elements; [`Header::parse`] has checked that the product does not overflow.
     pub(super) fn weights(&self) -> u64 {
         self.shape.iter().map(|&side| side as u64).product()
+    }
+
+    /// Type, rows and columns, if this is a matrix of numbers that can be quantized.
+    pub(super) fn numbers(&self) -> Option<(Float, usize, usize)> {
+        let dtype = match self.dtype {
+            Dtype::BF16 => Float::Bf16,
+            Dtype::F16 => Float::F16,
+            Dtype::F32 => Float::F32,
+            _ => return None,
+        };
+        match *self.shape {
+            [rows, cols] if rows > 0 && cols > 0 => Some((dtype, rows, cols)),
+            _ => None,
+        }
+    }
+
+    /// Whether a blob can stand for this tensor.
+    pub(super) fn may_be_blob(&self) -> bool {
+        self.matrix().is_some() || self.numbers().is_some()
     }
 
     /// Dtype, rows and columns, if this is a matrix that the codec takes.

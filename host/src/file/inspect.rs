@@ -5,12 +5,12 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::compressed::{CompressedFile, unmarked};
+use super::compressed::{CompressedFile, is_quantized, unmarked};
 use super::container;
 use super::error::FileError;
 use super::header::{Tensor, codec_dtype};
 use super::mapped::{Mapped, PlainFile};
-use crate::entropy;
+use crate::{Blob, entropy};
 
 /// What [`inspect`] finds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,6 +43,39 @@ pub struct TensorReport {
     pub entropy_bits_per_weight: f64,
     /// Weights outside the coded window.
     pub exceptions: u64,
+    /// How the weights of a blob are coded.
+    pub coding: Option<Coding>,
+}
+
+/// How the weights of a blob are coded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Coding {
+    /// Their type: another than the tensor's, if it is quantized.
+    pub dtype: String,
+    /// How many share a symbol.
+    pub weights_per_symbol: u8,
+    /// Bits of each that are stored as they are; the rest is coded.
+    pub raw_bits: u8,
+    /// Whether rows have scales.
+    pub row_scales: bool,
+    /// Whether groups of 128 columns have scales.
+    pub group_scales: bool,
+    /// Whether these have zero points.
+    pub zero_points: bool,
+}
+
+impl Coding {
+    fn of(blob: &Blob<'_>) -> Self {
+        let split = blob.split();
+        Self {
+            dtype: split.dtype().name().to_owned(),
+            weights_per_symbol: split.packing() as u8,
+            raw_bits: split.raw_bits(),
+            row_scales: blob.row_scales().is_some(),
+            group_scales: blob.groups().is_some(),
+            zero_points: blob.groups().is_some_and(|groups| groups.zeros),
+        }
+    }
 }
 
 /// How a tensor is stored.
@@ -52,6 +85,8 @@ pub struct TensorReport {
 pub enum Format {
     /// As a blob that gives every bit back.
     Lossless,
+    /// As a blob of fewer bits, with scales.
+    Quantized,
     /// As it is.
     Raw,
 }
@@ -88,8 +123,13 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Report, FileError> {
             None => Ok(raw(tensor, file.stored(index))),
             Some(blob) => {
                 let bytes = file.stored(index).len();
-                let row = row(tensor, Format::Lossless, bytes, blob.entropy());
-                Ok(TensorReport { exceptions: blob.exceptions(), ..row })
+                let format = match is_quantized(&blob) {
+                    true => Format::Quantized,
+                    false => Format::Lossless,
+                };
+                let row = row(tensor, format, bytes, blob.entropy());
+                let coding = Some(Coding::of(&blob));
+                Ok(TensorReport { exceptions: blob.exceptions(), coding, ..row })
             }
         });
         let rows = rows.collect::<Result<_, FileError>>()?;
@@ -124,6 +164,7 @@ fn row(tensor: &Tensor, format: Format, stored_bytes: usize, entropy: f64) -> Te
         bits_per_weight: bits_per_weight(stored_bytes, weights),
         entropy_bits_per_weight: if weights > 0 { entropy } else { 0.0 },
         exceptions: 0,
+        coding: None,
     }
 }
 

@@ -24,6 +24,9 @@
 
 use std::io;
 
+use serde::Serialize;
+
+mod calibration;
 mod compress;
 mod compressed;
 mod container;
@@ -32,14 +35,24 @@ mod error;
 mod header;
 mod inspect;
 mod mapped;
+mod model;
+mod options;
 mod output;
+mod plan;
+mod rules;
 
-pub use compress::{Options, compress};
+pub use calibration::Calibration;
+pub use compress::compress;
 pub use compressed::CompressedFile;
 pub use container::VERSION;
 pub use decompress::{decompress, verify, verify_against};
 pub use error::{ErrorKind, FileError, HeaderFault, TensorFault};
-pub use inspect::{Format, Report, TensorReport, Totals, inspect};
+pub use inspect::{Coding, Format, Report, TensorReport, Totals, inspect};
+pub use model::{
+    IndexFault, Model, ModelFault, compress_model, decompress_model, inspect_model, verify_model,
+};
+pub use options::Options;
+pub use rules::{Rules, RulesError};
 
 /// Is called with the bytes done and the bytes in all, after every tensor.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -59,16 +72,31 @@ pub fn on_threads<T: Send>(threads: usize, job: impl FnOnce() -> T + Send) -> io
 }
 
 /// What a job went through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// Tensors of the file.
     pub tensors: usize,
     /// Those that are compressed.
     pub blobs: usize,
+    /// Those of them that are quantized.
+    pub quantized: usize,
+    /// Those of these that were quantized with second moments of their inputs; known to [`compress`] only.
+    pub calibrated: usize,
     /// Size of the plain file.
     pub original_bytes: u64,
     /// Size of the compressed file.
     pub stored_bytes: u64,
+    /// What quantizing cost, where it was compared with the numbers that were quantized: by tensor.
+    pub errors: Vec<RelativeError>,
+}
+
+/// How far a quantized tensor is from the numbers that it was made of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RelativeError {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Root mean square of the errors over that of the numbers.
+    pub relative_error: f64,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tempfile::TempPath;
 use super::error::FileError;
 
 /// How temporary files are called, so that what a killed process left can be found.
-const PREFIX: &str = ".fused-rans-";
+pub(super) const PREFIX: &str = ".fused-rans-";
 
 /// A file that is written beside its final place and renamed when it is complete. Dropped before
 /// that, it leaves nothing behind.

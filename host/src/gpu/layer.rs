@@ -13,6 +13,8 @@ use cust::stream::Stream;
 use fused_rans_layout::{
     GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, Packing, SLABS, Split, TABLE, TILE_THREADS, TileGrid,
 };
+use half::bf16;
+use std::borrow::Cow;
 
 /// Alignment of the decoded matrix, for stores of several weights at once.
 const ALIGNMENT: u64 = 16;
@@ -40,6 +42,7 @@ impl Layer {
     pub(super) fn new(gpu: Gpu, blob: &Blob<'_>, epilogue: Epilogue<'_>) -> Result<Self, GpuError> {
         blob.verify()?;
         check_epilogue(blob.grid(), epilogue)?;
+        let scales = scales(blob, epilogue.scale);
         let tiles = blob.index().len();
         let tiles = i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?;
         let table = blob.frequencies().kernel_table(blob.split());
@@ -51,7 +54,7 @@ impl Layer {
                 .map_err(GpuError::allocating(blob.bytes().len()))?,
             table: DeviceBuffer::from_slice(&table).map_err(GpuError::allocating(4 * TABLE))?,
             wide_table: upload_numbers(wide.as_deref())?,
-            scale: upload_numbers(epilogue.scale)?,
+            scale: upload_numbers(scales.as_deref())?,
             bias: upload_numbers(epilogue.bias)?,
             split: blob.split(),
             groups: blob.groups(),
@@ -265,6 +268,16 @@ fn check_epilogue(grid: TileGrid, epilogue: Epilogue<'_>) -> Result<(), MatmulEr
     let y = Outputs { data: 0, dtype: Float::F32, leading: grid.rows };
     // Types that go together, and no rows: only the epilogue is left to be checked.
     check(Dtype::I8, grid, x, y, epilogue)
+}
+
+/// The factors of the outputs: those of the rows of weights, and `more`.
+fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
+    let Some(stored) = blob.row_scales() else { return more.map(Cow::Borrowed) };
+    let scales = stored.iter().map(|&bits| bf16::from_bits(bits).to_f32());
+    Some(Cow::Owned(match more {
+        Some(more) => scales.zip(more).map(|(scale, more)| scale * more).collect(),
+        None => scales.collect(),
+    }))
 }
 
 /// Copies numbers to the device.

@@ -1,6 +1,6 @@
 //! The multiplication on the CPU: exact enough to stand for the product, whatever the order of sums.
 
-use super::float::{load_weights, scale_groups};
+use super::float::dequantize_row;
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::codec::parallel_crc;
 use crate::{Blob, BlobError, Groups};
@@ -102,10 +102,8 @@ impl Products<'_> {
     /// **What a weight is as a number**: the weights of row `row` of the matrix, from their stored
     /// bits to the F32s that activations are multiplied with.
     fn load_row(&self, row: usize, stored: &[u8], weights: &mut [f32]) {
-        load_weights(self.blob.dtype(), stored, weights);
-        if let Some(groups) = self.groups {
-            scale_groups(groups, row, weights);
-        }
+        // Scales of rows are the sums' (`store`).
+        dequantize_row(self.blob.dtype(), self.groups, None, row, stored, weights);
     }
 
     /// Computes the outputs of the rows of weights in `stored`, the matrix's from `first_row` on.
@@ -155,6 +153,7 @@ impl Products<'_> {
             let out = self.y.data[start * bytes..].chunks_exact_mut(bytes);
             for ((n, sums), out) in (first_row..).zip(sums.chunks_exact(x_rows)).zip(out) {
                 let scale = self.epilogue.scale.map_or(1.0, |scale| f64::from(scale[n]));
+                let scale = scale * self.blob.row_scale(n).map_or(1.0, f64::from);
                 let bias = self.epilogue.bias.map_or(0.0, |bias| f64::from(bias[n]));
                 self.y.dtype.store(sums[m] * scale + bias, out);
             }

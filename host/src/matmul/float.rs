@@ -39,11 +39,28 @@ impl Float {
     }
 
     /// The numbers in `stored`, one for each place in `out`.
-    pub(super) fn load(self, stored: &[u8], out: &mut [f32]) {
+    pub(crate) fn load(self, stored: &[u8], out: &mut [f32]) {
         match self {
             Self::Bf16 => load_each(stored, out, |bits| bf16::from_le_bytes(bits).to_f32()),
             Self::F16 => load_each(stored, out, |bits| f16::from_le_bytes(bits).to_f32()),
             Self::F32 => load_each(stored, out, f32::from_le_bytes),
+        }
+    }
+
+    /// Rounds finite `numbers` to the nearest finite ones of this type, and others to their like, and writes those to
+    /// `out`, which must have room for them.
+    pub(crate) fn store_all(self, numbers: &[f32], out: &mut [u8]) {
+        let bf16_most = bf16::MAX.to_f32();
+        let f16_most = f16::MAX.to_f32();
+        let within = |x: f32, most: f32| if x.is_finite() { x.clamp(-most, most) } else { x };
+        match self {
+            Self::Bf16 => {
+                store_each(numbers, out, |x| bf16::from_f32(within(x, bf16_most)).to_le_bytes())
+            }
+            Self::F16 => {
+                store_each(numbers, out, |x| f16::from_f32(within(x, f16_most)).to_le_bytes());
+            }
+            Self::F32 => store_each(numbers, out, f32::to_le_bytes),
         }
     }
 
@@ -83,6 +100,25 @@ pub(super) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) 
     }
 }
 
+/// The numbers that the weights of row `row` stand for, scales of groups and of the row included. Exact where they are
+/// normal F32 numbers.
+pub(crate) fn dequantize_row(
+    dtype: Dtype,
+    groups: Option<Groups<'_>>,
+    row_scale: Option<f32>,
+    row: usize,
+    stored: &[u8],
+    out: &mut [f32],
+) {
+    load_weights(dtype, stored, out);
+    if let Some(groups) = groups {
+        scale_groups(groups, row, out);
+    }
+    if let Some(scale) = row_scale {
+        out.iter_mut().for_each(|weight| *weight *= scale);
+    }
+}
+
 fn load_each<const BYTES: usize>(
     stored: &[u8],
     out: &mut [f32],
@@ -90,6 +126,16 @@ fn load_each<const BYTES: usize>(
 ) {
     for (out, &bits) in out.iter_mut().zip(stored.as_chunks().0) {
         *out = number(bits);
+    }
+}
+
+fn store_each<const BYTES: usize>(
+    numbers: &[f32],
+    out: &mut [u8],
+    bits: impl Fn(f32) -> [u8; BYTES],
+) {
+    for (out, &number) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *out = bits(number);
     }
 }
 

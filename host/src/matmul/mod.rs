@@ -22,6 +22,7 @@ mod float;
 
 pub use error::{MatmulError, Operand};
 pub use float::Float;
+pub(crate) use float::dequantize_row;
 
 use crate::Dtype;
 use fused_rans_layout::TileGrid;

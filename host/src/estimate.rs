@@ -1,0 +1,67 @@
+//! How large a blob would be, without making it.
+
+use crate::Frequencies;
+use crate::header::payload_start;
+use crate::model::{EXCEPTION_BITS, EXCEPTION_TIME, Wanted, split_for};
+use fused_rans_layout::{
+    FRAGMENT, LANES, LINE, Packing, QuadEntry, SLAB_STRIPS, SYMBOLS, TABLE, TAIL_LENGTH_BYTES,
+    TileGrid,
+};
+
+/// Bits that a stream takes beside its symbols' codes, less the code of its last symbol, which is free: the first index,
+/// half a word for the padding, less what an encoder saves by its choice of the last slot. Measured.
+const STREAM_BITS: f64 = 12.0 + 16.0 - 10.0;
+
+/// What a matrix would take.
+#[derive(Clone, Copy, Debug)]
+pub struct Estimate {
+    /// Bits a weight of the blob, everything counted.
+    pub bits: f64,
+    /// As many, and what exceptions count for the time that they take.
+    pub cost: f64,
+}
+
+/// About how large a blob of `grid` is whose one-byte weights occur `counts` times, or in that proportion, with a scale for
+/// each row. `None` if it cannot be coded as `wanted`.
+pub fn estimate(wanted: Wanted, grid: TileGrid, counts: &[u64; 256]) -> Option<Estimate> {
+    let (split, coded, exceptions) = split_for(wanted, counts)?;
+    let total = counts.iter().sum::<u64>() as f64;
+    let shares = coded.map(|count| count as f64 / total);
+    let symbols = symbol_shares(split.packing(), &shares);
+    let frequencies = Frequencies::from_counts(&symbols.map(|share| (share * SCALE) as u64))?;
+    if split.packing() == Packing::Four && frequencies.max() > QuadEntry::MAX_FREQUENCY {
+        return None;
+    }
+    let symbol_bits = code_length(&symbols, &frequencies);
+    let tiles = grid.tiles()?;
+    let fragments = grid.rows.div_ceil(FRAGMENT) as f64 * grid.cols.div_ceil(FRAGMENT) as f64;
+    let slabs = grid.rows.div_ceil(SLAB_STRIPS * FRAGMENT) as f64 * grid.across() as f64;
+    let coded_symbols = fragments * (FRAGMENT * FRAGMENT) as f64 / split.packing() as u8 as f64;
+    let streams = slabs * LANES as f64;
+    let words = coded_symbols * symbol_bits + streams * (STREAM_BITS - symbol_bits);
+    let raw = fragments * (FRAGMENT * FRAGMENT) as f64 * f64::from(split.raw_bits());
+    let weights = grid.rows as f64 * grid.cols as f64;
+    let exceptions = exceptions as f64 / total;
+    let bytes = payload_start(tiles, grid.rows)? as f64
+        + slabs * TAIL_LENGTH_BYTES as f64
+        + tiles as f64 * LINE as f64 / 2.0;
+    let bits = (8.0 * bytes + words + raw) / weights + EXCEPTION_BITS * exceptions;
+    Some(Estimate { bits, cost: bits + EXCEPTION_TIME * exceptions })
+}
+
+/// What shares are multiplied with to become counts: a symbol counts from half an occurrence in a large layer on.
+const SCALE: f64 = (1u64 << 24) as f64;
+
+/// The shares of the symbols of a matrix of weights that do not depend on each other.
+fn symbol_shares(packing: Packing, shares: &[f64; 16]) -> [f64; SYMBOLS] {
+    let (bits, fields) = (packing.bits(), packing as u32);
+    let field =
+        |symbol: usize, number| symbol >> (bits * number) & (usize::from(packing.values()) - 1);
+    core::array::from_fn(|symbol| (0..fields).map(|n| shares[field(symbol, n)]).product())
+}
+
+/// Bits of a symbol, on the average, that is coded with these frequencies.
+fn code_length(shares: &[f64; SYMBOLS], frequencies: &Frequencies) -> f64 {
+    let frequencies = frequencies.as_array().iter().map(|&f| f64::from(f.max(1)));
+    shares.iter().zip(frequencies).map(|(share, f)| share * (TABLE as f64 / f).log2()).sum()
+}

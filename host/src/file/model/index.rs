@@ -1,0 +1,152 @@
+//! The index of a sharded model: which shard holds which tensor.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
+use super::error::{IndexFault, ModelFault};
+use super::is_safetensors;
+use crate::file::FileError;
+
+/// Largest index that is read: as much as a safetensors header, which says more of every tensor.
+const MAX_INDEX: u64 = 100_000_000;
+
+/// Shards by name, each with the tensors that it should hold.
+pub(super) type Index = BTreeMap<String, Vec<String>>;
+
+/// Reads the index `path`; the shards are not looked at.
+pub(super) fn read(path: &Path) -> Result<Index, FileError> {
+    // Before opening it, as that waits for the other end of a pipe.
+    let status = fs::metadata(path).map_err(FileError::io(path, "open"))?;
+    if !status.is_file() {
+        return Err(FileError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(FileError::io(path, "open"))?;
+    let mut text = Vec::new();
+    file.take(MAX_INDEX + 1).read_to_end(&mut text).map_err(FileError::io(path, "read"))?;
+    parse(&text).map_err(|fault| invalid(path, fault))
+}
+
+/// The error for a fault of the index `path`.
+pub(super) fn invalid(path: &Path, source: IndexFault) -> FileError {
+    ModelFault::Index { path: path.to_owned(), source }.into()
+}
+
+fn parse(text: &[u8]) -> Result<Index, IndexFault> {
+    if text.len() as u64 > MAX_INDEX {
+        return Err(IndexFault::TooLarge(MAX_INDEX));
+    }
+    let WeightMap(mut pairs) = serde_json::from_slice(text).map_err(IndexFault::Json)?;
+    pairs.0.sort_unstable();
+    if let Some(twice) = pairs.0.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(IndexFault::Duplicate(twice[0].0.clone()));
+    }
+    let mut shards = Index::new();
+    for (tensor, shard) in pairs.0 {
+        match shards.get_mut(&shard) {
+            Some(tensors) => tensors.push(tensor),
+            None if is_plain_name(&shard) => drop(shards.insert(shard, vec![tensor])),
+            None => return Err(IndexFault::ShardName { tensor, shard }),
+        }
+    }
+    if shards.is_empty() { Err(IndexFault::Empty) } else { Ok(shards) }
+}
+
+/// Whether a name from an index is that of a safetensors file in the index's own folder, on any
+/// operating system: an index may come from anywhere.
+fn is_plain_name(name: &str) -> bool {
+    // Names of folders and drives end in these; `..` is no safetensors file.
+    !name.contains(['/', '\\', ':', '\0']) && is_safetensors(Path::new(name))
+}
+
+/// The one entry of an index that matters.
+struct WeightMap(Pairs);
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const KEY: &str = "weight_map";
+        // Not derived: that would accept an array as well.
+        struct IndexVisitor;
+
+        impl<'de> Visitor<'de> for IndexVisitor {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a `weight_map`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+                let mut weights = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key != KEY {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if weights.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::duplicate_field(KEY));
+                    }
+                }
+                weights.map(WeightMap).ok_or_else(|| A::Error::missing_field(KEY))
+            }
+        }
+
+        deserializer.deserialize_map(IndexVisitor)
+    }
+}
+
+/// A map of strings with every entry of the text, also those of one key.
+struct Pairs(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of file names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_in_the_same_folder_are_plain() {
+        for name in ["model-00001-of-00002.safetensors", "a b.safetensors", "..safetensors"] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        let elsewhere = ["../a", "a/b", "/a", "./a", "..\\a", "\\a", "a/", "a\0b", "a/../b", "C:a"];
+        for name in elsewhere {
+            assert!(!is_plain_name(&format!("{name}.safetensors")), "{name}");
+        }
+        for name in ["", ".", "..", "config.json", ".safetensors", "a.safetensors/", "a.bin"] {
+            assert!(!is_plain_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn larger_files_than_any_index_are_refused() {
+        let mut text = br#"{"weight_map":{"a":"a.safetensors"}}"#.to_vec();
+        text.resize(MAX_INDEX as usize, b' ');
+        assert_eq!(parse(&text).unwrap().len(), 1);
+        text.push(b' ');
+        assert!(matches!(parse(&text), Err(IndexFault::TooLarge(MAX_INDEX))));
+    }
+}

@@ -1,0 +1,151 @@
+//! What is to become of which tensor.
+
+use super::calibration::Calibration;
+use super::header::Tensor;
+use super::rules::Rules;
+use crate::Packing;
+use crate::quantize::Quantizer;
+
+/// Decides by its name whether a tensor is compressed.
+type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Tensors that quantizers leave alone unless they are asked for: what these parts of a name stand for is either small or
+/// looked up, not multiplied with.
+const DELICATE: [&str; 6] = ["embed", "wte", "wpe", "norm", "bias", "position"];
+
+/// What [`compress`](super::compress) compresses, and how. By default, every matrix of a type that the codec takes,
+/// without loss.
+#[derive(Default)]
+pub struct Options {
+    select: Option<Select>,
+    packing: Packing,
+    quantizer: Option<Quantizer>,
+    delicate: bool,
+    spread: bool,
+    rules: Rules,
+    calibration: Option<Calibration>,
+}
+
+/// What becomes of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Treatment {
+    /// It keeps its bytes.
+    Raw,
+    /// It is coded without loss, where that makes it smaller.
+    Lossless { packing: Packing, raw_bits: Option<u8> },
+    /// It is quantized.
+    Quantize(Quantization),
+}
+
+/// How a tensor is quantized.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quantization {
+    pub(super) quantizer: Quantizer,
+    /// Whether the quantizer is this tensor's own, rather than all others'.
+    pub(super) pinned: bool,
+    pub(super) packing: Packing,
+    pub(super) raw_bits: Option<u8>,
+    /// What its error counts, others being 1.
+    pub(super) weight: f64,
+}
+
+impl Options {
+    /// Compresses only tensors whose name `select` is true for; the rest keep their bytes.
+    #[must_use]
+    pub fn select(mut self, select: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.select = Some(Box::new(select));
+        self
+    }
+
+    /// Codes integers with so many weights a symbol where that is possible; see [`Matrix::packed`](crate::Matrix::packed).
+    #[must_use]
+    pub fn packing(mut self, packing: Packing) -> Self {
+        self.packing = packing;
+        self
+    }
+
+    /// Quantizes matrices of BF16, FP16 and F32 numbers: those that are selected, but for embeddings, norms and biases,
+    /// by their names, which are coded without loss.
+    #[must_use]
+    pub fn quantize(mut self, quantizer: Quantizer) -> Self {
+        self.quantizer = Some(quantizer);
+        self
+    }
+
+    /// Quantizes embeddings, norms and biases, too.
+    #[must_use]
+    pub fn delicate(mut self, quantize: bool) -> Self {
+        self.delicate = quantize;
+        self
+    }
+
+    /// Takes the bits of [`Quantizer::Rate`] as the average of all tensors that are quantized to it, and gives each so
+    /// many that the sum of their relative errors is least.
+    #[must_use]
+    pub fn spread(mut self, spread: bool) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// Treats tensors as `rules` say, where they say anything.
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Takes what is known of the layers' inputs into account.
+    #[must_use]
+    pub fn calibration(mut self, calibration: Calibration) -> Self {
+        self.calibration = Some(calibration);
+        self
+    }
+
+    pub(super) fn known_inputs(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    pub(super) fn spreads(&self) -> bool {
+        self.spread
+    }
+
+    /// What becomes of `tensor`.
+    pub(super) fn treatment(&self, tensor: &Tensor) -> Treatment {
+        let name = tensor.name.as_str();
+        if self.select.as_ref().is_some_and(|select| !select(name)) {
+            return Treatment::Raw;
+        }
+        let rule = self.rules.of(name);
+        let (packing, raw_bits) = (rule.packing.unwrap_or(self.packing), rule.raw_bits);
+        let lossless = Treatment::Lossless { packing, raw_bits };
+        let quantizer = match rule.format {
+            Some(Target::Raw) => return Treatment::Raw,
+            Some(Target::Lossless) => return lossless,
+            Some(Target::Quantized(quantizer)) => Some(quantizer),
+            None => self.quantizer.filter(|_| self.delicate || !is_delicate(name)),
+        };
+        match quantizer.filter(|_| tensor.numbers().is_some()) {
+            None => lossless,
+            Some(quantizer) => Treatment::Quantize(Quantization {
+                quantizer,
+                pinned: rule.format.is_some(),
+                packing,
+                raw_bits,
+                weight: rule.weight.unwrap_or(1.0),
+            }),
+        }
+    }
+}
+
+/// What a rule can ask for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Target {
+    Raw,
+    Lossless,
+    Quantized(Quantizer),
+}
+
+fn is_delicate(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    DELICATE.iter().any(|part| name.contains(part))
+}

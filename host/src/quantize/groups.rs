@@ -1,0 +1,83 @@
+//! Integers of 4 bits, a scale for every 128 columns of a row.
+
+use super::quantized::{OwnedGroups, Quantized};
+use super::round::integer;
+use super::source::absmax;
+use super::{QuantizeError, Source};
+use crate::Dtype;
+use fused_rans_layout::GROUP;
+use half::{bf16, f16};
+
+/// The largest integer; of those without a zero point also the smallest's magnitude.
+const LARGEST: f32 = 7.0;
+/// Steps from the smallest integer, -8, to the largest.
+const STEPS: f32 = 15.0;
+/// Exponents that binary16 has room for: those of a row's largest scale, with some below for its other groups.
+const EXPONENTS: std::ops::RangeInclusive<i32> = -12..=14;
+
+/// What becomes of a row.
+struct Row {
+    /// What the scales of its groups are multiplied with: a power of two.
+    factor: bf16,
+    scales: Vec<u16>,
+    zeros: Vec<i8>,
+}
+
+pub(super) fn int4(source: Source<'_>, zero_points: bool) -> Result<Quantized, QuantizeError> {
+    let (weights, rows) = source.map_rows_to_weights(|row, numbers, out| {
+        let factor = factor(absmax(row, numbers)? / LARGEST);
+        let across = numbers.len().div_ceil(GROUP);
+        let (mut scales, mut zeros) = (Vec::with_capacity(across), Vec::with_capacity(across));
+        for (numbers, out) in numbers.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
+            let (scale, zero) = match zero_points {
+                true => asymmetric(numbers, factor.to_f32()),
+                false => (symmetric(numbers, factor.to_f32()), 0),
+            };
+            round(numbers, scale.to_f32() * factor.to_f32(), zero, out);
+            scales.push(scale.to_bits());
+            zeros.push(zero);
+        }
+        Ok(Row { factor, scales, zeros })
+    })?;
+    let factors = rows.iter().any(|row| row.factor != bf16::ONE);
+    let row_scales = factors.then(|| rows.iter().map(|row| row.factor.to_bits()).collect());
+    let zeros =
+        zero_points.then(|| rows.iter().flat_map(|row| row.zeros.iter().copied()).collect());
+    let scales = rows.into_iter().flat_map(|row| row.scales).collect();
+    let groups = Some(OwnedGroups { scales, zeros });
+    Ok(Quantized { row_scales, groups, ..Quantized::new(source, Dtype::I8, weights) })
+}
+
+/// The power of two that a row's scales are divided by, the largest of which is about `largest`: 1 for nearly all.
+fn factor(largest: f32) -> bf16 {
+    let exponent = match largest {
+        0.0 => 0,
+        _ => largest.log2().floor() as i32,
+    };
+    let beyond = exponent - exponent.clamp(*EXPONENTS.start(), *EXPONENTS.end());
+    bf16::from_f32(f64::from(beyond).exp2() as f32)
+}
+
+/// The scale by which the largest magnitude becomes 7.
+fn symmetric(numbers: &[f32], factor: f32) -> f16 {
+    let largest = numbers.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
+    f16::from_f32(largest / LARGEST / factor)
+}
+
+/// The scale and the zero point by which the smallest number becomes -8 and the largest 7, 0 lying between.
+fn asymmetric(numbers: &[f32], factor: f32) -> (f16, i8) {
+    let ends = numbers.iter().fold((0.0f32, 0.0f32), |(low, high), &x| (low.min(x), high.max(x)));
+    let (low, high) = ends;
+    let scale = f16::from_f32((high / STEPS - low / STEPS) / factor);
+    // 0 becomes the zero point: so many steps above the smallest.
+    let zero = integer(-low, scale.to_f32() * factor, STEPS) - 8;
+    (scale, zero)
+}
+
+/// The integers nearest to `numbers / scale + zero`.
+fn round(numbers: &[f32], scale: f32, zero: i8, out: &mut [u8]) {
+    for (out, &number) in out.iter_mut().zip(numbers) {
+        let steps = integer(number, scale, 2.0 * STEPS);
+        *out = (steps + zero).clamp(-8, 7).cast_unsigned();
+    }
+}

@@ -1,0 +1,93 @@
+//! What a quantizer makes.
+
+use super::{QuantizeError, Source};
+use crate::matmul::dequantize_row;
+use crate::{Dtype, Groups, Matrix, Packing};
+use half::bf16;
+
+/// A matrix of one-byte weights with scales: what a [`Quantizer`](super::Quantizer) made of numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quantized {
+    pub(super) dtype: Dtype,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) weights: Vec<u8>,
+    /// Bits of BF16 numbers, one a row.
+    pub(super) row_scales: Option<Vec<u16>>,
+    pub(super) groups: Option<OwnedGroups>,
+    pub(super) packing: Packing,
+    pub(super) raw_bits: Option<u8>,
+    /// Bytes of the numbers.
+    pub(super) source_bytes: usize,
+}
+
+/// As [`Groups`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnedGroups {
+    pub(super) scales: Vec<u16>,
+    pub(super) zeros: Option<Vec<i8>>,
+}
+
+impl Quantized {
+    /// Weights of `dtype`, each row of which `round` makes of that row's numbers; it returns the row's scale.
+    pub(super) fn by_row(
+        source: Source<'_>,
+        dtype: Dtype,
+        round: impl Fn(usize, &mut [f32], &mut [u8]) -> Result<bf16, QuantizeError> + Sync,
+    ) -> Result<Self, QuantizeError> {
+        let (weights, scales) = source.map_rows_to_weights(round)?;
+        let row_scales = Some(scales.into_iter().map(bf16::to_bits).collect());
+        Ok(Self { row_scales, ..Self::new(source, dtype, weights) })
+    }
+
+    /// Weights of `dtype` without scales, made of `source`.
+    pub(super) fn new(source: Source<'_>, dtype: Dtype, weights: Vec<u8>) -> Self {
+        Self {
+            dtype,
+            rows: source.rows(),
+            cols: source.cols(),
+            weights,
+            row_scales: None,
+            groups: None,
+            packing: Packing::default(),
+            raw_bits: None,
+            source_bytes: source.bytes(),
+        }
+    }
+
+    /// The matrix to be encoded, in place of the numbers that it was made of.
+    ///
+    /// # Panics
+    /// Never: what a quantizer makes fits together.
+    #[must_use]
+    pub fn matrix(&self) -> Matrix<'_> {
+        let matrix = Matrix::new(self.dtype, self.rows, self.cols, &self.weights);
+        let mut matrix =
+            matrix.expect("it is as large").instead_of(self.source_bytes).packed(self.packing);
+        if let Some(raw_bits) = self.raw_bits {
+            matrix = matrix.split_at(raw_bits);
+        }
+        if let Some(scales) = &self.row_scales {
+            matrix = matrix.scaled(scales).expect("each row has one");
+        }
+        match self.groups() {
+            Some(groups) => matrix.grouped(groups).expect("each group has one"),
+            None => matrix,
+        }
+    }
+
+    /// The numbers that the weights of row `row` stand for, one for each place in `out`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        let stored = &self.weights[row * self.cols..][..self.cols];
+        let scale = self.row_scales.as_ref().map(|scales| bf16::from_bits(scales[row]).to_f32());
+        dequantize_row(self.dtype, self.groups(), scale, row, stored, out);
+    }
+
+    fn groups(&self) -> Option<Groups<'_>> {
+        let OwnedGroups { scales, zeros } = self.groups.as_ref()?;
+        Some(Groups { scales, zeros: zeros.as_deref() })
+    }
+}

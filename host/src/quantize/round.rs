@@ -1,0 +1,57 @@
+//! From a number and a scale to the nearest weight.
+
+use half::bf16;
+use multiversion::multiversion;
+
+/// The BF16 number nearest to `scale`, of a finite scale of at least 0. At least the smallest above 0 if `scale` is above 0.
+pub(super) fn row_scale(scale: f32) -> bf16 {
+    let nearest = bf16::from_f32(scale);
+    if nearest == bf16::ZERO && scale > 0.0 { bf16::from_bits(1) } else { nearest }
+}
+
+/// The integers nearest to `numbers / scale`, halves to the even one, from `-most` to `most`; 0 where the
+/// scale is.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt"
+))]
+pub(super) fn integers(numbers: &[f32], scale: f32, most: f32, out: &mut [u8]) {
+    for (out, &number) in out.iter_mut().zip(numbers) {
+        *out = integer(number, scale, most).cast_unsigned();
+    }
+}
+
+/// As [`integers`], one.
+#[inline(always)]
+pub(super) fn integer(number: f32, scale: f32, most: f32) -> i8 {
+    let quotient = if scale == 0.0 { 0.0 } else { number / scale };
+    (quotient.clamp(-most, most).round_ties_even() as i32) as i8
+}
+
+/// The e4m3 numbers nearest to `numbers / scale`, of two the one with the even mantissa, at most 448; 0 where the scale
+/// is.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
+    "x86_64+avx2+bmi1+bmi2+lzcnt"
+))]
+pub(super) fn e4m3s(numbers: &[f32], scale: f32, out: &mut [u8]) {
+    for (out, &number) in out.iter_mut().zip(numbers) {
+        *out = e4m3(if scale == 0.0 { 0.0 } else { number / scale });
+    }
+}
+
+/// Bits of the e4m3 number nearest to `number`, which is not NaN; magnitudes above 448 become that.
+#[inline(always)]
+fn e4m3(number: f32) -> u8 {
+    /// The smallest normal number, 2^-6; below, numbers are multiples of 2^-9.
+    const NORMAL: f32 = 1.0 / 64.0;
+    let magnitude = number.abs().min(448.0);
+    let bits = magnitude.to_bits();
+    // Twenty bits of the mantissa go; the exponent's bias is 7 instead of 127.
+    let normal = ((bits + 0x7_FFFF + (bits >> 20 & 1)) >> 20).wrapping_sub((127 - 7) << 3);
+    let subnormal = (magnitude * 512.0).round_ties_even() as i32 as u32;
+    let rounded = if magnitude < NORMAL { subnormal } else { normal };
+    // Zero has no sign here: a number that rounds to it is as near to the one as to the other.
+    let sign = if rounded == 0 { 0 } else { number.to_bits() >> 24 & 0x80 };
+    (rounded | sign) as u8
+}

@@ -1,0 +1,142 @@
+//! The commands.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use fused_rans_quality::moments::{self, Kind};
+use fused_rans_quality::perplexity::{self, Difference, Measurement};
+use fused_rans_quality::{Error, Llama, Tokens, Windows, brown, gguf};
+use serde::Serialize;
+
+use super::progress::Bar;
+use super::{Convert, Failure, Input, Moments, Perplexity, Text};
+
+/// `fused-rans-quality convert`
+pub(super) fn convert(args: &Convert) -> Result<(), Failure> {
+    let mut bar = None;
+    gguf::convert(&args.input, &args.output, &mut |done, total| {
+        bar.get_or_insert_with(|| Bar::new("converting", total)).set(done);
+    })?;
+    drop(bar);
+    say(&format!("{}: converted", args.output.display()))
+}
+
+/// `fused-rans-quality text`
+pub(super) fn text(args: &Text) -> Result<(), Failure> {
+    let [score, calibrate] = brown::split(&args.corpus, &args.output)?;
+    let path = args.output.display();
+    say(&format!("{path}: {score} documents in score.txt, {calibrate} others in calibrate.txt"))
+}
+
+/// What `perplexity --json` prints.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    measurement: Measurement,
+    texts: Vec<String>,
+    seconds: f64,
+    tokens_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<Difference>,
+}
+
+/// `fused-rans-quality perplexity`
+pub(super) fn perplexity(args: &Perplexity) -> Result<(), Failure> {
+    let (model, windows) = args.input.load()?;
+    // Before the work, what would be refused after it.
+    let reference = args.reference.as_ref().map(|path| Measurement::read(path, &windows));
+    let reference = reference.transpose()?;
+    let bar = Bar::new("measuring", windows.tokens.len());
+    let start = Instant::now();
+    let nll = perplexity::nll(&model, &windows, &mut |done| bar.set(done))?;
+    let time = start.elapsed();
+    drop(bar);
+    let measurement = Measurement::new(&args.input.model, &windows, nll);
+    let difference = reference.map(|reference| Difference::new(&measurement.nll, &reference.nll));
+    let report = Report {
+        measurement,
+        texts: args.input.text.iter().map(|path| path.display().to_string()).collect(),
+        seconds: time.as_secs_f64(),
+        tokens_per_second: rate(&windows, time),
+        difference,
+    };
+    if args.json {
+        return say(&serde_json::to_string(&report)?);
+    }
+    for line in report.lines() {
+        say(&line)?;
+    }
+    Ok(())
+}
+
+impl Report {
+    /// For people.
+    fn lines(&self) -> Vec<String> {
+        let Measurement {
+            nll, length, context, tokens, mean_nll, standard_error, perplexity, ..
+        } = &self.measurement;
+        let mut lines: Vec<String> =
+            nll.iter().enumerate().map(|(i, nll)| format!("window {i}: {nll:.6}")).collect();
+        lines.push(format!(
+            "{tokens} tokens scored in {} windows of {length}, the first {context} of each as context",
+            nll.len()
+        ));
+        lines.push(format!("NLL {mean_nll:.6}{} nats a token", plus_minus(*standard_error)));
+        lines.push(format!("perplexity {perplexity:.4}"));
+        if let Some(Difference { mean_nll, standard_error, perplexity_ratio }) = self.difference {
+            lines.push(format!(
+                "against the reference: NLL {mean_nll:+.6}{}, perplexity x {perplexity_ratio:.6}",
+                plus_minus(standard_error)
+            ));
+        }
+        lines.push(format!("{:.0} tokens/s", self.tokens_per_second));
+        lines
+    }
+}
+
+/// ` ± 0.01`; nothing for nothing.
+fn plus_minus(error: Option<f64>) -> String {
+    error.map(|error| format!(" ± {error:.6}")).unwrap_or_default()
+}
+
+/// `fused-rans-quality moments`
+pub(super) fn moments(args: &Moments) -> Result<(), Failure> {
+    let (model, windows) = args.input.load()?;
+    let kind = if args.diagonal { Kind::Diagonal } else { Kind::Matrix };
+    let bar = Bar::new("measuring", windows.tokens.len());
+    let start = Instant::now();
+    let moments = moments::moments(&model, &windows, kind, &mut |done| bar.set(done))?;
+    let time = start.elapsed();
+    drop(bar);
+    let tokens = windows.tokens.iter().map(Vec::len).sum();
+    moments::write(&args.output, &moments, &moments::shared(&model), tokens)?;
+    say(&format!(
+        "{}: {} tensors from {tokens} tokens, {:.0} tokens/s",
+        args.output.display(),
+        moments.len(),
+        rate(&windows, time)
+    ))
+}
+
+impl Input {
+    /// The model and the windows.
+    fn load(&self) -> Result<(Llama, Windows), Error> {
+        // The text first: what is wrong with it is found sooner.
+        let windows = Tokens::read(&self.model, &self.text)?.windows(self.windows, self.length)?;
+        Ok((Llama::load(&self.model)?, windows))
+    }
+}
+
+/// Tokens a second, context included.
+#[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
+fn rate(windows: &Windows, time: Duration) -> f64 {
+    let tokens: usize = windows.tokens.iter().map(Vec::len).sum();
+    tokens as f64 / time.as_secs_f64().max(1e-9)
+}
+
+/// Prints a line on standard output.
+fn say(line: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}

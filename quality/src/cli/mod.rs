@@ -1,0 +1,132 @@
+//! Command line: arguments, dispatch, errors.
+
+mod commands;
+mod progress;
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What a command fails with. Its sources are printed after it.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Perplexity of a language model on a text, and the moments that calibrate a quantizer.
+#[derive(Debug, Parser)]
+#[command(name = "fused-rans-quality", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Convert a Llama model in GGUF to a Hugging Face folder, in BF16
+    Convert(Convert),
+    /// Convert the Brown corpus to plain text: score.txt has the files with even numbers,
+    /// calibrate.txt those with odd numbers
+    Text(Text),
+    /// Measure the perplexity of a model on a text
+    Perplexity(Perplexity),
+    /// Write the second moments of the inputs of every linear layer
+    Moments(Moments),
+}
+
+#[derive(Debug, Args)]
+struct Convert {
+    /// Model to convert
+    #[arg(value_name = "IN.gguf")]
+    input: PathBuf,
+    /// Folder to write; must not exist
+    #[arg(value_name = "OUT_FOLDER")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Text {
+    /// Folder with the corpus' files ca01 to cr09
+    #[arg(value_name = "CORPUS_FOLDER")]
+    corpus: PathBuf,
+    /// Folder to write score.txt and calibrate.txt to
+    #[arg(value_name = "OUT_FOLDER")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Perplexity {
+    #[command(flatten)]
+    input: Input,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What --json printed for another model: measure the difference, too
+    #[arg(long, value_name = "FILE.json")]
+    reference: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Moments {
+    #[command(flatten)]
+    input: Input,
+    /// File to write; replaced if it exists
+    #[arg(short, long, value_name = "MOMENTS.safetensors")]
+    output: PathBuf,
+    /// Only the diagonals
+    #[arg(long)]
+    diagonal: bool,
+}
+
+/// A model and windows of a text.
+#[derive(Debug, Args)]
+struct Input {
+    /// Folder with config.json, tokenizer.json and model.safetensors
+    #[arg(value_name = "MODEL_FOLDER")]
+    model: PathBuf,
+    /// Texts, taken as one in this order
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    text: Vec<PathBuf>,
+    /// Windows, spread evenly over the text; all that it has by default
+    #[arg(long, value_name = "N")]
+    windows: Option<usize>,
+    /// Tokens of a window
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    length: usize,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Convert(args) => commands::convert(&args),
+        Command::Text(args) => commands::text(&args),
+        Command::Perplexity(args) => commands::perplexity(&args),
+        Command::Moments(args) => commands::moments(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if is_broken_pipe(&*failure) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", chain(&*failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(failure: &(dyn Error + 'static)) -> String {
+    let mut line = failure.to_string();
+    let mut source = failure.source();
+    while let Some(error) = source {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        source = error.source();
+    }
+    line
+}
+
+/// Whether the reader of standard output had enough: the job itself was done.
+fn is_broken_pipe(failure: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let error = failure.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,32 @@
+//! Progress on a terminal.
+
+use std::io::{IsTerminal, stderr};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A progress bar on standard error; nothing where that is not a terminal. Vanishes when dropped.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar that counts things.
+    pub(super) fn new(what: &'static str, total: usize) -> Self {
+        if !stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len} {eta}")
+            .expect("the template is valid");
+        Self(bar.with_style(style.progress_chars("=> ")).with_message(what))
+    }
+
+    /// So many are done.
+    pub(super) fn set(&self, done: usize) {
+        self.0.set_position(done as u64);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

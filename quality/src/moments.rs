@@ -1,0 +1,185 @@
+//! Second moments of the inputs of linear layers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use crate::config::LayerLinear;
+use crate::output::{self, Output};
+use crate::values::{edit, read};
+use crate::{Error, Llama, Windows, ops};
+
+/// Which moments are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The mean of x xᵀ, `[K, K]`.
+    Matrix,
+    /// Its diagonal, the mean of x², `[K]`.
+    Diagonal,
+}
+
+/// Means over all tokens of the windows, by the name of the weights that the inputs are multiplied
+/// with; of those that share an input, the first. The head's input counts, too. `progress` is called
+/// with the windows done.
+///
+/// # Errors
+/// As [`Llama::hidden`].
+pub fn moments(
+    model: &Llama,
+    windows: &Windows,
+    kind: Kind,
+    progress: &mut dyn FnMut(usize),
+) -> Result<BTreeMap<String, Tensor>, Error> {
+    let mut sums = BTreeMap::new();
+    let mut tokens = 0;
+    for (done, window) in windows.tokens.iter().enumerate() {
+        model.hidden(window, &mut |name, x| add(&mut sums, kind, name, x))?;
+        tokens += window.len();
+        progress(done + 1);
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "fewer than 2^24 tokens, or rounding is harmless"
+    )]
+    let scale = 1.0 / tokens.max(1) as f32;
+    for sum in sums.values() {
+        edit(sum, |sum| sum.iter_mut().for_each(|value| *value *= scale))?;
+    }
+    Ok(sums)
+}
+
+/// Adds the inputs `x`, `[tokens, K]`.
+fn add(
+    sums: &mut BTreeMap<String, Tensor>,
+    kind: Kind,
+    name: &str,
+    x: &Tensor,
+) -> Result<(), Error> {
+    let products = match kind {
+        Kind::Matrix => x.t()?.matmul(x)?,
+        Kind::Diagonal => x.sqr()?.sum(0)?,
+    };
+    let Some(sum) = sums.get(name) else {
+        sums.insert(name.to_owned(), products);
+        return Ok(());
+    };
+    read(&products, |products| edit(sum, |sum| ops::add(sum, products)))??;
+    Ok(())
+}
+
+/// For all weights that share an earlier one's input: the name under which its moments are stored.
+#[must_use]
+pub fn shared(model: &Llama) -> BTreeMap<String, String> {
+    let layers = 0..model.config().num_hidden_layers;
+    let pairs = layers.flat_map(|layer| {
+        LayerLinear::ALL
+            .map(|linear| (linear.weight(layer), linear.shares_input_with().weight(layer)))
+    });
+    pairs.filter(|(name, stored)| name != stored).collect()
+}
+
+/// Writes moments as a safetensors file. Its metadata hold, under `shared`, the JSON of
+/// [`shared`], and under `tokens` how many they are the mean of.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Invalid`].
+pub fn write(
+    path: &Path,
+    moments: &BTreeMap<String, Tensor>,
+    shared: &BTreeMap<String, String>,
+    tokens: usize,
+) -> Result<(), Error> {
+    let output = Output::file(path)?;
+    let shared = serde_json::to_string(shared).map_err(Error::invalid(path, "JSON text"))?;
+    let metadata = [("shared", shared), ("tokens", tokens.to_string())];
+    let metadata: HashMap<String, String> =
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    output::save(&output.path(), moments, metadata)?;
+    output.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::safetensors::MmapedSafetensors;
+
+    use super::*;
+    use crate::tiny;
+
+    fn windows() -> Windows {
+        let window = |seed: u32| (0..12).map(|i| (seed + i * i) % 50).collect();
+        Windows { context: 1, tokens: (0..3).map(window).collect() }
+    }
+
+    /// Sums over every token that are as slow as they are obvious.
+    fn naive(model: &Llama) -> BTreeMap<String, Vec<Vec<f64>>> {
+        let mut sums: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+        for window in &windows().tokens {
+            let mut see = |name: &str, x: &Tensor| {
+                for x in x.to_vec2::<f32>()? {
+                    let empty = || vec![vec![0.0; x.len()]; x.len()];
+                    let sum = sums.entry(name.to_owned()).or_insert_with(empty);
+                    for (row, a) in sum.iter_mut().zip(&x) {
+                        for (sum, b) in row.iter_mut().zip(&x) {
+                            *sum += f64::from(*a) * f64::from(*b) / 36.0;
+                        }
+                    }
+                }
+                Ok(())
+            };
+            model.hidden(window, &mut see).unwrap();
+        }
+        sums
+    }
+
+    #[test]
+    fn moments_are_those_of_a_naive_sum() {
+        let model = tiny::model(true);
+        let mut done = 0;
+        let mut progress = |windows| done = windows;
+        let matrices = moments(&model, &windows(), Kind::Matrix, &mut progress).unwrap();
+        let diagonals = moments(&model, &windows(), Kind::Diagonal, &mut progress).unwrap();
+        assert_eq!(done, 3);
+        let expected = naive(&model);
+        assert!(matrices.keys().eq(expected.keys()) && diagonals.keys().eq(expected.keys()));
+        // Four inputs a layer, and the head's.
+        assert_eq!(matrices.len(), 2 * 4 + 1);
+        for (name, expected) in &expected {
+            let matrix = matrices[name].to_vec2::<f32>().unwrap();
+            let diagonal = diagonals[name].to_vec1::<f32>().unwrap();
+            let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-5 * (1.0 + b.abs());
+            for (i, (row, expected)) in matrix.iter().zip(expected).enumerate() {
+                assert!(row.iter().zip(expected).all(|(&a, &b)| close(a, b)), "{name}, row {i}");
+                assert!(close(diagonal[i], expected[i]), "{name}, diagonal {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_weight_finds_its_moments_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moments.safetensors");
+        let model = tiny::model(true);
+        let moments = moments(&model, &windows(), Kind::Diagonal, &mut |_| {}).unwrap();
+        write(&path, &moments, &shared(&model), 36).unwrap();
+
+        let bytes = std::fs::read(&path).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata = header.metadata().as_ref().unwrap();
+        assert_eq!(metadata["tokens"], "36");
+        let shared: BTreeMap<String, String> = serde_json::from_str(&metadata["shared"]).unwrap();
+        // SAFETY: nobody else knows the file.
+        let file = unsafe { MmapedSafetensors::new(&path) }.unwrap();
+        for linear in LayerLinear::ALL {
+            let name = linear.weight(1);
+            let stored = shared.get(&name).unwrap_or(&name);
+            let shape = file.get(stored).unwrap().shape().to_vec();
+            assert_eq!(shape, model.config().linear_shape(linear)[1..], "{name}");
+        }
+        assert_eq!(
+            shared["model.layers.0.mlp.up_proj.weight"],
+            "model.layers.0.mlp.gate_proj.weight"
+        );
+        assert_eq!(shared.len(), 2 * 3);
+    }
+}
