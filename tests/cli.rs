@@ -148,7 +148,7 @@ fn inspect_prints_the_documented_json() {
         let report: Value = serde_json::from_str(&text).unwrap();
         let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let mut expected = vec!["name", "shape", "dtype", "format", "weights", "stored_bytes"];
-        expected.extend(["bits_per_weight", "entropy_bits_per_weight", "exceptions"]);
+        expected.extend(["bits_per_weight", "entropy_bits_per_weight", "exceptions", "coding"]);
         expected.sort_unstable();
         assert_eq!(keys(&report["tensors"][0]), expected);
         let mut expected = vec!["weights", "original_bytes", "stored_bytes", "exceptions"];

@@ -193,7 +193,10 @@ fn faults_are_named() {
     assert_eq!(craft(|_| ()), Ok(two_tiles().weights));
     assert_eq!(set((6, 1), 4), header("unknown element type"));
     assert_eq!(set((6, 1), 2), header("impossible split of the weights"));
-    assert_eq!(set((9, 1), 8), header("unknown flags"));
+    assert_eq!(set((9, 1), 16), header("unknown flags"));
+    let of_bf16 = victims().iter().find(|victim| victim.name == "bf16_odd").expect("it is there");
+    let scaled = craft_of(of_bf16.clone(), |v| v.set((9, 1), 8));
+    assert_eq!(scaled, header("impossible row scales"));
     assert_eq!(set((9, 1), 4), header("impossible groups"));
     assert_eq!(set((9, 1), 2), header("groups of other than four bits a weight"));
     assert_eq!(set((100, 1), 1), header("unknown flags"));

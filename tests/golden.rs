@@ -50,8 +50,8 @@ const FAST: Codec = Codec { plain: encode, grouped: encode_grouped };
 const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::encode_grouped };
 
 fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
-    let weights = golden.weights();
-    let matrix = golden.matrix(&weights);
+    let (weights, scales) = (golden.weights(), golden.scales());
+    let matrix = golden.matrix(&weights, &scales);
     let blob = if golden.grouped {
         let (scales, zeros) = golden.groups();
         (codec.grouped)(matrix, Groups { scales: &scales, zeros: Some(&zeros) }).unwrap()
@@ -86,6 +86,8 @@ fn the_golden_files_decode_to_their_weights() {
         let groups = golden.grouped.then(|| golden.groups());
         let stored = blob.scales().unwrap().zip(blob.zeros().unwrap());
         assert!(stored == groups, "{}: groups", golden.name);
+        let scales = golden.row_scales.then(|| golden.scales());
+        assert!(blob.row_scales() == scales.as_deref(), "{}: scales of rows", golden.name);
     }
 }
 
@@ -118,6 +120,9 @@ fn the_golden_files_cover_the_format() {
         |b: &Blob<'_>, tile: usize| b.grid().shape(tile).cols <= 16 && b.index()[tile].kind == 1;
     assert!(any(&|b| quads(b) && (0..b.index().len()).any(|tile| short(b, tile))));
     assert!(any(&|b| b.split().zero()));
+    for dtype in [Dtype::I8, Dtype::F8E4M3] {
+        assert!(any(&|b| b.dtype() == dtype && b.row_scales().is_some()), "{dtype:?}");
+    }
     assert!(any(&|b| b.frequencies().as_array().contains(&4096)));
     assert!(any(&|b| b.index().iter().any(|t| t.kind == TileKind::Raw as u8)));
     assert!(any(&|b| b.index().iter().any(|t| t.full_rows[0] > 0 && t.tail_rows[0] > 0)));

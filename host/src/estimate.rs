@@ -9,8 +9,14 @@ use fused_rans_layout::{
 };
 
 /// Bits that a stream takes beside its symbols' codes, less the code of its last symbol, which is free: the first index,
-/// half a word for the padding, less what an encoder saves by its choice of the last slot. Measured.
-const STREAM_BITS: f64 = 12.0 + 16.0 - 10.0;
+/// half a word for the padding, less what an encoder saves by its choice of the last slot. The latter was measured.
+const fn stream_bits(packing: Packing) -> f64 {
+    let saved = match packing {
+        Packing::Two => 9.0,
+        Packing::Four => 6.0,
+    };
+    12.0 + 16.0 - saved
+}
 
 /// What a matrix would take.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +44,8 @@ pub fn estimate(wanted: Wanted, grid: TileGrid, counts: &[u64; 256]) -> Option<E
     let slabs = grid.rows.div_ceil(SLAB_STRIPS * FRAGMENT) as f64 * grid.across() as f64;
     let coded_symbols = fragments * (FRAGMENT * FRAGMENT) as f64 / split.packing() as u8 as f64;
     let streams = slabs * LANES as f64;
-    let words = coded_symbols * symbol_bits + streams * (STREAM_BITS - symbol_bits);
+    let words =
+        coded_symbols * symbol_bits + streams * (stream_bits(split.packing()) - symbol_bits);
     let raw = fragments * (FRAGMENT * FRAGMENT) as f64 * f64::from(split.raw_bits());
     let weights = grid.rows as f64 * grid.cols as f64;
     let exceptions = exceptions as f64 / total;

@@ -52,11 +52,18 @@ impl Victim {
         self.bytes[offset..][..bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
     }
 
+    /// Tiles of a matrix of the header's sides.
+    fn tiles(&self) -> Option<usize> {
+        let sides = [self.get(16, 8), self.get(24, 8)].map(|side| side.div_ceil(256));
+        usize::try_from(sides[0].checked_mul(sides[1])?).ok()
+    }
+
     /// Bytes before the first payload, if the header's sides bear them out.
     pub fn front(&self) -> Option<usize> {
-        let sides = [self.get(16, 8), self.get(24, 8)].map(|side| side.div_ceil(256));
-        let tiles = usize::try_from(sides[0].checked_mul(sides[1])?).ok()?;
-        let front = tiles.checked_mul(RECORD)?.checked_add(INDEX)?.checked_next_multiple_of(128)?;
+        let rows = usize::try_from(self.get(16, 8)).ok()?;
+        let scales = if self.get(9, 1) & 8 != 0 { rows.checked_mul(2)? } else { 0 };
+        let index = self.tiles()?.checked_mul(RECORD)?.checked_add(INDEX)?;
+        let front = index.checked_add(scales)?.checked_next_multiple_of(128)?;
         (front <= self.bytes.len()).then_some(front)
     }
 
@@ -89,8 +96,10 @@ impl Victim {
 
     /// Makes the header's and the tiles' checksums right again.
     pub fn reseal(&mut self) {
-        let Some(front) = self.front() else { return };
-        for tile in 0..(front - INDEX) / RECORD {
+        if self.front().is_none() {
+            return;
+        }
+        for tile in 0..self.tiles().unwrap_or(0) {
             if let Some(payload) = self.payload(tile) {
                 let crc = crc32c(&[&self.bytes[payload]]);
                 self.set((INDEX + RECORD * tile + 4, 4), crc.into());

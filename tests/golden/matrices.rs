@@ -10,124 +10,116 @@ pub struct Golden {
     pub dtype: Dtype,
     /// How many integers are to share a symbol.
     pub packing: Packing,
+    /// Raw bits, if they are not the encoder's to choose.
+    raw_bits: Option<u8>,
     pub rows: usize,
     pub cols: usize,
     /// The weight at (row, column), drawn row by row.
     weight: fn(&mut Random, usize, usize) -> u16,
     /// Whether it has scales and zero points.
     pub grouped: bool,
+    /// Whether its rows have scales.
+    pub row_scales: bool,
 }
 
 /// Every case is here for what no other has.
-pub const GOLDEN: [Golden; 12] = [
+pub const GOLDEN: [Golden; 14] = [
     // The worked example of docs/format.md: rows and columns to pad, a 1-bit plane, exceptions.
     Golden {
         name: "example",
+        raw_bits: Some(1),
         dtype: Dtype::I8,
-        packing: Packing::Two,
         rows: 13,
         cols: 103,
         weight: example,
-        grouped: false,
+        ..PLAIN
     },
     // Two slabs, the second of one strip; any bit pattern among the exceptions.
     Golden {
         name: "bf16_odd",
         dtype: Dtype::Bf16,
-        packing: Packing::Two,
         rows: 47,
         cols: 63,
         weight: bf16_dirty,
-        grouped: false,
+        ..PLAIN
     },
     // Coded bits 0 stand for exponent field 0.
     Golden {
         name: "bf16_pruned",
         dtype: Dtype::Bf16,
-        packing: Packing::Two,
         rows: 30,
         cols: 100,
         weight: bf16_pruned,
-        grouped: false,
+        ..PLAIN
     },
     // Planes of 8, 2 and 1 bits.
-    Golden {
-        name: "f16_odd",
-        dtype: Dtype::F16,
-        packing: Packing::Two,
-        rows: 63,
-        cols: 79,
-        weight: f16_narrow,
-        grouped: false,
-    },
+    Golden { name: "f16_odd", dtype: Dtype::F16, rows: 63, cols: 79, weight: f16_narrow, ..PLAIN },
     Golden {
         name: "f8_e4m3_odd",
         dtype: Dtype::F8E4M3,
-        packing: Packing::Two,
         rows: 61,
         cols: 93,
         weight: f8_e4m3,
-        grouped: false,
+        ..PLAIN
     },
     // Two tiles, the second of them raw; no raw planes; lanes that a tail row leaves out.
     Golden {
         name: "i8_r0_raw_tile",
+        raw_bits: Some(0),
         dtype: Dtype::I8,
-        packing: Packing::Two,
         rows: 260,
         cols: 40,
         weight: i8_r0,
-        grouped: false,
+        ..PLAIN
     },
     // Planes of 2 and 1 bits.
     Golden {
         name: "i8_r3",
+        raw_bits: Some(3),
         dtype: Dtype::I8,
-        packing: Packing::Two,
         rows: 40,
         cols: 120,
         weight: i8_r3,
-        grouped: false,
+        ..PLAIN
     },
     // One symbol of frequency 4096, tiles beside each other, tail rows without a word.
     Golden {
         name: "i8_constant",
         dtype: Dtype::I8,
-        packing: Packing::Two,
         rows: 1,
         cols: 3000,
         weight: |_, _, _| 5,
-        grouped: false,
+        ..PLAIN
     },
     // Lane 0 of the first slab has 128 symbols of frequency 1, 12 bits each: 48 rows of words.
     Golden {
         name: "i8_longest",
         dtype: Dtype::I8,
-        packing: Packing::Two,
         rows: 1024,
         cols: 768,
         weight: i8_longest,
-        grouped: false,
+        ..PLAIN
     },
     // Scales and zero points, of a coded tile and of a raw one, whose weights are no multiple of 16.
     Golden {
         name: "i8_grouped",
         dtype: Dtype::I8,
-        packing: Packing::Two,
         rows: 40,
         cols: 261,
         weight: i8_grouped,
         grouped: true,
+        ..PLAIN
     },
     // Four weights a symbol, planes of 2 and 1 bits, an exception; slabs of an odd number of steps.
     Golden {
         name: "i8_quads_r3",
+        raw_bits: Some(3),
         dtype: Dtype::I8,
         packing: Packing::Four,
         rows: 45,
         cols: 103,
         weight: i8_quads,
-        grouped: false,
+        ..PLAIN
     },
     // The same with scales and zero points; a last slab of one fragment, so of two symbols a lane.
     Golden {
@@ -138,14 +130,47 @@ pub const GOLDEN: [Golden; 12] = [
         cols: 272,
         weight: |random, _, _| i8_code(around_zero(random)),
         grouped: true,
+        ..PLAIN
+    },
+    // Scales of rows, of integers and of FP8; an index and scales that end in the middle of a line.
+    Golden { name: "i8_row_scales", rows: 300, cols: 70, weight: i8_r3, row_scales: true, ..PLAIN },
+    Golden {
+        name: "f8_e4m3_row_scales",
+        dtype: Dtype::F8E4M3,
+        rows: 83,
+        cols: 190,
+        weight: f8_e4m3,
+        row_scales: true,
+        ..PLAIN
     },
 ];
 
+/// What most cases have in common.
+const PLAIN: Golden = Golden {
+    name: "",
+    dtype: Dtype::I8,
+    packing: Packing::Two,
+    raw_bits: None,
+    rows: 0,
+    cols: 0,
+    weight: |_, _, _| 0,
+    grouped: false,
+    row_scales: false,
+};
+
 impl Golden {
-    /// The matrix whose weights are `data`.
-    pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
+    /// The matrix whose weights are `data`, with these scales if its rows have some.
+    pub fn matrix<'a>(&self, data: &'a [u8], scales: &'a [u16]) -> Matrix<'a> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
-        matrix.expect("it is that long").packed(self.packing)
+        let matrix = matrix.expect("it is that long").packed(self.packing);
+        let matrix = self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
+        if self.row_scales { matrix.scaled(scales).expect("one a row") } else { matrix }
+    }
+
+    /// Scales of rows, of any bits.
+    pub fn scales(&self) -> Vec<u16> {
+        let mut random = Random(0x1234_5678);
+        (0..self.rows).map(|_| random.bits(16)).collect()
     }
 
     /// The weights, row by row, little endian.

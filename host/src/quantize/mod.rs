@@ -17,10 +17,12 @@
 //! ```
 //! use fused_rans_host::quantize::{Options, Quantizer, Source};
 //! use fused_rans_host::{Blob, Float, encode};
+//! use rand::SeedableRng;
+//! use rand_distr::{Distribution, StandardNormal};
 //!
-//! let numbers: Vec<u8> = (0..256 * 512u32)
-//!     .map(|i| (f64::from(i) * 0.7).sin() as f32 + (f64::from(i) * 1.3).cos() as f32)
-//!     .flat_map(f32::to_le_bytes)
+//! let mut random = rand::rngs::StdRng::seed_from_u64(1);
+//! let numbers: Vec<u8> = (0..256 * 512)
+//!     .flat_map(|_| f32::to_le_bytes(StandardNormal.sample(&mut random)))
 //!     .collect();
 //! let source = Source::new(Float::F32, 256, 512, &numbers)?;
 //! let quantized = Quantizer::rate(5.0)?.quantize(source, Options::default())?;

@@ -28,8 +28,8 @@ const NEAR: f64 = 0.002;
 const NEAR_ENOUGH: f64 = 0.01;
 /// Steps that are tried, over the root mean square of a row, as exponents of 2: up to where nearly all weights are 0.
 const STEPS: std::ops::RangeInclusive<f64> = -8.0..=2.0;
-/// Bits a weight that a way to code may count more than it takes; what it counts beyond are its exceptions.
-const DEAREST: f64 = 1.0;
+/// Bits a weight that the exceptions of four weights a symbol may count for beyond those that they take.
+const DEAREST: f64 = 0.2;
 /// Most steps that are tried.
 const TRIALS: usize = 24;
 
@@ -93,6 +93,16 @@ pub(super) struct Trial<'a> {
     sample: Vec<usize>,
 }
 
+/// What a search comes to.
+struct Found {
+    step: f64,
+    way: Wanted,
+    /// Bits a weight by which the rate is missed.
+    miss: f64,
+    /// Bits a weight that the exceptions count for, beyond those that they take.
+    extra: f64,
+}
+
 /// What a step gives on some rows.
 pub(super) struct Outcome {
     /// How often each integer occurs.
@@ -136,15 +146,16 @@ impl<'a> Trial<'a> {
         let four =
             (packing == Packing::Four).then(|| self.search_among(bits, &ways(packing, raw_bits)));
         // Not every distribution can be coded four a symbol.
-        let near = four.flatten().filter(|(.., miss)| miss.abs() <= NEAR_ENOUGH);
+        let near = four
+            .flatten()
+            .filter(|found| found.miss.abs() <= NEAR_ENOUGH && found.extra <= DEAREST);
         let found = near.or_else(|| self.search_among(bits, &ways(Packing::Two, raw_bits)));
-        let (step, way, _) = found.expect("two a symbol can be coded, whatever they are");
-        (step, way)
+        let found = found.expect("two a symbol can be coded, whatever they are");
+        (found.step, found.way)
     }
 
-    /// As [`Trial::search`], with one of these ways to code; also by how many bits it is missed. `None` if no way can code
-    /// what the step gives.
-    fn search_among(&self, bits: f64, ways: &[Wanted]) -> Option<(f64, Wanted, f64)> {
+    /// As [`Trial::search`], with one of these ways to code. `None` if no way can code what the step gives.
+    fn search_among(&self, bits: f64, ways: &[Wanted]) -> Option<Found> {
         let smallest = |outcome: &Outcome| {
             let sizes = ways.iter().filter_map(|&way| self.estimate(&outcome.counts, way));
             sizes.map(|estimate| estimate.bits).min_by(f64::total_cmp)
@@ -156,13 +167,10 @@ impl<'a> Trial<'a> {
         let counts = self.outcome(step).counts;
         let costs = ways.iter().filter_map(|&way| Some((self.estimate(&counts, way)?.cost, way)));
         let (cost, way) = costs.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
-        if cost > bits + DEAREST {
-            return None;
-        }
         let of_way =
             |outcome: &Outcome| self.estimate(&outcome.counts, way).map(|estimate| estimate.bits);
         let (step, miss) = self.step_for(bits, step, of_way);
-        Some((step, way, miss))
+        Some(Found { step, way, miss, extra: cost - bits })
     }
 
     /// The step, from `first` on, for which `size` is `bits`, and by how much it is missed. What cannot be coded at all
@@ -228,7 +236,7 @@ impl<'a> Trial<'a> {
         for (&row, numbers) in rows.iter().zip(numbers.chunks_exact_mut(cols)) {
             self.source.load(row, numbers);
         }
-        let scales: Vec<bf16> = rows.iter().map(|&row| self.rows[row].scale(step)).collect();
+        let mut scales: Vec<bf16> = rows.iter().map(|&row| self.rows[row].scale(step)).collect();
         if let Some(factor) = &self.factor {
             let steps: Vec<f32> = scales.iter().map(|scale| scale.to_f32()).collect();
             let error = round_rows(factor, &numbers, &steps, LARGEST, out);
@@ -236,8 +244,9 @@ impl<'a> Trial<'a> {
         }
         let mut sum = 0.0;
         let rows = numbers.chunks_exact(cols).zip(out.chunks_exact_mut(cols));
-        for ((numbers, out), scale) in rows.zip(&scales) {
+        for ((numbers, out), scale) in rows.zip(&mut scales) {
             integers(numbers, scale.to_f32(), LARGEST, out);
+            *scale = best_scale(numbers, out).unwrap_or(*scale);
             sum += squared_error(numbers, scale.to_f32(), out);
         }
         (scales, sum)
@@ -268,6 +277,15 @@ fn ways(packing: Packing, raw_bits: Option<u8>) -> Vec<Wanted> {
     let way =
         |split: &Split| Wanted { dtype: Dtype::I8, packing, raw_bits: Some(split.raw_bits()) };
     splits.iter().map(way).collect()
+}
+
+/// The scale with which the integers in `rounded` come nearest to `numbers`: a little less than the step, since most
+/// numbers that become an integer lie between that and 0. `None` if all are 0.
+fn best_scale(numbers: &[f32], rounded: &[u8]) -> Option<bf16> {
+    let pairs = numbers.iter().zip(rounded);
+    let pairs = pairs.map(|(&x, &n)| (f64::from(x), f64::from(n.cast_signed())));
+    let (product, square) = pairs.fold((0.0, 0.0), |(a, b), (x, n)| (a + x * n, b + n * n));
+    (square > 0.0).then(|| row_scale((product / square) as f32))
 }
 
 fn squared_error(numbers: &[f32], scale: f32, rounded: &[u8]) -> f64 {

@@ -1,0 +1,75 @@
+//! Numbers to be quantized.
+
+use fused_rans::Float;
+use fused_rans::quantize::Source;
+use half::{bf16, f16};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal, StudentT};
+
+/// A row-major matrix.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    pub rows: usize,
+    pub cols: usize,
+    pub values: Vec<f32>,
+}
+
+impl Numbers {
+    pub fn source(&self) -> Source<'_> {
+        let bytes = self.values.as_ptr().cast::<u8>();
+        // SAFETY: the bytes of the vector, which is borrowed as long; any bytes are valid `u8`s.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes, 4 * self.values.len()) };
+        Source::new(Float::F32, self.rows, self.cols, bytes).unwrap()
+    }
+}
+
+fn sample(rows: usize, cols: usize, scale: f64, seed: u64, of: impl Distribution<f64>) -> Numbers {
+    let random = StdRng::seed_from_u64(seed);
+    let values = of.sample_iter(random).take(rows * cols).map(|x| (x * scale) as f32).collect();
+    Numbers { rows, cols, values }
+}
+
+pub fn normal(rows: usize, cols: usize, scale: f64, seed: u64) -> Numbers {
+    sample(rows, cols, scale, seed, StandardNormal)
+}
+
+pub fn student_t(freedom: f64, rows: usize, cols: usize, scale: f64, seed: u64) -> Numbers {
+    sample(rows, cols, scale, seed, StudentT::new(freedom).unwrap())
+}
+
+/// Small matrices of any shape, of numbers of any magnitude, with zeros and large ones among them.
+pub fn numbers() -> impl Strategy<Value = Numbers> {
+    (1..40usize, 1..300usize, any::<u64>(), -30..30i32, any::<bool>(), 0..4usize).prop_map(
+        |(rows, cols, seed, exponent, heavy, zeros)| {
+            let scale = f64::from(exponent).exp2();
+            let mut numbers = match heavy {
+                true => student_t(2.0, rows, cols, scale, seed),
+                false => normal(rows, cols, scale, seed),
+            };
+            let stride = 7 * zeros + 1;
+            if zeros > 0 {
+                numbers.values.iter_mut().step_by(stride).for_each(|x| *x = 0.0);
+            }
+            numbers
+        },
+    )
+}
+
+/// The bytes of `number`, rounded to `dtype`, finite numbers to finite ones.
+pub fn store(dtype: Float, number: f32) -> Vec<u8> {
+    match dtype {
+        Float::Bf16 => {
+            let rounded = bf16::from_f32(number);
+            let largest = bf16::MAX.to_bits() | rounded.to_bits() & 0x8000;
+            if rounded.is_infinite() { largest } else { rounded.to_bits() }.to_le_bytes().to_vec()
+        }
+        Float::F16 => {
+            let rounded = f16::from_f32(number);
+            let largest = f16::MAX.to_bits() | rounded.to_bits() & 0x8000;
+            if rounded.is_infinite() { largest } else { rounded.to_bits() }.to_le_bytes().to_vec()
+        }
+        Float::F32 => number.to_le_bytes().to_vec(),
+    }
+}
