@@ -4,6 +4,7 @@ mod common;
 
 use common::Weights;
 use common::product::{Accumulator, Case, Exact, Values, any_case, round, weight_numbers};
+use common::quantized::{QuantizedCase, quantized_cases};
 use fused_rans::layout::GroupPlane;
 use fused_rans::{
     Activations, Blob, BlobError, Dtype, Epilogue, Float, Groups, MatmulError, Matrix, Operand,
@@ -42,6 +43,14 @@ proptest! {
 fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
     let x = if dtype == Dtype::Bf16 { Float::Bf16 } else { Float::F16 };
     Case::plain(dtype, x, rows, cols, m)
+}
+
+#[test]
+fn quantized_layers_multiply_with_what_their_weights_stand_for() {
+    for QuantizedCase { name, case, blob, weights } in quantized_cases() {
+        let y = multiply(&case, &blob);
+        assert_eq!(case.check(&weights, &case.inputs(), Accumulator::F64, &y), Ok(()), "{name}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod common;
 
 use common::product::{Accumulator, Case, Values, any_case, weight_numbers};
+use common::quantized::{QuantizedCase, quantized_cases};
 use common::{Recipe, Weights, device, integer_splits};
 use fused_rans::gpu::{CopyDestination, Gpu, GpuError, Layer, Workspace};
 use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE, TileKind};
@@ -208,7 +209,9 @@ fn every_type() -> Vec<Case> {
     for x in [Float::Bf16, Float::F16] {
         cases.push(case(Dtype::F8E4M3, Packing::Two, Weights::Dirty, x));
         for (split, weights) in integer_splits() {
-            cases.push(case(Dtype::I8, split.packing(), weights, x));
+            let any = case(Dtype::I8, split.packing(), weights, x);
+            let recipe = Recipe { raw_bits: Some(split.raw_bits()), ..any.recipe };
+            cases.push(Case { recipe, ..any });
         }
         for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
             let groups = Some(GroupPlane { zeros });
@@ -299,6 +302,26 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<String> {
             kind.matmul(plan.batch_tiles)
         })
         .collect()
+}
+
+#[test]
+fn quantized_layers_multiply_with_what_their_weights_stand_for() {
+    let Some(gpu) = device() else { return };
+    for QuantizedCase { name, case, blob, weights } in quantized_cases() {
+        let blob = Blob::parse(&blob).unwrap();
+        for m in [1, 8, 16, 20, 64] {
+            let case = Case { m, ..case.clone() };
+            let inputs = case.inputs();
+            let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
+            let mut workspace = gpu.workspace(layer.workspace_size(m).unwrap()).unwrap();
+            let y = multiply(gpu, &layer, &case, &mut workspace);
+            let result = case.check(&weights, &inputs, Accumulator::F32, &y);
+            assert_eq!(result, Ok(()), "{name}, {m} rows of x");
+        }
+        let mut decoded = vec![0; blob.weight_bytes()];
+        blob.decode(&mut decoded).unwrap();
+        assert!(gpu.upload(&blob).unwrap().decode_to_host().unwrap() == decoded, "{name}");
+    }
 }
 
 #[test]

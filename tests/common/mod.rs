@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 pub mod product;
+pub mod quantized;
 
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
@@ -132,6 +133,8 @@ pub struct Recipe {
     pub dtype: Dtype,
     /// How many integers are to share a symbol.
     pub packing: Packing,
+    /// Raw bits of integers, if they are not the encoder's to choose.
+    pub raw_bits: Option<u8>,
     pub rows: usize,
     pub cols: usize,
     pub weights: Weights,
@@ -142,7 +145,7 @@ impl Recipe {
     /// A tile of Gaussian weights.
     pub fn gaussian(dtype: Dtype) -> Self {
         let (packing, weights) = (Packing::Two, Weights::Gaussian);
-        Self { dtype, packing, rows: 256, cols: 256, weights, seed: 1 }
+        Self { dtype, packing, raw_bits: None, rows: 256, cols: 256, weights, seed: 1 }
     }
 
     /// The weights, row by row, little endian.
@@ -164,7 +167,8 @@ impl Recipe {
     /// The matrix whose weights, row by row, are `data`.
     pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
-        matrix.expect("it is that long").packed(self.packing)
+        let matrix = matrix.expect("it is that long").packed(self.packing);
+        self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits))
     }
 
     /// The lowest four bits of I8 weights, with their sign: weights that may have groups.
@@ -228,10 +232,12 @@ pub fn any_matrix() -> impl Strategy<Value = Recipe> {
     let dtype = prop::sample::select(&Dtype::ALL[..]);
     let weights = prop::sample::select(&Weights::ALL[..]);
     let packing = prop::sample::select(&Packing::ALL[..]);
-    (side(), side(), dtype, packing, weights, any::<u64>()).prop_map(
-        |(rows, cols, dtype, packing, weights, seed)| Recipe {
+    let raw_bits = prop::option::weighted(0.2, 0..6u8);
+    (side(), side(), dtype, packing, raw_bits, weights, any::<u64>()).prop_map(
+        |(rows, cols, dtype, packing, raw_bits, weights, seed)| Recipe {
             dtype,
             packing,
+            raw_bits,
             rows,
             cols,
             weights,

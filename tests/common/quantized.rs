@@ -1,0 +1,52 @@
+//! Quantized matrices for tests of multiplication.
+
+use super::Weights;
+use super::product::Case;
+use fused_rans::quantize::{Options, Quantizer, Source};
+use fused_rans::{Dtype, Float, Packing, encode};
+
+/// A quantized matrix, and what its weights stand for.
+pub struct QuantizedCase {
+    /// What it is, for messages.
+    pub name: String,
+    /// Rows, columns, activations, outputs; the weights are not the recipe's.
+    pub case: Case,
+    pub blob: Vec<u8>,
+    pub weights: Vec<f64>,
+}
+
+/// A matrix of every format that quantizers have, of each type of activations; whole tiles and edges.
+pub fn quantized_cases() -> impl Iterator<Item = QuantizedCase> {
+    let quantizers = ["int8", "int4", "int4-zero-points", "fp8"].map(str::to_owned);
+    let rates =
+        [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.7, 6.0, 7.0].map(|bits| format!("rate={bits}"));
+    let formats = quantizers.into_iter().chain(rates);
+    let formats = formats.flat_map(|format| Packing::ALL.map(|packing| (format.clone(), packing)));
+    let formats = formats.flat_map(|(format, packing)| {
+        [(Float::Bf16, 320, 576), (Float::F16, 300, 400)].map(|of| (format.clone(), packing, of))
+    });
+    formats.map(|(format, packing, (x, rows, cols))| {
+        let name = format!("{format}, {packing:?} a symbol, {}", x.name());
+        // Rows of very different sizes, a few of them 0.
+        let mut numbers = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 11);
+        numbers[2 * cols..6 * cols].fill(0);
+        let source = Source::new(Float::Bf16, rows, cols, &numbers).unwrap();
+        let options = Options { packing, ..Options::default() };
+        let quantized = format.parse::<Quantizer>().unwrap().quantize(source, options).unwrap();
+        let mut weights = vec![0.0; rows * cols];
+        for (row, weights) in weights.chunks_exact_mut(cols).enumerate() {
+            quantized.dequantize_row(row, weights);
+        }
+        QuantizedCase {
+            blob: encode(quantized.matrix())
+                .unwrap_or_else(|| panic!("{name}: it does not shrink")),
+            name,
+            case: Case {
+                scale: x == Float::F16,
+                bias: true,
+                ..Case::plain(Dtype::I8, x, rows, cols, 1)
+            },
+            weights: weights.into_iter().map(f64::from).collect(),
+        }
+    })
+}
