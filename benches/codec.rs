@@ -1,11 +1,13 @@
-//! Encode and decode on the CPU, one core, in bytes of weights per second.
+//! Encode, decode and quantize on the CPU, one core, in bytes of weights per second.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 
 use common::Weights;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fused_rans::{Blob, Dtype, Matrix, encode};
+use fused_rans::quantize::{Options, Quantizer, Source};
+use fused_rans::{Blob, Dtype, Float, Matrix, encode};
+use half::bf16;
 use std::hint::black_box;
 
 const SHAPE: (usize, usize) = (2048, 4096);
@@ -33,5 +35,40 @@ fn codec(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, codec);
+/// Quantizing and encoding, in bytes of BF16 numbers per second.
+fn quantize(criterion: &mut Criterion) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    let (rows, cols) = SHAPE;
+    let data = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 1);
+    let source = Source::new(Float::Bf16, rows, cols, &data).expect("the buffer fits");
+    let mut group = criterion.benchmark_group("BF16 to");
+    group.throughput(Throughput::Bytes(data.len() as u64)).sample_size(10);
+    for format in ["int8", "int4", "int4-zero-points", "fp8", "rate=4", "rate=5.7"] {
+        let quantizer: Quantizer = format.parse().expect("it is one");
+        let compress = || {
+            let quantized = quantizer.quantize(black_box(source), Options::default());
+            encode(quantized.expect("all numbers are finite").matrix())
+        };
+        let bytes = compress().expect("it is smaller");
+        let error = relative_error(&bytes, &data);
+        assert!(error < 0.2, "a bench times only what it has checked: {format} {error}");
+        group.bench_function(format, |b| b.iter(|| pool.install(compress)));
+    }
+    group.finish();
+}
+
+/// How far the numbers that a blob stands for are from `data`.
+fn relative_error(blob: &[u8], data: &[u8]) -> f64 {
+    let numbers = |bytes: &[u8]| -> Vec<f64> {
+        bytes.as_chunks().0.iter().map(|&bits| bf16::from_le_bytes(bits).to_f64()).collect()
+    };
+    let mut back = vec![0; data.len()];
+    let blob = Blob::parse(blob).expect("just encoded");
+    blob.dequantize(Float::Bf16, &mut back).expect("just encoded");
+    let pairs: Vec<_> = numbers(data).into_iter().zip(numbers(&back)).collect();
+    let error: f64 = pairs.iter().map(|(a, b)| (a - b).powi(2)).sum();
+    (error / pairs.iter().map(|(a, _)| a * a).sum::<f64>()).sqrt()
+}
+
+criterion_group!(benches, codec, quantize);
 criterion_main!(benches);

@@ -169,6 +169,59 @@ fn inspect_prints_the_documented_json() {
 }
 
 #[test]
+fn weights_are_quantized_as_asked_for() {
+    let place = Place::new();
+    for format in ["int8", "fp8", "int4", "int4-zero-points", "rate=4.5"] {
+        let said = place.ok(&["compress", "in", "-o", "out", "--format", format]);
+        assert!(said.contains("(2 of 2 tensors compressed, 2 of them quantized, "), "{said}");
+        let said = place.ok(&["verify", "out", "--against", "in"]);
+        assert!(said.contains("relative error") && said.contains("all but 2 quantized ones equal"));
+        let report = place.json(&["inspect", "out", "--json"]);
+        for tensor in report["tensors"].as_array().unwrap() {
+            assert_eq!(tensor["format"], "quantized");
+            let bits = tensor["bits_per_weight"].as_f64().unwrap();
+            assert!(format != "rate=4.5" || (bits - 4.5).abs() < 0.05, "{bits}");
+        }
+        assert!(place.ok(&["inspect", "out"]).contains("quantized  "));
+    }
+    let result = place.json(&["verify", "out", "--json", "--against", "in"]);
+    assert_eq!(
+        (&result["quantized_tensors"], &result["errors"][0]["tensor"]),
+        (&2.into(), &ATTENTION.into())
+    );
+    let error = result["errors"][1]["relative_error"].as_f64().unwrap();
+    assert!((0.03..0.1).contains(&error), "{error}");
+    // The same places in the file, other numbers.
+    place.ok(&["decompress", "out", "-o", "back"]);
+    assert_eq!(
+        fs::metadata(place.path("back")).unwrap().len(),
+        fs::metadata(SAMPLE).unwrap().len()
+    );
+    place.ok(&["compress", "back", "-o", "lossless"]);
+    place.ok(&["verify", "lossless", "--against", "back"]);
+}
+
+#[test]
+fn rules_and_calibrations_are_files() {
+    let place = Place::new();
+    fs::write(place.path("rules"), "[[layer]]\nname = 'attention'\nformat = 'raw'\n").unwrap();
+    let said = place
+        .ok(&["compress", "in", "-o", "out", "--format", "rate=3", "--spread", "--rules", "rules"]);
+    assert!(said.contains("(1 of 2 tensors compressed, 1 of them quantized, "), "{said}");
+    fs::write(place.path("wrong"), "[[layer]]\nname = 'x'\nformat = 'int3'\n").unwrap();
+    place.fails(
+        &["compress", "in", "-o", "new", "--rules", "wrong"],
+        "wrong: the rule for `x`: `int3` is none of",
+    );
+    place.fails(&["compress", "in", "-o", "new", "--rules", "missing"], "missing: ");
+    place.fails(&["compress", "in", "-o", "new", "--calibration", "rules"], "rules: ");
+    // A calibration that knows none of the layers does not pass unnoticed.
+    let args = ["compress", "in", "-o", "out", "--format", "rate=3", "--calibration", "in"];
+    assert!(!place.run(&args).status.success(), "a tensor of weights is not one of moments");
+    assert_eq!(place.names(), ["in", "out", "rules", "wrong"]);
+}
+
+#[test]
 fn verify_prints_json_and_finds_damage() {
     let place = Place::new();
     place.ok(&["compress", "in", "-o", "out"]);
