@@ -147,7 +147,7 @@ proptest! {
         let levels = back[row.clone()].iter().map(|x| x.abs()).filter(|&x| x > 0.0);
         let step = levels.reduce(f32::min).unwrap_or(outlier);
         for (back, number) in back[row.clone()].iter().zip(&numbers.values[row]) {
-            let limit = 0.5 * step + 0.06 * number.abs();
+            let limit = 0.65 * step + 0.06 * number.abs();
             prop_assert!((back - number).abs() <= limit, "{number} became {back}");
         }
     }

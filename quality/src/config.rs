@@ -136,6 +136,14 @@ impl Config {
         if self.tie_word_embeddings { EMBEDDING } else { "lm_head.weight" }
     }
 
+    /// Names of all matrices that activations are multiplied with, but for a head that is the
+    /// embedding.
+    pub fn linears(&self) -> impl Iterator<Item = String> {
+        let layers = 0..self.num_hidden_layers;
+        let linears = layers.flat_map(|layer| LayerLinear::ALL.map(|linear| linear.weight(layer)));
+        linears.chain((!self.tie_word_embeddings).then(|| self.head().to_owned()))
+    }
+
     /// Shapes of the linear layers of a decoder layer, `[N, K]` = [output features, input features].
     #[must_use]
     pub fn linear_shape(&self, linear: LayerLinear) -> [usize; 2] {

@@ -4,6 +4,9 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fused_rans_host::file::FileError;
+use fused_rans_host::quantize::QuantizeError;
+
 /// Why a job failed. Nothing that a file can contain panics; what is wrong with a file comes back as
 /// one of these, and names the file.
 ///
@@ -103,6 +106,27 @@ pub enum Error {
         /// The earlier measurement.
         path: PathBuf,
     },
+    /// A matrix that every format should quantize was not.
+    #[error("{name} was not quantized")]
+    NotQuantized {
+        /// Its name.
+        name: String,
+    },
+    /// Moments do not calibrate all matrices.
+    #[error("{}: lacks moments of some of the model's matrices", path.display())]
+    NotCalibrated {
+        /// The moments.
+        path: PathBuf,
+    },
+    /// The model cannot be compressed, or not be read back.
+    #[error("cannot compress")]
+    File(#[from] FileError),
+    /// There is no such quantizer.
+    #[error("cannot quantize")]
+    Quantize(#[from] QuantizeError),
+    /// A chart cannot be drawn.
+    #[error("cannot draw the chart")]
+    Chart(#[source] Box<dyn StdError + Send + Sync>),
     /// A tensor operation failed.
     #[error("cannot compute")]
     Compute(#[from] candle_core::Error),

@@ -1,5 +1,6 @@
 //! Measures what quantization costs a language model: the perplexity of a Llama model on a text, and
-//! the moments of its layers' inputs, which calibrate a quantizer. On the CPU, in F32.
+//! the moments of its layers' inputs, which calibrate a quantizer. [`Table`] does so for all weight
+//! formats. On the CPU, in F32.
 //!
 //! [`Llama::new`] takes its tensors from a function, so that any of them can be replaced in memory:
 //!
@@ -20,14 +21,20 @@
 //! ```
 
 pub mod brown;
+pub mod chart;
 pub mod config;
+pub mod distortion;
 mod error;
+pub mod formats;
 pub mod gguf;
 mod llama;
 pub mod moments;
+pub mod nf4;
 mod ops;
 mod output;
 pub mod perplexity;
+pub mod results;
+pub mod table;
 #[cfg(test)]
 mod tiny;
 mod tokenizer;
@@ -38,5 +45,6 @@ mod windows;
 pub use config::Config;
 pub use error::Error;
 pub use llama::{Llama, Observer};
+pub use table::Table;
 pub use weights::Weights;
 pub use windows::{Tokens, Windows};

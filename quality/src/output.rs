@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::Error;
 
 /// How temporary folders are called, so that what a killed process left can be found.
-const PREFIX: &str = ".fused-rans-quality-";
+pub(crate) const PREFIX: &str = ".fused-rans-quality-";
 
 /// A file or folder that is made in a temporary folder beside its final place, and moved there when
 /// it is complete. Dropped before that, it leaves nothing behind.

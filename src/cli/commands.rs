@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use fused_rans_host::file::{self, Calibration, FileError, Options, Rules, Summary};
 use serde_json::json;
 
+use super::plot::Plot;
 use super::progress::Bar;
 use super::table::{error_table, report_table, size};
 use super::{Compress, Decompress, Failure, Format, Inspect, Verify, chain};
@@ -81,7 +82,11 @@ pub(super) fn decompress(args: &Decompress) -> Result<(), Failure> {
 
 /// `fused-rans inspect`
 pub(super) fn inspect(args: &Inspect) -> Result<(), Failure> {
+    let plot = args.plot.as_ref().map(|out| Plot::create(out, &args.file)).transpose()?;
     let report = file::inspect_model(&args.file)?;
+    if let Some(plot) = plot {
+        plot.finish(&report)?;
+    }
     if args.json {
         say(&serde_json::to_string(&report)?)
     } else {

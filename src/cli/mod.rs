@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod demo;
+mod plot;
 mod progress;
 mod table;
 
@@ -11,7 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use fused_rans_host::quantize::Quantizer;
 use fused_rans_host::{Packing, file};
@@ -125,6 +126,9 @@ struct Inspect {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Also draw the bits per weight of all layers, and their entropies; the file is replaced if it exists
+    #[arg(long, value_name = "OUT.svg", value_parser = PathBufValueParser::new().try_map(plot::svg_path))]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ pub(super) const RATES: std::ops::RangeInclusive<f64> = 2.0..=7.0;
 const LARGEST: f32 = 127.0;
 /// Rows that a task takes at a time.
 const BATCH: usize = 32;
-/// Weights on which steps are tried.
+/// Weights on which steps are tried; a fourth of them, if each makes up for others' errors, which takes long.
 const SAMPLE: usize = 1 << 18;
 /// How near to the rate a search on the sample comes, in bits a weight.
 const NEAR: f64 = 0.002;
@@ -104,11 +104,11 @@ struct Found {
 }
 
 /// What a step gives on some rows.
-pub(super) struct Outcome {
+struct Outcome {
     /// How often each integer occurs.
-    pub(super) counts: [u64; 256],
+    counts: [u64; 256],
     /// Sum of the squares of the errors: of weights, or of outputs if moments are known.
-    pub(super) error: f64,
+    error: f64,
 }
 
 impl<'a> Trial<'a> {
@@ -119,7 +119,8 @@ impl<'a> Trial<'a> {
             false => Err(QuantizeError::Moments { cols, found: moments.inputs() }),
         });
         let all: Vec<usize> = (0..rows).collect();
-        let stride = (rows * cols).div_ceil(SAMPLE);
+        let sample = if factor.is_some() { SAMPLE / 4 } else { SAMPLE };
+        let stride = (rows * cols).div_ceil(sample);
         Ok(Self {
             source,
             options,
@@ -141,7 +142,7 @@ impl<'a> Trial<'a> {
 
     /// The step by which the sample takes `bits` bits a weight, or the finest or the coarsest if none does, and how
     /// its integers are to be coded.
-    pub(super) fn search(&self, bits: f64) -> (f64, Wanted) {
+    fn search(&self, bits: f64) -> (f64, Wanted) {
         let Options { packing, raw_bits, .. } = self.options;
         let four =
             (packing == Packing::Four).then(|| self.search_among(bits, &ways(packing, raw_bits)));
@@ -165,12 +166,27 @@ impl<'a> Trial<'a> {
         // A normal distribution's entropy is 2.05 bits above the step's exponent.
         let (step, _) = self.step_for(bits, 2.2 - bits, smallest);
         let counts = self.outcome(step).counts;
-        let costs = ways.iter().filter_map(|&way| Some((self.estimate(&counts, way)?.cost, way)));
-        let (cost, way) = costs.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        let (Estimate { cost, .. }, way) = self.cheapest(&counts, ways)?;
         let of_way =
             |outcome: &Outcome| self.estimate(&outcome.counts, way).map(|estimate| estimate.bits);
         let (step, miss) = self.step_for(bits, step, of_way);
         Some(Found { step, way, miss, extra: cost - bits })
+    }
+
+    /// The cheapest of these ways to code integers that occur in this proportion.
+    fn cheapest(&self, counts: &[u64; 256], ways: &[Wanted]) -> Option<(Estimate, Wanted)> {
+        let estimates = ways.iter().filter_map(|&way| Some((self.estimate(counts, way)?, way)));
+        estimates.min_by(|(a, _), (b, _)| a.cost.total_cmp(&b.cost))
+    }
+
+    /// Bits a weight that the sample takes with `step`, coded in the cheapest way, and the sum of the squares of its errors.
+    pub(super) fn point(&self, step: f64) -> (f64, f64) {
+        let Options { packing, raw_bits, .. } = self.options;
+        let Outcome { counts, error } = self.outcome(step);
+        let found =
+            [packing, Packing::Two].map(|packing| self.cheapest(&counts, &ways(packing, raw_bits)));
+        let (estimate, _) = found.into_iter().flatten().next().expect("two a symbol can be coded");
+        (estimate.bits, error)
     }
 
     /// The step, from `first` on, for which `size` is `bits`, and by how much it is missed. What cannot be coded at all
@@ -199,7 +215,7 @@ impl<'a> Trial<'a> {
     }
 
     /// What `step` gives on the sample.
-    pub(super) fn outcome(&self, step: f64) -> Outcome {
+    fn outcome(&self, step: f64) -> Outcome {
         let cols = self.source.cols();
         let batches = self.sample.par_chunks(BATCH).map(|rows| {
             let mut out = vec![0; rows.len() * cols];

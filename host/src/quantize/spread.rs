@@ -3,8 +3,13 @@
 use super::rate::{RATES, Trial};
 use super::{Options, QuantizeError, Rate, Source};
 
-/// Rates at which errors are measured, in bits from one to the next.
-const STRIDE: f64 = 0.5;
+/// Steps at which bits and errors are measured, over the root mean square of a row, as exponents of 2: from 7.2 bits a
+/// weight of a normal distribution to 1.7.
+const STEPS: (f64, f64) = (-5.0, 0.5);
+/// How many.
+const POINTS: u32 = 12;
+/// Bits by which points differ at least.
+const CLOSE: f64 = 0.05;
 /// How often the interval of a search is halved.
 const HALVINGS: usize = 60;
 
@@ -25,15 +30,19 @@ impl Curve {
     pub fn of(source: Source<'_>, options: Options<'_>) -> Result<Self, QuantizeError> {
         let trial = Trial::new(source, options)?;
         let energy = trial.energy();
-        let steps = ((RATES.end() - RATES.start()) / STRIDE) as u32;
+        let stride = (STEPS.1 - STEPS.0) / f64::from(POINTS - 1);
         let point = |n| {
-            let bits = RATES.start() + STRIDE * f64::from(n);
-            let (step, _) = trial.search(bits);
-            let error = trial.outcome(step).error / energy;
-            (bits, error.max(f64::MIN_POSITIVE).ln())
+            let (bits, error) = trial.point(STEPS.1 - stride * f64::from(n));
+            (bits, (error / energy).max(f64::MIN_POSITIVE).ln())
         };
+        let mut points: Vec<(f64, f64)> = Vec::new();
+        for (bits, error) in (0..POINTS).map(point) {
+            // Finer steps do not always give more bits: not where no number is clipped for them.
+            if points.last().is_none_or(|&(last, _)| bits > last + CLOSE) {
+                points.push((bits, error));
+            }
+        }
         let weights = source.rows() as f64 * source.cols() as f64;
-        let points = (0..=steps).map(point).collect();
         Ok(Self { weights, points })
     }
 
@@ -56,7 +65,8 @@ impl Curve {
 
     /// By how much the error falls, for each bit that all weights together take more.
     fn gain(&self, bits: f64) -> f64 {
-        let last = self.points.len() - 2;
+        // Of a matrix that takes the same bits whatever the step is.
+        let Some(last) = self.points.len().checked_sub(2) else { return 0.0 };
         let segment = self.points[1..].iter().position(|&(end, _)| bits < end).unwrap_or(last);
         let [(left, at_left), (right, at_right)] = [self.points[segment], self.points[segment + 1]];
         let slope = (at_right - at_left) / (right - left);

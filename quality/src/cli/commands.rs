@@ -15,7 +15,7 @@ use super::{Convert, Failure, Input, Moments, Perplexity, Text};
 pub(super) fn convert(args: &Convert) -> Result<(), Failure> {
     let mut bar = None;
     gguf::convert(&args.input, &args.output, &mut |done, total| {
-        bar.get_or_insert_with(|| Bar::new("converting", total)).set(done);
+        bar.get_or_insert_with(|| Bar::new("converting", total as u64)).set(done as u64);
     })?;
     drop(bar);
     say(&format!("{}: converted", args.output.display()))
@@ -46,9 +46,9 @@ pub(super) fn perplexity(args: &Perplexity) -> Result<(), Failure> {
     // Before the work, what would be refused after it.
     let reference = args.reference.as_ref().map(|path| Measurement::read(path, &windows));
     let reference = reference.transpose()?;
-    let bar = Bar::new("measuring", windows.tokens.len());
+    let bar = Bar::new("measuring", windows.tokens.len() as u64);
     let start = Instant::now();
-    let nll = perplexity::nll(&model, &windows, &mut |done| bar.set(done))?;
+    let nll = perplexity::nll(&model, &windows, &mut |done| bar.set(done as u64))?;
     let time = start.elapsed();
     drop(bar);
     let measurement = Measurement::new(&args.input.model, &windows, nll);
@@ -103,9 +103,9 @@ fn plus_minus(error: Option<f64>) -> String {
 pub(super) fn moments(args: &Moments) -> Result<(), Failure> {
     let (model, windows) = args.input.load()?;
     let kind = if args.diagonal { Kind::Diagonal } else { Kind::Matrix };
-    let bar = Bar::new("measuring", windows.tokens.len());
+    let bar = Bar::new("measuring", windows.tokens.len() as u64);
     let start = Instant::now();
-    let moments = moments::moments(&model, &windows, kind, &mut |done| bar.set(done))?;
+    let moments = moments::moments(&model, &windows, kind, &mut |done| bar.set(done as u64))?;
     let time = start.elapsed();
     drop(bar);
     let tokens = windows.tokens.iter().map(Vec::len).sum();
@@ -135,7 +135,7 @@ fn rate(windows: &Windows, time: Duration) -> f64 {
 }
 
 /// Prints a line on standard output.
-fn say(line: &str) -> Result<(), Failure> {
+pub(super) fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)

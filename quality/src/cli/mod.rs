@@ -2,6 +2,7 @@
 
 mod commands;
 mod progress;
+mod table;
 
 use std::error::Error;
 use std::io;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use regex::Regex;
 
 /// What a command fails with. Its sources are printed after it.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -32,6 +34,12 @@ enum Command {
     Perplexity(Perplexity),
     /// Write the second moments of the inputs of every linear layer
     Moments(Moments),
+    /// Measure what each weight format costs: bits, errors, perplexity
+    Table(Table),
+    /// Draw a table's perplexities over its bits, as SVG
+    Chart(Chart),
+    /// Print a table as Markdown
+    Markdown(Markdown),
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +86,51 @@ struct Moments {
     diagonal: bool,
 }
 
+#[derive(Debug, Args)]
+struct Table {
+    /// Folder with config.json, tokenizer.json and model.safetensors
+    #[arg(value_name = "MODEL_FOLDER")]
+    model: PathBuf,
+    /// Texts to score, taken as one in this order
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    text: Vec<PathBuf>,
+    /// What `moments` wrote, of another text: calibrates the formats that are
+    #[arg(long, value_name = "MOMENTS.safetensors")]
+    moments: PathBuf,
+    /// Moments by which errors of outputs are measured; those of --moments by default
+    #[arg(long, value_name = "MOMENTS.safetensors")]
+    output_moments: Option<PathBuf>,
+    /// Windows, spread evenly over the text
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    windows: usize,
+    /// Tokens of a window
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    length: usize,
+    /// Only formats whose name matches, such as '^rate=4 spread$'; bf16 always, as the reference
+    #[arg(long, value_name = "REGEX")]
+    only: Option<Regex>,
+    /// File to write; replaced if it exists. Has every row that is finished
+    #[arg(short, long, value_name = "RESULTS.csv")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Chart {
+    /// What `table` wrote, of the same model and text
+    #[arg(value_name = "RESULTS.csv", required = true)]
+    results: Vec<PathBuf>,
+    /// File to write; replaced if it exists
+    #[arg(short, long, value_name = "OUT.svg")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Markdown {
+    /// What `table` wrote, of the same model and text
+    #[arg(value_name = "RESULTS.csv", required = true)]
+    results: Vec<PathBuf>,
+}
+
 /// A model and windows of a text.
 #[derive(Debug, Args)]
 struct Input {
@@ -102,6 +155,9 @@ pub fn main() -> ExitCode {
         Command::Text(args) => commands::text(&args),
         Command::Perplexity(args) => commands::perplexity(&args),
         Command::Moments(args) => commands::moments(&args),
+        Command::Table(args) => table::table(&args),
+        Command::Chart(args) => table::chart(&args),
+        Command::Markdown(args) => table::markdown(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! Progress on a terminal.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,19 +10,19 @@ pub(super) struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar that counts things.
-    pub(super) fn new(what: &'static str, total: usize) -> Self {
+    pub(super) fn new(what: impl Into<Cow<'static, str>>, total: u64) -> Self {
         if !stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len} {eta}")
             .expect("the template is valid");
         Self(bar.with_style(style.progress_chars("=> ")).with_message(what))
     }
 
     /// So many are done.
-    pub(super) fn set(&self, done: usize) {
-        self.0.set_position(done as u64);
+    pub(super) fn set(&self, done: u64) {
+        self.0.set_position(done);
     }
 }
 
