@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::config::LayerLinear;
 use crate::output::{self, Output};
@@ -19,6 +23,13 @@ pub enum Kind {
     Diagonal,
 }
 
+/// Sums by the name of the weights.
+type Sums = BTreeMap<String, Tensor>;
+
+/// Parts of the windows that are summed up side by side, each in memory of its own: so many on every machine, so that
+/// these add in the same order.
+const PARTS: usize = 8;
+
 /// Means over all tokens of the windows, by the name of the weights that the inputs are multiplied
 /// with; of those that share an input, the first. The head's input counts, too. `progress` is called
 /// with the windows done.
@@ -31,22 +42,44 @@ pub fn moments(
     kind: Kind,
     progress: &mut dyn FnMut(usize),
 ) -> Result<BTreeMap<String, Tensor>, Error> {
-    let mut sums = BTreeMap::new();
-    let mut tokens = 0;
-    for (done, window) in windows.tokens.iter().enumerate() {
-        model.hidden(window, &mut |name, x| add(&mut sums, kind, name, x))?;
-        tokens += window.len();
-        progress(done + 1);
+    let done = AtomicUsize::new(0);
+    let parts: Vec<&[Vec<u32>]> =
+        windows.tokens.chunks(windows.tokens.len().div_ceil(PARTS).max(1)).collect();
+    let (sender, seen) = mpsc::channel();
+    let sums = thread::scope(|scope| {
+        let (parts, done) = (&parts, &done);
+        let work = scope.spawn(move || -> Result<Vec<Sums>, Error> {
+            let part = |windows: &&[Vec<u32>]| {
+                let mut sums = BTreeMap::new();
+                for window in *windows {
+                    model.hidden(window, &mut |name, x| add(&mut sums, kind, name, x))?;
+                    // Nobody may listen any more.
+                    _ = sender.send(done.fetch_add(1, Ordering::Relaxed) + 1);
+                }
+                Ok(sums)
+            };
+            parts.par_iter().map(part).collect()
+        });
+        seen.into_iter().for_each(|done| progress(done));
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    let mut sums = sums.into_iter();
+    let all = sums.next().unwrap_or_default();
+    for part in sums {
+        for (name, sum) in part {
+            read(&sum, |sum| edit(&all[&name], |all| ops::add(all, sum)))??;
+        }
     }
+    let tokens: usize = windows.tokens.iter().map(Vec::len).sum();
     #[expect(
         clippy::cast_precision_loss,
         reason = "fewer than 2^24 tokens, or rounding is harmless"
     )]
     let scale = 1.0 / tokens.max(1) as f32;
-    for sum in sums.values() {
+    for sum in all.values() {
         edit(sum, |sum| sum.iter_mut().for_each(|value| *value *= scale))?;
     }
-    Ok(sums)
+    Ok(all)
 }
 
 /// Adds the inputs `x`, `[tokens, K]`.
