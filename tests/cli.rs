@@ -216,7 +216,17 @@ fn rules_and_calibrations_are_files() {
     place.fails(&["compress", "in", "-o", "new", "--rules", "missing"], "missing: ");
     place.fails(&["compress", "in", "-o", "new", "--calibration", "rules"], "rules: ");
     // A calibration that knows none of the layers does not pass unnoticed.
-    let args = ["compress", "in", "-o", "out", "--format", "rate=3", "--calibration", "in"];
+    let args = [
+        "compress",
+        "in",
+        "-o",
+        "out",
+        "--format",
+        "rate=3",
+        "--spread=false",
+        "--calibration",
+        "in",
+    ];
     assert!(!place.run(&args).status.success(), "a tensor of weights is not one of moments");
     assert_eq!(place.names(), ["in", "out", "rules", "wrong"]);
 }

@@ -12,6 +12,8 @@ pub struct Weights {
     bytes: Vec<u8>,
     /// Scales and zero points of groups.
     groups: Option<(Vec<u16>, Option<Vec<i8>>)>,
+    /// Scales of rows.
+    row_scales: Option<Vec<u16>>,
 }
 
 impl Weights {
@@ -24,7 +26,8 @@ impl Weights {
             None => None,
         };
         let (dtype, packing) = (blob.dtype(), blob.split().packing());
-        Ok(Self { dtype, packing, shape: blob.grid(), bytes, groups })
+        let row_scales = blob.row_scales().map(<[u16]>::to_vec);
+        Ok(Self { dtype, packing, shape: blob.grid(), bytes, groups, row_scales })
     }
 
     /// What the format is called in tables; `x4` if four weights share a symbol.
@@ -66,17 +69,22 @@ impl Weights {
                 numbers.iter_mut().for_each(|number| *number = scale * (*number - zero));
             }
         }
+        if let Some(scales) = &self.row_scales {
+            let scale = bf16::from_bits(scales[row]).to_f64();
+            numbers.iter_mut().for_each(|number| *number *= scale);
+        }
         numbers
     }
 
-    /// The matrix as a dense one in the activations' type, little endian: exact but for the weights of
-    /// groups, which are rounded.
+    /// The matrix as a dense one in the activations' type, little endian: exact but for weights that
+    /// have scales, which are rounded.
     pub fn into_dense(self) -> Vec<u8> {
+        let scaled = self.groups.is_some() || self.row_scales.is_some();
         match self.dtype {
             Dtype::Bf16 | Dtype::F16 => self.bytes,
-            Dtype::F8E4M3 => self.by_table(e4m3),
-            Dtype::I8 if self.groups.is_none() => self.by_table(|bits| bits.cast_signed().into()),
-            Dtype::I8 => {
+            Dtype::F8E4M3 if !scaled => self.by_table(e4m3),
+            Dtype::I8 if !scaled => self.by_table(|bits| bits.cast_signed().into()),
+            Dtype::F8E4M3 | Dtype::I8 => {
                 let dtype = self.activations();
                 let rows = (0..self.shape.rows).flat_map(|row| self.row(row));
                 rows.flat_map(|number| bits(dtype, number).to_le_bytes()).collect()
@@ -175,6 +183,21 @@ mod tests {
         let dense = weights.into_dense();
         let bits = u16::from_le_bytes([dense[2 * (7 * 300 + 299)], dense[2 * (7 * 300 + 299) + 1]]);
         assert_eq!(f16::from_bits(bits).to_f64(), -3.0);
+    }
+
+    #[test]
+    fn rows_have_their_scales() {
+        for (dtype, one) in [(Dtype::I8, 1), (Dtype::F8E4M3, 0x38)] {
+            let scales: Vec<u16> =
+                (0..64u8).map(|row| bf16::from_f32(row.into()).to_bits()).collect();
+            let bytes = vec![one; 64 * 300];
+            let matrix = Matrix::new(dtype, 64, 300, &bytes).unwrap().scaled(&scales).unwrap();
+            let weights = weights(&encode(matrix).unwrap());
+            assert_eq!(weights.row(63), [63.0; 300]);
+            let dense = weights.into_dense();
+            let dense: Vec<f64> = wide(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
+            assert_eq!(dense[5 * 300 - 1..5 * 300 + 1], [4.0, 5.0]);
+        }
     }
 
     #[test]

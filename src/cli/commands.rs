@@ -47,10 +47,11 @@ pub(super) fn compress(args: Compress) -> Result<(), Failure> {
 /// What is to become of which tensor.
 fn options(args: Compress) -> Result<Options, Failure> {
     let Compress { include, exclude, .. } = args;
-    let mut options = Options::default()
-        .packing(args.weights_per_symbol)
-        .spread(args.spread)
-        .delicate(include.is_some());
+    let mut options =
+        Options::default().packing(args.weights_per_symbol).delicate(include.is_some());
+    if let Some(spread) = args.spread {
+        options = options.spread(spread);
+    }
     if let Format::Quantized(quantizer) = args.format {
         options = options.quantize(quantizer);
     }

@@ -21,7 +21,7 @@ pub struct Options {
     packing: Packing,
     quantizer: Option<Quantizer>,
     delicate: bool,
-    spread: bool,
+    spread: Option<bool>,
     rules: Rules,
     calibration: Option<Calibration>,
 }
@@ -79,11 +79,12 @@ impl Options {
         self
     }
 
-    /// Takes the bits of [`Quantizer::Rate`] as the average of all tensors that are quantized to it, and gives each so
-    /// many that the sum of their relative errors is least.
+    /// Whether to take the bits of [`Quantizer::Rate`] as the average of all tensors that are quantized to it, and to give
+    /// each so many that the sum of their relative errors is least, rather than the same to all. By default, if there is a
+    /// calibration: errors of outputs tell what bits are worth, those of weights hardly (`docs/quality.md`).
     #[must_use]
     pub fn spread(mut self, spread: bool) -> Self {
-        self.spread = spread;
+        self.spread = Some(spread);
         self
     }
 
@@ -106,7 +107,7 @@ impl Options {
     }
 
     pub(super) fn spreads(&self) -> bool {
-        self.spread
+        self.spread.unwrap_or(self.calibration.is_some())
     }
 
     /// What becomes of `tensor`.
