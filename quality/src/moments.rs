@@ -60,7 +60,7 @@ pub fn moments(
             };
             parts.par_iter().map(part).collect()
         });
-        seen.into_iter().for_each(|done| progress(done));
+        seen.into_iter().for_each(progress);
         work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     let mut sums = sums.into_iter();
