@@ -85,7 +85,11 @@ proptest! {
         numbers in sources::numbers(),
         dtype in prop::sample::select(Float::ALL.to_vec()),
     ) {
-        let quantized = quantize(quantizer, &numbers);
+        let quantized = match quantizer.quantize(numbers.source(), Options::default()) {
+            // Most of these matrices are too small for a rate.
+            Err(QuantizeError::Unreachable { .. }) => return Ok(()),
+            quantized => quantized.unwrap(),
+        };
         let Some(blob) = encode(quantized.matrix()) else { return Ok(()) };
         let (expected, _) = dequantize(&quantized, &numbers);
         let mut bytes = vec![0xA5; expected.len() * dtype.bytes()];
@@ -120,10 +124,60 @@ proptest! {
             let options = Options { packing, ..Options::default() };
             let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
             let (found, blob) = coded(&quantized, &numbers);
-            prop_assert!((found - bits).abs() < 0.05, "{found} instead of {bits} bits, {packing:?}");
+            // Each tile is padded to whole lines.
+            let tiles = numbers.rows.div_ceil(256) * numbers.cols.div_ceil(256);
+            let limit = 0.05 + 8.0 * 128.0 * tiles as f64 / numbers.values.len() as f64;
+            prop_assert!((found - bits).abs() < limit, "{found} instead of {bits} bits, {packing:?}");
             let blob = Blob::parse(&blob).unwrap();
             let share = blob.exceptions() as f64 / numbers.values.len() as f64;
             prop_assert!(share < 1e-3, "{share} are exceptions, {packing:?}");
+        }
+    }
+
+    /// Of few rows or columns, of one value or few: the rate is met, or what is stored is less and as exact as 8 bits
+    /// are, or it is said that it cannot be.
+    #[test]
+    fn odd_matrices_take_no_more_than_their_rate(
+        (rows, cols) in prop::sample::select(vec![
+            (1, 4096), (2, 4096), (8, 2048), (17, 4096), (33, 2048), (257, 500), (2048, 9), (4096, 4), (600, 257),
+        ]),
+        kind in 0..6,
+        bits in 2.0..7.0,
+        seed in any::<u64>(),
+    ) {
+        let mut numbers = normal(rows, cols, 1.0, seed);
+        for (at, x) in numbers.values.iter_mut().enumerate() {
+            *x = match kind {
+                0 => *x,
+                1 => x.signum(),
+                2 => 0.25,
+                3 if at % 20 != 0 => 0.0,
+                4 if at / cols % 8 == 0 => 0.0,
+                5 if at % cols == 0 => 300.0,
+                _ => *x,
+            };
+        }
+        match rate(bits).quantize(numbers.source(), Options::default()) {
+            Ok(quantized) => {
+                let (back, error) = dequantize(&quantized, &numbers);
+                prop_assert!(back.iter().all(|x| x.is_finite()));
+                let energy: f64 = numbers.values.iter().map(|&x| f64::from(x).powi(2)).sum();
+                // What so many bits are worth of any distribution, with a bit for what small matrices waste.
+                let limit = 2.0 * (2.5 - bits).exp2();
+                // Steps are no finer than by which the largest number is 127.
+                let limit = if kind == 5 { limit.max(0.3) } else { limit };
+                let relative = if energy > 0.0 { (error / energy).sqrt() } else { error };
+                prop_assert!(relative < limit.max(0.02), "{relative}");
+                if let Some(blob) = encode(quantized.matrix()) {
+                    let found = 8.0 * blob.len() as f64 / numbers.values.len() as f64;
+                    let slack = 0.16;
+                    prop_assert!(found < bits + slack, "{found} instead of {bits}");
+                }
+            }
+            Err(fault) => {
+                prop_assert!(matches!(fault, QuantizeError::Unreachable { .. }), "{fault}");
+                prop_assert!(rows < 32 || cols < 32 || kind != 0, "{fault}");
+            }
         }
     }
 
@@ -233,6 +287,44 @@ fn rows_of_any_magnitude_are_quantized() {
     }
 }
 
+/// The smallest and the largest numbers of F32 become finite ones.
+#[test]
+fn the_ends_of_the_range_stay_finite() {
+    for quantizer in [Quantizer::Int8, Quantizer::Fp8, INT4, INT4_ZERO_POINTS, rate(4.0)] {
+        for magnitude in [f32::from_bits(1), 1e-43, 1e-40, 3e38, f32::MAX] {
+            let mut numbers = normal(64, 512, 1.0, 12);
+            let largest = numbers.values.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            numbers.values.iter_mut().for_each(|x| *x = *x / largest * magnitude);
+            for values in [numbers.values.clone(), vec![magnitude; 64 * 512]] {
+                let numbers = Numbers { values, ..numbers };
+                let (back, _) = dequantize(&quantize(quantizer, &numbers), &numbers);
+                assert!(back.iter().all(|x| x.is_finite()), "{quantizer} {magnitude:e}");
+            }
+        }
+    }
+}
+
+/// Rows that are alike at a regular distance, or few and long, are not taken for all.
+#[test]
+fn samples_are_of_all_rows() {
+    let mut periodic = normal(2048, 2048, 1.0, 13);
+    periodic.values.chunks_exact_mut(2048).step_by(16).for_each(|row| row.fill(0.0));
+    let mut long = normal(64, 1 << 14, 1.0, 14);
+    long.values[..1 << 14].fill(0.0);
+    for numbers in [periodic, long] {
+        let (found, _) = coded(&quantize(rate(5.0), &numbers), &numbers);
+        assert!((found - 5.0).abs() < 0.06, "{found}");
+    }
+}
+
+#[test]
+fn raw_bits_that_are_too_many_are_refused() {
+    let numbers = normal(256, 512, 1.0, 15);
+    let options = Options { raw_bits: Some(4), ..Options::default() };
+    let fault = rate(4.0).quantize(numbers.source(), options).unwrap_err();
+    assert!(matches!(fault, QuantizeError::Unreachable { asked: 4.0, .. }), "{fault}");
+}
+
 #[test]
 fn sources_are_as_large_as_they_say() {
     let bytes = [0; 24];
@@ -302,23 +394,17 @@ fn moments_of_inputs_that_know_nothing_of_each_other_change_nothing() {
 
 #[test]
 fn feedback_is_what_the_formula_says() {
-    let numbers = normal(5, 150, 1.0, 7);
+    const CHECKED: usize = 5;
+    let numbers = normal(64, 150, 1.0, 7);
     let correlated = correlated(150, 0.9);
     let moments = Moments::new(150, correlated.clone()).unwrap();
     let options = Options { moments: Some(&moments), raw_bits: Some(4), ..Options::default() };
-    let quantized = rate(6.0).quantize(numbers.source(), options).unwrap();
-    let matrix = quantized.matrix();
-    let steps: Vec<f64> = (0..5)
-        .map(|row| {
-            reference::step(
-                &dequantize(&quantized, &numbers).0[row * 150..][..150],
-                &matrix.data()[row * 150..][..150],
-            )
-        })
-        .collect();
+    let quantized = rate(6.5).quantize(numbers.source(), options).unwrap();
+    let (matrix, (back, _)) = (quantized.matrix(), dequantize(&quantized, &numbers));
+    let rows = back.chunks_exact(150).zip(matrix.data().chunks_exact(150)).take(CHECKED);
+    let steps: Vec<f64> = rows.map(|(back, weights)| reference::step(back, weights)).collect();
     let expected = reference::feedback(&numbers, &correlated, &steps);
-    let differ = matrix
-        .data()
+    let differ = matrix.data()[..CHECKED * 150]
         .iter()
         .zip(&expected)
         .filter(|&(&found, &expected)| i32::from(found.cast_signed()) != expected);

@@ -2,7 +2,7 @@
 
 use crate::Frequencies;
 use crate::header::payload_start;
-use crate::model::{EXCEPTION_BITS, EXCEPTION_TIME, Wanted, split_for};
+use crate::model::{EXCEPTION_BITS, EXCEPTION_TIME, Wanted, most_frequent, split_for};
 use fused_rans_layout::{
     FRAGMENT, LANES, LINE, Packing, QuadEntry, SLAB_STRIPS, SYMBOLS, TABLE, TAIL_LENGTH_BYTES,
     TileGrid,
@@ -33,7 +33,7 @@ pub fn estimate(wanted: Wanted, grid: TileGrid, counts: &[u64; 256]) -> Option<E
     let (split, coded, exceptions) = split_for(wanted, counts)?;
     let total = counts.iter().sum::<u64>() as f64;
     let shares = coded.map(|count| count as f64 / total);
-    let symbols = symbol_shares(split.packing(), &shares);
+    let symbols = symbol_shares(split.packing(), &shares, most_frequent(&coded), grid);
     let frequencies = Frequencies::from_counts(&symbols.map(|share| (share * SCALE) as u64))?;
     if split.packing() == Packing::Four && frequencies.max() > QuadEntry::MAX_FREQUENCY {
         return None;
@@ -59,12 +59,33 @@ pub fn estimate(wanted: Wanted, grid: TileGrid, counts: &[u64; 256]) -> Option<E
 /// What shares are multiplied with to become counts: a symbol counts from half an occurrence in a large layer on.
 const SCALE: f64 = (1u64 << 24) as f64;
 
-/// The shares of the symbols of a matrix of weights that do not depend on each other.
-fn symbol_shares(packing: Packing, shares: &[f64; 16]) -> [f64; SYMBOLS] {
-    let (bits, fields) = (packing.bits(), packing as u32);
-    let field =
-        |symbol: usize, number| symbol >> (bits * number) & (usize::from(packing.values()) - 1);
-    core::array::from_fn(|symbol| (0..fields).map(|n| shares[field(symbol, n)]).product())
+/// The shares of the symbols of a matrix of weights that do not depend on each other. A symbol holds rows g and g + 8 of a
+/// strip, both of the matrix, or the upper one and padding, or padding alone, which has the coded bits `filler`.
+fn symbol_shares(
+    packing: Packing,
+    shares: &[f64; 16],
+    filler: u8,
+    grid: TileGrid,
+) -> [f64; SYMBOLS] {
+    let (strips, last) = (grid.rows / FRAGMENT, grid.rows % FRAGMENT);
+    let whole = (strips * FRAGMENT / 2 + last.saturating_sub(FRAGMENT / 2)) * grid.cols;
+    let half = last.min(FRAGMENT - last) * grid.cols;
+    let sides = [grid.rows, grid.cols].map(|side| side.next_multiple_of(FRAGMENT) as f64);
+    let all = sides[0] * sides[1] / 2.0;
+    let (whole, half) = (whole as f64 / all, half as f64 / all);
+    let padding: [f64; 16] =
+        core::array::from_fn(|bits| f64::from(u8::from(bits == usize::from(filler))));
+    let (bits, values) = (packing.bits(), usize::from(packing.values()));
+    // Fields 0 and 2 are of the upper row, 1 and 3 of the lower one.
+    let product = |symbol: usize, lower: &[f64; 16], upper: &[f64; 16]| -> f64 {
+        let share = |n: u32| [upper, lower][n as usize % 2][symbol >> (bits * n) & (values - 1)];
+        (0..packing as u32).map(share).product()
+    };
+    core::array::from_fn(|symbol| {
+        whole * product(symbol, shares, shares)
+            + half * product(symbol, &padding, shares)
+            + (1.0 - whole - half) * product(symbol, &padding, &padding)
+    })
 }
 
 /// Bits of a symbol, on the average, that is coded with these frequencies.

@@ -133,7 +133,7 @@ pub fn split_for(wanted: Wanted, counts: &[u64; 256]) -> Option<(Split, [u64; 16
 }
 
 /// The most frequent of the values, of equals the lower.
-fn most_frequent(coded: &[u64; 16]) -> u8 {
+pub fn most_frequent(coded: &[u64; 16]) -> u8 {
     let filler = (0..coded.len()).max_by_key(|&n| (coded[n], core::cmp::Reverse(n)));
     filler.expect("there are sixteen") as u8
 }

@@ -65,7 +65,8 @@ struct Compress {
     format: Format,
     /// Take the rate as an average, and give each layer so much of it that the sum of their errors is least; by default
     /// with a calibration only
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
     spread: Option<bool>,
     /// Second moments of the layers' inputs, as a .safetensors file: rates then cost less quality
     #[arg(long, value_name = "MOMENTS.safetensors")]

@@ -14,7 +14,7 @@ use super::output::Output;
 use super::plan::Plan;
 use super::{Progress, Summary};
 use crate::layout::LINE;
-use crate::quantize::{self, Quantizer, Source};
+use crate::quantize::{self, QuantizeError, Quantizer, Source};
 use crate::{Blob, BlobError, Matrix, Packing, encode};
 
 /// A blob, and the tensor that it stands for.
@@ -134,7 +134,7 @@ impl Job<'_> {
                 self.lossless(packing, raw_bits).map_err(|fault| self.fault(fault))?
             }
             Treatment::Quantize(quantization) => match self.quantized(quantization)? {
-                // Too small for a blob with scales.
+                // Too small for a blob with scales, or for the rate.
                 None => {
                     self.lossless(quantization.packing, None).map_err(|fault| self.fault(fault))?
                 }
@@ -172,9 +172,12 @@ impl Job<'_> {
         let moments = known.map(|known| known.moments(name)).transpose()?.flatten();
         let Quantization { packing, raw_bits, .. } = quantization;
         let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
-        let quantized = Source::new(dtype, rows, cols, self.data)
-            .and_then(|source| quantizer.quantize(source, coding))
-            .map_err(|fault| self.fault(fault))?;
+        let source = Source::new(dtype, rows, cols, self.data);
+        let quantized = match source.and_then(|source| quantizer.quantize(source, coding)) {
+            // The user's raw bits are at fault; otherwise the matrix, of few rows or columns.
+            Err(QuantizeError::Unreachable { .. }) if raw_bits.is_none() => return Ok(None),
+            quantized => quantized.map_err(|fault| self.fault(fault))?,
+        };
         let kind = if moments.is_some() { Kind::Calibrated } else { Kind::Quantized };
         Ok(encode(quantized.matrix()).map(|bytes| (bytes, kind)))
     }

@@ -15,7 +15,8 @@ use crate::Float;
 
 /// Restores the file that was compressed into `input`, byte for byte but for the numbers of quantized tensors, as
 /// `output`, which is replaced if it exists and appears only when complete and verified. Runs on rayon's current
-/// thread pool. Beyond the mapped input it takes the memory of one tensor.
+/// thread pool. Beyond the mapped input it takes the memory of one tensor, and of its weights if it is
+/// quantized.
 ///
 /// # Errors
 /// [`FileError::SameFile`], [`FileError::NotAFile`], [`FileError::NotCompressed`]; what can be wrong

@@ -2,7 +2,7 @@
 //!
 //! A compressed file is itself a valid safetensors file: blobs are `U8` tensors under the names of
 //! the tensors that they stand for, everything else is kept as it was, and the metadata holds the
-//! original header, so that [`decompress`] gives back the very same bytes.
+//! original header, so that [`decompress`] gives back the very same bytes, if no tensor was quantized.
 //!
 //! ```no_run
 //! use fused_rans_host::file::{self, CompressedFile, Options};

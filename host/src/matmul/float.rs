@@ -101,7 +101,7 @@ pub(super) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) 
 }
 
 /// The numbers that the weights of row `row` stand for, scales of groups and of the row included. Exact where they are
-/// normal F32 numbers.
+/// normal F32 numbers; finite ones beyond these become the largest.
 pub(crate) fn dequantize_row(
     dtype: Dtype,
     groups: Option<Groups<'_>>,
@@ -115,7 +115,12 @@ pub(crate) fn dequantize_row(
         scale_groups(groups, row, out);
     }
     if let Some(scale) = row_scale {
-        out.iter_mut().for_each(|weight| *weight *= scale);
+        for weight in out {
+            // Rounded scales may take the largest numbers beyond the last finite one.
+            let finite = scale.is_finite() && weight.is_finite();
+            let product = *weight * scale;
+            *weight = if finite { product.clamp(f32::MIN, f32::MAX) } else { product };
+        }
     }
 }
 

@@ -31,17 +31,30 @@ pub enum QuantizeError {
     /// Invalid argument: no rate that there is a quantizer for.
     #[error("a rate of {0} bits a weight; ask for 2 to 7")]
     Rate(f64),
+    /// Invalid argument: a matrix that takes more bits whatever the step is: one of few rows or columns, most of whose
+    /// fragments are padding, or for which raw bits were asked for that are too many.
+    #[error(
+        "{asked} bits a weight cannot be met: the coarsest steps take {found:.2}; ask for more, or for fewer raw bits"
+    )]
+    Unreachable {
+        /// Bits a weight that were asked for.
+        asked: f64,
+        /// Those that it takes.
+        found: f64,
+    },
     /// Invalid argument: no name of a quantizer.
     #[error(
         "`{0}` is none of `int8`, `int4`, `int4-zero-points`, `fp8`, `rate=R` with R from 2 to 7"
     )]
     Unknown(String),
     /// Invalid argument: second moments that are not those of the matrix's inputs.
-    #[error("second moments of {found} inputs do not go with a matrix of {cols} columns")]
+    #[error(
+        "a matrix of {cols} columns has as many inputs, and {cols} x {cols} or {cols} second moments; found {found}"
+    )]
     Moments {
-        /// Columns of the matrix.
+        /// Columns of the matrix, or inputs.
         cols: usize,
-        /// Inputs that there are moments of.
+        /// Inputs that there are moments of, or moments.
         found: usize,
     },
     /// Invalid argument: second moments that no inputs have.

@@ -56,6 +56,8 @@ fn factor(largest: f32) -> bf16 {
         _ => largest.log2().floor() as i32,
     };
     let beyond = exponent - exponent.clamp(*EXPONENTS.start(), *EXPONENTS.end());
+    // The smallest number that BF16 has.
+    let beyond = beyond.max(-133);
     bf16::from_f32(f64::from(beyond).exp2() as f32)
 }
 
@@ -68,7 +70,9 @@ fn symmetric(numbers: &[f32], factor: f32) -> f16 {
 /// The scale and the zero point by which the smallest number becomes -8 and the largest 7, 0 lying between.
 fn asymmetric(numbers: &[f32], factor: f32) -> (f16, i8) {
     let (low, high) = ends(numbers);
-    let scale = f16::from_f32((high / STEPS - low / STEPS) / factor);
+    // Eight steps, to which the zero point may round, are a finite number, too.
+    let scale = (high / STEPS - low / STEPS).min(f32::MAX / 8.5);
+    let scale = f16::from_f32(scale / factor);
     // 0 becomes the zero point: so many steps above the smallest.
     let zero = integer(-low, scale.to_f32() * factor, STEPS) - 8;
     (scale, zero)

@@ -6,11 +6,11 @@ use super::quantized::Quantized;
 use super::round::{integers, row_scale};
 use super::source::absmax;
 use super::{Options, QuantizeError, Source};
-use crate::Dtype;
 use crate::estimate::{Estimate, estimate};
 use crate::fast::count_exponents;
 use crate::model::Wanted;
-use fused_rans_layout::{Packing, Split, TileGrid};
+use crate::{Dtype, encode};
+use fused_rans_layout::{LINE, Packing, Split, TILE, TileGrid};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -30,6 +30,18 @@ const NEAR_ENOUGH: f64 = 0.01;
 const STEPS: std::ops::RangeInclusive<f64> = -8.0..=2.0;
 /// Bits a weight that the exceptions of four weights a symbol may count for beyond those that they take.
 const DEAREST: f64 = 0.2;
+/// Bits a weight by which a matrix may be above the rate.
+const MOST_ABOVE: f64 = 0.05;
+/// As much as lines in each tile may make of it.
+const MOST_LINE_BITS: f64 = 0.1;
+/// What a sample's way to code may cost more than another with the whole matrix and stay the choice.
+const CLOSE: f64 = 0.3;
+/// How often a step is corrected by the whole matrix.
+const CORRECTIONS: usize = 5;
+/// Weights of matrices that are encoded to know their size, rather than estimated; as are those without a whole tile.
+const SMALL: usize = 1 << 18;
+/// Least rows that steps are tried on, if there are so many.
+const SAMPLE_ROWS: usize = 32;
 /// Most steps that are tried.
 const TRIALS: usize = 24;
 
@@ -60,20 +72,28 @@ impl Rate {
         options: Options<'_>,
     ) -> Result<Quantized, QuantizeError> {
         let trial = Trial::new(source, options)?;
-        let (mut step, wanted) = trial.search(self.bits);
-        let mut rounded = trial.round_all(step);
-        // The sample may not be like the rest. A step twice as large saves a bit.
-        for _ in 0..2 {
-            let counts = count_in_parallel(&rounded.weights);
-            let found = trial.estimate(&counts, wanted).map_or(0.0, |found| found.bits - self.bits);
-            let next = (step + found).clamp(*STEPS.start(), *STEPS.end());
-            if found.abs() <= NEAR_ENOUGH || next == step {
+        let Found { mut step, way, .. } = trial.search(self.bits);
+        let (mut made, mut found) = trial.round_all(step, way, self.bits);
+        // The sample may not be like the rest, and small matrices' sizes go by whole lines. A step twice as large saves a
+        // bit.
+        let miss = |found: f64| (found - self.bits).abs();
+        let mut last = found;
+        for _ in 0..CORRECTIONS {
+            let next = (step + last - self.bits).clamp(*STEPS.start(), *STEPS.end());
+            if miss(last) <= NEAR_ENOUGH || next == step {
                 break;
             }
             step = next;
-            rounded = trial.round_all(step);
+            let (other, size) = trial.round_all(step, way, self.bits);
+            last = size;
+            if miss(size) < miss(found) {
+                (made, found) = (other, size);
+            }
         }
-        Ok(Quantized { packing: wanted.packing, raw_bits: wanted.raw_bits, ..rounded })
+        if found > self.bits + MOST_ABOVE + trial.line_bits().min(MOST_LINE_BITS) {
+            return Err(QuantizeError::Unreachable { asked: self.bits, found });
+        }
+        Ok(made)
     }
 }
 
@@ -120,13 +140,19 @@ impl<'a> Trial<'a> {
         });
         let all: Vec<usize> = (0..rows).collect();
         let sample = if factor.is_some() { SAMPLE / 4 } else { SAMPLE };
-        let stride = (rows * cols).div_ceil(sample);
+        let stride = (rows * cols).div_ceil(sample).min(rows.div_ceil(SAMPLE_ROWS));
+        // One of each so many, by chance, but always the same: rows may be alike at regular distances.
+        let mut random = 1u64;
+        let mut chosen = |first: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (first + (random >> 33) as usize % stride).min(rows - 1)
+        };
         Ok(Self {
             source,
             options,
             factor: factor.transpose()?,
             rows: source.map_rows(&all, Row::of)?,
-            sample: all.into_iter().step_by(stride).collect(),
+            sample: all.into_iter().step_by(stride).map(&mut chosen).collect(),
         })
     }
 
@@ -140,19 +166,17 @@ impl<'a> Trial<'a> {
         energies.map_or(0.0, |energies| energies.iter().sum())
     }
 
-    /// The step by which the sample takes `bits` bits a weight, or the finest or the coarsest if none does, and how
-    /// its integers are to be coded.
-    fn search(&self, bits: f64) -> (f64, Wanted) {
+    /// The step by which the sample takes `bits` bits a weight, or fewer, if no step is fine enough for so many or sizes
+    /// jump, and how its integers are to be coded. More only if no step is coarse enough.
+    fn search(&self, bits: f64) -> Found {
         let Options { packing, raw_bits, .. } = self.options;
-        let four =
-            (packing == Packing::Four).then(|| self.search_among(bits, &ways(packing, raw_bits)));
+        let four = (packing == Packing::Four)
+            .then(|| self.search_among(bits, &ways(packing, raw_bits)))
+            .flatten();
         // Not every distribution can be coded four a symbol.
-        let near = four
-            .flatten()
-            .filter(|found| found.miss.abs() <= NEAR_ENOUGH && found.extra <= DEAREST);
+        let near = four.filter(|found| found.miss.abs() <= NEAR_ENOUGH && found.extra <= DEAREST);
         let found = near.or_else(|| self.search_among(bits, &ways(Packing::Two, raw_bits)));
-        let found = found.expect("two a symbol can be coded, whatever they are");
-        (found.step, found.way)
+        found.expect("two a symbol can be coded, whatever they are")
     }
 
     /// As [`Trial::search`], with one of these ways to code. `None` if no way can code what the step gives.
@@ -166,11 +190,39 @@ impl<'a> Trial<'a> {
         // A normal distribution's entropy is 2.05 bits above the step's exponent.
         let (step, _) = self.step_for(bits, 2.2 - bits, smallest);
         let counts = self.outcome(step).counts;
-        let (Estimate { cost, .. }, way) = self.cheapest(&counts, ways)?;
-        let of_way =
-            |outcome: &Outcome| self.estimate(&outcome.counts, way).map(|estimate| estimate.bits);
-        let (step, miss) = self.step_for(bits, step, of_way);
-        Some(Found { step, way, miss, extra: cost - bits })
+        let mut costs: Vec<(f64, Wanted)> =
+            ways.iter().filter_map(|&way| Some((self.estimate(&counts, way)?.cost, way))).collect();
+        costs.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let found = |(cost, way): (f64, Wanted)| {
+            let of_way =
+                |outcome: &Outcome| self.estimate(&outcome.counts, way).map(|found| found.bits);
+            let (step, miss) = self.step_for(bits, step, of_way);
+            Found { step, way, miss, extra: cost - bits }
+        };
+        // The cheapest way may be one of many raw bits, which are too many already.
+        let mut all = costs.into_iter().map(found);
+        let first = all.next()?;
+        if first.miss <= NEAR_ENOUGH {
+            return Some(first);
+        }
+        let reached = all.find(|found| found.miss <= NEAR_ENOUGH);
+        Some(reached.unwrap_or(first))
+    }
+
+    /// Of `way`, and those of as many weights a symbol, the cheapest that takes `bits` bits at most with these integers, if
+    /// it is cheaper by more than a sample may be wrong; also the bits that it takes.
+    fn best_way(&self, counts: &[u64; 256], way: Wanted, bits: f64) -> (Wanted, f64) {
+        let ways = ways(way.packing, self.options.raw_bits);
+        let of = |way: Wanted| self.estimate(counts, way).map(|estimate| (estimate, way));
+        let fits = |(estimate, _): &(Estimate, Wanted)| estimate.bits <= bits + NEAR_ENOUGH;
+        let cheapest = ways.into_iter().filter_map(of).filter(fits);
+        let cheapest = cheapest.min_by(|(a, _), (b, _)| a.cost.total_cmp(&b.cost));
+        match (of(way), cheapest) {
+            (Some(own), Some(other)) if own.0.cost <= other.0.cost + CLOSE => (way, own.0.bits),
+            (_, Some((estimate, way))) => (way, estimate.bits),
+            (Some((estimate, way)), None) => (way, estimate.bits),
+            (None, None) => (way, f64::INFINITY),
+        }
     }
 
     /// The cheapest of these ways to code integers that occur in this proportion.
@@ -198,9 +250,16 @@ impl<'a> Trial<'a> {
         size: impl Fn(&Outcome) -> Option<f64>,
     ) -> (f64, f64) {
         let (mut low, mut high) = (*STEPS.start(), *STEPS.end());
-        let (mut step, mut miss) = (first.clamp(low, high), 0.0);
+        let mut step = first.clamp(low, high);
+        // The finest step that does not take too much, and what any step took that does.
+        let (mut best, mut above) = (None, None);
         for _ in 0..TRIALS {
-            miss = size(&self.outcome(step)).unwrap_or(0.0) - bits;
+            let miss = size(&self.outcome(step)).unwrap_or(0.0) - bits;
+            if miss <= NEAR && best.is_none_or(|(other, _)| step < other) {
+                best = Some((step, miss));
+            } else if miss > NEAR {
+                above = Some((step, miss));
+            }
             if miss.abs() <= NEAR || high - low < NEAR {
                 break;
             }
@@ -211,7 +270,7 @@ impl<'a> Trial<'a> {
                 step = f64::midpoint(low, high);
             }
         }
-        (step, miss)
+        best.or(above).expect("a step was tried")
     }
 
     /// What `step` gives on the sample.
@@ -227,16 +286,36 @@ impl<'a> Trial<'a> {
         Outcome { counts, error }
     }
 
-    /// All rows, rounded by `step`.
-    fn round_all(&self, step: f64) -> Quantized {
+    /// All rows, rounded by `step` and to be coded in the best way, which may be another than the sample's, `way`; and the bits
+    /// a weight that they take.
+    fn round_all(&self, step: f64, way: Wanted, bits: f64) -> (Quantized, f64) {
         let (rows, cols) = (self.source.rows(), self.source.cols());
         let all: Vec<usize> = (0..rows).collect();
         let mut weights = vec![0; rows * cols];
         let batches = all.par_chunks(BATCH).zip(weights.par_chunks_mut(BATCH * cols));
         let scales: Vec<Vec<bf16>> =
             batches.map(|(rows, out)| self.round(rows, step, out).0).collect();
-        let row_scales = Some(scales.into_iter().flatten().map(bf16::to_bits).collect());
-        Quantized { row_scales, ..Quantized::new(self.source, Dtype::I8, weights) }
+        let (way, estimated) = self.best_way(&count_in_parallel(&weights), way, bits);
+        let made = Quantized {
+            row_scales: Some(scales.into_iter().flatten().map(bf16::to_bits).collect()),
+            packing: way.packing,
+            raw_bits: way.raw_bits,
+            ..Quantized::new(self.source, Dtype::I8, weights)
+        };
+        if rows * cols > SMALL && rows.min(cols) >= TILE {
+            return (made, estimated);
+        }
+        // What is rounded up to whole lines and words counts here.
+        let blob = encode(made.matrix());
+        let size = |blob: Vec<u8>| 8.0 * blob.len() as f64 / (rows as f64 * cols as f64);
+        (made, blob.map_or(f64::INFINITY, size))
+    }
+
+    /// Bits a weight that a line in each tile takes.
+    fn line_bits(&self) -> f64 {
+        let grid = TileGrid { rows: self.source.rows(), cols: self.source.cols() };
+        let tiles = grid.tiles().unwrap_or(usize::MAX) as f64;
+        8.0 * LINE as f64 * tiles / (grid.rows as f64 * grid.cols as f64)
     }
 
     /// What a matrix takes whose integers occur in this proportion.
@@ -282,7 +361,8 @@ impl Row {
     /// The scale for `step`: not so fine that the largest number would be clipped.
     fn scale(&self, step: f64) -> bf16 {
         let wanted = (step.exp2() * f64::from(self.root_mean_square)) as f32;
-        row_scale(wanted.max(self.largest / LARGEST))
+        // By the largest number or more everything is 0; so far steps are finite numbers.
+        row_scale(wanted.clamp(self.largest / LARGEST, self.largest))
     }
 }
 

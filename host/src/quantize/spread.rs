@@ -28,8 +28,13 @@ impl Curve {
     /// # Errors
     /// As [`Quantizer::quantize`](super::Quantizer::quantize).
     pub fn of(source: Source<'_>, options: Options<'_>) -> Result<Self, QuantizeError> {
-        let trial = Trial::new(source, options)?;
-        let energy = trial.energy();
+        let mut trial = Trial::new(source, options)?;
+        let mut energy = trial.energy();
+        if options.moments.is_some() && !(energy > 0.0) {
+            // Inputs that were never seen are not worth nothing.
+            trial = Trial::new(source, Options { moments: None, ..options })?;
+            energy = trial.energy();
+        }
         let stride = (STEPS.1 - STEPS.0) / f64::from(POINTS - 1);
         let point = |n| {
             let (bits, error) = trial.point(STEPS.1 - stride * f64::from(n));

@@ -43,7 +43,7 @@ pub fn compress_model(
     })
 }
 
-/// Restores the model that was compressed into `input`, every file byte for byte: a single file as
+/// Restores the model that was compressed into `input`, byte for byte but for quantized tensors: a single file as
 /// the file `output`, otherwise as the folder `output`. Files that are not compressed, as long as
 /// others are, are copied.
 ///
