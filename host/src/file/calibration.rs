@@ -37,7 +37,7 @@ impl Calibration {
         let shared = file.header().metadata.iter().find(|(key, _)| key == SHARED);
         let shared = shared.map_or(Ok(HashMap::new()), |(_, json)| serde_json::from_str(json));
         let shared =
-            shared.map_err(|fault| FileError::header(path.as_ref())(HeaderFault::Json(fault)))?;
+            shared.map_err(|fault| FileError::header(path.as_ref())(HeaderFault::Shared(fault)))?;
         Ok(Self { file, by_name, shared })
     }
 

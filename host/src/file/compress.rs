@@ -11,7 +11,7 @@ use super::header::Tensor;
 use super::mapped::PlainFile;
 use super::options::{Options, Quantization, Treatment};
 use super::output::Output;
-use super::plan::Plan;
+use super::plan::{LazyPlan, Plan};
 use super::{Progress, Summary};
 use crate::layout::LINE;
 use crate::quantize::{self, QuantizeError, Quantizer, Source};
@@ -37,7 +37,7 @@ pub fn compress(
     options: &Options,
     progress: &mut Progress<'_>,
 ) -> Result<Summary, FileError> {
-    let plan = Plan::of([input.as_ref()], options)?;
+    let plan = LazyPlan::new([input.as_ref()], options);
     compress_planned(input.as_ref(), output.as_ref(), options, &plan, progress)
 }
 
@@ -46,7 +46,7 @@ pub(super) fn compress_planned(
     input: &Path,
     output: &Path,
     options: &Options,
-    plan: &Plan,
+    plan: &LazyPlan<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<Summary, FileError> {
     let plain = PlainFile::open(input)?;
@@ -56,6 +56,7 @@ pub(super) fn compress_planned(
     let data_start = container::data_start(path, &text, plain.header())?;
     let mut out = Output::create(output, path)?;
     out.seek(data_start as u64)?;
+    let plan = plan.get()?;
 
     let mut meter = Meter { done: 0, total: plain.header().data_len as u64, progress };
     let (mut coded, mut raw) = (Vec::new(), Vec::new());

@@ -156,6 +156,9 @@ pub enum HeaderFault {
     /// Not JSON of the right form.
     #[error("it is not the JSON of a safetensors header")]
     Json(#[source] serde_json::Error),
+    /// Of a calibration: who shares whose inputs is not said as it should be.
+    #[error("its metadata entry `shared` is not a JSON object from names to names")]
+    Shared(#[source] serde_json::Error),
     /// A name occurs twice, so that readers would lose a tensor.
     #[error("tensor `{0}` is defined twice")]
     Duplicate(String),

@@ -1,5 +1,6 @@
 //! An average rate, spread over the layers of a model.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -12,10 +13,33 @@ use crate::quantize::{self, Curve, Quantizer, Rate, Source};
 #[derive(Debug, Default)]
 pub(super) struct Plan(HashMap<String, Rate>);
 
+/// A plan that is made when it is first asked for: once it is known that there is a place for what it is made for.
+pub(super) struct LazyPlan<'a> {
+    files: Vec<&'a Path>,
+    options: &'a Options,
+    plan: OnceCell<Plan>,
+}
+
+impl<'a> LazyPlan<'a> {
+    /// The plan for these files.
+    pub(super) fn new(files: impl IntoIterator<Item = &'a Path>, options: &'a Options) -> Self {
+        Self { files: files.into_iter().collect(), options, plan: OnceCell::new() }
+    }
+
+    /// The plan; what [`Plan::of`] fails with.
+    pub(super) fn get(&self) -> Result<&Plan, FileError> {
+        if let Some(plan) = self.plan.get() {
+            return Ok(plan);
+        }
+        let plan = Plan::of(self.files.iter().copied(), self.options)?;
+        Ok(self.plan.get_or_init(|| plan))
+    }
+}
+
 impl Plan {
     /// The rates of the tensors of these files: those that are to be quantized to [`Quantizer::Rate`], unless a rule says to
     /// which. Without [`Options::spread`] all have the same, and nothing is read.
-    pub(super) fn of<'a>(
+    fn of<'a>(
         files: impl IntoIterator<Item = &'a Path>,
         options: &Options,
     ) -> Result<Self, FileError> {

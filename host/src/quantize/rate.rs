@@ -235,9 +235,9 @@ impl<'a> Trial<'a> {
     pub(super) fn point(&self, step: f64) -> (f64, f64) {
         let Options { packing, raw_bits, .. } = self.options;
         let Outcome { counts, error } = self.outcome(step);
-        let found =
-            [packing, Packing::Two].map(|packing| self.cheapest(&counts, &ways(packing, raw_bits)));
-        let (estimate, _) = found.into_iter().flatten().next().expect("two a symbol can be coded");
+        let found = self.cheapest(&counts, &ways(packing, raw_bits));
+        let found = found.or_else(|| self.cheapest(&counts, &ways(Packing::Two, raw_bits)));
+        let (estimate, _) = found.expect("two a symbol can be coded, whatever they are");
         (estimate.bits, error)
     }
 

@@ -30,7 +30,7 @@ impl Curve {
     pub fn of(source: Source<'_>, options: Options<'_>) -> Result<Self, QuantizeError> {
         let mut trial = Trial::new(source, options)?;
         let mut energy = trial.energy();
-        if options.moments.is_some() && !(energy > 0.0) {
+        if options.moments.is_some() && energy <= 0.0 {
             // Inputs that were never seen are not worth nothing.
             trial = Trial::new(source, Options { moments: None, ..options })?;
             energy = trial.energy();

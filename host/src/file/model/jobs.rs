@@ -10,7 +10,7 @@ use crate::file::compress::compress_planned;
 use crate::file::error::FileError;
 use crate::file::header::Tensor;
 use crate::file::mapped::PlainFile;
-use crate::file::plan::Plan;
+use crate::file::plan::LazyPlan;
 use crate::file::{self, Options, Progress, Report, Summary, Totals};
 
 /// Compresses the model `input`: a single file into the file `output`, as [`file::compress`], a
@@ -36,7 +36,7 @@ pub fn compress_model(
     if let Some(shard) = model.shards.iter().find(|shard| shard.is_compressed) {
         return Err(FileError::AlreadyCompressed { path: shard.path.clone() });
     }
-    let plan = Plan::of(model.shards(), options)?;
+    let plan = LazyPlan::new(model.shards(), options);
     into_folder(&model, output.as_ref(), progress, |shard, folder, progress| {
         let output = folder.file(shard.name());
         compress_planned(&shard.path, &output, options, &plan, progress)
