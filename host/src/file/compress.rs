@@ -177,6 +177,7 @@ impl Job<'_> {
         let quantized = match source.and_then(|source| quantizer.quantize(source, coding)) {
             // The user's raw bits are at fault; otherwise the matrix, of few rows or columns.
             Err(QuantizeError::Unreachable { .. }) if raw_bits.is_none() => return Ok(None),
+            Err(QuantizeError::Narrow { .. }) => return Ok(None),
             quantized => quantized.map_err(|fault| self.fault(fault))?,
         };
         let kind = if moments.is_some() { Kind::Calibrated } else { Kind::Quantized };

@@ -31,8 +31,16 @@ pub enum QuantizeError {
     /// Invalid argument: no rate that there is a quantizer for.
     #[error("a rate of {0} bits a weight; ask for 2 to 7")]
     Rate(f64),
-    /// Invalid argument: a matrix that takes more bits whatever the step is: one of few rows or columns, most of whose
-    /// fragments are padding, or for which raw bits were asked for that are too many.
+    /// Invalid argument: a matrix that is mostly padding, so that its size says little about its steps.
+    #[error("a {rows} x {cols} matrix is too narrow for a rate; it takes 16 rows and columns")]
+    Narrow {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+    },
+    /// Invalid argument: a matrix that takes more bits whatever the step is: a small one, or one for which raw bits were
+    /// asked for that are too many.
     #[error(
         "{asked} bits a weight cannot be met: the coarsest steps take {found:.2}; ask for more, or for fewer raw bits"
     )]

@@ -10,7 +10,7 @@ use crate::estimate::{Estimate, estimate};
 use crate::fast::count_exponents;
 use crate::model::Wanted;
 use crate::{Dtype, encode};
-use fused_rans_layout::{LINE, Packing, Split, TILE, TileGrid};
+use fused_rans_layout::{FRAGMENT, LINE, Packing, Split, TILE, TileGrid};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -72,6 +72,10 @@ impl Rate {
         options: Options<'_>,
     ) -> Result<Quantized, QuantizeError> {
         let trial = Trial::new(source, options)?;
+        let (rows, cols) = (source.rows(), source.cols());
+        if rows.min(cols) < FRAGMENT {
+            return Err(QuantizeError::Narrow { rows, cols });
+        }
         let Found { mut step, way, .. } = trial.search(self.bits);
         let (mut made, mut found) = trial.round_all(step, way, self.bits);
         // The sample may not be like the rest, and small matrices' sizes go by whole lines. A step twice as large saves a
