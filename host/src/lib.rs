@@ -23,6 +23,7 @@ pub mod quantize;
 pub mod reference;
 #[doc(hidden)] // for tests that look into tiles
 pub mod tile;
+mod vectorized;
 
 pub use blob::Blob;
 pub use codec::{Matrix, encode, encode_grouped};

@@ -88,7 +88,7 @@ fn coded_bits(counts: &[u64], total: f64) -> f64 {
 }
 
 /// How often each exponent occurs.
-fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
+pub fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
     let chunks = data.par_chunks(CHUNK * dtype.bytes());
     chunks.map(|chunk| fast::count_exponents(dtype, chunk)).reduce(|| [0; 256], add)
 }
@@ -100,7 +100,8 @@ fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS]
     (0..tiles).into_par_iter().map(counts).reduce(|| [0; SYMBOLS], add)
 }
 
-fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
+/// The sums of counts.
+pub fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
     a
 }

@@ -13,23 +13,12 @@ use crate::codec::Matrix;
 use crate::frequencies::EncodeTable;
 use crate::model::Model;
 use crate::tile::{CodedTile, TileWriter};
+use crate::vectorized::vectorized;
 use count::Counter;
 use fused_rans_layout::{
     Dtype, Entry, LANES, MAX_SYMBOLS, SYMBOLS, SlabShape, Split, TABLE, TileEntry,
 };
-use multiversion::multiversion;
 use weights::{SlabWeights, by_type, for_each_weight};
-
-/// Compiles a function for AVX-512, for AVX2 and for any machine, to be chosen from when it is called.
-macro_rules! vectorized {
-    ($function:item) => {
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-            "x86_64+avx2+bmi1+bmi2+lzcnt"
-        ))]
-        $function
-    };
-}
 
 /// The symbols of a slab's 32 streams, side by side.
 type Symbols = [[u8; LANES]; MAX_SYMBOLS];

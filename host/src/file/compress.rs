@@ -169,8 +169,10 @@ impl Job<'_> {
         let name = &self.tensor.name;
         let quantizer = self.plan.quantizer(name, quantization);
         // Only rates are met in more than one way.
-        let known = self.options.known_inputs().filter(|_| matches!(quantizer, Quantizer::Rate(_)));
-        let moments = known.map(|known| known.moments(name)).transpose()?.flatten();
+        let moments = match quantizer {
+            Quantizer::Rate(_) => self.options.moments(name)?,
+            _ => None,
+        };
         let Quantization { packing, raw_bits, .. } = quantization;
         let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
         let source = Source::new(dtype, rows, cols, self.data);

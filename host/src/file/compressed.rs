@@ -25,6 +25,8 @@ pub struct CompressedFile {
     /// What the file holds of each tensor of `original`, in its order.
     parts: Vec<Part>,
     by_name: HashMap<String, usize>,
+    /// Whether each tensor of `original` is quantized.
+    quantized: Vec<bool>,
 }
 
 /// The stored form of a tensor.
@@ -69,18 +71,20 @@ impl CompressedFile {
         let parts = pair(path, &original, header, &checksums)?;
         let names = original.tensors.iter().map(|tensor| tensor.name.clone());
         let by_name = names.zip(0..).collect();
-        let file = Self { mapped, text, original, parts, by_name };
-        for (tensor, part) in file.original.tensors.iter().zip(&file.parts) {
-            file.check(tensor, part).map_err(|fault| file.fault(tensor, fault))?;
-        }
-        Ok(file)
+        let file = Self { mapped, text, original, parts, by_name, quantized: Vec::new() };
+        let tensors = file.original.tensors.iter().zip(&file.parts);
+        let quantized = tensors.map(|(tensor, part)| {
+            file.check(tensor, part).map_err(|fault| file.fault(tensor, fault))
+        });
+        let quantized: Vec<bool> = quantized.collect::<Result<_, _>>()?;
+        Ok(Self { quantized, ..file })
     }
 
-    /// Checks what can be known of a stored tensor without reading its weights.
-    fn check(&self, original: &Tensor, part: &Part) -> Result<(), TensorFault> {
+    /// Checks what can be known of a stored tensor without reading its weights; returns whether it is quantized.
+    fn check(&self, original: &Tensor, part: &Part) -> Result<bool, TensorFault> {
         if !part.is_blob {
             let same = (original.dtype, &original.shape) == (part.stored.dtype, &part.stored.shape);
-            return same.then_some(()).ok_or(TensorFault::Original("another dtype or shape"));
+            return same.then_some(false).ok_or(TensorFault::Original("another dtype or shape"));
         }
         let start = self.mapped.data_start() + part.stored.range.start;
         if !start.is_multiple_of(LINE) || !part.stored.bytes().is_multiple_of(LINE) {
@@ -91,7 +95,9 @@ impl CompressedFile {
         }
         let blob = Blob::parse(self.bytes(part))?;
         let shape = (blob.rows(), blob.cols());
-        let same = match is_quantized(&blob) {
+        // Weights with scales are what a quantizer makes.
+        let quantized = blob.row_scales().is_some() || blob.groups().is_some();
+        let same = match quantized {
             true => original.numbers().is_some_and(|(_, rows, cols)| (rows, cols) == shape),
             false => original.matrix() == Some((blob.dtype(), shape.0, shape.1)),
         };
@@ -101,7 +107,7 @@ impl CompressedFile {
         if blob.crc() != part.crc {
             return Err(TensorFault::Checksum);
         }
-        Ok(())
+        Ok(quantized)
     }
 
     /// Path that the file was opened by.
@@ -168,6 +174,11 @@ impl CompressedFile {
         &self.original.tensors
     }
 
+    /// Whether each of the original tensors is quantized, in their order.
+    pub(super) fn quantized(&self) -> &[bool] {
+        &self.quantized
+    }
+
     /// Where an original tensor is, as the name says or `None`.
     pub(super) fn index_of(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
@@ -206,7 +217,7 @@ impl CompressedFile {
             scratch.resize(bytes, 0);
         }
         let out = &mut scratch[..bytes];
-        let decoded = match tensor.numbers().filter(|_| is_quantized(&blob)) {
+        let decoded = match tensor.numbers().filter(|_| self.quantized[index]) {
             Some((dtype, ..)) => blob.dequantize(dtype, out),
             None => blob.decode(out),
         };
@@ -221,11 +232,6 @@ impl CompressedFile {
     fn fault(&self, tensor: &Tensor, fault: impl Into<TensorFault>) -> FileError {
         FileError::tensor(self.path(), &tensor.name, fault)
     }
-}
-
-/// Whether a blob holds what a quantizer made: weights with scales.
-pub(super) fn is_quantized(blob: &Blob<'_>) -> bool {
-    blob.row_scales().is_some() || blob.groups().is_some()
 }
 
 /// The error for an unmarked file that carries metadata of ours nevertheless.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::compress::Meter;
-use super::compressed::{CompressedFile, is_quantized};
+use super::compressed::CompressedFile;
 use super::error::FileError;
 use super::header::Tensor;
 use super::mapped::PlainFile;
@@ -33,7 +33,7 @@ pub fn decompress(
     out.write(text.as_bytes())?;
     each_tensor(&file, progress, |_, _, data| out.write(data))?;
     out.commit()?;
-    summary(&file)
+    Ok(summary(&file))
 }
 
 /// Checks every checksum of the compressed file `path` and decodes every tensor.
@@ -43,7 +43,7 @@ pub fn decompress(
 pub fn verify(path: impl AsRef<Path>, progress: &mut Progress<'_>) -> Result<Summary, FileError> {
     let file = CompressedFile::open(path)?;
     each_tensor(&file, progress, |_, _, _| Ok(()))?;
-    summary(&file)
+    Ok(summary(&file))
 }
 
 /// Like [`verify`], and compares names, dtypes, shapes and bytes of all tensors with those of the
@@ -65,7 +65,6 @@ pub fn verify_against(
         tensor: tensor.name.clone(),
         what,
     };
-    let quantized = quantized(&file)?;
     let mut counterparts = vec![None; file.tensors().len()];
     for tensor in plain.tensors() {
         match file.index_of(&tensor.name) {
@@ -82,7 +81,7 @@ pub fn verify_against(
             Err(differs(tensor, "dtype"))
         } else if tensor.shape != other.shape {
             Err(differs(tensor, "shape"))
-        } else if let Some((dtype, ..)) = tensor.numbers().filter(|_| quantized[index]) {
+        } else if let Some((dtype, ..)) = tensor.numbers().filter(|_| file.quantized()[index]) {
             let relative_error = relative_error(dtype, data, plain.data(other));
             errors.push(RelativeError { tensor: tensor.name.clone(), relative_error });
             Ok(())
@@ -92,7 +91,7 @@ pub fn verify_against(
             Ok(())
         }
     })?;
-    Ok(Summary { errors, ..summary(&file)? })
+    Ok(Summary { errors, ..summary(&file) })
 }
 
 /// Root mean square of the differences of `data` from `original`, both of type `dtype`, over that of `original`; NaN if
@@ -128,20 +127,14 @@ fn each_tensor(
     Ok(())
 }
 
-fn summary(file: &CompressedFile) -> Result<Summary, FileError> {
-    Ok(Summary {
+fn summary(file: &CompressedFile) -> Summary {
+    Summary {
         tensors: file.tensor_count(),
         blobs: file.blob_names().count(),
-        quantized: quantized(file)?.into_iter().filter(|&quantized| quantized).count(),
+        quantized: file.quantized().iter().filter(|&&quantized| quantized).count(),
         calibrated: 0,
         original_bytes: file.original_bytes(),
         stored_bytes: file.stored_bytes(),
         errors: Vec::new(),
-    })
-}
-
-/// Which tensors are quantized.
-fn quantized(file: &CompressedFile) -> Result<Vec<bool>, FileError> {
-    let blobs = (0..file.tensor_count()).map(|index| file.blob_at(index));
-    blobs.map(|blob| Ok(blob?.is_some_and(|blob| is_quantized(&blob)))).collect()
+    }
 }

@@ -165,8 +165,8 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// A map of strings, in the order of the text.
-struct Pairs(Vec<(String, String)>);
+/// A map of strings with every entry of the text, in its order, also those of one key.
+pub(super) struct Pairs(pub(super) Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Pairs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::compressed::{CompressedFile, is_quantized, unmarked};
+use super::compressed::{CompressedFile, unmarked};
 use super::container;
 use super::error::FileError;
 use super::header::{Tensor, codec_dtype};
@@ -123,7 +123,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Report, FileError> {
             None => Ok(raw(tensor, file.stored(index))),
             Some(blob) => {
                 let bytes = file.stored(index).len();
-                let format = match is_quantized(&blob) {
+                let format = match file.quantized()[index] {
                     true => Format::Quantized,
                     false => Format::Lossless,
                 };

@@ -1,10 +1,11 @@
 //! What is to become of which tensor.
 
 use super::calibration::Calibration;
+use super::error::FileError;
 use super::header::Tensor;
 use super::rules::Rules;
 use crate::Packing;
-use crate::quantize::Quantizer;
+use crate::quantize::{Moments, Quantizer};
 
 /// Decides by its name whether a tensor is compressed.
 type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -102,8 +103,9 @@ impl Options {
         self
     }
 
-    pub(super) fn known_inputs(&self) -> Option<&Calibration> {
-        self.calibration.as_ref()
+    /// The second moments of the inputs of the matrix `name`, if they are known.
+    pub(super) fn moments(&self, name: &str) -> Result<Option<Moments>, FileError> {
+        self.calibration.as_ref().map_or(Ok(None), |calibration| calibration.moments(name))
     }
 
     pub(super) fn spreads(&self) -> bool {

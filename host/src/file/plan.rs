@@ -60,8 +60,7 @@ impl Plan {
                 else {
                     continue;
                 };
-                let moments = options.known_inputs().map(|known| known.moments(&tensor.name));
-                let moments = moments.transpose()?.flatten();
+                let moments = options.moments(&tensor.name)?;
                 let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
                 let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
                 let curve = Source::new(dtype, rows, cols, plain.data(tensor))

@@ -3,9 +3,9 @@
 use super::float::dequantize_row;
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::codec::parallel_crc;
+use crate::vectorized::vectorized;
 use crate::{Blob, BlobError, Groups};
 use fused_rans_layout::{Entry, TABLE, TILE};
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Rows of activations that are multiplied with a row of weights while it is at hand as F32.
@@ -161,23 +161,21 @@ impl Products<'_> {
     }
 }
 
-/// The sum of the products of `a` and `b`. A product of two F32s is exact in F64.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0.0; PARTS];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<PARTS>(), b.as_chunks::<PARTS>());
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+vectorized! {
+    /// The sum of the products of `a` and `b`. A product of two F32s is exact in F64.
+    fn dot(a: &[f32], b: &[f32]) -> f64 {
+        let mut sums = [0.0; PARTS];
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<PARTS>(), b.as_chunks::<PARTS>());
+        for (a, b) in a.iter().zip(b) {
+            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                *sum += f64::from(a) * f64::from(b);
+            }
+        }
+        for ((sum, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
             *sum += f64::from(a) * f64::from(b);
         }
+        sums.iter().sum()
     }
-    for ((sum, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += f64::from(a) * f64::from(b);
-    }
-    sums.iter().sum()
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use super::round::integer;
 use super::source::absmax;
 use super::{QuantizeError, Source};
 use crate::Dtype;
+use crate::vectorized::vectorized;
 use fused_rans_layout::GROUP;
 use half::{bf16, f16};
-use multiversion::multiversion;
 
 /// The largest integer; of those without a zero point also the smallest's magnitude.
 const LARGEST: f32 = 7.0;
@@ -78,31 +78,27 @@ fn asymmetric(numbers: &[f32], factor: f32) -> (f16, i8) {
     (scale, zero)
 }
 
-/// The smallest and the largest of `numbers` and 0. (Of sixteen at a time: in one after the other, each would wait for the
-/// one before.)
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-fn ends(numbers: &[f32]) -> (f32, f32) {
-    let (mut low, mut high) = ([0.0f32; 16], [0.0f32; 16]);
-    let (chunks, rest) = numbers.as_chunks::<16>();
-    for chunk in chunks {
-        low.iter_mut().zip(chunk).for_each(|(low, &x)| *low = if x < *low { x } else { *low });
-        high.iter_mut().zip(chunk).for_each(|(high, &x)| *high = if x > *high { x } else { *high });
+vectorized! {
+    /// The smallest and the largest of `numbers` and 0. (Of sixteen at a time: in one after the other, each would wait for the
+    /// one before.)
+    fn ends(numbers: &[f32]) -> (f32, f32) {
+        let (mut low, mut high) = ([0.0f32; 16], [0.0f32; 16]);
+        let (chunks, rest) = numbers.as_chunks::<16>();
+        for chunk in chunks {
+            low.iter_mut().zip(chunk).for_each(|(low, &x)| *low = if x < *low { x } else { *low });
+            high.iter_mut().zip(chunk).for_each(|(high, &x)| *high = if x > *high { x } else { *high });
+        }
+        let low = low.iter().chain(rest).fold(0.0f32, |low, &x| low.min(x));
+        (low, high.iter().chain(rest).fold(0.0f32, |high, &x| high.max(x)))
     }
-    let low = low.iter().chain(rest).fold(0.0f32, |low, &x| low.min(x));
-    (low, high.iter().chain(rest).fold(0.0f32, |high, &x| high.max(x)))
 }
 
-/// The integers nearest to `numbers / scale + zero`.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-fn round(numbers: &[f32], scale: f32, zero: i8, out: &mut [u8]) {
-    for (out, &number) in out.iter_mut().zip(numbers) {
-        let steps = integer(number, scale, 2.0 * STEPS);
-        *out = (steps + zero).clamp(-8, 7).cast_unsigned();
+vectorized! {
+    /// The integers nearest to `numbers / scale + zero`.
+    fn round(numbers: &[f32], scale: f32, zero: i8, out: &mut [u8]) {
+        for (out, &number) in out.iter_mut().zip(numbers) {
+            let steps = integer(number, scale, 2.0 * STEPS);
+            *out = (steps + zero).clamp(-8, 7).cast_unsigned();
+        }
     }
 }

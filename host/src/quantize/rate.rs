@@ -8,11 +8,12 @@ use super::source::absmax;
 use super::{Options, QuantizeError, Source};
 use crate::estimate::{Estimate, estimate};
 use crate::fast::count_exponents;
-use crate::model::Wanted;
+use crate::model::{Wanted, add, exponent_counts};
 use crate::{Dtype, encode};
-use fused_rans_layout::{FRAGMENT, LINE, Packing, Split, TILE, TileGrid};
+use fused_rans_layout::{FRAGMENT, LINE, Packing, Split, TILE};
 use half::bf16;
 use rayon::prelude::*;
+use std::cmp::Ordering;
 
 /// Bits a weight that can be asked for.
 pub(super) const RATES: std::ops::RangeInclusive<f64> = 2.0..=7.0;
@@ -186,18 +187,17 @@ impl<'a> Trial<'a> {
     /// As [`Trial::search`], with one of these ways to code. `None` if no way can code what the step gives.
     fn search_among(&self, bits: f64, ways: &[Wanted]) -> Option<Found> {
         let smallest = |outcome: &Outcome| {
-            let sizes = ways.iter().filter_map(|&way| self.estimate(&outcome.counts, way));
-            sizes.map(|estimate| estimate.bits).min_by(f64::total_cmp)
+            let sizes = self.estimates(&outcome.counts, ways).map(|(estimate, _)| estimate.bits);
+            sizes.min_by(f64::total_cmp)
         };
         // The smallest size falls steadily with the step; the cheapest way's jumps where another becomes the cheapest. So
         // the way is chosen near the step, and then the step for the way.
         // A normal distribution's entropy is 2.05 bits above the step's exponent.
         let (step, _) = self.step_for(bits, 2.2 - bits, smallest);
         let counts = self.outcome(step).counts;
-        let mut costs: Vec<(f64, Wanted)> =
-            ways.iter().filter_map(|&way| Some((self.estimate(&counts, way)?.cost, way))).collect();
-        costs.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let found = |(cost, way): (f64, Wanted)| {
+        let mut costs: Vec<(Estimate, Wanted)> = self.estimates(&counts, ways).collect();
+        costs.sort_by(by_cost);
+        let found = |(Estimate { cost, .. }, way): (Estimate, Wanted)| {
             let of_way =
                 |outcome: &Outcome| self.estimate(&outcome.counts, way).map(|found| found.bits);
             let (step, miss) = self.step_for(bits, step, of_way);
@@ -217,30 +217,31 @@ impl<'a> Trial<'a> {
     /// it is cheaper by more than a sample may be wrong; also the bits that it takes.
     fn best_way(&self, counts: &[u64; 256], way: Wanted, bits: f64) -> (Wanted, f64) {
         let ways = ways(way.packing, self.options.raw_bits);
-        let of = |way: Wanted| self.estimate(counts, way).map(|estimate| (estimate, way));
         let fits = |(estimate, _): &(Estimate, Wanted)| estimate.bits <= bits + NEAR_ENOUGH;
-        let cheapest = ways.into_iter().filter_map(of).filter(fits);
-        let cheapest = cheapest.min_by(|(a, _), (b, _)| a.cost.total_cmp(&b.cost));
-        match (of(way), cheapest) {
-            (Some(own), Some(other)) if own.0.cost <= other.0.cost + CLOSE => (way, own.0.bits),
-            (_, Some((estimate, way))) => (way, estimate.bits),
-            (Some((estimate, way)), None) => (way, estimate.bits),
+        let cheapest = self.estimates(counts, &ways).filter(fits).min_by(by_cost);
+        match (self.estimate(counts, way), cheapest) {
+            (Some(own), Some((other, _))) if own.cost <= other.cost + CLOSE => (way, own.bits),
+            (_, Some((other, way))) => (way, other.bits),
+            (Some(own), None) => (way, own.bits),
             (None, None) => (way, f64::INFINITY),
         }
     }
 
-    /// The cheapest of these ways to code integers that occur in this proportion.
-    fn cheapest(&self, counts: &[u64; 256], ways: &[Wanted]) -> Option<(Estimate, Wanted)> {
-        let estimates = ways.iter().filter_map(|&way| Some((self.estimate(counts, way)?, way)));
-        estimates.min_by(|(a, _), (b, _)| a.cost.total_cmp(&b.cost))
+    /// What each of these ways takes to code integers that occur in this proportion; but of those that cannot.
+    fn estimates(
+        &self,
+        counts: &[u64; 256],
+        ways: &[Wanted],
+    ) -> impl Iterator<Item = (Estimate, Wanted)> {
+        ways.iter().filter_map(|&way| Some((self.estimate(counts, way)?, way)))
     }
 
     /// Bits a weight that the sample takes with `step`, coded in the cheapest way, and the sum of the squares of its errors.
     pub(super) fn point(&self, step: f64) -> (f64, f64) {
         let Options { packing, raw_bits, .. } = self.options;
         let Outcome { counts, error } = self.outcome(step);
-        let found = self.cheapest(&counts, &ways(packing, raw_bits));
-        let found = found.or_else(|| self.cheapest(&counts, &ways(Packing::Two, raw_bits)));
+        let cheapest = |packing| self.estimates(&counts, &ways(packing, raw_bits)).min_by(by_cost);
+        let found = cheapest(packing).or_else(|| cheapest(Packing::Two));
         let (estimate, _) = found.expect("two a symbol can be coded, whatever they are");
         (estimate.bits, error)
     }
@@ -286,7 +287,7 @@ impl<'a> Trial<'a> {
             (count_exponents(Dtype::I8, &out), error)
         });
         let (counts, error) =
-            batches.reduce(|| ([0; 256], 0.0), |(a, x), (b, y)| (sums(a, b), x + y));
+            batches.reduce(|| ([0; 256], 0.0), |(a, x), (b, y)| (add(a, b), x + y));
         Outcome { counts, error }
     }
 
@@ -299,7 +300,7 @@ impl<'a> Trial<'a> {
         let batches = all.par_chunks(BATCH).zip(weights.par_chunks_mut(BATCH * cols));
         let scales: Vec<Vec<bf16>> =
             batches.map(|(rows, out)| self.round(rows, step, out).0).collect();
-        let (way, estimated) = self.best_way(&count_in_parallel(&weights), way, bits);
+        let (way, estimated) = self.best_way(&exponent_counts(Dtype::I8, &weights), way, bits);
         let made = Quantized {
             row_scales: Some(scales.into_iter().flatten().map(bf16::to_bits).collect()),
             packing: way.packing,
@@ -317,15 +318,14 @@ impl<'a> Trial<'a> {
 
     /// Bits a weight that a line in each tile takes.
     fn line_bits(&self) -> f64 {
-        let grid = TileGrid { rows: self.source.rows(), cols: self.source.cols() };
+        let grid = self.source.grid();
         let tiles = grid.tiles().unwrap_or(usize::MAX) as f64;
         8.0 * LINE as f64 * tiles / (grid.rows as f64 * grid.cols as f64)
     }
 
     /// What a matrix takes whose integers occur in this proportion.
     fn estimate(&self, counts: &[u64; 256], way: Wanted) -> Option<Estimate> {
-        let grid = TileGrid { rows: self.source.rows(), cols: self.source.cols() };
-        estimate(way, grid, counts)
+        estimate(way, self.source.grid(), counts)
     }
 
     /// Rounds some rows to `out`; returns their scales, and the sum of their squared errors.
@@ -370,6 +370,11 @@ impl Row {
     }
 }
 
+/// The cheaper first.
+fn by_cost((a, _): &(Estimate, Wanted), (b, _): &(Estimate, Wanted)) -> Ordering {
+    a.cost.total_cmp(&b.cost)
+}
+
 /// The ways to code integers so many a symbol: with `raw_bits`, if there is such a way, or any.
 fn ways(packing: Packing, raw_bits: Option<u8>) -> Vec<Wanted> {
     let wanted = raw_bits.and_then(|raw_bits| Split::i8(packing, raw_bits));
@@ -393,14 +398,4 @@ fn squared_error(numbers: &[f32], scale: f32, rounded: &[u8]) -> f64 {
         f64::from(number - scale * f32::from(rounded.cast_signed())).powi(2)
     };
     numbers.iter().zip(rounded).map(error).sum()
-}
-
-fn count_in_parallel(weights: &[u8]) -> [u64; 256] {
-    let chunks = weights.par_chunks(1 << 20).map(|chunk| count_exponents(Dtype::I8, chunk));
-    chunks.reduce(|| [0; 256], sums)
-}
-
-fn sums(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-    a
 }

@@ -1,7 +1,7 @@
 //! From a number and a scale to the nearest weight.
 
+use crate::vectorized::vectorized;
 use half::bf16;
-use multiversion::multiversion;
 
 /// The BF16 number nearest to `scale`, of a finite scale of at least 0. At least the smallest above 0 if `scale` is above 0.
 pub(super) fn row_scale(scale: f32) -> bf16 {
@@ -9,15 +9,13 @@ pub(super) fn row_scale(scale: f32) -> bf16 {
     if nearest == bf16::ZERO && scale > 0.0 { bf16::from_bits(1) } else { nearest }
 }
 
-/// The integers nearest to `numbers / scale`, halves to the even one, from `-most` to `most`; 0 where the
-/// scale is.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-pub(super) fn integers(numbers: &[f32], scale: f32, most: f32, out: &mut [u8]) {
-    for (out, &number) in out.iter_mut().zip(numbers) {
-        *out = integer(number, scale, most).cast_unsigned();
+vectorized! {
+    /// The integers nearest to `numbers / scale`, halves to the even one, from `-most` to `most`; 0 where the
+    /// scale is.
+    pub(super) fn integers(numbers: &[f32], scale: f32, most: f32, out: &mut [u8]) {
+        for (out, &number) in out.iter_mut().zip(numbers) {
+            *out = integer(number, scale, most).cast_unsigned();
+        }
     }
 }
 
@@ -28,15 +26,13 @@ pub(super) fn integer(number: f32, scale: f32, most: f32) -> i8 {
     (quotient.clamp(-most, most).round_ties_even() as i32) as i8
 }
 
-/// The e4m3 numbers nearest to `numbers / scale`, of two the one with the even mantissa, at most 448; 0 where the scale
-/// is.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-pub(super) fn e4m3s(numbers: &[f32], scale: f32, out: &mut [u8]) {
-    for (out, &number) in out.iter_mut().zip(numbers) {
-        *out = e4m3(if scale == 0.0 { 0.0 } else { number / scale });
+vectorized! {
+    /// The e4m3 numbers nearest to `numbers / scale`, of two the one with the even mantissa, at most 448; 0 where the scale
+    /// is.
+    pub(super) fn e4m3s(numbers: &[f32], scale: f32, out: &mut [u8]) {
+        for (out, &number) in out.iter_mut().zip(numbers) {
+            *out = e4m3(if scale == 0.0 { 0.0 } else { number / scale });
+        }
     }
 }
 

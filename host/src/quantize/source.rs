@@ -2,6 +2,8 @@
 
 use super::QuantizeError;
 use crate::Float;
+use crate::vectorized::vectorized;
+use fused_rans_layout::TileGrid;
 use rayon::prelude::*;
 
 /// A row-major matrix of numbers, little endian, at any alignment.
@@ -47,6 +49,11 @@ impl<'a> Source<'a> {
     #[must_use]
     pub fn cols(self) -> usize {
         self.cols
+    }
+
+    /// The tiles of a matrix of this shape.
+    pub(super) fn grid(self) -> TileGrid {
+        TileGrid { rows: self.rows, cols: self.cols }
     }
 
     /// Bytes of the matrix.
@@ -107,11 +114,9 @@ pub(super) fn absmax(row: usize, numbers: &[f32]) -> Result<f32, QuantizeError> 
     Err(QuantizeError::NotFinite { row, col, value })
 }
 
-/// The largest bits of a magnitude: they ascend with it, up to infinity and then NaN.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi1+bmi2+lzcnt",
-    "x86_64+avx2+bmi1+bmi2+lzcnt"
-))]
-fn largest_bits(numbers: &[f32]) -> u32 {
-    numbers.iter().fold(0, |largest, number| largest.max(number.abs().to_bits()))
+vectorized! {
+    /// The largest bits of a magnitude: they ascend with it, up to infinity and then NaN.
+    fn largest_bits(numbers: &[f32]) -> u32 {
+        numbers.iter().fold(0, |largest, number| largest.max(number.abs().to_bits()))
+    }
 }

@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use super::error::{IndexFault, ModelFault};
 use super::is_safetensors;
 use crate::file::FileError;
+use crate::file::header::Pairs;
 
 /// Largest index that is read: as much as a safetensors header, which says more of every tensor.
 const MAX_INDEX: u64 = 100_000_000;
@@ -93,33 +94,6 @@ impl<'de> Deserialize<'de> for WeightMap {
         }
 
         deserializer.deserialize_map(IndexVisitor)
-    }
-}
-
-/// A map of strings with every entry of the text, also those of one key.
-struct Pairs(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of file names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-
-        deserializer.deserialize_map(PairsVisitor)
     }
 }
 
