@@ -1,47 +1,23 @@
 //! The program, as a user runs it.
 
+#[path = "cli/place.rs"]
+mod place;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use place::{Place, SAMPLE};
 use serde_json::Value;
-use tempfile::TempDir;
 
-const SAMPLE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/data/whisper-base-sample.bf16.safetensors");
 const ATTENTION: &str = "decoder.layer_2.self_attention.linear_1.weight";
-
-/// A directory to run the program in.
-struct Place(TempDir);
 
 impl Place {
     /// A directory that holds `in`, a copy of the sample.
     fn new() -> Self {
-        let place = Self(TempDir::new().unwrap());
+        let place = Self::empty();
         fs::copy(SAMPLE, place.path("in")).unwrap();
         place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fused-rans"));
-        command.args(args).current_dir(self.0.path()).env("TMPDIR", self.0.path());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs the program, which must succeed in silence on standard error; returns what it prints.
-    fn ok(&self, args: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self.run(args);
-        let stderr = String::from_utf8(stderr).unwrap();
-        assert!(status.success() && stderr.is_empty(), "{args:?}: {status} {stderr}");
-        String::from_utf8(stdout).unwrap()
     }
 
     /// Runs the program, which must fail with one line that contains `what`.
@@ -56,14 +32,6 @@ impl Place {
 
     fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(args)).unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 }
 

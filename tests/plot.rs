@@ -1,15 +1,16 @@
 //! The chart that `inspect --plot` draws.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+#[path = "cli/place.rs"]
+#[allow(dead_code, reason = "every test binary uses its own part")]
+mod place;
 
+use std::fs;
+use std::process::Output;
+
+use place::{Place, SAMPLE};
 use roxmltree::{Document, Node};
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 
-const SAMPLE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/data/whisper-base-sample.bf16.safetensors");
 /// Colours of the marks.
 const STORED: &str = "#0072B2";
 const ENTROPY: &str = "#C85200";
@@ -17,18 +18,7 @@ const ENTROPY: &str = "#C85200";
 /// Name and shape.
 type Tensor<'a> = (&'a str, &'a [usize]);
 
-/// A directory to run the program in.
-struct Place(TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     /// Writes the file `in` of BF16 tensors.
     fn model(&self, tensors: &[Tensor<'_>]) {
         let (mut header, mut data) = (Map::new(), Vec::<u8>::new());
@@ -50,18 +40,6 @@ impl Place {
         fs::write(self.path("in"), [&length, header.as_bytes(), &data].concat()).unwrap();
     }
 
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fused-rans"));
-        command.args(args).current_dir(self.0.path()).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self.run(args);
-        let stderr = String::from_utf8(stderr).unwrap();
-        assert!(status.success() && stderr.is_empty(), "{args:?}: {status} {stderr}");
-        String::from_utf8(stdout).unwrap()
-    }
-
     /// Runs the program, which must fail with this status and tell `what`.
     fn fails(&self, args: &[&str], code: i32, what: &str) {
         let Output { status, stdout, stderr } = self.run(args);
@@ -74,14 +52,6 @@ impl Place {
     fn plot(&self, file: &str) -> String {
         self.ok(&["inspect", file, "--plot", "plot.svg"]);
         fs::read_to_string(self.path("plot.svg")).unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 }
 
@@ -136,7 +106,7 @@ fn four_layers(place: &Place) {
 
 #[test]
 fn kinds_of_matrix_are_drawn_by_layer_and_the_rest_is_listed() {
-    let place = Place::new();
+    let place = Place::empty();
     four_layers(&place);
     place.ok(&["compress", "in", "-o", "out", "--format", "int4", "--exclude", r"\.2\.attn"]);
     let svg = place.plot("out");
@@ -164,7 +134,7 @@ fn kinds_of_matrix_are_drawn_by_layer_and_the_rest_is_listed() {
 /// Marks against the numbers on the axis and beside them.
 #[test]
 fn dots_stand_at_their_numbers() {
-    let place = Place::new();
+    let place = Place::empty();
     fs::copy(SAMPLE, place.path("in")).unwrap();
     place.ok(&["compress", "in", "-o", "out"]);
     let svg = place.plot("out");
@@ -192,7 +162,7 @@ fn dots_stand_at_their_numbers() {
 
 #[test]
 fn names_of_any_kind_make_valid_files() {
-    let place = Place::new();
+    let place = Place::empty();
     let odd = "a<b>&\"c'.\u{1}\u{7f}\u{fffe}]]>é層";
     place.model(&[(odd, &[8, 8]), (&"<".repeat(100), &[8, 8])]);
     let svg = place.plot("in");
@@ -205,7 +175,7 @@ fn names_of_any_kind_make_valid_files() {
 
 #[test]
 fn models_with_little_or_nothing_to_draw() {
-    let place = Place::new();
+    let place = Place::empty();
     let cases: [(&[Tensor<'_>], &str); 5] = [
         (&[], "Nothing to show: no compressed tensor and no matrix with weights."),
         (
@@ -228,7 +198,7 @@ fn models_with_little_or_nothing_to_draw() {
 
 #[test]
 fn of_many_tensors_the_largest_are_listed() {
-    let place = Place::new();
+    let place = Place::empty();
     let names: Vec<String> =
         ('a'..='z').flat_map(|c| ['x', 'y'].map(|d| format!("{c}{d}"))).collect();
     let shape = |name: &str| if name.ends_with('x') { [8, 8] } else { [4, 4] };
@@ -247,7 +217,7 @@ fn of_many_tensors_the_largest_are_listed() {
 
 #[test]
 fn what_is_printed_stays_and_an_old_chart_is_replaced() {
-    let place = Place::new();
+    let place = Place::empty();
     four_layers(&place);
     fs::write(place.path("plot.svg"), "old").unwrap();
     let drawn = place.ok(&["inspect", "in", "--json", "--plot", "plot.svg"]);
@@ -263,7 +233,7 @@ fn what_is_printed_stays_and_an_old_chart_is_replaced() {
 #[test]
 fn charts_are_as_readable_as_other_files() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
+    let place = Place::empty();
     place.model(&[]);
     place.plot("in");
     let mode = |name| fs::metadata(place.path(name)).unwrap().permissions().mode();
@@ -272,7 +242,7 @@ fn charts_are_as_readable_as_other_files() {
 
 #[test]
 fn failures_leave_nothing_behind() {
-    let place = Place::new();
+    let place = Place::empty();
     four_layers(&place);
     fs::copy(place.path("in"), place.path("in.svg")).unwrap();
     fs::create_dir(place.path("folder.svg")).unwrap();
