@@ -63,9 +63,7 @@ fn integers_may_have_four_weights_a_symbol() {
         .map(|bits| ((bits >> 28 & 3) + (bits >> 20 & 1) + (bits >> 12 & 1)) as u8)
         .map(|number| number.wrapping_sub(3))
         .collect();
-    let header = r#"{"w":{"dtype":"I8","shape":[256,256],"data_offsets":[0,65536]}}"#;
-    let length = (header.len() as u64).to_le_bytes();
-    fs::write(place.path("i8"), [&length, header.as_bytes(), &weights].concat()).unwrap();
+    put(&place, "i8", "I8", &[256, 256], &weights);
     let size = |args: &[&str]| {
         place.ok(&[&["compress", "i8", "-o", "out"], args].concat());
         place.ok(&["verify", "out", "--against", "i8"]);
@@ -183,20 +181,84 @@ fn rules_and_calibrations_are_files() {
     );
     place.fails(&["compress", "in", "-o", "new", "--rules", "missing"], "missing: ");
     place.fails(&["compress", "in", "-o", "new", "--calibration", "rules"], "rules: ");
-    // A calibration that knows none of the layers does not pass unnoticed.
-    let args = [
-        "compress",
-        "in",
-        "-o",
-        "out",
-        "--format",
-        "rate=3",
-        "--spread=false",
-        "--calibration",
-        "in",
-    ];
-    assert!(!place.run(&args).status.success(), "a tensor of weights is not one of moments");
+    let weights = ["compress", "in", "-o", "new", "--format", "rate=3", "--calibration", "in"];
+    place.fails(
+        &weights,
+        "tensor `decoder.layer_2.self_attention.linear_1.weight`: it is BF16, but",
+    );
     assert_eq!(place.names(), ["in", "out", "rules", "wrong"]);
+}
+
+/// A safetensors file with one tensor.
+fn put(place: &Place, file: &str, dtype: &str, shape: &[usize], data: &[u8]) {
+    let bytes = data.len();
+    let header =
+        format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(place.path(file), [&length, header.as_bytes(), data].concat()).unwrap();
+}
+
+#[test]
+fn warnings_go_to_standard_error() {
+    let place = Place::new();
+    put(&place, "moments", "F32", &[2], &1f32.to_le_bytes().repeat(2));
+    put(&place, "narrow", "BF16", &[2, 256], &[0x3F; 1024]);
+    let rules = "[[layer]]\nname = \"lm\\u001bhead\"\nformat = 'raw'\n";
+    fs::write(place.path("rules"), rules).unwrap();
+    let warnings = |args: &[&str]| {
+        let Output { status, stdout, stderr } = place.run(args);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(status.success() && !stdout.is_empty(), "{args:?}: {stderr}");
+        assert!(stderr.lines().all(|line| line.starts_with("warning: ")), "{stderr}");
+        stderr
+    };
+    let compress =
+        |input: &str, args: &[&str]| warnings(&[&["compress", input, "-o", "out"], args].concat());
+    let lines = |text: &str| text.lines().count();
+    let spread = compress("in", &["--spread", "--format", "int8"]);
+    assert!(spread.contains("nothing is spread") && lines(&spread) == 1, "{spread}");
+    let calibration = compress("in", &["--calibration", "moments"]);
+    assert!(calibration.contains("no tensor is quantized to a rate") && lines(&calibration) == 1);
+    let other =
+        compress("in", &["--format", "rate=7", "--calibration", "moments", "--spread=false"]);
+    assert!(other.contains("it knows none of the tensors") && lines(&other) == 1, "{other}");
+    let rule = compress("in", &["--rules", "rules"]);
+    assert!(rule.contains("the rule for `lm\\u{1b}head`") && lines(&rule) == 1, "{rule}");
+    let narrow = compress("narrow", &["--format", "rate=3"]);
+    assert_eq!(narrow, "warning: 1 tensor stayed lossless: w (too small for the format)\n");
+    place.ok(&["verify", "out", "--against", "narrow"]);
+}
+
+#[test]
+fn verify_names_tensors_that_are_another_model_s() {
+    let place = Place::empty();
+    let numbers = |sign: f32| -> Vec<u8> {
+        let noise = (0..128 * 256u32).map(|i| i.wrapping_mul(2_654_435_761) as f32 / 4e9 - 0.5);
+        noise.flat_map(|x| (sign * x).to_le_bytes()).collect()
+    };
+    put(&place, "in", "F32", &[128, 256], &numbers(1.0));
+    put(&place, "other", "F32", &[128, 256], &numbers(-1.0));
+    place.ok(&["compress", "in", "-o", "out", "--format", "int8"]);
+    place.ok(&["verify", "out", "--against", "in"]);
+    for args in [
+        &["verify", "out", "--against", "other"][..],
+        &["verify", "out", "--against", "other", "--json"],
+    ] {
+        let Output { status, stdout, stderr } = place.run(args);
+        let (stdout, stderr) = [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).into();
+        assert!(status.success() && stdout.contains("relative"), "{stdout}");
+        assert!(
+            stderr.starts_with("warning: w: a relative error of 2.000 is large")
+                && stderr.lines().count() == 1
+        );
+    }
+    let mut infinite = numbers(1.0);
+    infinite[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    put(&place, "other", "F32", &[128, 256], &infinite);
+    place.fails(
+        &["verify", "out", "--against", "other"],
+        "differs from other: a number that is NaN",
+    );
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 mod common;
 
-use common::{AnyGroups, Recipe, Weights, any_matrix};
+use common::{AnyGroups, AnyWide, Recipe, Weights, any_matrix};
 use fused_rans::layout::{GroupPlane, TileKind};
 use fused_rans::tile::Tile;
 use fused_rans::{
-    Blob, BlobError, Dtype, Groups, Matrix, Packing, encode, encode_grouped, reference,
+    Blob, BlobError, Dtype, Float, Groups, Matrix, Packing, WideInteger, encode, encode_grouped,
+    reference,
 };
 use proptest::prelude::*;
 
@@ -57,6 +58,24 @@ proptest! {
     #[test]
     fn every_matrix_comes_back(matrix in any_matrix()) {
         check_matrix(matrix.matrix(&matrix.bytes()));
+    }
+
+    /// Integers of more than a byte come back from both codecs, and in numbers.
+    #[test]
+    fn every_wide_matrix_comes_back(
+        matrix in any_matrix(),
+        one_of in prop::sample::select(vec![1, 2, 50, 3000, 1 << 20]),
+    ) {
+        let wide = AnyWide::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
+        let Some(bytes) = encode(wide.matrix()) else { return Ok(()) };
+        prop_assert!(reference::encode(wide.matrix()).as_ref() == Some(&bytes));
+        let blob = check_blob(wide.matrix(), &bytes);
+        prop_assert_eq!(blob.is_wide(), !wide.integers.is_empty());
+        prop_assert!(blob.wide_integers().unwrap() == wide.integers);
+        let mut numbers = vec![0xA5; 4 * wide.data.len()];
+        blob.dequantize(Float::F32, &mut numbers).unwrap();
+        let expected: Vec<u8> = wide.numbers().into_iter().flat_map(f32::to_le_bytes).collect();
+        prop_assert!(numbers == expected);
     }
 
     #[test]
@@ -113,6 +132,69 @@ fn groups_that_do_not_fit_are_refused() {
     let floats = Matrix::new(Dtype::F8E4M3, 64, 130, &data).unwrap();
     let refused = encode_grouped(floats, Groups { scales: &scales, zeros: None });
     assert_eq!(refused, Err(BlobError::GroupType { dtype: Dtype::F8E4M3 }));
+}
+
+#[test]
+fn row_scales_that_do_not_fit_are_refused() {
+    let data = Weights::Small.bytes(Dtype::Bf16, 64 * 96, 3);
+    let scaled = |dtype: Dtype, scales: usize| {
+        let matrix = Matrix::new(dtype, 64, 96, &data[..64 * 96 * dtype.bytes()]).unwrap();
+        matrix.scaled(&vec![0x3F80; scales]).map(|scaled| scaled.dtype())
+    };
+    for dtype in [Dtype::I8, Dtype::F8E4M3] {
+        assert_eq!(scaled(dtype, 64), Ok(dtype));
+        for found in [0, 63, 65, 96] {
+            assert_eq!(scaled(dtype, found), Err(BlobError::RowScales { dtype, rows: 64, found }));
+        }
+    }
+    for dtype in [Dtype::Bf16, Dtype::F16] {
+        assert_eq!(scaled(dtype, 64), Err(BlobError::RowScales { dtype, rows: 64, found: 64 }));
+    }
+}
+
+#[test]
+fn wide_integers_that_do_not_fit_are_refused() {
+    let scales = vec![0x3F80; 4];
+    let mut data = vec![1; 4 * 5];
+    data[5 + 2] = 300u16 as u8;
+    let at = |row, col, integer| WideInteger { row, col, integer };
+    let matrix = Matrix::new(Dtype::I8, 4, 5, &data).unwrap();
+    let widened = |wide: &[WideInteger]| matrix.scaled(&scales).unwrap().widened(wide).is_ok();
+    assert!(widened(&[]));
+    assert!(widened(&[at(1, 2, 300)]));
+    let refused = [
+        // A byte; nine significant bits; outside; another low byte; twice; out of order.
+        vec![at(1, 2, 44)],
+        vec![at(1, 2, 300 + 256 * 7)],
+        vec![at(4, 2, 300)],
+        vec![at(1, 5, 300)],
+        vec![at(1, 3, 300)],
+        vec![at(1, 2, 300), at(1, 2, 300)],
+        vec![at(1, 2, 300), at(0, 2, -255)],
+    ];
+    for wide in refused {
+        assert!(!widened(&wide), "{wide:?}");
+    }
+    assert!(widened(&[at(0, 2, -255), at(1, 2, 300)]), "in order");
+    let wide = [at(1, 2, 300)];
+    let of_another = |matrix: Matrix<'_>| matrix.widened(&wide).map(drop);
+    assert!(matches!(of_another(matrix), Err(BlobError::WideIntegers(_))), "without scales");
+    let f8 = Matrix::new(Dtype::F8E4M3, 4, 5, &data).unwrap().scaled(&scales).unwrap();
+    assert!(matches!(of_another(f8), Err(BlobError::WideIntegers(_))));
+    let matrix = matrix.scaled(&scales).unwrap().widened(&wide).unwrap();
+    let grouped = encode_grouped(matrix, Groups { scales: &[0; 4], zeros: None });
+    assert!(matches!(grouped, Err(BlobError::WideIntegers(_))));
+}
+
+/// A tile lists 65,535 exceptions at most.
+#[test]
+fn tiles_of_wide_integers_alone_are_not_coded() {
+    let recipe = Recipe::gaussian(Dtype::I8);
+    assert!(encode(AnyWide::new(&recipe, 1).matrix()).is_none());
+    assert!(reference::encode(AnyWide::new(&recipe, 1).matrix()).is_none());
+    assert!(encode(AnyWide::new(&recipe, 2).matrix()).is_some());
+    let smaller = Recipe { rows: 255, ..recipe };
+    assert!(encode(AnyWide::new(&smaller, 1).matrix()).is_some());
 }
 
 #[test]

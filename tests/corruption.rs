@@ -193,7 +193,7 @@ fn faults_are_named() {
     assert_eq!(craft(|_| ()), Ok(two_tiles().weights));
     assert_eq!(set((6, 1), 4), header("unknown element type"));
     assert_eq!(set((6, 1), 2), header("impossible split of the weights"));
-    assert_eq!(set((9, 1), 16), header("unknown flags"));
+    assert_eq!(set((9, 1), 32), header("unknown flags"));
     let of_bf16 = victims().iter().find(|victim| victim.name == "bf16_odd").expect("it is there");
     let scaled = craft_of(of_bf16.clone(), |v| v.set((9, 1), 8));
     assert_eq!(scaled, header("impossible row scales"));
@@ -340,6 +340,31 @@ fn exceptions_must_ascend_inside_the_tile() {
     // Another weight at the same place is another matrix.
     let other = craft(|v| v.set((at, 4), first ^ 1)).expect("a valid blob");
     assert_eq!(victim.weights.iter().zip(&other).filter(|(a, b)| a != b).count(), 1);
+}
+
+/// Only integers with scales of rows are wide, and only as numbers that BF16 has, too.
+#[test]
+fn wide_integers_are_said_to_be_there() {
+    let impossible = Err(BlobError::Header("impossible wide integers"));
+    let outside = Err(BlobError::Tile { tile: 0, fault: TileFault::Exception });
+    let find = |name| victims().iter().find(|victim| victim.name == name).expect("it is there");
+    let flags = |name, flags| craft_of(find(name).clone(), |v| v.set((9, 1), flags));
+    for name in ["i8_r3", "i8_grouped", "bf16_odd", "f8_e4m3_odd", "f8_e4m3_row_scales"] {
+        let now = find(name).get(9, 1);
+        assert_eq!(flags(name, now | 16), impossible, "{name}");
+    }
+    assert!(flags("i8_row_scales", 8 | 16).is_ok(), "there need not be any");
+    assert_eq!(flags("i8_wide", 8), outside, "there are some");
+    let victim = find("i8_wide");
+    let at = victim.exceptions().expect("it is intact");
+    let weight = |weight: u64| craft_of(victim.clone(), |v| v.set((at, 2), weight));
+    // Low and high byte of 128, -129, 256, 32512, -32768; then of 257, 767, 32639, -32769.
+    for (low, high) in [(0x80, 1), (0x7F, 0xFF), (0, 1), (0, 127), (0, 0x80)] {
+        assert!(weight(low | high << 8).is_ok(), "{low:x} {high:x}");
+    }
+    for (low, high) in [(0x01, 1), (0xFF, 3), (0x7F, 127), (0xFF, 0x80)] {
+        assert_eq!(weight(low | high << 8), outside, "{low:x} {high:x}");
+    }
 }
 
 #[derive(Clone, Debug)]

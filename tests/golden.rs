@@ -51,7 +51,8 @@ const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::e
 
 fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
     let (weights, scales) = (golden.weights(), golden.scales());
-    let matrix = golden.matrix(&weights, &scales);
+    let wide = golden.wide_integers();
+    let matrix = golden.matrix(&weights, &scales, &wide);
     let blob = if golden.grouped {
         let (scales, zeros) = golden.groups();
         (codec.grouped)(matrix, Groups { scales: &scales, zeros: Some(&zeros) }).unwrap()
@@ -88,6 +89,8 @@ fn the_golden_files_decode_to_their_weights() {
         assert!(stored == groups, "{}: groups", golden.name);
         let scales = golden.row_scales.then(|| golden.scales());
         assert!(blob.row_scales() == scales.as_deref(), "{}: scales of rows", golden.name);
+        assert_eq!(blob.wide_integers().unwrap(), golden.wide_integers(), "{}", golden.name);
+        assert_eq!(blob.is_wide(), golden.wide, "{}", golden.name);
     }
 }
 
@@ -123,6 +126,7 @@ fn the_golden_files_cover_the_format() {
     for dtype in [Dtype::I8, Dtype::F8E4M3] {
         assert!(any(&|b| b.dtype() == dtype && b.row_scales().is_some()), "{dtype:?}");
     }
+    assert!(any(&|b| b.wide_integers().is_ok_and(|wide| wide.len() < b.exceptions() as usize)));
     assert!(any(&|b| b.frequencies().as_array().contains(&4096)));
     assert!(any(&|b| b.index().iter().any(|t| t.kind == TileKind::Raw as u8)));
     assert!(any(&|b| b.index().iter().any(|t| t.full_rows[0] > 0 && t.tail_rows[0] > 0)));

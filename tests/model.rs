@@ -5,6 +5,8 @@
 mod craft;
 #[path = "model/indexes.rs"]
 mod indexes;
+#[path = "model/quantized.rs"]
+mod quantized;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -376,6 +378,14 @@ fn plain_shards_among_compressed_ones_are_copied() {
     verify(&mixed, None).unwrap();
     let error = verify(&mixed, Some(&input)).unwrap_err();
     assert!(matches!(error, FileError::Differs { tensor, what: "bytes", .. } if tensor == "z"));
+    fs::remove_file(mixed.join(INDEX)).unwrap();
+    let less = [tensor("embed", "BF16", &[64, 48], bf16(64 * 48))];
+    fs::write(mixed.join(ONE), craft::plain(&less, "", 0)).unwrap();
+    let error = verify(&mixed, Some(&input)).unwrap_err();
+    let missing = "missing in the compressed file";
+    assert!(
+        matches!(error, FileError::Differs { tensor, what, .. } if tensor == "z" && what == missing)
+    );
     assert_eq!(files.names(), ["back", "in", "mixed"]);
 }
 

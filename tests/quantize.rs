@@ -104,12 +104,13 @@ proptest! {
 fn large() -> impl Strategy<Value = Numbers> {
     let sides =
         prop::sample::select(vec![(192, 576), (576, 576), (300, 700), (64, 2048), (1024, 128)]);
-    (sides, any::<u64>(), any::<bool>(), -20..20i32).prop_map(
-        |((rows, cols), seed, heavy, exponent)| {
+    let freedom = prop::sample::select(vec![None, Some(5.0), Some(2.5)]);
+    (sides, any::<u64>(), freedom, -20..20i32).prop_map(
+        |((rows, cols), seed, freedom, exponent)| {
             let scale = f64::from(exponent).exp2();
-            match heavy {
-                true => student_t(5.0, rows, cols, scale, seed),
-                false => normal(rows, cols, scale, seed),
+            match freedom {
+                Some(freedom) => student_t(freedom, rows, cols, scale, seed),
+                None => normal(rows, cols, scale, seed),
             }
         },
     )
@@ -119,7 +120,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn rates_are_met(numbers in large(), bits in 2.0..6.0) {
+    fn rates_are_met(numbers in large(), bits in 2.0..=7.0) {
         for packing in Packing::ALL {
             let options = Options { packing, ..Options::default() };
             let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
@@ -130,7 +131,9 @@ proptest! {
             prop_assert!((found - bits).abs() < limit, "{found} instead of {bits} bits, {packing:?}");
             let blob = Blob::parse(&blob).unwrap();
             let share = blob.exceptions() as f64 / numbers.values.len() as f64;
-            prop_assert!(share < 1e-3, "{share} are exceptions, {packing:?}");
+            // As few as cost little; more only for rates that ask for more.
+            let limit = if bits < 5.0 { 5e-3 } else { 0.05 };
+            prop_assert!(share < limit, "{share} are exceptions, {packing:?}");
         }
     }
 
@@ -164,8 +167,6 @@ proptest! {
                 let energy: f64 = numbers.values.iter().map(|&x| f64::from(x).powi(2)).sum();
                 // What so many bits are worth of any distribution, with a bit for what small matrices waste.
                 let limit = 2.0 * (2.5 - bits).exp2();
-                // Steps are no finer than by which the largest number is 127.
-                let limit = if kind == 5 { limit.max(0.3) } else { limit };
                 let relative = if energy > 0.0 { (error / energy).sqrt() } else { error };
                 prop_assert!(relative < limit.max(0.02), "{relative}");
                 if let Some(blob) = encode(quantized.matrix()) {
@@ -191,19 +192,45 @@ proptest! {
         prop_assert!(errors[2] / errors[4] > 3.0, "{errors:?}");
     }
 
-    /// Steps are as large as it takes for no number to be clipped, however far it lies out. (All of a row shrink by some
-    /// hundredths, most at low rates, for the sum of the errors to be least.)
+    /// A number that lies far out is neither clipped nor does it make its row's steps coarser. (With moments, as scales are
+    /// the steps then; those that fit best shrink all of a row by some hundredths, most at low rates.)
     #[test]
-    fn nothing_is_clipped(seed in any::<u64>(), bits in 2.5..7.0, outlier in 1.0..300.0f32) {
+    fn nothing_is_clipped(seed in any::<u64>(), bits in 2.5..7.0, outlier in 1.0..3000.0f32) {
         let mut numbers = normal(100, 300, 1.0, seed);
         numbers.values[12_345] = outlier;
-        let (back, _) = dequantize(&quantize(rate(bits), &numbers), &numbers);
+        let moments = Moments::new(300, vec![1.0; 300]).unwrap();
+        let options = Options { moments: Some(&moments), ..Options::default() };
+        let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
+        let (back, _) = dequantize(&quantized, &numbers);
         let row = 12_345 / 300 * 300..(12_345 / 300 + 1) * 300;
-        let levels = back[row.clone()].iter().map(|x| x.abs()).filter(|&x| x > 0.0);
-        let step = levels.reduce(f32::min).unwrap_or(outlier);
+        let (_, blob) = coded(&quantized, &numbers);
+        let step = Blob::parse(&blob).unwrap().row_scales().unwrap()[12_345 / 300];
+        let step = bf16::from_bits(step).to_f32();
+        let squares: f32 = numbers.values[row.clone()].iter().map(|x| x * x).sum();
+        prop_assert!(step < (3.5 - bits as f32).exp2() * (squares / 300.0).sqrt(), "{step}");
         for (back, number) in back[row.clone()].iter().zip(&numbers.values[row]) {
-            let limit = 0.65 * step + 0.06 * number.abs();
+            let limit = 0.51 * step + number.abs() / 256.0;
             prop_assert!((back - number).abs() <= limit, "{number} became {back}");
+        }
+    }
+}
+
+/// Few numbers are so large that their row's step, the one for the rate, gives them an integer of more than a byte.
+#[test]
+fn numbers_that_lie_far_out_do_not_make_others_coarser() {
+    let numbers = student_t(2.2, 256, 1024, 1.0, 16);
+    let quantized = quantize(rate(5.0), &numbers);
+    let (bits, blob) = coded(&quantized, &numbers);
+    assert!((bits - 5.0).abs() < 0.05, "{bits}");
+    let blob = Blob::parse(&blob).unwrap();
+    assert!(blob.is_wide());
+    assert!(blob.exceptions() < 256 * 1024 / 256, "{}", blob.exceptions());
+    let (back, _) = dequantize(&quantized, &numbers);
+    for (values, back) in numbers.values.chunks_exact(1024).zip(back.chunks_exact(1024)) {
+        let mean: f32 = values.iter().map(|x| x * x).sum::<f32>() / 1024.0;
+        for (number, back) in values.iter().zip(back) {
+            let limit = 0.1 * mean.sqrt() + 0.03 * number.abs();
+            assert!((number - back).abs() < limit, "{number} became {back}");
         }
     }
 }
@@ -408,7 +435,8 @@ fn feedback_is_what_the_formula_says() {
     let differ = matrix.data()[..CHECKED * 150]
         .iter()
         .zip(&expected)
-        .filter(|&(&found, &expected)| i32::from(found.cast_signed()) != expected);
+        // Of wide integers the low byte.
+        .filter(|&(&found, &expected)| found.cast_signed() != expected as i8);
     // F32 and F64 may round a tie to different sides, and then go different ways.
     assert!(differ.count() < 10);
 }

@@ -8,12 +8,12 @@ mod craft;
 mod sources;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use craft::{Files, Tensor, bf16, framed, i8, noise, plain, resealed, tensor, unframed};
 use fused_rans::file::{
-    self, Calibration, CompressedFile, ErrorKind, FileError, Format, Options, Rules, RulesError,
-    Summary, TensorFault, compress_model, inspect_model,
+    self, Calibration, CompressedFile, ErrorKind, FileError, Format, HeaderFault, Options, Rules,
+    RulesError, Summary, TensorFault, Warning, compress_model, inspect_model,
 };
 use fused_rans::quantize::{QuantizeError, Quantizer, Source};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
@@ -69,6 +69,10 @@ fn every_format_makes_a_round_trip() {
         let (packed, back) = (files.path("packed"), files.path("back"));
         let summary = compress(&input, &packed, &options(format)).unwrap();
         assert_eq!((summary.quantized, summary.calibrated), (3, 0), "{format}");
+        assert_eq!(
+            (summary.too_small, summary.warnings),
+            (vec!["model.layers.1.tiny".into()], vec![])
+        );
         assert_eq!(file::verify(&packed, &mut |_, _| {}).unwrap().quantized, 3);
         let verified = file::verify_against(&packed, &input, &mut |_, _| {}).unwrap();
         let names: Vec<_> = verified.errors.iter().map(|error| error.tensor.as_str()).collect();
@@ -281,16 +285,105 @@ fn wrong_calibrations_are_typed_errors() {
     };
     let (name, wrong) = quantize(fault(tensor("q", "F32", &[4, 4], floats(16)), ""));
     assert_eq!((&*name, wrong), ("q", QuantizeError::Moments { cols: 256, found: 4 }));
-    for known in [
-        tensor("q", "F32", &[256, 4], floats(1024)),
-        tensor("q", "F16", &[256, 256], noise(1 << 17)),
-        tensor("q", "F32", &[256, 256], f32::NAN.to_le_bytes().repeat(1 << 16)),
-    ] {
-        assert!(matches!(quantize(fault(known, "")).1, QuantizeError::Indefinite(_)));
+    let nan = tensor("q", "F32", &[256, 256], f32::NAN.to_le_bytes().repeat(1 << 16));
+    assert!(matches!(quantize(fault(nan, "")).1, QuantizeError::Indefinite(_)));
+    let tensor_fault = |known: Tensor| match fault(known, "").unwrap_err() {
+        error @ FileError::Tensor { .. } if error.kind() == ErrorKind::InvalidArgument => {
+            let FileError::Tensor { path, source, .. } = error else { unreachable!() };
+            assert_eq!(path, files.path("moments"));
+            source
+        }
+        other => panic!("{other}"),
+    };
+    for shape in [vec![256, 4], vec![4, 256, 1], vec![0], vec![]] {
+        let known = tensor("q", "F32", &shape, floats(shape.iter().product()));
+        assert_eq!(tensor_fault(known), TensorFault::MomentsShape(shape));
     }
+    let weights = tensor_fault(numbers("q", "F16", 256, 256));
+    assert_eq!(weights, TensorFault::MomentsType("F16".to_owned()));
+    assert!(weights.to_string().contains("F32"), "{weights}");
     let json = fault(tensor("q", "F32", &[256], floats(256)), r#"{"shared":"[1]"}"#).unwrap_err();
     assert_eq!(json.kind(), ErrorKind::Corruption);
+    let missing = r#"{"shared":"{\"q\":\"r\",\"r\":\"q\"}"}"#;
+    let missing = fault(tensor("q", "F32", &[256], floats(256)), missing).unwrap_err();
+    let FileError::Header { source: HeaderFault::SharedName { name, stored }, .. } = missing else {
+        panic!("{missing}")
+    };
+    assert_eq!((&*name, &*stored), ("q", "r"));
     assert_eq!(files.names(), ["in", "moments"], "nothing is left behind");
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    let files = Files::new();
+    let input = files.put("in", &plain(&[numbers("q", "BF16", 128, 256)], "", 0));
+    let moments = |name: &str| {
+        let known = tensor(name, "F32", &[256], 1f32.to_le_bytes().repeat(256));
+        Calibration::open(files.put(name, &plain(&[known], "", 0))).unwrap()
+    };
+    let warnings =
+        |options: Options| compress(&input, &files.path("packed"), &options).unwrap().warnings;
+    let rules = |text: &str| Rules::parse(text).unwrap();
+    let pinned = "[[layer]]\nname = 'q'\nformat = 'rate=5'";
+    // Rules may ask for a rate where the rest of the model is coded otherwise.
+    for format in ["int8", "fp8", "int4"] {
+        assert_eq!(warnings(options(format).spread(true)), [Warning::Spread]);
+        assert_eq!(warnings(options(format).spread(false)), []);
+        assert_eq!(warnings(options(format).calibration(moments("q"))), [Warning::Calibration]);
+        let calibrated = options(format).calibration(moments("q")).rules(rules(pinned));
+        assert_eq!(warnings(calibrated), []);
+    }
+    assert_eq!(warnings(Options::default().spread(true)), [Warning::Spread]);
+    assert_eq!(warnings(options("rate=4").spread(true)), []);
+    assert_eq!(warnings(options("rate=4").spread(true).rules(rules(pinned))), [Warning::Spread]);
+    assert_eq!(warnings(options("rate=4").calibration(moments("q"))), []);
+    let other = options("rate=4").calibration(moments("other"));
+    assert_eq!(warnings(other), [Warning::OtherCalibration]);
+    let idle = rules("[[layer]]\nname = '^q.'\nformat = 'raw'\n[[layer]]\nname = '^q'");
+    assert_eq!(warnings(options("int8").rules(idle)), [Warning::Rule("^q.".to_owned())]);
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_a_difference() {
+    let files = Files::new();
+    let mut tensors = vec![numbers("a", "F32", 64, 256)];
+    let input = files.put("in", &plain(&tensors, "", 0));
+    let packed = files.path("packed");
+    compress(&input, &packed, &options("int8")).unwrap();
+    let mut compared = |number: f32| {
+        tensors[0].data[4 * 1000..][..4].copy_from_slice(&number.to_le_bytes());
+        let against = files.put("against", &plain(&tensors, "", 0));
+        file::verify_against(&packed, &against, &mut |_, _| {})
+    };
+    assert!(compared(100.0).unwrap().errors[0].relative_error > 0.9);
+    for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let fault = compared(number).unwrap_err();
+        let FileError::Differs { tensor, what, .. } = fault else { panic!("{fault}") };
+        assert_eq!((&*tensor, what), ("a", "a number that is NaN or infinite"));
+    }
+    // Scales that no quantizer makes.
+    let weights = i8(64 * 256);
+    let matrix = Matrix::new(Dtype::I8, 64, 256, &weights).unwrap();
+    for scale in [0x7FC0, 0x7F80] {
+        let blob = encode(matrix.scaled(&[scale; 64]).unwrap()).unwrap();
+        let damaged = crafted(&files, "F32", &blob);
+        let fault = file::verify_against(damaged, &input, &mut |_, _| {}).unwrap_err();
+        assert!(matches!(fault, FileError::Differs { .. }), "{fault}");
+    }
+}
+
+/// A file with one tensor, `a`, with this blob in the place of its own.
+fn crafted(files: &Files, dtype: &'static str, blob: &[u8]) -> PathBuf {
+    let input = files.put("plain", &plain(&[numbers("a", "BF16", 64, 256)], "", 0));
+    compress(&input, &files.path("packed"), &options("int8")).unwrap();
+    let (header, own) = unframed(&fs::read(files.path("packed")).unwrap());
+    let crc = |blob: &[u8]| format!("{:08x}", Blob::parse(blob).unwrap().crc());
+    let bytes = if dtype == "F32" { 4 } else { 2 };
+    let header = header.replace(&own.len().to_string(), &blob.len().to_string());
+    let header = header.replace(&crc(&own), &crc(blob));
+    let header = header.replace(r#"\"BF16\""#, &format!(r#"\"{dtype}\""#));
+    let header = header.replace("[0,32768]", &format!("[0,{}]", 64 * 256 * bytes));
+    files.put("crafted", &resealed(&framed(&header, blob), |header| header))
 }
 
 #[test]
@@ -322,19 +415,9 @@ fn blobs_stand_for_tensors_of_their_kind() {
     let matrix = Matrix::new(Dtype::I8, 64, 256, &weights).unwrap();
     let quantized = encode(matrix.scaled(&[0x3C00; 64]).unwrap()).unwrap();
     let lossless = encode(matrix).unwrap();
-    // Of a file with one tensor, with this blob in the place of its own.
-    let with = |dtype: &'static str, blob: &[u8]| {
-        let input = files.put("in", &plain(&[numbers("a", "BF16", 64, 256)], "", 0));
-        compress(&input, &files.path("packed"), &options("int8")).unwrap();
-        let (header, own) = unframed(&fs::read(files.path("packed")).unwrap());
-        let crc = |blob: &[u8]| format!("{:08x}", Blob::parse(blob).unwrap().crc());
-        let bytes = if dtype == "F32" { 4 } else { 2 };
-        let header = header.replace(&own.len().to_string(), &blob.len().to_string());
-        let header = header.replace(&crc(&own), &crc(blob));
-        let header = header.replace(r#"\"BF16\""#, &format!(r#"\"{dtype}\""#));
-        let header = header.replace("[0,32768]", &format!("[0,{}]", 64 * 256 * bytes));
-        let path = files.put("crafted", &resealed(&framed(&header, blob), |header| header));
-        CompressedFile::open(path).map(|file| file.blob("a").map(|blob| blob.rows()).unwrap())
+    let with = |dtype, blob: &[u8]| {
+        let file = CompressedFile::open(crafted(&files, dtype, blob));
+        file.map(|file| file.blob("a").map(|blob| blob.rows()).unwrap())
     };
     for dtype in ["BF16", "F16", "F32"] {
         assert_eq!(with(dtype, &quantized).unwrap(), 64, "{dtype}");

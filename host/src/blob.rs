@@ -1,12 +1,14 @@
 //! A compressed matrix, checked.
 
 use crate::codec::parallel_crc;
-use crate::groups::{group_count, groups, scale, zero};
+use crate::groups::{OwnedGroups, group_count, groups, scale, zero};
 use crate::header::{Front, check_size};
-use crate::matmul::dequantize_row;
+use crate::numbers::{Numbers, WideInteger};
 use crate::tile::Tile;
-use crate::{BlobError, Dtype, Float, Frequencies, Groups, TileFault, fast};
-use fused_rans_layout::{Entry, GroupPlane, LINE, Split, TABLE, TILE, TileEntry, TileGrid};
+use crate::{BlobError, Dtype, Float, Frequencies, TileFault, fast};
+use fused_rans_layout::{
+    Entry, GroupPlane, LINE, SLAB_ROWS, Split, TABLE, TILE, TileEntry, TileGrid,
+};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -99,6 +101,13 @@ impl<'a> Blob<'a> {
         self.front.row_scales.as_deref()
     }
 
+    /// Whether some of its integers take more than the byte that [`Blob::decode`] gives: [`Blob::wide_integers`]. What
+    /// dequantizes and multiplies takes all of them. Only matrices with scales of rows have such.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.front.coding.wide
+    }
+
     /// The scale of row `row`, as a number.
     pub(crate) fn row_scale(&self, row: usize) -> Option<f32> {
         self.row_scales().map(|scales| bf16::from_bits(scales[row]).to_f32())
@@ -175,6 +184,35 @@ impl<'a> Blob<'a> {
         Ok(values)
     }
 
+    /// What the weights stand for, but for the scales of rows.
+    pub(crate) fn numbers(&self) -> Result<Numbers, BlobError> {
+        let groups = self.scales()?.map(|scales| Ok(OwnedGroups { scales, zeros: self.zeros()? }));
+        Ok(Numbers {
+            dtype: self.dtype(),
+            groups: groups.transpose()?,
+            wide: self.wide_integers()?,
+        })
+    }
+
+    /// The integers that take more than a byte, by row and then by column.
+    ///
+    /// # Errors
+    /// [`BlobError::Tile`] for a damaged tile.
+    pub fn wide_integers(&self) -> Result<Vec<WideInteger>, BlobError> {
+        let mut integers = Vec::new();
+        for tile in (0..self.index().len()).filter(|_| self.is_wide()) {
+            let Tile::Coded(coded) = self.tile(tile)? else { continue };
+            let (top, left) = self.grid().origin(tile);
+            for (first_row, slab) in (top..).step_by(SLAB_ROWS).zip(coded.slabs()) {
+                integers.extend(slab.exceptions().filter_map(|(row, col, weight)| {
+                    WideInteger::of_weight(first_row + row, left + col, weight)
+                }));
+            }
+        }
+        integers.sort_unstable();
+        Ok(integers)
+    }
+
     /// A tile's payload. That it lies in the blob was checked by [`Blob::parse`].
     pub(crate) fn payload(&self, entry: &TileEntry) -> &'a [u8] {
         &self.bytes[entry.offset as usize * LINE..][..usize::from(entry.lines) * LINE]
@@ -188,7 +226,7 @@ impl<'a> Blob<'a> {
         (0..self.front.index.len()).into_par_iter().try_for_each(|tile| self.tile(tile).map(drop))
     }
 
-    /// Decodes into `out`, row-major, little endian; verifies every checksum. Runs on rayon's
+    /// Decodes into `out`, row-major, little endian; of [wide integers](Blob::wide_integers) the low bytes. Verifies every checksum. Runs on rayon's
     /// current thread pool.
     ///
     /// # Errors
@@ -223,16 +261,14 @@ impl<'a> Blob<'a> {
         }
         let mut weights = vec![0; self.weight_bytes()];
         self.decode(&mut weights)?;
-        let (scales, zeros) = (self.scales()?, self.zeros()?);
-        let groups = scales.as_deref().map(|scales| Groups { scales, zeros: zeros.as_deref() });
+        let numbers = self.numbers()?;
         let stored = weights.par_chunks(cols * self.dtype().bytes());
         let outs = out.par_chunks_mut(cols * dtype.bytes());
         outs.zip(stored).enumerate().for_each_init(
             || vec![0.0; cols],
-            |numbers, (row, (out, stored))| {
-                let scale = self.row_scale(row);
-                dequantize_row(self.dtype(), groups, scale, row, stored, numbers);
-                dtype.store_all(numbers, out);
+            |row_numbers, (row, (out, stored))| {
+                numbers.dequantize_row(self.row_scale(row), row, stored, row_numbers);
+                dtype.store_all(row_numbers, out);
             },
         );
         Ok(())

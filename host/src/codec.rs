@@ -8,7 +8,8 @@ use crate::header::{
 };
 use crate::index::Coding;
 use crate::model::{Model, Wanted};
-use fused_rans_layout::{Dtype, LINE, Packing, TileEntry, TileGrid};
+use crate::numbers::{WideInteger, between};
+use fused_rans_layout::{Dtype, LINE, Packing, TILE, TileEntry, TileGrid};
 use rayon::prelude::*;
 
 /// A row-major matrix of weights, little endian, at any alignment.
@@ -19,6 +20,7 @@ pub struct Matrix<'a> {
     data: &'a [u8],
     groups: Option<Groups<'a>>,
     row_scales: Option<&'a [u16]>,
+    wide: &'a [WideInteger],
     packing: Packing,
     raw_bits: Option<u8>,
     limit: Option<usize>,
@@ -39,6 +41,7 @@ impl<'a> Matrix<'a> {
             data,
             groups: None,
             row_scales: None,
+            wide: &[],
             packing,
             raw_bits: None,
             limit: None,
@@ -81,8 +84,28 @@ impl<'a> Matrix<'a> {
         Self { limit: Some(bytes), ..self }
     }
 
+    /// This matrix of [`Dtype::I8`] weights with scales of rows, some of which are but the low bytes of the integers in
+    /// `wide`: by row, and then by column.
+    ///
+    /// # Errors
+    /// [`BlobError::WideIntegers`] if there are some, and it is another matrix, or they are not in order, outside, not
+    /// wide, or not those of these low bytes.
+    pub fn widened(self, wide: &'a [WideInteger]) -> Result<Self, BlobError> {
+        if wide.is_empty() {
+            return Ok(self);
+        }
+        if self.dtype != Dtype::I8 || self.row_scales.is_none() || self.groups.is_some() {
+            return Err(BlobError::WideIntegers("this is another one"));
+        }
+        WideInteger::check(wide, (self.grid.rows, self.grid.cols), self.data)?;
+        Ok(Self { wide, ..self })
+    }
+
     /// This matrix with scales of groups.
     pub(crate) fn grouped(self, groups: Groups<'a>) -> Result<Self, BlobError> {
+        if !self.wide.is_empty() {
+            return Err(BlobError::WideIntegers("there are groups"));
+        }
         groups.check(self.dtype, self.grid, self.data)?;
         Ok(Self { groups: Some(groups), ..self })
     }
@@ -125,7 +148,8 @@ impl<'a> Matrix<'a> {
 
     /// How `model` codes it.
     pub(crate) fn coding(self, model: &Model) -> Coding {
-        Coding { split: model.split, groups: self.groups.map(|groups| groups.plane()) }
+        let groups = self.groups.map(|groups| groups.plane());
+        Coding { split: model.split, groups, wide: !self.wide.is_empty() }
     }
 
     /// The part of row `row` of a tile that lies in the matrix: empty below its last row.
@@ -138,6 +162,14 @@ impl<'a> Matrix<'a> {
         let start = (first_row + row) * self.grid.cols + first_col;
         let bytes = self.dtype.bytes();
         &self.data[start * bytes..][..shape.cols * bytes]
+    }
+
+    /// The wide integers in row `row` of a tile: column in the tile, and the weight as an exception has it.
+    pub(crate) fn wide_row(self, tile: usize, row: usize) -> impl Iterator<Item = (usize, u16)> {
+        let (first_row, first_col) = self.grid.origin(tile);
+        let row = first_row + row;
+        let wide = between(self.wide, row, first_col..first_col + TILE).iter();
+        wide.filter_map(move |wide| Some((wide.col - first_col, wide.weight()?)))
     }
 
     /// Weight number `at` of `row`.
@@ -163,8 +195,8 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     let model = Model::of(matrix);
     let table = model.frequencies.encode_table();
     let tiles = (0..matrix.grid.tiles()?).into_par_iter();
-    let tiles = tiles.map(|tile| fast::encode_tile(matrix, &model, &table, tile)).collect();
-    assemble(matrix, &model, tiles)
+    let tiles = tiles.map(|tile| fast::encode_tile(matrix, &model, &table, tile));
+    assemble(matrix, &model, tiles.collect::<Option<_>>()?)
 }
 
 /// Compresses an I8 `matrix` of weights from -8 to 7 together with the scales of its groups; `None`

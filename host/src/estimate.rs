@@ -27,9 +27,21 @@ pub struct Estimate {
     pub cost: f64,
 }
 
+impl Estimate {
+    /// What exceptions count for the time that they take.
+    pub fn extra(self) -> f64 {
+        self.cost - self.bits
+    }
+}
+
 /// About how large a blob of `grid` is whose one-byte weights occur `counts` times, or in that proportion, with a scale for
-/// each row. `None` if it cannot be coded as `wanted`.
-pub fn estimate(wanted: Wanted, grid: TileGrid, counts: &[u64; 256]) -> Option<Estimate> {
+/// each row; `wide` of them take more than the byte that is counted. `None` if it cannot be coded as `wanted`.
+pub fn estimate(
+    wanted: Wanted,
+    grid: TileGrid,
+    counts: &[u64; 256],
+    wide: u64,
+) -> Option<Estimate> {
     let (split, coded, exceptions) = split_for(wanted, counts)?;
     let total = counts.iter().sum::<u64>() as f64;
     let shares = coded.map(|count| count as f64 / total);
@@ -48,7 +60,8 @@ pub fn estimate(wanted: Wanted, grid: TileGrid, counts: &[u64; 256]) -> Option<E
         coded_symbols * symbol_bits + streams * (stream_bits(split.packing()) - symbol_bits);
     let raw = fragments * (FRAGMENT * FRAGMENT) as f64 * f64::from(split.raw_bits());
     let weights = grid.rows as f64 * grid.cols as f64;
-    let exceptions = exceptions as f64 / total;
+    // The low bytes of wide ones may be exceptions already; then this is too much, but there are few.
+    let exceptions = (exceptions + wide) as f64 / total;
     let bytes = payload_start(tiles, grid.rows)? as f64
         + slabs * TAIL_LENGTH_BYTES as f64
         + tiles as f64 * LINE as f64 / 2.0;

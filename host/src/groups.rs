@@ -15,6 +15,22 @@ pub struct Groups<'a> {
     pub zeros: Option<&'a [i8]>,
 }
 
+/// As [`Groups`], with its own memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedGroups {
+    /// As [`Groups::scales`].
+    pub scales: Vec<u16>,
+    /// As [`Groups::zeros`].
+    pub zeros: Option<Vec<i8>>,
+}
+
+impl OwnedGroups {
+    /// The same, borrowed.
+    pub fn borrow(&self) -> Groups<'_> {
+        Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
+    }
+}
+
 impl Groups<'_> {
     /// Checks that these are the groups of a matrix of this type and shape with `weights`.
     pub(crate) fn check(

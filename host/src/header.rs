@@ -29,6 +29,9 @@ const ZERO_POINTS: u8 = 1 << 2;
 /// Flag: rows have scales.
 const ROW_SCALES: u8 = 1 << 3;
 
+/// Flag: some integers take more than a byte.
+const WIDE: u8 = 1 << 4;
+
 /// The header as it is stored, little endian.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -38,7 +41,7 @@ pub struct Header {
     dtype: u8,
     raw_bits: u8,
     base: u8,
-    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`], [`ROW_SCALES`].
+    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`], [`ROW_SCALES`], [`WIDE`].
     flags: u8,
     weights_per_symbol: u8,
     prob_bits: u8,
@@ -64,9 +67,10 @@ const _: () = assert!(size_of::<Header>() == LINE);
 impl Header {
     /// A header without lengths and checksums.
     pub fn new(coding: Coding, row_scales: bool, grid: TileGrid, entropy: f64) -> Self {
-        let Coding { split, groups } = coding;
+        let Coding { split, groups, wide } = coding;
         let mut flags = if split.zero() { ZERO } else { 0 };
         flags |= if row_scales { ROW_SCALES } else { 0 };
+        flags |= if wide { WIDE } else { 0 };
         if let Some(GroupPlane { zeros }) = groups {
             flags |= if zeros { GROUPS | ZERO_POINTS } else { GROUPS };
         }
@@ -101,8 +105,8 @@ impl Header {
         let Some(dtype) = Dtype::from_code(self.dtype) else {
             return fault("unknown element type");
         };
-        if self.flags & !(ZERO | GROUPS | ZERO_POINTS | ROW_SCALES) != 0 || self.reserved != [0; 68]
-        {
+        let known = ZERO | GROUPS | ZERO_POINTS | ROW_SCALES | WIDE;
+        if self.flags & !known != 0 || self.reserved != [0; 68] {
             return fault("unknown flags");
         }
         let packing = Packing::from_code(self.weights_per_symbol);
@@ -121,6 +125,10 @@ impl Header {
         if self.row_scales() && !may_have_row_scales(dtype) {
             return fault("impossible row scales");
         }
+        let wide = self.flags & WIDE != 0;
+        if wide && (dtype != Dtype::I8 || groups.is_some() || !self.row_scales()) {
+            return fault("impossible wide integers");
+        }
         // That no tile has exceptions then follows from their sum.
         if groups.is_some() && (split.half_range() != 8 || self.exceptions != 0) {
             return fault("groups of other than four bits a weight");
@@ -131,7 +139,7 @@ impl Header {
         let sides = (usize::try_from(self.rows), usize::try_from(self.cols));
         match sides {
             (Ok(rows @ 1..), Ok(cols @ 1..)) if weight_bytes(dtype, rows, cols).is_some() => {
-                Ok((Coding { split, groups }, TileGrid { rows, cols }))
+                Ok((Coding { split, groups, wide }, TileGrid { rows, cols }))
             }
             _ => fault("impossible shape"),
         }

@@ -1,7 +1,8 @@
 //! What a tile's record in the index may say.
 
+use crate::numbers::may_be_exception;
 use fused_rans_layout::{
-    GroupPlane, LINE, MAX_ROWS, MAX_TAIL_ROWS, SLABS, Split, TAIL_LENGTH_BYTES, TileEntry,
+    Dtype, GroupPlane, LINE, MAX_ROWS, MAX_TAIL_ROWS, SLABS, Split, TAIL_LENGTH_BYTES, TileEntry,
     TileKind, TileShape,
 };
 
@@ -15,6 +16,8 @@ pub struct Coding {
     pub split: Split,
     /// The groups' scales and zero points, if there are any.
     pub groups: Option<GroupPlane>,
+    /// Whether there are integers that take more than a byte.
+    pub wide: bool,
 }
 
 impl Coding {
@@ -42,6 +45,11 @@ impl Coding {
             + self.group_bytes(shape)
             + LINE * full_rows
             + 4 * usize::from(entry.exceptions)
+    }
+
+    /// Whether an exception can have this weight.
+    pub fn may_be_exception(self, weight: u16) -> bool {
+        self.split.dtype() != Dtype::I8 || may_be_exception(weight, self.wide)
     }
 
     /// Checks what `entry` says of a tile of this shape, apart from its place among the others.

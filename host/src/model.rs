@@ -10,7 +10,7 @@ use rayon::prelude::*;
 const CHUNK: usize = 1 << 20;
 /// Weights of which one may be an exception where speed matters: each stops a warp for as long as some hundred
 /// weights take.
-const FEW: u64 = 4096;
+pub const FEW: u64 = 4096;
 /// Bits that an exception takes beside its weight's own code.
 pub const EXCEPTION_BITS: f64 = 32.0;
 /// What an exception counts in bits for the time that it stops a warp. On an H100 that is a tenth of a nanosecond, in which

@@ -39,8 +39,8 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
         counts
     });
     let states = symbol_states(&model.frequencies);
-    let tiles = tiles.map(|tile| encode_tile(matrix, &model, &states, tile)).collect();
-    assemble(matrix, &model, tiles)
+    let tiles = tiles.map(|tile| encode_tile(matrix, &model, &states, tile));
+    assemble(matrix, &model, tiles.collect::<Option<_>>()?)
 }
 
 /// Compresses `matrix` with the scales of its groups; `None` if that would not make it smaller.
@@ -134,15 +134,17 @@ fn encode_tile(
     model: &Model,
     states: &[Vec<usize>],
     tile: usize,
-) -> (TileEntry, Vec<u8>) {
+) -> Option<(TileEntry, Vec<u8>)> {
     let (shape, split) = (matrix.grid().shape(tile), model.split);
     let mut slabs = Vec::new();
     for (slab, symbols) in tile_symbols(matrix, split, model.filler, tile).iter().enumerate() {
         let weight = |row, col| weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
         let raw = |row, col| weight(row, col).map_or(0, |weight| split.raw(weight));
         let exception = |(place, row, col)| {
+            let mut wide = matrix.wide_row(tile, slab * SLAB_ROWS + row);
+            let wide = wide.find(|&(wide, _)| wide == col).map(|(_, weight)| weight);
             let outside = |&weight: &u16| split.coded(weight) >= split.packing().values();
-            let weight = weight(row, col).filter(outside);
+            let weight = wide.or_else(|| weight(row, col).filter(outside));
             weight.map(|weight| TileEntry::exception(place, weight))
         };
         slabs.push(CodedSlab {
@@ -160,7 +162,9 @@ fn encode_tile(
         weights.resize(weights.len().next_multiple_of(16), 0);
         weights.extend_from_slice(&groups);
     }
-    write_payload(&slabs, &groups, weights)
+    let is_wide = |row| matrix.wide_row(tile, row).next().is_some();
+    let raw_tile = Some(weights).filter(|_| !(0..shape.rows).any(is_wide));
+    write_payload(&slabs, &groups, raw_tile)
 }
 
 /// The scales of a slab, and its zero points as nibbles.
@@ -220,8 +224,13 @@ fn store_rows(streams: &[Vec<u32>]) -> StoredRows {
     }
 }
 
-/// Writes a tile; or `raw_tile`, if that takes no more lines.
-fn write_payload(slabs: &[CodedSlab], groups: &[u8], raw_tile: Vec<u8>) -> (TileEntry, Vec<u8>) {
+/// Writes a tile; or `raw_tile`, if there is one and it takes no more lines. `None` if there are more exceptions than a tile
+/// can have.
+fn write_payload(
+    slabs: &[CodedSlab],
+    groups: &[u8],
+    raw_tile: Option<Vec<u8>>,
+) -> Option<(TileEntry, Vec<u8>)> {
     let mut entry = TileEntry { kind: TileKind::Coded as u8, ..TileEntry::default() };
     let (mut raw, mut full, mut lengths) = (vec![], vec![], vec![]);
     let (mut tails, mut exceptions) = (vec![], vec![]);
@@ -237,17 +246,19 @@ fn write_payload(slabs: &[CodedSlab], groups: &[u8], raw_tile: Vec<u8>) -> (Tile
         tails.extend(rows.tails);
         exceptions.extend_from_slice(&coded.exceptions);
     }
-    entry.exceptions = exceptions.len() as u16;
+    let count = exceptions.len();
     let bytes = |words: Vec<u32>| words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>();
     let (raw, full, tails, exceptions) = (bytes(raw), bytes(full), bytes(tails), bytes(exceptions));
     let mut payload = [&lengths, &raw, groups, &full, &exceptions, &tails].concat();
-    if payload.len().div_ceil(LINE) >= raw_tile.len().div_ceil(LINE) {
-        (entry, payload) = (TileEntry::default(), raw_tile);
+    let lines = payload.len().div_ceil(LINE);
+    match raw_tile.filter(|raw_tile| lines >= raw_tile.len().div_ceil(LINE)) {
+        Some(raw_tile) => (entry, payload) = (TileEntry::default(), raw_tile),
+        None => entry.exceptions = count.try_into().ok()?,
     }
     payload.resize(payload.len().next_multiple_of(LINE), 0);
     entry.lines = (payload.len() / LINE) as u16;
     entry.crc = crc32c::crc32c(&payload);
-    (entry, payload)
+    Some((entry, payload))
 }
 
 /// The states of each symbol, ascending: sub-state f + k has the k-th.

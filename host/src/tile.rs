@@ -80,7 +80,7 @@ impl<'a> Tile<'a> {
             exceptions,
             tails,
         };
-        tile.check()?;
+        tile.check(coding)?;
         Ok(Self::Coded(tile))
     }
 
@@ -94,7 +94,7 @@ impl<'a> Tile<'a> {
 
 impl<'a> CodedTile<'a> {
     /// Checks what the slabs' parts say.
-    fn check(self) -> Result<(), TileFault> {
+    fn check(self, coding: Coding) -> Result<(), TileFault> {
         let mut tail_words = 0;
         for (number, slab) in self.slabs().enumerate() {
             let longest = slab.tail_lengths().into_iter().max();
@@ -103,7 +103,7 @@ impl<'a> CodedTile<'a> {
                 return Err(TileFault::Tail);
             }
             tail_words += slab.tails.len() / 4;
-            slab.check_exceptions()?;
+            slab.check_exceptions(coding)?;
         }
         Ok(())
     }
@@ -199,12 +199,14 @@ impl<'a> Slab<'a> {
         })
     }
 
-    /// Exceptions must ascend and lie in the matrix.
-    fn check_exceptions(self) -> Result<(), TileFault> {
+    /// Exceptions must ascend, lie in the matrix, and be weights that can be some.
+    fn check_exceptions(self, coding: Coding) -> Result<(), TileFault> {
         let records = words(self.exceptions).map(|record| record >> 16);
         let ascend = records.clone().is_sorted_by(|a, b| a < b);
         let known = records.clone().all(|record| record & 7 == 0);
-        let inside = self.exceptions().all(|(row, col, _)| row < self.rows && col < self.cols);
+        let inside = self.exceptions().all(|(row, col, weight)| {
+            row < self.rows && col < self.cols && coding.may_be_exception(weight)
+        });
         if ascend && known && inside { Ok(()) } else { Err(TileFault::Exception) }
     }
 }
@@ -287,30 +289,32 @@ impl TileWriter {
     }
 
     /// The record (without its offset) and the payload: coded, or the weights of `raw_tile` as they
-    /// are, if that takes no more lines. `groups` are the slabs' scales and zero points.
+    /// are, if that takes no more lines and they are all that there is: no tile with wide integers is raw. `groups` are the
+    /// slabs' scales and zero points. `None` if there are more exceptions than a tile can have.
     pub fn finish(
         self,
         shape: TileShape,
         coding: Coding,
         groups: &[u8],
         raw_tile: impl FnOnce() -> Vec<u8>,
-    ) -> (TileEntry, Vec<u8>) {
+    ) -> Option<(TileEntry, Vec<u8>)> {
         let Self { mut entry, tail_lengths, raw, full, exceptions, tails, .. } = self;
         let listed = bytemuck::cast_slice(&exceptions);
         let mut payload = [&tail_lengths, &raw, groups, &full, listed, &tails].concat();
-        if payload.len().div_ceil(LINE) >= coding.raw_tile_lines(shape) {
+        let wide = coding.wide && exceptions.iter().any(|record| record & 0xFF00 != 0);
+        if !wide && payload.len().div_ceil(LINE) >= coding.raw_tile_lines(shape) {
             payload = raw_tile();
             payload.resize(coding.raw_weight_bytes(shape), 0);
             payload.extend_from_slice(groups);
             entry = TileEntry { kind: TileKind::Raw as u8, ..TileEntry::default() };
         } else {
-            // Fewer than 2^16: four bytes each, they are less than the 128 KB of the weights.
-            entry.exceptions = exceptions.len() as u16;
+            // Fewer than 2^16, four bytes each being less than the 128 KB of the weights; but for wide ones.
+            entry.exceptions = exceptions.len().try_into().ok()?;
             entry.kind = TileKind::Coded as u8;
         }
         payload.resize(payload.len().next_multiple_of(LINE), 0);
         entry.lines = (payload.len() / LINE) as u16;
         entry.crc = crc32c::crc32c(&payload);
-        (entry, payload)
+        Some((entry, payload))
     }
 }

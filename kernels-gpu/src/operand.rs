@@ -60,6 +60,14 @@ impl Operand {
         }
     }
 
+    /// 256.0 in both halves.
+    const fn two_hundred_fifty_six(self) -> u32 {
+        match self {
+            Self::Bf16 => 0x4380_4380,
+            Self::F16 => 0x5C00_5C00,
+        }
+    }
+
     /// The integers in the halves, in [-1024, 1024] for FP16 and [-256, 256] for BF16, as numbers of
     /// this type.
     const fn integer(self, value: i32) -> u32 {
@@ -150,6 +158,20 @@ impl Format {
         }
     }
 
+    /// The weight of an exception, which is in both halves of `weights`, as operand; of integers, whose zero point is 0,
+    /// with the high byte.
+    #[inline(always)]
+    #[must_use]
+    pub fn exception(&self, operand: Operand, weights: u32, offset: IntegerOffset) -> u32 {
+        let low = self.operand(operand, weights, false, offset);
+        if self.dtype() != Dtype::I8 {
+            return low;
+        }
+        // Exact: the host has seen to it that the integer is a number of either type.
+        let high = self.operand(operand, weights >> 8, false, offset);
+        operand.fused_multiply_add(high, operand.two_hundred_fifty_six(), low)
+    }
+
     /// Integers from offset binary codes in the low bits of the halves: the code is put below the
     /// leading one of a large number, and the difference to the integer taken off.
     #[inline(always)]
@@ -196,7 +218,7 @@ fn f8(operand: Operand, weights: u32) -> u32 {
 mod tests {
     extern crate std;
     use super::*;
-    use fused_rans_layout::{Entry, Packing, QuadEntry, Split, TABLE};
+    use fused_rans_layout::{Entry, Packing, QuadEntry, Split, TABLE, TileEntry};
     use half::{bf16, f16};
 
     const OPERANDS: [Operand; 2] = [Operand::Bf16, Operand::F16];
@@ -284,13 +306,30 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_become_any_integer() {
+    fn raw_weights_become_any_integer() {
         for (operand, _, format) in integer_formats() {
             for (value, odd) in (i8::MIN..=i8::MAX).flat_map(|v| [(v, false), (v, true)]) {
                 let offset = IntegerOffset::new(operand, &format, odd, 0);
                 let weights = u32::from(value.cast_unsigned()) * 0x0001_0001;
                 let operands = format.operand(operand, weights, odd, offset);
                 assert_eq!(number(operand, operands & 0xFFFF), f64::from(value), "{format:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn exceptions_become_any_integer_of_eight_significant_bits() {
+        for (operand, _, format) in integer_formats() {
+            let offset = IntegerOffset::new(operand, &format, false, 0);
+            for weight in 0..=u16::MAX {
+                let (low, high) = TileEntry::exception_bytes(weight);
+                let integer = i32::from(low) + 256 * i32::from(high);
+                if f64::from(integer) != bf16::from_f32(integer as f32).to_f64() {
+                    continue;
+                }
+                let operands = format.exception(operand, u32::from(weight) * 0x0001_0001, offset);
+                assert_eq!(number(operand, operands & 0xFFFF), f64::from(integer), "{format:?}");
+                assert_eq!(operands >> 16, operands & 0xFFFF);
             }
         }
     }

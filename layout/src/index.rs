@@ -70,7 +70,8 @@ pub const MAX_TAIL_ROWS: usize = 15;
 pub const TAIL_LENGTH_BYTES: usize = LANES / 2;
 
 /// Exceptions: `[31:27] fragment of the slab | [26:22] lane | [21:20] register | [19] half | [18:16] zero
-/// | [15:0] weight`, ascending within a slab.
+/// | [15:0] weight`, ascending within a slab. An integer's low byte is `[7:0]`, and its high byte, which counts 256,
+/// `[15:8]`; both are signed.
 impl TileEntry {
     /// The exception record of `weight` at `place`.
     #[must_use]
@@ -90,6 +91,19 @@ impl TileEntry {
             half: (record >> 19 & 1) as usize,
         };
         (place, record as u16)
+    }
+
+    /// The weight of an exception that is an integer with these bytes.
+    #[must_use]
+    pub const fn exception_weight(low: i8, high: i8) -> u16 {
+        u16::from_le_bytes([low.cast_unsigned(), high.cast_unsigned()])
+    }
+
+    /// Low and high byte of the integer that is the weight of an exception.
+    #[must_use]
+    pub const fn exception_bytes(weight: u16) -> (i8, i8) {
+        let [low, high] = weight.to_le_bytes();
+        (low.cast_signed(), high.cast_signed())
     }
 }
 

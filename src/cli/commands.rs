@@ -3,33 +3,32 @@
 use std::fs;
 use std::io::{self, Write};
 
-use fused_rans_host::file::{self, Calibration, FileError, Options, Rules, Summary};
+use fused_rans_host::file::{self, Calibration, FileError, Options, RelativeError, Rules, Summary};
 use serde_json::json;
 
 use super::plot::Plot;
 use super::progress::Bar;
-use super::table::{error_table, report_table, size};
+use super::table::{error_table, printable, report_table, size};
 use super::{Compress, Decompress, Failure, Format, Inspect, Verify, chain};
+
+/// Relative error beyond which a quantized tensor may be another one: with two bits a weight, normally distributed numbers come
+/// to less.
+const LARGE_ERROR: f64 = 0.5;
 
 /// `fused-rans compress`
 pub(super) fn compress(args: Compress) -> Result<(), Failure> {
     let (input, output, threads) = (args.input.clone(), args.output.clone(), args.threads);
-    let calibrating = args.calibration.is_some();
     let options = options(args)?;
     let bar = Bar::new("compressing");
     let job = || file::compress_model(&input, &output, &options, &mut |d, t| bar.set(d, t));
     let summary = threads.run(job)??;
     drop(bar);
-    let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, .. } =
-        summary;
-    if calibrating && calibrated == 0 {
-        eprintln!(
-            "warning: the calibration knows none of the tensors that were quantized to a rate"
-        );
-    }
+    warn(&summary);
     for name in file::Model::open(&input)?.left_out() {
         eprintln!("left out: {}", name.display());
     }
+    let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, .. } =
+        summary;
     let quantized = match (quantized, calibrated) {
         (0, _) => String::new(),
         (_, 0) => format!(", {quantized} of them quantized"),
@@ -42,6 +41,32 @@ pub(super) fn compress(args: Compress) -> Result<(), Failure> {
         size(stored_bytes),
         percent(stored_bytes, original_bytes)
     ))
+}
+
+/// Says on standard error what did not become what was asked for.
+fn warn(summary: &Summary) {
+    for warning in &summary.warnings {
+        eprintln!("warning: {}", printable(&warning.to_string()));
+    }
+    let names = &summary.too_small;
+    if !names.is_empty() {
+        let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
+        let names_of = some(names);
+        eprintln!(
+            "warning: {} {tensors} stayed lossless: {names_of} (too small for the format)",
+            names.len()
+        );
+    }
+}
+
+/// The first of these names, and how many there are more.
+fn some(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| printable(name)).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// What is to become of which tensor.
@@ -103,6 +128,9 @@ pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
     let verified: Result<Summary, FileError> =
         args.threads.run(|| file::verify_model(&args.file, against, &mut progress))?;
     drop(bar);
+    if let Ok(Summary { errors, .. }) = &verified {
+        warn_of_errors(errors);
+    }
     if args.json {
         let mut result = match &verified {
             Ok(summary) => json!({
@@ -139,6 +167,18 @@ pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
     say(&format!("{path}: intact ({tensors} tensors, {blobs} of them compressed{equal})"))
 }
 
+/// Names on standard error the tensors that are hardly what they were compared with.
+fn warn_of_errors(errors: &[RelativeError]) {
+    for RelativeError { tensor, relative_error } in errors {
+        if *relative_error > LARGE_ERROR {
+            let tensor = printable(tensor);
+            eprintln!(
+                "warning: {tensor}: a relative error of {relative_error:.3} is large; is this what was compressed?"
+            );
+        }
+    }
+}
+
 /// Prints a line on standard output.
 pub(super) fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
@@ -152,4 +192,17 @@ fn percent(stored: u64, original: u64) -> String {
         return String::new();
     }
     format!(", {:.1} % of the size", 100.0 * stored as f64 / original as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_cut_short() {
+        let names: Vec<String> = (0..11).map(|n| format!("{n}\n")).collect();
+        assert_eq!(some(&names[..2]), r"0\n, 1\n");
+        assert_eq!(some(&names[..8]), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n");
+        assert_eq!(some(&names), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n and 3 more");
+    }
 }

@@ -7,7 +7,7 @@ pub mod quantized;
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::{Split, TILE};
-use fused_rans::{Dtype, Groups, Matrix, Packing};
+use fused_rans::{Dtype, Groups, Matrix, Packing, WideInteger};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -218,6 +218,54 @@ impl AnyGroups {
 
     pub fn groups(&self) -> Groups<'_> {
         Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
+    }
+}
+
+/// Integers with scales of rows, some of which take more than a byte.
+pub struct AnyWide {
+    recipe: Recipe,
+    pub data: Vec<u8>,
+    pub scales: Vec<u16>,
+    pub integers: Vec<WideInteger>,
+}
+
+impl AnyWide {
+    /// Of about `one_of` weights one takes more than a byte, up to any that can; `recipe` is one of integers. Scales are
+    /// numbers from 2^-14 to 2.
+    pub fn new(recipe: &Recipe, one_of: usize) -> Self {
+        assert_eq!(recipe.dtype, Dtype::I8);
+        let mut rng = SmallRng::seed_from_u64(recipe.seed);
+        let (mut data, mut integers) = (recipe.bytes(), Vec::new());
+        for (at, weight) in data.iter_mut().enumerate() {
+            if rng.random_range(0..one_of) == 0 {
+                let magnitude = rng.random_range(129..256) << rng.random_range(0..8);
+                let integer = [1, -1][rng.random_range(0..2)] * magnitude.min(32512i32) as i16;
+                let (row, col) = (at / recipe.cols, at % recipe.cols);
+                integers.push(WideInteger { row, col, integer });
+                *weight = integer as u8;
+            }
+        }
+        let scale = |_| bf16::from_f32(rng.random_range(-14.0..1.0f32).exp2()).to_bits();
+        let scales = (0..recipe.rows).map(scale).collect();
+        Self { recipe: recipe.clone(), data, scales, integers }
+    }
+
+    pub fn matrix(&self) -> Matrix<'_> {
+        let matrix = self.recipe.matrix(&self.data).instead_of(16 * self.data.len());
+        matrix.scaled(&self.scales).unwrap().widened(&self.integers).unwrap()
+    }
+
+    /// What the weights stand for.
+    pub fn numbers(&self) -> Vec<f32> {
+        let mut numbers: Vec<f32> =
+            self.data.iter().map(|&weight| f32::from(weight.cast_signed())).collect();
+        for &WideInteger { row, col, integer } in &self.integers {
+            numbers[row * self.recipe.cols + col] = integer.into();
+        }
+        for (row, scale) in numbers.chunks_exact_mut(self.recipe.cols).zip(&self.scales) {
+            row.iter_mut().for_each(|number| *number *= bf16::from_bits(*scale).to_f32());
+        }
+        numbers
     }
 }
 

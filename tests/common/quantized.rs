@@ -1,7 +1,7 @@
 //! Quantized matrices for tests of multiplication.
 
-use super::Weights;
 use super::product::Case;
+use super::{AnyWide, Recipe, Weights};
 use fused_rans::quantize::{Options, Quantizer, Source};
 use fused_rans::{Dtype, Float, Packing, encode};
 
@@ -15,8 +15,31 @@ pub struct QuantizedCase {
     pub weights: Vec<f64>,
 }
 
-/// A matrix of every format that quantizers have, of each type of activations; whole tiles and edges.
+/// A matrix of every format that quantizers have, of each type of activations, and of integers of more than a byte with
+/// every split; whole tiles and edges.
 pub fn quantized_cases() -> impl Iterator<Item = QuantizedCase> {
+    quantizers().chain(wide())
+}
+
+fn wide() -> impl Iterator<Item = QuantizedCase> {
+    let splits = super::integer_splits().filter(|(split, _)| split.half_range() > 8);
+    let cases = splits.flat_map(|(split, weights)| {
+        [(Float::Bf16, 320, 576), (Float::F16, 300, 400)].map(|of| (split, weights, of))
+    });
+    cases.map(|(split, weights, (x, rows, cols))| {
+        let (packing, raw_bits) = (split.packing(), Some(split.raw_bits()));
+        let recipe = Recipe { dtype: Dtype::I8, packing, raw_bits, rows, cols, weights, seed: 12 };
+        let wide = AnyWide::new(&recipe, 300);
+        QuantizedCase {
+            name: format!("wide integers, {split:?}, {}", x.name()),
+            blob: encode(wide.matrix()).expect("it may be large"),
+            case: Case { bias: true, ..Case::plain(Dtype::I8, x, rows, cols, 1) },
+            weights: wide.numbers().into_iter().map(f64::from).collect(),
+        }
+    })
+}
+
+fn quantizers() -> impl Iterator<Item = QuantizedCase> {
     let quantizers = ["int8", "int4", "int4-zero-points", "fp8"].map(str::to_owned);
     let rates =
         [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.7, 6.0, 7.0].map(|bits| format!("rate={bits}"));

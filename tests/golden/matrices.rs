@@ -1,7 +1,7 @@
 //! The matrices behind the golden files, in integer arithmetic alone: the same on every machine.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
-use fused_rans::{Dtype, Matrix, Packing};
+use fused_rans::{Dtype, Matrix, Packing, WideInteger};
 
 /// A golden file and the matrix that it holds.
 pub struct Golden {
@@ -20,10 +20,12 @@ pub struct Golden {
     pub grouped: bool,
     /// Whether its rows have scales.
     pub row_scales: bool,
+    /// Whether some integers take more than a byte.
+    pub wide: bool,
 }
 
 /// Every case is here for what no other has.
-pub const GOLDEN: [Golden; 14] = [
+pub const GOLDEN: [Golden; 15] = [
     // The worked example of docs/format.md: rows and columns to pad, a 1-bit plane, exceptions.
     Golden {
         name: "example",
@@ -143,6 +145,17 @@ pub const GOLDEN: [Golden; 14] = [
         row_scales: true,
         ..PLAIN
     },
+    // Integers of more than a byte, two of which are in one row of a tile; some of their low bytes are exceptions, too.
+    Golden {
+        name: "i8_wide",
+        rows: 290,
+        cols: 270,
+        weight: i8_r3,
+        raw_bits: Some(2),
+        row_scales: true,
+        wide: true,
+        ..PLAIN
+    },
 ];
 
 /// What most cases have in common.
@@ -156,15 +169,37 @@ const PLAIN: Golden = Golden {
     weight: |_, _, _| 0,
     grouped: false,
     row_scales: false,
+    wide: false,
 };
 
 impl Golden {
-    /// The matrix whose weights are `data`, with these scales if its rows have some.
-    pub fn matrix<'a>(&self, data: &'a [u8], scales: &'a [u16]) -> Matrix<'a> {
+    /// The matrix whose weights are `data`, with these scales if its rows have some, and these wide integers.
+    pub fn matrix<'a>(
+        &self,
+        data: &'a [u8],
+        scales: &'a [u16],
+        wide: &'a [WideInteger],
+    ) -> Matrix<'a> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
         let matrix = matrix.expect("it is that long").packed(self.packing);
         let matrix = self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
-        if self.row_scales { matrix.scaled(scales).expect("one a row") } else { matrix }
+        let scaled = || matrix.scaled(scales).expect("one a row");
+        let matrix = if self.row_scales { scaled() } else { matrix };
+        matrix.widened(wide).expect("they are those of the weights")
+    }
+
+    /// The integers that take more than a byte: eight significant bits, and up to seven zeros.
+    pub fn wide_integers(&self) -> Vec<WideInteger> {
+        let mut random = Random(0x0BAD_CAFE);
+        let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
+        let places = places.filter(|(row, col)| self.wide && (97 * row + 31 * col) % 1009 == 0);
+        let mut integer = |(row, col)| {
+            let magnitude = (128 + random.bits(7)) << random.bits(3);
+            let magnitude = magnitude.min(32512) as i16;
+            let integer = if random.bits(1) == 0 { magnitude } else { -magnitude };
+            WideInteger { row, col, integer }
+        };
+        places.map(&mut integer).collect()
     }
 
     /// Scales of rows, of any bits.
@@ -178,7 +213,12 @@ impl Golden {
         let mut random = Random(0x9E37_79B9);
         let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
         let weights = places.map(|(row, col)| (self.weight)(&mut random, row, col));
-        weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.bytes())).collect()
+        let weights = weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.bytes()));
+        let mut weights: Vec<u8> = weights.collect();
+        for WideInteger { row, col, integer } in self.wide_integers() {
+            weights[row * self.cols + col] = integer as u8;
+        }
+        weights
     }
 
     /// Scales and zero points, row by row.

@@ -16,7 +16,7 @@ use crate::tile::{CodedTile, TileWriter};
 use crate::vectorized::vectorized;
 use count::Counter;
 use fused_rans_layout::{
-    Dtype, Entry, LANES, MAX_SYMBOLS, SYMBOLS, SlabShape, Split, TABLE, TileEntry,
+    Dtype, Entry, LANES, MAX_SYMBOLS, SLAB_ROWS, SYMBOLS, SlabShape, Split, TABLE, TileEntry,
 };
 use weights::{SlabWeights, by_type, for_each_weight};
 
@@ -59,7 +59,7 @@ vectorized! {
         model: &Model,
         table: &EncodeTable,
         tile: usize,
-    ) -> (TileEntry, Vec<u8>) {
+    ) -> Option<(TileEntry, Vec<u8>)> {
         let (shape, coding) = (matrix.grid().shape(tile), matrix.coding(model));
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
@@ -70,7 +70,7 @@ vectorized! {
             let (split, filler) = (model.split, model.filler);
             exceptions.clear();
             weights.load_coded(matrix, split, filler, tile, slab, &mut exceptions);
-            exceptions.sort_unstable();
+            add_wide(matrix, tile, slab, &mut exceptions);
             weights.load_raw(matrix, split, tile, slab);
             weights.symbols(slab_shape, split.packing(), &mut symbols);
             planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
@@ -81,6 +81,25 @@ vectorized! {
         let groups = matrix.groups().map_or(vec![], |groups| groups.blocks(matrix.grid(), tile));
         writer.finish(shape, coding, &groups, || matrix.tile_bytes(tile))
     }
+}
+
+/// Adds a slab's wide integers to its exceptions, and sorts these.
+fn add_wide(matrix: Matrix<'_>, tile: usize, slab: usize, exceptions: &mut Vec<u32>) {
+    let shape = matrix.grid().shape(tile).slab(slab);
+    for row in 0..SLAB_ROWS {
+        let wide = matrix.wide_row(tile, slab * SLAB_ROWS + row);
+        exceptions
+            .extend(wide.map(|(col, weight)| TileEntry::exception(shape.place(row, col), weight)));
+    }
+    exceptions.sort_unstable();
+    // One whose low byte is an exception, too, is there twice; the second one, which has the high byte, stays.
+    exceptions.dedup_by(|next, first| {
+        let same = *next >> 16 == *first >> 16;
+        if same {
+            *first = *next;
+        }
+        same
+    });
 }
 
 vectorized! {

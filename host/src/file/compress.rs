@@ -1,5 +1,6 @@
 //! Plain file in, compressed file out.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crc32c::crc32c;
@@ -11,18 +12,11 @@ use super::header::Tensor;
 use super::mapped::PlainFile;
 use super::options::{Options, Quantization, Treatment};
 use super::output::Output;
-use super::plan::{LazyPlan, Plan};
+use super::plan::{Plan, planned};
 use super::{Progress, Summary};
 use crate::layout::LINE;
 use crate::quantize::{self, QuantizeError, Quantizer, Source};
 use crate::{Blob, BlobError, Matrix, Packing, encode};
-
-/// A blob, and the tensor that it stands for.
-struct Coded<'a> {
-    tensor: &'a Tensor,
-    shape: [usize; 1],
-    crc: u32,
-}
 
 /// Compresses the safetensors file `input` into `output`, which is replaced if it exists and
 /// appears only when complete. Runs on rayon's current thread pool. Beyond the mapped input it
@@ -37,69 +31,99 @@ pub fn compress(
     options: &Options,
     progress: &mut Progress<'_>,
 ) -> Result<Summary, FileError> {
-    let plan = LazyPlan::new([input.as_ref()], options);
-    compress_planned(input.as_ref(), output.as_ref(), options, &plan, progress)
+    // Before a plan, which may take hours, so that it is known that there is a place for the output.
+    let file = Compression::start(input.as_ref(), output.as_ref())?;
+    planned([input.as_ref()], options, progress, |plan, progress| file.run(options, plan, progress))
 }
 
-/// As [`compress`], with the rates of `plan`.
-pub(super) fn compress_planned(
-    input: &Path,
-    output: &Path,
-    options: &Options,
-    plan: &LazyPlan<'_>,
-    progress: &mut Progress<'_>,
-) -> Result<Summary, FileError> {
-    let plain = PlainFile::open(input)?;
-    let path = plain.file().path();
-    // The parser has checked that the header is UTF-8.
-    let text = String::from_utf8_lossy(plain.file().header_text());
-    let data_start = container::data_start(path, &text, plain.header())?;
-    let mut out = Output::create(output, path)?;
-    out.seek(data_start as u64)?;
-    let plan = plan.get()?;
+/// A file that is being compressed.
+pub(super) struct Compression {
+    plain: PlainFile,
+    /// Where the output's data section starts.
+    data_start: usize,
+    out: Output,
+}
 
-    let mut meter = Meter { done: 0, total: plain.header().data_len as u64, progress };
-    let (mut coded, mut raw) = (Vec::new(), Vec::new());
-    let (mut quantized, mut calibrated) = (0, 0);
-    for tensor in plain.tensors() {
-        let job = Job { options, plan, path, tensor, data: plain.data(tensor) };
-        let Some(Blobbed { bytes, crc, kind }) = job.run()? else {
-            raw.push(tensor);
-            continue;
-        };
-        quantized += usize::from(kind != Kind::Lossless);
-        calibrated += usize::from(kind == Kind::Calibrated);
-        out.write(&bytes)?;
-        coded.push(Coded { tensor, shape: [bytes.len()], crc });
-        meter.add(tensor);
+impl Compression {
+    /// Opens `input`, and a place for `output`.
+    pub(super) fn start(input: &Path, output: &Path) -> Result<Self, FileError> {
+        let plain = PlainFile::open(input)?;
+        let path = plain.file().path();
+        let data_start = container::data_start(path, &text(&plain), plain.header())?;
+        let mut out = Output::create(output, path)?;
+        out.seek(data_start as u64)?;
+        Ok(Self { plain, data_start, out })
     }
-    let blobs = coded.iter().map(|coded| Stored {
-        name: &coded.tensor.name,
-        dtype: Dtype::U8,
-        shape: &coded.shape,
-        bytes: coded.shape[0],
-        crc: coded.crc,
-    });
-    let mut stored: Vec<Stored<'_>> = blobs.collect();
-    for tensor in raw {
-        let Tensor { name, dtype, shape, .. } = tensor;
-        let data = plain.data(tensor);
-        out.write(data)?;
-        let (dtype, crc) = (*dtype, crc32c(data));
-        stored.push(Stored { name, dtype, shape, bytes: data.len(), crc });
-        meter.add(tensor);
+
+    /// Does the work: blobs first, then the tensors that keep their bytes, in the end the header.
+    pub(super) fn run(
+        self,
+        options: &Options,
+        plan: &Plan,
+        progress: &mut Progress<'_>,
+    ) -> Result<Summary, FileError> {
+        let Self { plain, data_start, mut out } = self;
+        let mut meter = Meter { done: 0, total: plain.header().data_len as u64, progress };
+        let mut summary = Summary::default();
+        let (mut stored, mut raw) = (Vec::with_capacity(plain.tensors().len()), Vec::new());
+        for tensor in plain.tensors() {
+            let path = plain.file().path();
+            let Made { blob, kind } =
+                Job { options, plan, path, tensor, data: plain.data(tensor) }.run()?;
+            count(&mut summary, tensor, kind);
+            match blob {
+                None => raw.push(tensor),
+                Some((bytes, crc)) => {
+                    let shape = vec![bytes.len()];
+                    stored.push(put(&mut out, tensor, Dtype::U8, shape.into(), &bytes, crc)?);
+                    meter.add(tensor);
+                }
+            }
+        }
+        summary.blobs = stored.len();
+        for tensor in raw {
+            let (data, shape) = (plain.data(tensor), tensor.shape.as_slice());
+            stored.push(put(&mut out, tensor, tensor.dtype, shape.into(), data, crc32c(data))?);
+            meter.add(tensor);
+        }
+        out.seek(0)?;
+        out.write(&container::head(&text(&plain), &stored, data_start))?;
+        summary.tensors = stored.len();
+        summary.original_bytes = plain.file().len();
+        summary.stored_bytes = out.commit()?;
+        Ok(summary)
     }
-    out.seek(0)?;
-    out.write(&container::head(&text, &stored, data_start))?;
-    Ok(Summary {
-        tensors: stored.len(),
-        blobs: coded.len(),
-        quantized,
-        calibrated,
-        original_bytes: plain.file().len(),
-        stored_bytes: out.commit()?,
-        errors: Vec::new(),
-    })
+}
+
+/// The header's text, which the parser has found to be UTF-8.
+fn text(plain: &PlainFile) -> Cow<'_, str> {
+    String::from_utf8_lossy(plain.file().header_text())
+}
+
+/// Writes what `tensor` is stored as.
+fn put<'a>(
+    out: &mut Output,
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Cow<'a, [usize]>,
+    data: &[u8],
+    crc: u32,
+) -> Result<Stored<'a>, FileError> {
+    out.write(data)?;
+    Ok(Stored { name: &tensor.name, dtype, shape, bytes: data.len(), crc })
+}
+
+/// Counts a tensor that became of this kind.
+fn count(summary: &mut Summary, tensor: &Tensor, kind: Kind) {
+    match kind {
+        Kind::Lossless => {}
+        Kind::TooSmall => summary.too_small.push(tensor.name.clone()),
+        Kind::Quantized => summary.quantized += 1,
+        Kind::Calibrated => {
+            summary.quantized += 1;
+            summary.calibrated += 1;
+        }
+    }
 }
 
 /// A tensor to be compressed.
@@ -112,58 +136,58 @@ struct Job<'a> {
 }
 
 /// What became of it.
-struct Blobbed {
-    bytes: Vec<u8>,
-    crc: u32,
+struct Made {
+    /// With its checksum; `None` if the tensor is to keep its bytes.
+    blob: Option<(Vec<u8>, u32)>,
     kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// Or as it was.
     Lossless,
+    /// The same, where a quantizer was asked for: too small for a blob with scales, or for the rate.
+    TooSmall,
     Quantized,
     /// With second moments of the inputs.
     Calibrated,
 }
 
 impl Job<'_> {
-    /// The tensor's blob, or `None` if it is to keep its bytes.
-    fn run(&self) -> Result<Option<Blobbed>, FileError> {
-        let made = match self.options.treatment(self.tensor) {
-            Treatment::Raw => None,
+    fn run(&self) -> Result<Made, FileError> {
+        let (bytes, kind) = match self.options.treatment(self.tensor) {
+            Treatment::Raw => (None, Kind::Lossless),
             Treatment::Lossless { packing, raw_bits } => {
-                self.lossless(packing, raw_bits).map_err(|fault| self.fault(fault))?
+                (self.lossless(packing, raw_bits)?, Kind::Lossless)
             }
             Treatment::Quantize(quantization) => match self.quantized(quantization)? {
-                // Too small for a blob with scales, or for the rate.
-                None => {
-                    self.lossless(quantization.packing, None).map_err(|fault| self.fault(fault))?
-                }
-                made => made,
+                Some((bytes, kind)) => (Some(bytes), kind),
+                None => (self.lossless(quantization.packing, None)?, Kind::TooSmall),
             },
         };
-        let Some((bytes, kind)) = made else { return Ok(None) };
+        let Some(bytes) = bytes else { return Ok(Made { blob: None, kind }) };
         debug_assert!(bytes.len().is_multiple_of(LINE), "the next blob must be aligned, too");
         let crc = Blob::parse(&bytes).map_err(|fault| self.fault(fault))?.crc();
-        Ok(Some(Blobbed { bytes, crc, kind }))
+        Ok(Made { blob: Some((bytes, crc)), kind })
     }
 
+    /// The tensor's blob, or `None` if that would not be smaller.
     fn lossless(
         &self,
         packing: Packing,
         raw_bits: Option<u8>,
-    ) -> Result<Option<(Vec<u8>, Kind)>, BlobError> {
+    ) -> Result<Option<Vec<u8>>, FileError> {
         let Some((dtype, rows, cols)) = self.tensor.matrix() else { return Ok(None) };
         let matrix = match Matrix::new(dtype, rows, cols, self.data) {
             Ok(matrix) => matrix.packed(packing),
             // The format cannot hold it; the file can.
             Err(BlobError::TooLarge { .. }) => return Ok(None),
-            Err(fault) => return Err(fault),
+            Err(fault) => return Err(self.fault(fault)),
         };
-        let matrix = raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
-        Ok(encode(matrix).map(|bytes| (bytes, Kind::Lossless)))
+        Ok(encode(raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits))))
     }
 
+    /// The tensor's blob, quantized, or `None` if it is too small for that.
     fn quantized(&self, quantization: Quantization) -> Result<Option<(Vec<u8>, Kind)>, FileError> {
         let (dtype, rows, cols) = self.tensor.numbers().expect("only numbers are quantized");
         let name = &self.tensor.name;

@@ -179,11 +179,6 @@ impl CompressedFile {
         &self.quantized
     }
 
-    /// Where an original tensor is, as the name says or `None`.
-    pub(super) fn index_of(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
-    }
-
     /// The stored bytes of an original tensor.
     pub(super) fn stored(&self, index: usize) -> &[u8] {
         self.bytes(&self.parts[index])

@@ -1,6 +1,7 @@
 //! The header of a compressed file: how it is marked, sealed with a checksum, written and read.
 //! `docs/format.md` in the repository is the specification.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -41,7 +42,7 @@ pub(super) fn has_own_keys(header: &Header) -> bool {
 pub(super) struct Stored<'a> {
     pub(super) name: &'a str,
     pub(super) dtype: Dtype,
-    pub(super) shape: &'a [usize],
+    pub(super) shape: Cow<'a, [usize]>,
     pub(super) bytes: usize,
     pub(super) crc: u32,
 }
@@ -79,7 +80,7 @@ pub(super) fn head(text: &str, tensors: &[Stored<'_>], data_start: usize) -> Vec
     let mut start = 0;
     for tensor in tensors {
         let end = start + tensor.bytes;
-        json.push_str(&tensor_json(tensor.name, tensor.dtype, tensor.shape, start, end));
+        json.push_str(&tensor_json(tensor.name, tensor.dtype, &tensor.shape, start, end));
         start = end;
     }
     json.push('}');

@@ -2,16 +2,13 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
+use super::compare::Comparison;
 use super::compress::Meter;
 use super::compressed::CompressedFile;
 use super::error::FileError;
 use super::header::Tensor;
-use super::mapped::PlainFile;
 use super::output::Output;
-use super::{Progress, RelativeError, Summary};
-use crate::Float;
+use super::{Progress, Summary};
 
 /// Restores the file that was compressed into `input`, byte for byte but for the numbers of quantized tensors, as
 /// `output`, which is replaced if it exists and appears only when complete and verified. Runs on rayon's current
@@ -51,64 +48,26 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut Progress<'_>) -> Result<Sum
 /// tensors and the metadata may differ.
 ///
 /// # Errors
-/// As [`verify`]; [`FileError::Differs`] for the first difference; what can be wrong with `against`.
+/// As [`verify`]; [`FileError::Differs`] for the first difference, which a NaN or an infinity in a quantized tensor is,
+/// too; what can be wrong with `against`.
 pub fn verify_against(
     path: impl AsRef<Path>,
     against: impl AsRef<Path>,
     progress: &mut Progress<'_>,
 ) -> Result<Summary, FileError> {
     let file = CompressedFile::open(path)?;
-    let plain = PlainFile::open(against.as_ref())?;
-    let differs = |tensor: &Tensor, what| FileError::Differs {
-        path: file.path().to_owned(),
-        against: plain.file().path().to_owned(),
-        tensor: tensor.name.clone(),
-        what,
-    };
-    let mut counterparts = vec![None; file.tensors().len()];
-    for tensor in plain.tensors() {
-        match file.index_of(&tensor.name) {
-            Some(index) => counterparts[index] = Some(tensor),
-            None => return Err(differs(tensor, "missing in the compressed file")),
-        }
-    }
+    let comparison = Comparison::new(file.path(), file.tensors(), against.as_ref())?;
     let mut errors = Vec::new();
-    each_tensor(&file, progress, |index, tensor, data| {
-        let Some(other) = counterparts[index] else {
-            return Err(differs(tensor, "only in the compressed file"));
-        };
-        if tensor.dtype != other.dtype {
-            Err(differs(tensor, "dtype"))
-        } else if tensor.shape != other.shape {
-            Err(differs(tensor, "shape"))
-        } else if let Some((dtype, ..)) = tensor.numbers().filter(|_| file.quantized()[index]) {
-            let relative_error = relative_error(dtype, data, plain.data(other));
-            errors.push(RelativeError { tensor: tensor.name.clone(), relative_error });
-            Ok(())
-        } else if data != plain.data(other) {
-            Err(differs(tensor, "bytes"))
-        } else {
-            Ok(())
+    each_tensor(&file, progress, |number, tensor, data| {
+        match tensor.numbers().filter(|_| file.quantized()[number]) {
+            None => comparison.same(tensor, data),
+            Some((dtype, ..)) => {
+                errors.push(comparison.error(tensor, dtype, data)?);
+                Ok(())
+            }
         }
     })?;
     Ok(Summary { errors, ..summary(&file) })
-}
-
-/// Root mean square of the differences of `data` from `original`, both of type `dtype`, over that of `original`; NaN if
-/// there is a number that has none.
-fn relative_error(dtype: Float, data: &[u8], original: &[u8]) -> f64 {
-    const CHUNK: usize = 1 << 16;
-    let chunks = data.par_chunks(CHUNK).zip(original.par_chunks(CHUNK)).map(|(data, original)| {
-        let mut numbers = [const { Vec::new() }; 2];
-        for (numbers, data) in numbers.iter_mut().zip([data, original]) {
-            numbers.resize(data.len() / dtype.bytes(), 0.0);
-            dtype.load(data, numbers);
-        }
-        let pairs = numbers[0].iter().zip(&numbers[1]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-        pairs.fold((0.0, 0.0), |(error, square), (a, b)| (error + (a - b).powi(2), square + b * b))
-    });
-    let (error, square) = chunks.reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-    if error == 0.0 { 0.0 } else { (error / square).sqrt() }
 }
 
 /// Calls `take` with every original tensor, its number and its verified bytes, in order.
@@ -132,9 +91,8 @@ fn summary(file: &CompressedFile) -> Summary {
         tensors: file.tensor_count(),
         blobs: file.blob_names().count(),
         quantized: file.quantized().iter().filter(|&&quantized| quantized).count(),
-        calibrated: 0,
         original_bytes: file.original_bytes(),
         stored_bytes: file.stored_bytes(),
-        errors: Vec::new(),
+        ..Summary::default()
     }
 }

@@ -159,6 +159,16 @@ pub enum HeaderFault {
     /// Of a calibration: who shares whose inputs is not said as it should be.
     #[error("its metadata entry `shared` is not a JSON object from names to names")]
     Shared(#[source] serde_json::Error),
+    /// Of a calibration: what is said to be shared is not there.
+    #[error(
+        "its metadata entry `shared` says that `{name}` has the inputs of `{stored}`, which is not in the file: name a tensor that is"
+    )]
+    SharedName {
+        /// Name of a matrix.
+        name: String,
+        /// Name of the tensor that is to have the moments of its inputs.
+        stored: String,
+    },
     /// A name occurs twice, so that readers would lose a tensor.
     #[error("tensor `{0}` is defined twice")]
     Duplicate(String),
@@ -184,7 +194,7 @@ pub enum HeaderFault {
     Original(#[source] Box<HeaderFault>),
 }
 
-/// What is wrong with a tensor of a compressed file.
+/// What is wrong with a tensor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorFault {
@@ -200,6 +210,16 @@ pub enum TensorFault {
     /// The tensor cannot be quantized.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// Of a calibration: a tensor of another type than second moments have.
+    #[error(
+        "it is {0}, but second moments are F32: convert them, or name the file that holds them"
+    )]
+    MomentsType(String),
+    /// Of a calibration: a tensor of another shape than second moments have.
+    #[error(
+        "its shape is {0:?}, but second moments of K inputs are [K, K], or [K] for the diagonal: name the file that holds them"
+    )]
+    MomentsShape(Vec<usize>),
 }
 
 /// Kinds of [`FileError`], for callers that only need to know what to do about it.
@@ -234,7 +254,13 @@ impl FileError {
             Self::Version { .. } => ErrorKind::Compatibility,
             Self::Truncated { .. } => ErrorKind::InsufficientData,
             Self::Tensor { source: TensorFault::Blob(fault), .. } => blob_kind(fault),
-            Self::Tensor { source: TensorFault::Quantize(_), .. } => ErrorKind::InvalidArgument,
+            Self::Tensor {
+                source:
+                    TensorFault::Quantize(_)
+                    | TensorFault::MomentsType(_)
+                    | TensorFault::MomentsShape(_),
+                ..
+            } => ErrorKind::InvalidArgument,
             Self::Header { .. }
             | Self::HeaderChecksum { .. }
             | Self::Tensor { .. }

@@ -27,6 +27,7 @@ use std::io;
 use serde::Serialize;
 
 mod calibration;
+mod compare;
 mod compress;
 mod compressed;
 mod container;
@@ -40,6 +41,7 @@ mod options;
 mod output;
 mod plan;
 mod rules;
+mod warning;
 
 pub use calibration::Calibration;
 pub use compress::compress;
@@ -53,8 +55,10 @@ pub use model::{
 };
 pub use options::Options;
 pub use rules::{Rules, RulesError};
+pub use warning::Warning;
 
-/// Is called with the bytes done and the bytes in all, after every tensor.
+/// Is called with the bytes done and the bytes in all, after every tensor. Tensors that a rate is spread over are gone through
+/// twice, and count twice.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 /// Runs `job` on a thread pool of its own with this many threads; 0 for one a core.
@@ -82,12 +86,16 @@ pub struct Summary {
     pub quantized: usize,
     /// Those of these that were quantized with second moments of their inputs; known to [`compress`] only.
     pub calibrated: usize,
+    /// Names of those that were to be quantized, but are too small for it, and stayed lossless; known to [`compress`] only.
+    pub too_small: Vec<String>,
     /// Size of the plain file.
     pub original_bytes: u64,
     /// Size of the compressed file.
     pub stored_bytes: u64,
     /// What quantizing cost, where it was compared with the numbers that were quantized: by tensor.
     pub errors: Vec<RelativeError>,
+    /// What was asked for in vain; known to [`compress`] only.
+    pub warnings: Vec<Warning>,
 }
 
 /// How far a quantized tensor is from the numbers that it was made of.

@@ -4,8 +4,9 @@ use super::calibration::Calibration;
 use super::error::FileError;
 use super::header::Tensor;
 use super::rules::Rules;
+use super::warning::Warning;
 use crate::Packing;
-use crate::quantize::{Moments, Quantizer};
+use crate::quantize::{Moments, Quantizer, Rate};
 
 /// Decides by its name whether a tensor is compressed.
 type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -48,6 +49,16 @@ pub(super) struct Quantization {
     pub(super) raw_bits: Option<u8>,
     /// What its error counts, others being 1.
     pub(super) weight: f64,
+}
+
+impl Quantization {
+    /// The rate, if it is all others', too.
+    pub(super) fn shared_rate(self) -> Option<Rate> {
+        match self.quantizer {
+            Quantizer::Rate(rate) if !self.pinned => Some(rate),
+            _ => None,
+        }
+    }
 }
 
 impl Options {
@@ -110,6 +121,33 @@ impl Options {
 
     pub(super) fn spreads(&self) -> bool {
         self.spread.unwrap_or(self.calibration.is_some())
+    }
+
+    /// What of this has no effect on `tensors`, which are all that there are.
+    pub(super) fn warnings(&self, tensors: &[&Tensor]) -> Vec<Warning> {
+        let rates = tensors.iter().filter_map(|tensor| match self.treatment(tensor) {
+            Treatment::Quantize(quantization) => match quantization.quantizer {
+                Quantizer::Rate(_) => Some((tensor.name.as_str(), quantization)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let rates: Vec<(&str, Quantization)> = rates.collect();
+        let mut warnings = Vec::new();
+        let shared = rates.iter().any(|(_, quantization)| quantization.shared_rate().is_some());
+        if self.spread == Some(true) && !shared {
+            warnings.push(Warning::Spread);
+        }
+        if let Some(calibration) = &self.calibration {
+            if rates.is_empty() {
+                warnings.push(Warning::Calibration);
+            } else if !rates.iter().any(|(name, _)| calibration.knows(name)) {
+                warnings.push(Warning::OtherCalibration);
+            }
+        }
+        let idle = self.rules.idle(tensors.iter().map(|tensor| tensor.name.as_str()));
+        warnings.extend(idle.map(|name| Warning::Rule(name.to_owned())));
+        warnings
     }
 
     /// What becomes of `tensor`.

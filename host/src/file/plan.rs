@@ -1,82 +1,98 @@
-//! An average rate, spread over the layers of a model.
+//! What is decided for all files of a job together: an average rate, spread over the layers of a model.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::error::{FileError, TensorFault};
+use super::compress::Meter;
+use super::error::FileError;
+use super::header::Tensor;
 use super::mapped::PlainFile;
 use super::options::{Options, Quantization, Treatment};
-use crate::quantize::{self, Curve, Quantizer, Rate, Source};
+use super::{Progress, Summary};
+use crate::quantize::{self, Curve, QuantizeError, Quantizer, Rate, Source};
 
 /// The rates of the tensors whose own was not the user's.
 #[derive(Debug, Default)]
 pub(super) struct Plan(HashMap<String, Rate>);
 
-/// A plan that is made when it is first asked for: once it is known that there is a place for what it is made for.
-pub(super) struct LazyPlan<'a> {
-    files: Vec<&'a Path>,
-    options: &'a Options,
-    plan: OnceCell<Plan>,
+/// Makes a plan for `files` and has `job` compress them by it; `progress` counts over both. What `options` ask for in vain is
+/// part of the summary.
+pub(super) fn planned<'a>(
+    files: impl IntoIterator<Item = &'a Path>,
+    options: &Options,
+    progress: &mut Progress<'_>,
+    job: impl FnOnce(&Plan, &mut Progress<'_>) -> Result<Summary, FileError>,
+) -> Result<Summary, FileError> {
+    let files = files.into_iter().map(PlainFile::open).collect::<Result<_, _>>()?;
+    let planner = Planner { files, options };
+    let bytes: u64 = planner.files.iter().map(|file| file.header().data_len as u64).sum();
+    let planned: u64 = planner.shares().map(|share| share.tensor.bytes() as u64).sum();
+    let plan = planner.plan(&mut |done, _| progress(done, planned + bytes))?;
+    let summary = job(&plan, &mut |done, _| progress(planned + done, planned + bytes))?;
+    let tensors: Vec<&Tensor> = planner.files.iter().flat_map(PlainFile::tensors).collect();
+    Ok(Summary { warnings: options.warnings(&tensors), ..summary })
 }
 
-impl<'a> LazyPlan<'a> {
-    /// The plan for these files.
-    pub(super) fn new(files: impl IntoIterator<Item = &'a Path>, options: &'a Options) -> Self {
-        Self { files: files.into_iter().collect(), options, plan: OnceCell::new() }
+struct Planner<'a> {
+    files: Vec<PlainFile>,
+    options: &'a Options,
+}
+
+/// A tensor that takes its share of a rate.
+struct Share<'a> {
+    file: &'a PlainFile,
+    tensor: &'a Tensor,
+    quantization: Quantization,
+    /// The average.
+    rate: Rate,
+}
+
+impl Planner<'_> {
+    /// The tensors that are to be quantized to [`Quantizer::Rate`], unless a rule says to which; none without
+    /// [`Options::spread`].
+    fn shares(&self) -> impl Iterator<Item = Share<'_>> {
+        let files = self.files.iter().filter(|_| self.options.spreads());
+        let tensors =
+            files.flat_map(|file| file.tensors().iter().map(move |tensor| (file, tensor)));
+        tensors.filter_map(|(file, tensor)| match self.options.treatment(tensor) {
+            Treatment::Quantize(quantization) => {
+                let rate = quantization.shared_rate()?;
+                Some(Share { file, tensor, quantization, rate })
+            }
+            _ => None,
+        })
     }
 
-    /// The plan; what [`Plan::of`] fails with.
-    pub(super) fn get(&self) -> Result<&Plan, FileError> {
-        if let Some(plan) = self.plan.get() {
-            return Ok(plan);
+    /// The rates of all of them; if there are none, nothing is read.
+    fn plan(&self, progress: &mut Progress<'_>) -> Result<Plan, FileError> {
+        let total = self.shares().map(|share| share.tensor.bytes() as u64).sum();
+        let mut meter = Meter { done: 0, total, progress };
+        let (mut names, mut curves, mut average) = (Vec::new(), Vec::new(), None);
+        for share in self.shares() {
+            names.push(share.tensor.name.clone());
+            curves.push(self.curve(&share)?);
+            average = Some(share.rate);
+            meter.add(share.tensor);
         }
-        let plan = Plan::of(self.files.iter().copied(), self.options)?;
-        Ok(self.plan.get_or_init(|| plan))
+        let rates = average.map(|average| quantize::spread(&curves, average));
+        Ok(Plan(names.into_iter().zip(rates.into_iter().flatten()).collect()))
+    }
+
+    fn curve(&self, share: &Share<'_>) -> Result<Curve, FileError> {
+        let Share { file, tensor, quantization, .. } = share;
+        let Quantization { packing, raw_bits, weight, .. } = *quantization;
+        let moments = self.options.moments(&tensor.name)?;
+        let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
+        let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
+        let source = Source::new(dtype, rows, cols, file.data(tensor));
+        let curve = source.and_then(|source| Curve::of(source, coding));
+        let fault =
+            |fault: QuantizeError| FileError::tensor(file.file().path(), &tensor.name, fault);
+        Ok(curve.map_err(fault)?.weighted(weight))
     }
 }
 
 impl Plan {
-    /// The rates of the tensors of these files: those that are to be quantized to [`Quantizer::Rate`], unless a rule says to
-    /// which. Without [`Options::spread`] all have the same, and nothing is read.
-    fn of<'a>(
-        files: impl IntoIterator<Item = &'a Path>,
-        options: &Options,
-    ) -> Result<Self, FileError> {
-        let (mut names, mut curves, mut average) = (Vec::new(), Vec::new(), None);
-        if !options.spreads() {
-            return Ok(Self::default());
-        }
-        for path in files {
-            let plain = PlainFile::open(path)?;
-            for tensor in plain.tensors() {
-                let Treatment::Quantize(Quantization {
-                    quantizer: Quantizer::Rate(rate),
-                    pinned: false,
-                    packing,
-                    raw_bits,
-                    weight,
-                }) = options.treatment(tensor)
-                else {
-                    continue;
-                };
-                let moments = options.moments(&tensor.name)?;
-                let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
-                let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
-                let curve = Source::new(dtype, rows, cols, plain.data(tensor))
-                    .and_then(|source| Curve::of(source, coding))
-                    .map_err(|fault| {
-                        FileError::tensor(path, &tensor.name, TensorFault::Quantize(fault))
-                    })?;
-                names.push(tensor.name.clone());
-                curves.push(curve.weighted(weight));
-                average = Some(rate);
-            }
-        }
-        let rates = average.map(|average| quantize::spread(&curves, average));
-        Ok(Self(names.into_iter().zip(rates.into_iter().flatten()).collect()))
-    }
-
     /// The quantizer of the tensor `name`.
     pub(super) fn quantizer(&self, name: &str, quantization: Quantization) -> Quantizer {
         let rate = self.0.get(name).copied().filter(|_| !quantization.pinned);

@@ -101,6 +101,17 @@ impl Rules {
             packing: rule.packing.or(all.packing),
         })
     }
+
+    /// The names of the rules that speak of none of the tensors `names`.
+    pub(super) fn idle<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> impl Iterator<Item = &str> {
+        let patterns = self.0.iter().map(|(pattern, _)| pattern);
+        let idle =
+            patterns.filter(move |pattern| !names.clone().any(|name| pattern.is_match(name)));
+        idle.map(Regex::as_str)
+    }
 }
 
 impl RuleText {

@@ -1,10 +1,10 @@
 //! The multiplication on the CPU: exact enough to stand for the product, whatever the order of sums.
 
-use super::float::dequantize_row;
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::codec::parallel_crc;
+use crate::numbers::Numbers;
 use crate::vectorized::vectorized;
-use crate::{Blob, BlobError, Groups};
+use crate::{Blob, BlobError};
 use fused_rans_layout::{Entry, TABLE, TILE};
 use rayon::prelude::*;
 
@@ -58,9 +58,7 @@ impl Blob<'_> {
         if x.m == 0 {
             return Ok(());
         }
-        let (scales, zeros) = (self.scales()?, self.zeros()?);
-        let groups = scales.as_deref().map(|scales| Groups { scales, zeros: zeros.as_deref() });
-        let mut products = Products { blob: self, groups, x, y, epilogue };
+        let mut products = Products { blob: self, numbers: self.numbers()?, x, y, epilogue };
         let table = self.frequencies().decode_table();
         let row_bytes = self.cols() * self.dtype().bytes();
         let rows_at_once = rayon::current_num_threads().saturating_mul(TILE).min(self.rows());
@@ -92,20 +90,13 @@ impl Blob<'_> {
 /// A multiplication under way; the operands have been checked.
 struct Products<'a> {
     blob: &'a Blob<'a>,
-    groups: Option<Groups<'a>>,
+    numbers: Numbers,
     x: Activations<&'a [u8]>,
     y: Outputs<&'a mut [u8]>,
     epilogue: Epilogue<'a>,
 }
 
 impl Products<'_> {
-    /// **What a weight is as a number**: the weights of row `row` of the matrix, from their stored
-    /// bits to the F32s that activations are multiplied with.
-    fn load_row(&self, row: usize, stored: &[u8], weights: &mut [f32]) {
-        // Scales of rows are the sums' (`store`).
-        dequantize_row(self.blob.dtype(), self.groups, None, row, stored, weights);
-    }
-
     /// Computes the outputs of the rows of weights in `stored`, the matrix's from `first_row` on.
     fn add_rows(&mut self, first_row: usize, stored: &[u8]) {
         for first in (0..self.x.m).step_by(BLOCK) {
@@ -136,7 +127,8 @@ impl Products<'_> {
         rows.for_each_init(
             || vec![0.0; cols],
             |weights, (row, (sums, stored))| {
-                self.load_row(first_row + row, stored, weights);
+                // Scales of rows are the sums' (`store`).
+                self.numbers.load_row(first_row + row, stored, weights);
                 for (sum, x) in sums.iter_mut().zip(x.chunks_exact(cols)) {
                     *sum = dot(weights, x);
                 }

@@ -78,7 +78,7 @@ impl Float {
 }
 
 /// The numbers that the weights in `stored` are, one for each place in `out`; all are exact in F32.
-pub(super) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
+pub(crate) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::Bf16 => Float::Bf16.load(stored, out),
         Dtype::F16 => Float::F16.load(stored, out),
@@ -91,36 +91,12 @@ pub(super) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
 ///
 /// Exact in F32: a difference of four bits, or of eight where a raw tile has integers that no encoder
 /// gives it, times the eleven of a scale. One that is infinite or NaN multiplies as IEEE 754 says.
-pub(super) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) {
+pub(crate) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) {
     let first = row * weights.len().div_ceil(GROUP);
     for (number, weights) in (first..).zip(weights.chunks_mut(GROUP)) {
         let scale = f16::from_bits(groups.scales[number]).to_f32();
         let zero = groups.zeros.map_or(0.0, |zeros| f32::from(zeros[number]));
         weights.iter_mut().for_each(|weight| *weight = scale * (*weight - zero));
-    }
-}
-
-/// The numbers that the weights of row `row` stand for, scales of groups and of the row included. Exact where they are
-/// normal F32 numbers; finite ones beyond these become the largest.
-pub(crate) fn dequantize_row(
-    dtype: Dtype,
-    groups: Option<Groups<'_>>,
-    row_scale: Option<f32>,
-    row: usize,
-    stored: &[u8],
-    out: &mut [f32],
-) {
-    load_weights(dtype, stored, out);
-    if let Some(groups) = groups {
-        scale_groups(groups, row, out);
-    }
-    if let Some(scale) = row_scale {
-        for weight in out {
-            // Rounded scales may take the largest numbers beyond the last finite one.
-            let finite = scale.is_finite() && weight.is_finite();
-            let product = *weight * scale;
-            *weight = if finite { product.clamp(f32::MIN, f32::MAX) } else { product };
-        }
     }
 }
 

@@ -22,7 +22,7 @@ mod float;
 
 pub use error::{MatmulError, Operand};
 pub use float::Float;
-pub(crate) use float::dequantize_row;
+pub(crate) use float::{load_weights, scale_groups};
 
 use crate::Dtype;
 use fused_rans_layout::TileGrid;

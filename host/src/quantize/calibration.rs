@@ -4,13 +4,18 @@ use super::QuantizeError;
 use faer::Mat;
 use faer::Side;
 use faer::linalg::solvers::Llt;
+use std::sync::{Arc, OnceLock};
 
 /// Second moments of a layer's K inputs: the mean of `x x^T` over activations x, K x K, or its diagonal.
+///
+/// Clones share their memory, and what is computed once for all matrices that have these inputs.
 #[derive(Clone, Debug)]
 pub struct Moments {
     inputs: usize,
     /// K x K, row-major, or K.
-    values: Vec<f32>,
+    values: Arc<Vec<f32>>,
+    /// Made when it is first asked for.
+    factor: Arc<OnceLock<Factor>>,
 }
 
 /// What is added to the diagonal, of its mean: moments of a few thousand activations are not the truth, and inputs that
@@ -28,7 +33,7 @@ impl Moments {
         {
             return Err(QuantizeError::Moments { cols: inputs, found: values.len() });
         }
-        let moments = Self { inputs, values };
+        let moments = Self { inputs, values: Arc::new(values), factor: Arc::default() };
         if !moments.values.iter().all(|value| value.is_finite()) {
             return Err(QuantizeError::Indefinite("there is a NaN or an infinity"));
         }
@@ -81,8 +86,22 @@ impl Moments {
         .sum()
     }
 
+    /// Whether these are clones of each other.
+    #[cfg(test)]
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.factor, &other.factor)
+    }
+
     /// The moments as a factor of themselves.
-    pub(super) fn factor(&self) -> Result<Factor, QuantizeError> {
+    pub(super) fn factor(&self) -> Result<&Factor, QuantizeError> {
+        if let Some(factor) = self.factor.get() {
+            return Ok(factor);
+        }
+        let factor = self.factorize()?;
+        Ok(self.factor.get_or_init(|| factor))
+    }
+
+    fn factorize(&self) -> Result<Factor, QuantizeError> {
         let inputs = self.inputs;
         let diagonal: Vec<f64> = self.diagonal().collect();
         let mut order: Vec<usize> = (0..inputs).collect();
@@ -111,6 +130,7 @@ impl Moments {
 }
 
 /// Moments H as `R R^T`, R being upper triangular, its rows and columns in another order.
+#[derive(Debug)]
 pub(super) struct Factor {
     /// The inputs in the order of R: by falling second moment. An error in the first is made up for by all
     /// others; so the largest come first.
@@ -119,4 +139,20 @@ pub(super) struct Factor {
     pub(super) diagonal: Vec<f64>,
     /// `R[j][k] / R[k][k]` above the diagonal, elsewhere 0; row-major.
     pub(super) ratios: Vec<f32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_factorized_once_for_all_clones() {
+        let moments = Moments::new(2, vec![2.0, 1.0, 1.0, 3.0]).unwrap();
+        let clone = moments.clone();
+        let factor = moments.factor().unwrap();
+        assert!(std::ptr::eq(factor, clone.factor().unwrap()));
+        assert!(std::ptr::eq(factor, moments.factor().unwrap()));
+        // The larger moment comes first.
+        assert_eq!(factor.order, [1, 0]);
+    }
 }

@@ -11,7 +11,7 @@
 //! Frantar et al., "GPTQ", 2023, compute the same from the inverse of H.)
 
 use super::calibration::Factor;
-use super::round::integer;
+use super::round::wide_integer;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -20,13 +20,7 @@ const BLOCK: usize = 64;
 
 /// Rounds the rows of `weights`, one behind the other, to multiples of each one's step; returns the sum of the
 /// squares of the rows' errors in the outputs.
-pub(super) fn round_rows(
-    factor: &Factor,
-    weights: &[f32],
-    steps: &[f32],
-    most: f32,
-    out: &mut [u8],
-) -> f64 {
+pub(super) fn round_rows(factor: &Factor, weights: &[f32], steps: &[f32], out: &mut [i16]) -> f64 {
     let (rows, inputs) = (steps.len(), factor.order.len());
     let mut errors = vec![0.0f32; rows * inputs];
     let mut carried = vec![0.0f32; rows * BLOCK];
@@ -37,7 +31,7 @@ pub(super) fn round_rows(
         carry(factor, &errors, first, width, carried);
         for (row, carried) in carried.chunks_exact_mut(width).enumerate() {
             let line = row * inputs..(row + 1) * inputs;
-            let block = Block { factor, first, step: steps[row], most };
+            let block = Block { factor, first, step: steps[row] };
             let errors = &mut errors[line.clone()][first..][..width];
             sum += block.round(&weights[line.clone()], carried, errors, &mut out[line]);
         }
@@ -61,7 +55,6 @@ struct Block<'a> {
     factor: &'a Factor,
     first: usize,
     step: f32,
-    most: f32,
 }
 
 impl Block<'_> {
@@ -71,7 +64,7 @@ impl Block<'_> {
         weights: &[f32],
         carried: &mut [f32],
         errors: &mut [f32],
-        out: &mut [u8],
+        out: &mut [i16],
     ) -> f64 {
         let inputs = self.factor.order.len();
         let mut sum = 0.0;
@@ -79,8 +72,8 @@ impl Block<'_> {
             let place = self.first + n;
             let at = self.factor.order[place];
             let target = weights[at] + carried[n];
-            let rounded = integer(target, self.step, self.most);
-            out[at] = rounded.cast_unsigned();
+            let rounded = wide_integer(target, self.step);
+            out[at] = rounded;
             let value = self.step * f32::from(rounded);
             errors[n] = weights[at] - value;
             sum += (self.factor.diagonal[place] * f64::from(target - value)).powi(2);

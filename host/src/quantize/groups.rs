@@ -1,10 +1,12 @@
 //! Integers of 4 bits, a scale for every 128 columns of a row.
 
-use super::quantized::{OwnedGroups, Quantized};
+use super::quantized::Quantized;
 use super::round::integer;
 use super::source::absmax;
 use super::{QuantizeError, Source};
 use crate::Dtype;
+use crate::groups::OwnedGroups;
+use crate::numbers::Numbers;
 use crate::vectorized::vectorized;
 use fused_rans_layout::GROUP;
 use half::{bf16, f16};
@@ -45,15 +47,19 @@ pub(super) fn int4(source: Source<'_>, zero_points: bool) -> Result<Quantized, Q
     let zeros =
         zero_points.then(|| rows.iter().flat_map(|row| row.zeros.iter().copied()).collect());
     let scales = rows.into_iter().flat_map(|row| row.scales).collect();
-    let groups = Some(OwnedGroups { scales, zeros });
-    Ok(Quantized { row_scales, groups, ..Quantized::new(source, Dtype::I8, weights) })
+    let mut made = Quantized { row_scales, ..Quantized::new(source, Dtype::I8, weights) };
+    made.numbers = Numbers { groups: Some(OwnedGroups { scales, zeros }), ..made.numbers };
+    Ok(made)
 }
 
 /// The power of two that a row's scales are divided by, the largest of which is about `largest`: 1 for nearly all.
 fn factor(largest: f32) -> bf16 {
-    let exponent = match largest {
+    // Of the scale as binary16 has it: what was quantized once keeps its factor.
+    let bits = largest.to_bits();
+    let rounded = f32::from_bits((bits + 0xFFF + (bits >> 13 & 1)) & !0x1FFF);
+    let exponent = match rounded {
         0.0 => 0,
-        _ => largest.log2().floor() as i32,
+        _ => rounded.log2().floor() as i32,
     };
     let beyond = exponent - exponent.clamp(*EXPONENTS.start(), *EXPONENTS.end());
     // The smallest number that BF16 has.

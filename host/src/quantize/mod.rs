@@ -41,6 +41,7 @@ mod groups;
 mod quantized;
 mod rate;
 mod round;
+mod rows;
 mod source;
 mod spread;
 

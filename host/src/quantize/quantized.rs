@@ -1,31 +1,24 @@
 //! What a quantizer makes.
 
 use super::{QuantizeError, Source};
-use crate::matmul::dequantize_row;
-use crate::{Dtype, Groups, Matrix, Packing};
+use crate::numbers::Numbers;
+use crate::{Dtype, Matrix, Packing};
 use half::bf16;
 
 /// A matrix of one-byte weights with scales: what a [`Quantizer`](super::Quantizer) made of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantized {
-    pub(super) dtype: Dtype,
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) weights: Vec<u8>,
     /// Bits of BF16 numbers, one a row.
     pub(super) row_scales: Option<Vec<u16>>,
-    pub(super) groups: Option<OwnedGroups>,
+    /// What the weights stand for.
+    pub(super) numbers: Numbers,
     pub(super) packing: Packing,
     pub(super) raw_bits: Option<u8>,
     /// Bytes of the numbers.
     pub(super) source_bytes: usize,
-}
-
-/// As [`Groups`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OwnedGroups {
-    pub(super) scales: Vec<u16>,
-    pub(super) zeros: Option<Vec<i8>>,
 }
 
 impl Quantized {
@@ -43,12 +36,11 @@ impl Quantized {
     /// Weights of `dtype` without scales, made of `source`.
     pub(super) fn new(source: Source<'_>, dtype: Dtype, weights: Vec<u8>) -> Self {
         Self {
-            dtype,
             rows: source.rows(),
             cols: source.cols(),
             weights,
             row_scales: None,
-            groups: None,
+            numbers: Numbers { dtype, groups: None, wide: Vec::new() },
             packing: Packing::default(),
             raw_bits: None,
             source_bytes: source.bytes(),
@@ -61,7 +53,8 @@ impl Quantized {
     /// Never: what a quantizer makes fits together.
     #[must_use]
     pub fn matrix(&self) -> Matrix<'_> {
-        let matrix = Matrix::new(self.dtype, self.rows, self.cols, &self.weights);
+        let Numbers { dtype, groups, wide } = &self.numbers;
+        let matrix = Matrix::new(*dtype, self.rows, self.cols, &self.weights);
         let mut matrix =
             matrix.expect("it is as large").instead_of(self.source_bytes).packed(self.packing);
         if let Some(raw_bits) = self.raw_bits {
@@ -69,9 +62,10 @@ impl Quantized {
         }
         if let Some(scales) = &self.row_scales {
             matrix = matrix.scaled(scales).expect("each row has one");
+            matrix = matrix.widened(wide).expect("they are what was rounded to");
         }
-        match self.groups() {
-            Some(groups) => matrix.grouped(groups).expect("each group has one"),
+        match groups {
+            Some(groups) => matrix.grouped(groups.borrow()).expect("each group has one"),
             None => matrix,
         }
     }
@@ -83,11 +77,6 @@ impl Quantized {
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         let stored = &self.weights[row * self.cols..][..self.cols];
         let scale = self.row_scales.as_ref().map(|scales| bf16::from_bits(scales[row]).to_f32());
-        dequantize_row(self.dtype, self.groups(), scale, row, stored, out);
-    }
-
-    fn groups(&self) -> Option<Groups<'_>> {
-        let OwnedGroups { scales, zeros } = self.groups.as_ref()?;
-        Some(Groups { scales, zeros: zeros.as_deref() })
+        self.numbers.dequantize_row(scale, row, stored, out);
     }
 }

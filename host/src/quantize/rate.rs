@@ -3,12 +3,13 @@
 use super::calibration::Factor;
 use super::feedback::round_rows;
 use super::quantized::Quantized;
-use super::round::{integers, row_scale};
-use super::source::absmax;
+use super::round::{low_bytes, wide_integers};
+use super::rows::{Row, best_scale, squared_error, wide};
 use super::{Options, QuantizeError, Source};
 use crate::estimate::{Estimate, estimate};
 use crate::fast::count_exponents;
-use crate::model::{Wanted, add, exponent_counts};
+use crate::model::{FEW, Wanted, add, exponent_counts};
+use crate::numbers::{Numbers, WideInteger};
 use crate::{Dtype, encode};
 use fused_rans_layout::{FRAGMENT, LINE, Packing, Split, TILE};
 use half::bf16;
@@ -17,8 +18,8 @@ use std::cmp::Ordering;
 
 /// Bits a weight that can be asked for.
 pub(super) const RATES: std::ops::RangeInclusive<f64> = 2.0..=7.0;
-/// The largest integer.
-const LARGEST: f32 = 127.0;
+/// Of how many weights of a row one may take more than a byte, where not just as many do as the step asks for.
+const WIDE: [usize; 3] = [FEW as usize, 256, 16];
 /// Rows that a task takes at a time.
 const BATCH: usize = 32;
 /// Weights on which steps are tried; a fourth of them, if each makes up for others' errors, which takes long.
@@ -35,7 +36,7 @@ const DEAREST: f64 = 0.2;
 const MOST_ABOVE: f64 = 0.05;
 /// As much as lines in each tile may make of it.
 const MOST_LINE_BITS: f64 = 0.1;
-/// What a sample's way to code may cost more than another with the whole matrix and stay the choice.
+/// Bits a weight by which exceptions may count for more with the whole matrix than with the sample.
 const CLOSE: f64 = 0.3;
 /// How often a step is corrected by the whole matrix.
 const CORRECTIONS: usize = 5;
@@ -72,28 +73,18 @@ impl Rate {
         source: Source<'_>,
         options: Options<'_>,
     ) -> Result<Quantized, QuantizeError> {
-        let trial = Trial::new(source, options)?;
+        let mut trial = Trial::new(source, options)?;
         let (rows, cols) = (source.rows(), source.cols());
         if rows.min(cols) < FRAGMENT {
             return Err(QuantizeError::Narrow { rows, cols });
         }
-        let Found { mut step, way, .. } = trial.search(self.bits);
-        let (mut made, mut found) = trial.round_all(step, way, self.bits);
-        // The sample may not be like the rest, and small matrices' sizes go by whole lines. A step twice as large saves a
-        // bit.
-        let miss = |found: f64| (found - self.bits).abs();
-        let mut last = found;
-        for _ in 0..CORRECTIONS {
-            let next = (step + last - self.bits).clamp(*STEPS.start(), *STEPS.end());
-            if miss(last) <= NEAR_ENOUGH || next == step {
-                break;
-            }
-            step = next;
-            let (other, size) = trial.round_all(step, way, self.bits);
-            last = size;
-            if miss(size) < miss(found) {
-                (made, found) = (other, size);
-            }
+        let start = trial.search(self.bits);
+        let chosen = trial.limit_wide(self.bits, start)?;
+        let (mut made, mut found) = trial.meet(self.bits, chosen);
+        if found < self.bits - NEAR_ENOUGH && trial.one_of > 1 {
+            // The rows of the sample have room enough, others have not.
+            trial.set_wide(1)?;
+            (made, found) = trial.meet(self.bits, start);
         }
         if found > self.bits + MOST_ABOVE + trial.line_bits().min(MOST_LINE_BITS) {
             return Err(QuantizeError::Unreachable { asked: self.bits, found });
@@ -102,23 +93,20 @@ impl Rate {
     }
 }
 
-/// A row's numbers at a glance.
-struct Row {
-    root_mean_square: f32,
-    largest: f32,
-}
-
 /// A matrix on which steps are tried. A step is given as an exponent of 2: what the row's root mean square is multiplied
 /// with.
 pub(super) struct Trial<'a> {
     source: Source<'a>,
     options: Options<'a>,
-    factor: Option<Factor>,
+    factor: Option<&'a Factor>,
     rows: Vec<Row>,
+    /// Of how many weights of a row one may take more than a byte.
+    one_of: usize,
     sample: Vec<usize>,
 }
 
 /// What a search comes to.
+#[derive(Clone, Copy)]
 struct Found {
     step: f64,
     way: Wanted,
@@ -126,14 +114,36 @@ struct Found {
     miss: f64,
     /// Bits a weight that the exceptions count for, beyond those that they take.
     extra: f64,
+    /// The share of the weights that take more than a byte.
+    wide: f64,
+    /// As [`Outcome::error`].
+    error: f64,
+}
+
+impl Found {
+    /// What errors and exceptions count for, the former twice: a bit is worth a factor of 4 of them.
+    fn cost(&self) -> f64 {
+        self.error.max(f64::MIN_POSITIVE).log2() + self.extra
+    }
 }
 
 /// What a step gives on some rows.
 struct Outcome {
     /// How often each integer occurs.
     counts: [u64; 256],
+    /// How many of them take more than the byte that is counted.
+    wide: u64,
     /// Sum of the squares of the errors: of weights, or of outputs if moments are known.
     error: f64,
+}
+
+/// Some rows, rounded.
+struct Rounded {
+    scales: Vec<bf16>,
+    /// Sum of the squares of the errors.
+    error: f64,
+    /// What does not fit into the bytes.
+    wide: Vec<WideInteger>,
 }
 
 impl<'a> Trial<'a> {
@@ -156,9 +166,34 @@ impl<'a> Trial<'a> {
             source,
             options,
             factor: factor.transpose()?,
-            rows: source.map_rows(&all, Row::of)?,
+            rows: Row::all(source, 1)?,
+            one_of: 1,
             sample: all.into_iter().step_by(stride).map(&mut chosen).collect(),
         })
+    }
+
+    fn set_wide(&mut self, one_of: usize) -> Result<(), QuantizeError> {
+        self.rows = Row::all(self.source, one_of)?;
+        self.one_of = one_of;
+        Ok(())
+    }
+
+    /// Lets fewer weights take more than a byte, if there are many at the end of the search `start`, and what that saves in
+    /// time is worth the coarser steps of their rows; returns the end of the search then.
+    fn limit_wide(&mut self, bits: f64, start: Found) -> Result<Found, QuantizeError> {
+        let mut best = (1, start);
+        if start.wide * FEW as f64 > 1.0 {
+            for one_of in WIDE {
+                self.set_wide(one_of)?;
+                let found = self.search(bits);
+                // Too few bits are those of rows whose largest numbers ask for coarser steps than the rate does.
+                if found.miss >= -NEAR_ENOUGH && found.cost() < best.1.cost() {
+                    best = (one_of, found);
+                }
+            }
+            self.set_wide(best.0)?;
+        }
+        Ok(best.1)
     }
 
     /// The sum of the squares of the sample's numbers, or of their outputs if moments are known.
@@ -187,63 +222,91 @@ impl<'a> Trial<'a> {
     /// As [`Trial::search`], with one of these ways to code. `None` if no way can code what the step gives.
     fn search_among(&self, bits: f64, ways: &[Wanted]) -> Option<Found> {
         let smallest = |outcome: &Outcome| {
-            let sizes = self.estimates(&outcome.counts, ways).map(|(estimate, _)| estimate.bits);
+            let sizes = self.estimates(outcome, ways).map(|(estimate, _)| estimate.bits);
             sizes.min_by(f64::total_cmp)
         };
         // The smallest size falls steadily with the step; the cheapest way's jumps where another becomes the cheapest. So
-        // the way is chosen near the step, and then the step for the way.
+        // ways are chosen near the step, and then a step for each.
         // A normal distribution's entropy is 2.05 bits above the step's exponent.
         let (step, _) = self.step_for(bits, 2.2 - bits, smallest);
-        let counts = self.outcome(step).counts;
-        let mut costs: Vec<(Estimate, Wanted)> = self.estimates(&counts, ways).collect();
+        let outcome = self.outcome(step);
+        let mut costs: Vec<(Estimate, Wanted)> = self.estimates(&outcome, ways).collect();
         costs.sort_by(by_cost);
-        let found = |(Estimate { cost, .. }, way): (Estimate, Wanted)| {
-            let of_way =
-                |outcome: &Outcome| self.estimate(&outcome.counts, way).map(|found| found.bits);
-            let (step, miss) = self.step_for(bits, step, of_way);
-            Found { step, way, miss, extra: cost - bits }
-        };
-        // The cheapest way may be one of many raw bits, which are too many already.
-        let mut all = costs.into_iter().map(found);
-        let first = all.next()?;
-        if first.miss <= NEAR_ENOUGH {
-            return Some(first);
-        }
-        let reached = all.find(|found| found.miss <= NEAR_ENOUGH);
-        Some(reached.unwrap_or(first))
+        // The cheapest may be one of many raw bits, which are too many already.
+        let mut all = costs.into_iter().map(|(_, way)| self.with_way(bits, step, way));
+        let reached = |found: &Found| found.miss <= NEAR_ENOUGH;
+        let (first, second) = (all.next()?, all.next());
+        let best = [Some(first), second].into_iter().flatten().filter(reached);
+        let best = best.min_by(|a, b| a.cost().total_cmp(&b.cost()));
+        best.or_else(|| all.find(reached)).or(Some(first))
     }
 
-    /// Of `way`, and those of as many weights a symbol, the cheapest that takes `bits` bits at most with these integers, if
-    /// it is cheaper by more than a sample may be wrong; also the bits that it takes.
-    fn best_way(&self, counts: &[u64; 256], way: Wanted, bits: f64) -> (Wanted, f64) {
+    /// The step, from about `step` on, for which `way` takes `bits` bits.
+    fn with_way(&self, bits: f64, step: f64, way: Wanted) -> Found {
+        let size = |outcome: &Outcome| self.estimate(outcome, way).map(|found| found.bits);
+        let (step, miss) = self.step_for(bits, step, size);
+        let outcome = self.outcome(step);
+        let extra = self.estimate(&outcome, way).map_or(f64::INFINITY, |found| found.extra());
+        let wide = outcome.wide as f64 / outcome.counts.iter().sum::<u64>() as f64;
+        Found { step, way, miss, extra, wide, error: outcome.error }
+    }
+
+    /// All rows, rounded to take `bits` bits a weight, or what comes nearest, by the step at which a search ended or one near
+    /// it; and the bits that they take.
+    fn meet(&self, bits: f64, found: Found) -> (Quantized, f64) {
+        let Found { mut step, way, extra, .. } = found;
+        let (mut made, mut found) = self.round_all(step, way, extra + CLOSE, bits);
+        let way = Wanted { packing: made.packing, raw_bits: made.raw_bits, ..way };
+        // The sample may not be like the rest, and small matrices' sizes go by whole lines. A step twice as large saves a
+        // bit.
+        let miss = |found: f64| (found - bits).abs();
+        let mut last = found;
+        for _ in 0..CORRECTIONS {
+            let next = (step + last - bits).clamp(*STEPS.start(), *STEPS.end());
+            if miss(last) <= NEAR_ENOUGH || next == step {
+                break;
+            }
+            step = next;
+            let (other, size) = self.round_all(step, way, f64::INFINITY, bits);
+            last = size;
+            if miss(size) < miss(found) {
+                (made, found) = (other, size);
+            }
+        }
+        (made, found)
+    }
+
+    /// `way`, or, if its exceptions count for more than `extra` bits, of those of as many weights a symbol the cheapest that
+    /// takes `bits` bits at most with these integers; also the bits that it takes.
+    fn best_way(&self, outcome: &Outcome, way: Wanted, extra: f64, bits: f64) -> (Wanted, f64) {
+        let own = self.estimate(outcome, way);
+        if let Some(own) = own.filter(|own| own.extra() <= extra) {
+            return (way, own.bits);
+        }
         let ways = ways(way.packing, self.options.raw_bits);
         let fits = |(estimate, _): &(Estimate, Wanted)| estimate.bits <= bits + NEAR_ENOUGH;
-        let cheapest = self.estimates(counts, &ways).filter(fits).min_by(by_cost);
-        match (self.estimate(counts, way), cheapest) {
-            (Some(own), Some((other, _))) if own.cost <= other.cost + CLOSE => (way, own.bits),
-            (_, Some((other, way))) => (way, other.bits),
-            (Some(own), None) => (way, own.bits),
-            (None, None) => (way, f64::INFINITY),
-        }
+        let cheapest = self.estimates(outcome, &ways).filter(fits).min_by(by_cost);
+        let own = (way, own.map_or(f64::INFINITY, |own| own.bits));
+        cheapest.map_or(own, |(other, way)| (way, other.bits))
     }
 
     /// What each of these ways takes to code integers that occur in this proportion; but of those that cannot.
     fn estimates(
         &self,
-        counts: &[u64; 256],
+        outcome: &Outcome,
         ways: &[Wanted],
     ) -> impl Iterator<Item = (Estimate, Wanted)> {
-        ways.iter().filter_map(|&way| Some((self.estimate(counts, way)?, way)))
+        ways.iter().filter_map(|&way| Some((self.estimate(outcome, way)?, way)))
     }
 
     /// Bits a weight that the sample takes with `step`, coded in the cheapest way, and the sum of the squares of its errors.
     pub(super) fn point(&self, step: f64) -> (f64, f64) {
         let Options { packing, raw_bits, .. } = self.options;
-        let Outcome { counts, error } = self.outcome(step);
-        let cheapest = |packing| self.estimates(&counts, &ways(packing, raw_bits)).min_by(by_cost);
+        let outcome = self.outcome(step);
+        let cheapest = |packing| self.estimates(&outcome, &ways(packing, raw_bits)).min_by(by_cost);
         let found = cheapest(packing).or_else(|| cheapest(Packing::Two));
         let (estimate, _) = found.expect("two a symbol can be coded, whatever they are");
-        (estimate.bits, error)
+        (estimate.bits, outcome.error)
     }
 
     /// The step, from `first` on, for which `size` is `bits`, and by how much it is missed. What cannot be coded at all
@@ -283,26 +346,30 @@ impl<'a> Trial<'a> {
         let cols = self.source.cols();
         let batches = self.sample.par_chunks(BATCH).map(|rows| {
             let mut out = vec![0; rows.len() * cols];
-            let (_, error) = self.round(rows, step, &mut out);
-            (count_exponents(Dtype::I8, &out), error)
+            let Rounded { error, wide, .. } = self.round(rows, step, &mut out);
+            let counts = count_exponents(Dtype::I8, &out);
+            Outcome { counts, wide: wide.len() as u64, error }
         });
-        let (counts, error) =
-            batches.reduce(|| ([0; 256], 0.0), |(a, x), (b, y)| (add(a, b), x + y));
-        Outcome { counts, error }
+        batches.reduce(Outcome::none, Outcome::plus)
     }
 
-    /// All rows, rounded by `step` and to be coded in the best way, which may be another than the sample's, `way`; and the bits
-    /// a weight that they take.
-    fn round_all(&self, step: f64, way: Wanted, bits: f64) -> (Quantized, f64) {
+    /// All rows, rounded by `step` and to be coded as [`Trial::best_way`] says, and the bits a weight that they take.
+    fn round_all(&self, step: f64, way: Wanted, extra: f64, bits: f64) -> (Quantized, f64) {
         let (rows, cols) = (self.source.rows(), self.source.cols());
         let all: Vec<usize> = (0..rows).collect();
         let mut weights = vec![0; rows * cols];
         let batches = all.par_chunks(BATCH).zip(weights.par_chunks_mut(BATCH * cols));
-        let scales: Vec<Vec<bf16>> =
-            batches.map(|(rows, out)| self.round(rows, step, out).0).collect();
-        let (way, estimated) = self.best_way(&exponent_counts(Dtype::I8, &weights), way, bits);
+        let rounded: Vec<Rounded> =
+            batches.map(|(rows, out)| self.round(rows, step, out)).collect();
+        let wide = rounded.iter().flat_map(|batch| &batch.wide);
+        let wide: Vec<WideInteger> = wide.copied().collect();
+        let scales = rounded.into_iter().flat_map(|batch| batch.scales);
+        let counts = exponent_counts(Dtype::I8, &weights);
+        let outcome = Outcome { counts, wide: wide.len() as u64, error: 0.0 };
+        let (way, estimated) = self.best_way(&outcome, way, extra, bits);
         let made = Quantized {
-            row_scales: Some(scales.into_iter().flatten().map(bf16::to_bits).collect()),
+            row_scales: Some(scales.map(bf16::to_bits).collect()),
+            numbers: Numbers { dtype: Dtype::I8, groups: None, wide },
             packing: way.packing,
             raw_bits: way.raw_bits,
             ..Quantized::new(self.source, Dtype::I8, weights)
@@ -324,49 +391,48 @@ impl<'a> Trial<'a> {
     }
 
     /// What a matrix takes whose integers occur in this proportion.
-    fn estimate(&self, counts: &[u64; 256], way: Wanted) -> Option<Estimate> {
-        estimate(way, self.source.grid(), counts)
+    fn estimate(&self, outcome: &Outcome, way: Wanted) -> Option<Estimate> {
+        estimate(way, self.source.grid(), &outcome.counts, outcome.wide)
     }
 
-    /// Rounds some rows to `out`; returns their scales, and the sum of their squared errors.
-    fn round(&self, rows: &[usize], step: f64, out: &mut [u8]) -> (Vec<bf16>, f64) {
+    /// Rounds some rows; their low bytes go to `out`.
+    fn round(&self, rows: &[usize], step: f64, out: &mut [u8]) -> Rounded {
         let cols = self.source.cols();
         let mut numbers = vec![0.0; rows.len() * cols];
         for (&row, numbers) in rows.iter().zip(numbers.chunks_exact_mut(cols)) {
             self.source.load(row, numbers);
         }
         let mut scales: Vec<bf16> = rows.iter().map(|&row| self.rows[row].scale(step)).collect();
+        let mut integers = vec![0; rows.len() * cols];
+        let mut error = 0.0;
         if let Some(factor) = &self.factor {
             let steps: Vec<f32> = scales.iter().map(|scale| scale.to_f32()).collect();
-            let error = round_rows(factor, &numbers, &steps, LARGEST, out);
-            return (scales, error);
+            error = round_rows(factor, &numbers, &steps, &mut integers);
+        } else {
+            let rows = numbers.chunks_exact(cols).zip(integers.chunks_exact_mut(cols));
+            for ((numbers, integers), scale) in rows.zip(&mut scales) {
+                wide_integers(numbers, scale.to_f32(), integers);
+                *scale = best_scale(numbers, integers).unwrap_or(*scale);
+                error += squared_error(numbers, scale.to_f32(), integers);
+            }
         }
-        let mut sum = 0.0;
-        let rows = numbers.chunks_exact(cols).zip(out.chunks_exact_mut(cols));
-        for ((numbers, out), scale) in rows.zip(&mut scales) {
-            integers(numbers, scale.to_f32(), LARGEST, out);
-            *scale = best_scale(numbers, out).unwrap_or(*scale);
-            sum += squared_error(numbers, scale.to_f32(), out);
-        }
-        (scales, sum)
+        let all = low_bytes(&integers, out);
+        let wide = if all { Vec::new() } else { wide(rows, cols, &integers) };
+        Rounded { scales, error, wide }
     }
 }
 
-impl Row {
-    fn of(row: usize, numbers: &[f32]) -> Result<Self, QuantizeError> {
-        let largest = absmax(row, numbers)?;
-        // Of numbers up to 1, whose squares neither overflow nor vanish.
-        let factor = if largest > 0.0 { 1.0 / f64::from(largest) } else { 0.0 };
-        let squares: f64 = numbers.iter().map(|&x| (f64::from(x) * factor).powi(2)).sum();
-        let mean = squares / numbers.len() as f64;
-        Ok(Self { root_mean_square: (mean.sqrt() * f64::from(largest)) as f32, largest })
+impl Outcome {
+    fn none() -> Self {
+        Self { counts: [0; 256], wide: 0, error: 0.0 }
     }
 
-    /// The scale for `step`: not so fine that the largest number would be clipped.
-    fn scale(&self, step: f64) -> bf16 {
-        let wanted = (step.exp2() * f64::from(self.root_mean_square)) as f32;
-        // By the largest number or more everything is 0; so far steps are finite numbers.
-        row_scale(wanted.clamp(self.largest / LARGEST, self.largest))
+    fn plus(self, other: Self) -> Self {
+        Self {
+            counts: add(self.counts, other.counts),
+            wide: self.wide + other.wide,
+            error: self.error + other.error,
+        }
     }
 }
 
@@ -382,20 +448,4 @@ fn ways(packing: Packing, raw_bits: Option<u8>) -> Vec<Wanted> {
     let way =
         |split: &Split| Wanted { dtype: Dtype::I8, packing, raw_bits: Some(split.raw_bits()) };
     splits.iter().map(way).collect()
-}
-
-/// The scale with which the integers in `rounded` come nearest to `numbers`: a little less than the step, since most
-/// numbers that become an integer lie between that and 0. `None` if all are 0.
-fn best_scale(numbers: &[f32], rounded: &[u8]) -> Option<bf16> {
-    let pairs = numbers.iter().zip(rounded);
-    let pairs = pairs.map(|(&x, &n)| (f64::from(x), f64::from(n.cast_signed())));
-    let (product, square) = pairs.fold((0.0, 0.0), |(a, b), (x, n)| (a + x * n, b + n * n));
-    (square > 0.0).then(|| row_scale((product / square) as f32))
-}
-
-fn squared_error(numbers: &[f32], scale: f32, rounded: &[u8]) -> f64 {
-    let error = |(&number, &rounded): (&f32, &u8)| {
-        f64::from(number - scale * f32::from(rounded.cast_signed())).powi(2)
-    };
-    numbers.iter().zip(rounded).map(error).sum()
 }

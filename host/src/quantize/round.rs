@@ -3,9 +3,10 @@
 use crate::vectorized::vectorized;
 use half::bf16;
 
-/// The BF16 number nearest to `scale`, of a finite scale of at least 0. At least the smallest above 0 if `scale` is above 0.
+/// The BF16 number nearest to `scale`, of a finite scale of at least 0. At least the smallest above 0 if `scale` is above 0,
+/// and finite.
 pub(super) fn row_scale(scale: f32) -> bf16 {
-    let nearest = bf16::from_f32(scale);
+    let nearest = bf16::from_f32(scale).min(bf16::MAX);
     if nearest == bf16::ZERO && scale > 0.0 { bf16::from_bits(1) } else { nearest }
 }
 
@@ -24,6 +25,40 @@ vectorized! {
 pub(super) fn integer(number: f32, scale: f32, most: f32) -> i8 {
     let quotient = if scale == 0.0 { 0.0 } else { number / scale };
     (quotient.clamp(-most, most).round_ties_even() as i32) as i8
+}
+
+/// The largest integer that both BF16 and two signed bytes have.
+pub(super) const WIDEST: f32 = 32512.0;
+
+vectorized! {
+    /// The integers nearest to `numbers / scale`, as [`wide_integer`] has them.
+    pub(super) fn wide_integers(numbers: &[f32], scale: f32, out: &mut [i16]) {
+        for (out, &number) in out.iter_mut().zip(numbers) {
+            *out = wide_integer(number, scale);
+        }
+    }
+}
+
+/// The integer nearest to `number / scale` that BF16 has, which are all up to 256, from -[`WIDEST`] to [`WIDEST`]; 0 where
+/// the scale is.
+#[inline(always)]
+pub(super) fn wide_integer(number: f32, scale: f32) -> i16 {
+    let quotient = if scale == 0.0 { 0.0 } else { number / scale };
+    let bits = quotient.clamp(-WIDEST, WIDEST).round_ties_even().to_bits();
+    let rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+    f32::from_bits(rounded) as i32 as i16
+}
+
+vectorized! {
+    /// The low bytes of `integers`; returns whether these are all that there is.
+    pub(super) fn low_bytes(integers: &[i16], out: &mut [u8]) -> bool {
+        let mut wide = 0;
+        for (out, &integer) in out.iter_mut().zip(integers) {
+            *out = integer as u8;
+            wide |= integer ^ i16::from(integer as i8);
+        }
+        wide == 0
+    }
 }
 
 vectorized! {

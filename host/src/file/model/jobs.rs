@@ -1,16 +1,15 @@
 //! What can be done with models: the same as with single files, file by file.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use super::error::ModelFault;
 use super::output::OutputFolder;
 use super::{Kind, Model, Shard};
-use crate::file::compress::compress_planned;
+use crate::file::compare::Comparison;
+use crate::file::compress::Compression;
 use crate::file::error::FileError;
-use crate::file::header::Tensor;
 use crate::file::mapped::PlainFile;
-use crate::file::plan::LazyPlan;
+use crate::file::plan::planned;
 use crate::file::{self, Options, Progress, Report, Summary, Totals};
 
 /// Compresses the model `input`: a single file into the file `output`, as [`file::compress`], a
@@ -36,10 +35,13 @@ pub fn compress_model(
     if let Some(shard) = model.shards.iter().find(|shard| shard.is_compressed) {
         return Err(FileError::AlreadyCompressed { path: shard.path.clone() });
     }
-    let plan = LazyPlan::new(model.shards(), options);
-    into_folder(&model, output.as_ref(), progress, |shard, folder, progress| {
-        let output = folder.file(shard.name());
-        compress_planned(&shard.path, &output, options, &plan, progress)
+    into_folder(&model, output.as_ref(), |folder| {
+        planned(model.shards(), options, progress, |plan, progress| {
+            each_shard(&model, progress, |shard, progress| {
+                let output = folder.file(shard.name());
+                Compression::start(&shard.path, &output)?.run(options, plan, progress)
+            })
+        })
     })
 }
 
@@ -61,13 +63,15 @@ pub fn decompress_model(
         return file::decompress(input, output, progress);
     }
     let model = compressed(input)?;
-    into_folder(&model, output.as_ref(), progress, |shard, folder, progress| {
-        if shard.is_compressed {
-            return file::decompress(&shard.path, folder.file(shard.name()), progress);
-        }
-        folder.copy(&shard.path, shard.name())?;
-        progress(shard.tensor_bytes, shard.tensor_bytes);
-        Ok(unchanged(shard))
+    into_folder(&model, output.as_ref(), |folder| {
+        each_shard(&model, progress, |shard, progress| {
+            if shard.is_compressed {
+                return file::decompress(&shard.path, folder.file(shard.name()), progress);
+            }
+            folder.copy(&shard.path, shard.name())?;
+            progress(shard.tensor_bytes, shard.tensor_bytes);
+            Ok(unchanged(shard))
+        })
     })
 }
 
@@ -140,21 +144,18 @@ fn compressed(path: &Path) -> Result<Model, FileError> {
     }
 }
 
-/// Runs `job` on every shard, to write it into the folder `output`, and copies the rest.
+/// Copies into the folder `output` what is no shard, and has `job` write the rest.
 fn into_folder(
     model: &Model,
     output: &Path,
-    progress: &mut Progress<'_>,
-    job: impl Fn(&Shard, &OutputFolder, &mut Progress<'_>) -> Result<Summary, FileError>,
+    job: impl FnOnce(&OutputFolder) -> Result<Summary, FileError>,
 ) -> Result<Summary, FileError> {
     let folder = OutputFolder::create(output, &model.root)?;
     // First, as they are small and may be missing.
     for name in &model.companions {
         folder.copy(&model.root.join(name), name)?;
     }
-    let summary = each_shard(model, progress, |shard, progress| {
-        job(shard, &folder, progress).map_err(|error| folder.renamed(error))
-    })?;
+    let summary = job(&folder).map_err(|error| folder.renamed(error))?;
     folder.commit()?;
     Ok(summary)
 }
@@ -170,18 +171,34 @@ fn each_shard(
     let mut all = Summary::default();
     for shard in &model.shards {
         let mut within = |done: u64, _| progress(before + done.min(shard.tensor_bytes), total);
-        let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, errors } =
-            job(shard, &mut within)?;
-        all.tensors += tensors;
-        all.blobs += blobs;
-        all.quantized += quantized;
-        all.calibrated += calibrated;
-        all.errors.extend(errors);
-        all.original_bytes += original_bytes;
-        all.stored_bytes += stored_bytes;
+        add(&mut all, job(shard, &mut within)?);
         before += shard.tensor_bytes;
     }
     Ok(all)
+}
+
+/// Adds the summary of a file to that of those before it.
+fn add(all: &mut Summary, file: Summary) {
+    let Summary {
+        tensors,
+        blobs,
+        quantized,
+        calibrated,
+        too_small,
+        original_bytes,
+        stored_bytes,
+        errors,
+        warnings,
+    } = file;
+    all.tensors += tensors;
+    all.blobs += blobs;
+    all.quantized += quantized;
+    all.calibrated += calibrated;
+    all.original_bytes += original_bytes;
+    all.stored_bytes += stored_bytes;
+    all.too_small.extend(too_small);
+    all.errors.extend(errors);
+    all.warnings.extend(warnings);
 }
 
 /// The summary of a file that is not compressed.
@@ -215,28 +232,9 @@ fn no_counterpart(shard: &Shard, against: &Model) -> FileError {
 
 /// Compares the tensors of two files, neither of them compressed, as [`file::verify_against`] does.
 fn compare_plain(path: &Path, against: &Path) -> Result<(), FileError> {
-    let (file, other) = (PlainFile::open(path)?, PlainFile::open(against)?);
-    let differs = |tensor: &Tensor, what| FileError::Differs {
-        path: path.to_owned(),
-        against: against.to_owned(),
-        tensor: tensor.name.clone(),
-        what,
-    };
-    let mut left: HashMap<&str, &Tensor> =
-        other.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    for tensor in file.tensors() {
-        let Some(twin) = left.remove(tensor.name.as_str()) else {
-            return Err(differs(tensor, "only in the first"));
-        };
-        if tensor.dtype != twin.dtype {
-            return Err(differs(tensor, "dtype"));
-        } else if tensor.shape != twin.shape {
-            return Err(differs(tensor, "shape"));
-        } else if file.data(tensor) != other.data(twin) {
-            return Err(differs(tensor, "bytes"));
-        }
-    }
-    left.values().next().map_or(Ok(()), |tensor| Err(differs(tensor, "only in the second")))
+    let file = PlainFile::open(path)?;
+    let comparison = Comparison::new(path, file.tensors(), against)?;
+    file.tensors().iter().try_for_each(|tensor| comparison.same(tensor, file.data(tensor)))
 }
 
 /// The totals of two lists of tensors as one.

@@ -134,7 +134,8 @@ impl Model {
         self.shards.iter().map(|shard| shard.path.as_path())
     }
 
-    /// Bytes of all tensors, before compression: what the progress of every job counts up to.
+    /// Bytes of all tensors, before compression: what the progress of every job counts up to, but for those that spread a rate
+    /// ([`Progress`](crate::file::Progress)).
     #[must_use]
     pub fn tensor_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.tensor_bytes).sum()

@@ -34,7 +34,7 @@ impl<const B: usize, const S: usize> Mainloop<'_, B, S> {
             };
             if exceptions[0].fragment == number as u32 {
                 let (operand, offset) = (self.kind.operand, offsets[0]);
-                let convert = |weights| self.format.operand(operand, weights, false, offset);
+                let convert = |weights| self.format.exception(operand, weights, offset);
                 let mut fragments = [[operands]];
                 patch(&mut exceptions, [slab.slot], number as u32, &mut fragments, convert);
                 [[operands]] = fragments;

@@ -383,7 +383,7 @@ impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
         if !self.kind.grouped && next < first + SLAB_STRIPS as u32 {
             // Integers with a zero point have no exceptions.
             let (operand, offset) = (self.kind.operand, state.offsets[0][0][0]);
-            let convert = |weights| self.format.operand(operand, weights, false, offset);
+            let convert = |weights| self.format.exception(operand, weights, offset);
             let slots = state.input.slots();
             let at = core::array::from_fn(|s| slots.at(s));
             patch(&mut state.exceptions, at, first, &mut operands, convert);
