@@ -503,3 +503,18 @@ fn the_largest_number_is_the_largest_weight() {
         }
     }
 }
+
+/// Numbers whose rows tell each other, so that pairs of them take far fewer bits than both by themselves.
+#[test]
+fn rows_that_depend_on_each_other_take_no_more_than_their_rate() {
+    for (rows, cols) in [(128, 256), (512, 512), (1024, 512)] {
+        let number =
+            |at: usize| (at as u32).wrapping_mul(2_654_435_761) as f32 / 2f32.powi(32) - 0.5;
+        let number = |at| bf16::from_f32(number(at)).to_f32();
+        let numbers = Numbers { rows, cols, values: (0..rows * cols).map(number).collect() };
+        for bits in [2.0, 3.3, 4.0, 5.0, 6.0, 6.9, 7.0] {
+            let (found, _) = coded(&quantize(rate(bits), &numbers), &numbers);
+            assert!(found < bits + 0.05 && found > bits - 0.35, "{found} instead of {bits} bits");
+        }
+    }
+}

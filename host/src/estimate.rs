@@ -1,11 +1,13 @@
 //! How large a blob would be, without making it.
 
-use crate::Frequencies;
 use crate::header::payload_start;
-use crate::model::{EXCEPTION_BITS, EXCEPTION_TIME, Wanted, most_frequent, split_for};
+use crate::model::{
+    EXCEPTION_BITS, EXCEPTION_TIME, Wanted, most_frequent, split_for, symbol_counts,
+};
+use crate::{Frequencies, Matrix};
 use fused_rans_layout::{
-    FRAGMENT, LANES, LINE, Packing, QuadEntry, SLAB_STRIPS, SYMBOLS, TABLE, TAIL_LENGTH_BYTES,
-    TileGrid,
+    FRAGMENT, LANES, LINE, Packing, QuadEntry, SLAB_STRIPS, SYMBOLS, Split, TABLE,
+    TAIL_LENGTH_BYTES, TileGrid,
 };
 
 /// Bits that a stream takes beside its symbols' codes, less the code of its last symbol, which is free: the first index,
@@ -46,12 +48,35 @@ pub fn estimate(
     let total = counts.iter().sum::<u64>() as f64;
     let shares = coded.map(|count| count as f64 / total);
     let symbols = symbol_shares(split.packing(), &shares, most_frequent(&coded), grid);
-    let frequencies = Frequencies::from_counts(&symbols.map(|share| (share * SCALE) as u64))?;
+    let counts = symbols.map(|share| (share * SCALE) as u64);
+    // The low bytes of wide ones may be exceptions already; then this is too much, but there are few.
+    of_symbols(split, grid, &symbols, &counts, (exceptions + wide) as f64 / total)
+}
+
+/// As [`estimate`], of a matrix at hand, whose weights may depend on each other: its symbols are counted. `counts` are its
+/// weights.
+pub fn measure(matrix: Matrix<'_>, counts: &[u64; 256], wide: u64) -> Option<Estimate> {
+    let (split, coded, exceptions) = split_for(matrix.wanted(), counts)?;
+    let total = counts.iter().sum::<u64>() as f64;
+    let symbols = symbol_counts(matrix, split, most_frequent(&coded));
+    let shares = symbols.map(|count| count as f64 / symbols.iter().sum::<u64>() as f64);
+    of_symbols(split, matrix.grid(), &shares, &symbols, (exceptions + wide) as f64 / total)
+}
+
+/// What a matrix takes whose symbols occur `counts` times, which are these shares, and with this share of exceptions among
+/// its weights.
+fn of_symbols(
+    split: Split,
+    grid: TileGrid,
+    shares: &[f64; SYMBOLS],
+    counts: &[u64; SYMBOLS],
+    exceptions: f64,
+) -> Option<Estimate> {
+    let frequencies = Frequencies::from_counts(counts)?;
     if split.packing() == Packing::Four && frequencies.max() > QuadEntry::MAX_FREQUENCY {
         return None;
     }
-    let symbol_bits = code_length(&symbols, &frequencies);
-    let tiles = grid.tiles()?;
+    let symbol_bits = code_length(shares, &frequencies);
     let fragments = grid.rows.div_ceil(FRAGMENT) as f64 * grid.cols.div_ceil(FRAGMENT) as f64;
     let slabs = grid.rows.div_ceil(SLAB_STRIPS * FRAGMENT) as f64 * grid.across() as f64;
     let coded_symbols = fragments * (FRAGMENT * FRAGMENT) as f64 / split.packing() as u8 as f64;
@@ -60,8 +85,7 @@ pub fn estimate(
         coded_symbols * symbol_bits + streams * (stream_bits(split.packing()) - symbol_bits);
     let raw = fragments * (FRAGMENT * FRAGMENT) as f64 * f64::from(split.raw_bits());
     let weights = grid.rows as f64 * grid.cols as f64;
-    // The low bytes of wide ones may be exceptions already; then this is too much, but there are few.
-    let exceptions = (exceptions + wide) as f64 / total;
+    let tiles = grid.tiles()?;
     let bytes = payload_start(tiles, grid.rows)? as f64
         + slabs * TAIL_LENGTH_BYTES as f64
         + tiles as f64 * LINE as f64 / 2.0;

@@ -94,7 +94,7 @@ pub fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
 }
 
 /// How often each symbol occurs, exceptions and padding replaced by `filler`.
-fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS] {
+pub fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS] {
     let tiles = matrix.grid().tiles().expect("a matrix in memory has a countable number of tiles");
     let counts = |tile| fast::count_symbols(matrix, split, filler, tile);
     (0..tiles).into_par_iter().map(counts).reduce(|| [0; SYMBOLS], add)

@@ -173,7 +173,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::{self, Kind};
+    use crate::moments::{self, Kind, Weighting};
     use crate::{Windows, tiny};
 
     fn matrix(seed: u64, rows: usize, cols: usize) -> Tensor {
@@ -210,7 +210,9 @@ mod tests {
         let path = directory.path().join("moments.safetensors");
         let model = tiny::model(true);
         let windows = Windows { context: 1, tokens: vec![(0..40).collect()] };
-        let moments = moments::moments(&model, &windows, Kind::Matrix, &mut |_| {}).unwrap();
+        let moments =
+            moments::moments(&model, &windows, Kind::Matrix, Weighting::AsTheyAre, &mut |_| {})
+                .unwrap();
         moments::write(&path, &moments, &moments::shared(&model), 40).unwrap();
 
         let tensors = tiny::tensors(model.config());

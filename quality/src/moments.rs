@@ -23,6 +23,16 @@ pub enum Kind {
     Diagonal,
 }
 
+/// How much each token counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighting {
+    /// All the same: each input is divided by its root mean square. What calibrates best: a few tokens, such as the
+    /// first of a text, have inputs a thousand times as large as others in some layers, and would be all that counts.
+    Alike,
+    /// By their inputs, as these are: what errors of outputs are measured by.
+    AsTheyAre,
+}
+
 /// Sums by the name of the weights.
 type Sums = BTreeMap<String, Tensor>;
 
@@ -40,6 +50,7 @@ pub fn moments(
     model: &Llama,
     windows: &Windows,
     kind: Kind,
+    weighting: Weighting,
     progress: &mut dyn FnMut(usize),
 ) -> Result<BTreeMap<String, Tensor>, Error> {
     let done = AtomicUsize::new(0);
@@ -52,7 +63,9 @@ pub fn moments(
             let part = |windows: &&[Vec<u32>]| {
                 let mut sums = BTreeMap::new();
                 for window in *windows {
-                    model.hidden(window, &mut |name, x| add(&mut sums, kind, name, x))?;
+                    model.hidden(window, &mut |name, x| {
+                        add(&mut sums, kind, name, &weighted(x, weighting)?)
+                    })?;
                     // Nobody may listen any more.
                     _ = sender.send(done.fetch_add(1, Ordering::Relaxed) + 1);
                 }
@@ -70,16 +83,28 @@ pub fn moments(
             read(&sum, |sum| edit(&all[&name], |all| ops::add(all, sum)))??;
         }
     }
-    let tokens: usize = windows.tokens.iter().map(Vec::len).sum();
+    let count: usize = windows.tokens.iter().map(Vec::len).sum();
     #[expect(
         clippy::cast_precision_loss,
         reason = "fewer than 2^24 tokens, or rounding is harmless"
     )]
-    let scale = 1.0 / tokens.max(1) as f32;
+    let scale = 1.0 / count.max(1) as f32;
     for sum in all.values() {
         edit(sum, |sum| sum.iter_mut().for_each(|value| *value *= scale))?;
     }
     Ok(all)
+}
+
+/// The inputs `x`, `[tokens, K]`, as they are to count.
+fn weighted(x: &Tensor, weighting: Weighting) -> Result<Tensor, Error> {
+    /// What a mean square is never below: inputs that are all 0 stay so.
+    const TINY: f32 = 1e-30;
+    if weighting == Weighting::AsTheyAre {
+        return Ok(x.clone());
+    }
+    let (copy, ones) = (x.copy()?, vec![1.0; x.dim(1)?]);
+    edit(&copy, |rows| ops::rms_norm(rows, &ones, TINY))?;
+    Ok(copy)
 }
 
 /// Adds the inputs `x`, `[tokens, K]`.
@@ -145,11 +170,16 @@ mod tests {
     }
 
     /// Sums over every token that are as slow as they are obvious.
-    fn naive(model: &Llama) -> BTreeMap<String, Vec<Vec<f64>>> {
+    fn naive(model: &Llama, weighting: Weighting) -> BTreeMap<String, Vec<Vec<f64>>> {
         let mut sums: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
         for window in &windows().tokens {
             let mut see = |name: &str, x: &Tensor| {
-                for x in x.to_vec2::<f32>()? {
+                for mut x in x.to_vec2::<f32>()? {
+                    if weighting == Weighting::Alike {
+                        let squares: f32 = x.iter().map(|x| x * x).sum();
+                        let mean = squares / x.len() as f32;
+                        x.iter_mut().for_each(|x| *x /= mean.sqrt());
+                    }
                     let empty = || vec![vec![0.0; x.len()]; x.len()];
                     let sum = sums.entry(name.to_owned()).or_insert_with(empty);
                     for (row, a) in sum.iter_mut().zip(&x) {
@@ -167,13 +197,19 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_a_naive_sum() {
+        check(Weighting::Alike);
+        check(Weighting::AsTheyAre);
+    }
+
+    fn check(weighting: Weighting) {
         let model = tiny::model(true);
         let mut done = 0;
         let mut progress = |windows| done = windows;
-        let matrices = moments(&model, &windows(), Kind::Matrix, &mut progress).unwrap();
-        let diagonals = moments(&model, &windows(), Kind::Diagonal, &mut progress).unwrap();
+        let mut of =
+            |kind, weighting| moments(&model, &windows(), kind, weighting, &mut progress).unwrap();
+        let (matrices, diagonals) = (of(Kind::Matrix, weighting), of(Kind::Diagonal, weighting));
         assert_eq!(done, 3);
-        let expected = naive(&model);
+        let expected = naive(&model, weighting);
         assert!(matrices.keys().eq(expected.keys()) && diagonals.keys().eq(expected.keys()));
         // Four inputs a layer, and the head's.
         assert_eq!(matrices.len(), 2 * 4 + 1);
@@ -193,7 +229,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("moments.safetensors");
         let model = tiny::model(true);
-        let moments = moments(&model, &windows(), Kind::Diagonal, &mut |_| {}).unwrap();
+        let moments =
+            moments(&model, &windows(), Kind::Diagonal, Weighting::Alike, &mut |_| {}).unwrap();
         write(&path, &moments, &shared(&model), 36).unwrap();
 
         let bytes = std::fs::read(&path).unwrap();

@@ -234,7 +234,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::moments::{self, Kind};
+    use crate::moments::{self, Kind, Weighting};
     use crate::tiny;
 
     fn windows() -> Windows {
@@ -251,7 +251,9 @@ mod tests {
         output::save(&folder.join("model.safetensors"), &tensors, HashMap::new()).unwrap();
         fs::write(folder.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
         let model = tiny::model(false);
-        let matrices = moments::moments(&model, &windows(), Kind::Matrix, &mut |_| {}).unwrap();
+        let matrices =
+            moments::moments(&model, &windows(), Kind::Matrix, Weighting::AsTheyAre, &mut |_| {})
+                .unwrap();
         moments::write(&moments, &matrices, &moments::shared(&model), 36).unwrap();
         (directory, moments)
     }

@@ -6,7 +6,7 @@ use super::quantized::Quantized;
 use super::round::{low_bytes, wide_integers};
 use super::rows::{Row, best_scale, squared_error, wide};
 use super::{Options, QuantizeError, Source};
-use crate::estimate::{Estimate, estimate};
+use crate::estimate::{Estimate, estimate, measure};
 use crate::fast::count_exponents;
 use crate::model::{FEW, Wanted, add, exponent_counts};
 use crate::numbers::{Numbers, WideInteger};
@@ -39,7 +39,7 @@ const MOST_LINE_BITS: f64 = 0.1;
 /// Bits a weight by which exceptions may count for more with the whole matrix than with the sample.
 const CLOSE: f64 = 0.3;
 /// How often a step is corrected by the whole matrix.
-const CORRECTIONS: usize = 5;
+const CORRECTIONS: usize = 8;
 /// Weights of matrices that are encoded to know their size, rather than estimated; as are those without a whole tile.
 const SMALL: usize = 1 << 18;
 /// Least rows that steps are tried on, if there are so many.
@@ -257,19 +257,17 @@ impl<'a> Trial<'a> {
         let Found { mut step, way, extra, .. } = found;
         let (mut made, mut found) = self.round_all(step, way, extra + CLOSE, bits);
         let way = Wanted { packing: made.packing, raw_bits: made.raw_bits, ..way };
-        // The sample may not be like the rest, and small matrices' sizes go by whole lines. A step twice as large saves a
-        // bit.
-        let miss = |found: f64| (found - bits).abs();
-        let mut last = found;
+        // The sample may not be like the rest, and small matrices' sizes go by whole lines.
+        let (mut between, mut last) = (Between::default(), found);
         for _ in 0..CORRECTIONS {
-            let next = (step + last - bits).clamp(*STEPS.start(), *STEPS.end());
-            if miss(last) <= NEAR_ENOUGH || next == step {
+            let next = between.after(step, last - bits);
+            if (last - bits).abs() <= NEAR_ENOUGH || next == step {
                 break;
             }
             step = next;
             let (other, size) = self.round_all(step, way, f64::INFINITY, bits);
             last = size;
-            if miss(size) < miss(found) {
+            if badness(size - bits) < badness(found - bits) {
                 (made, found) = (other, size);
             }
         }
@@ -277,17 +275,15 @@ impl<'a> Trial<'a> {
     }
 
     /// `way`, or, if its exceptions count for more than `extra` bits, of those of as many weights a symbol the cheapest that
-    /// takes `bits` bits at most with these integers; also the bits that it takes.
-    fn best_way(&self, outcome: &Outcome, way: Wanted, extra: f64, bits: f64) -> (Wanted, f64) {
-        let own = self.estimate(outcome, way);
-        if let Some(own) = own.filter(|own| own.extra() <= extra) {
-            return (way, own.bits);
+    /// takes `bits` bits at most with these integers.
+    fn best_way(&self, outcome: &Outcome, way: Wanted, extra: f64, bits: f64) -> Wanted {
+        if self.estimate(outcome, way).is_some_and(|own| own.extra() <= extra) {
+            return way;
         }
         let ways = ways(way.packing, self.options.raw_bits);
         let fits = |(estimate, _): &(Estimate, Wanted)| estimate.bits <= bits + NEAR_ENOUGH;
         let cheapest = self.estimates(outcome, &ways).filter(fits).min_by(by_cost);
-        let own = (way, own.map_or(f64::INFINITY, |own| own.bits));
-        cheapest.map_or(own, |(other, way)| (way, other.bits))
+        cheapest.map_or(way, |(_, way)| way)
     }
 
     /// What each of these ways takes to code integers that occur in this proportion; but of those that cannot.
@@ -317,8 +313,8 @@ impl<'a> Trial<'a> {
         first: f64,
         size: impl Fn(&Outcome) -> Option<f64>,
     ) -> (f64, f64) {
-        let (mut low, mut high) = (*STEPS.start(), *STEPS.end());
-        let mut step = first.clamp(low, high);
+        let mut between = Between::default();
+        let mut step = first.clamp(between.low, between.high);
         // The finest step that does not take too much, and what any step took that does.
         let (mut best, mut above) = (None, None);
         for _ in 0..TRIALS {
@@ -328,15 +324,10 @@ impl<'a> Trial<'a> {
             } else if miss > NEAR {
                 above = Some((step, miss));
             }
-            if miss.abs() <= NEAR || high - low < NEAR {
+            if miss.abs() <= NEAR || between.high - between.low < NEAR {
                 break;
             }
-            *(if miss > 0.0 { &mut low } else { &mut high }) = step;
-            // A step twice as large saves a bit.
-            step += miss;
-            if step <= low || step >= high {
-                step = f64::midpoint(low, high);
-            }
+            step = between.after(step, miss);
         }
         best.or(above).expect("a step was tried")
     }
@@ -366,7 +357,7 @@ impl<'a> Trial<'a> {
         let scales = rounded.into_iter().flat_map(|batch| batch.scales);
         let counts = exponent_counts(Dtype::I8, &weights);
         let outcome = Outcome { counts, wide: wide.len() as u64, error: 0.0 };
-        let (way, estimated) = self.best_way(&outcome, way, extra, bits);
+        let way = self.best_way(&outcome, way, extra, bits);
         let made = Quantized {
             row_scales: Some(scales.map(bf16::to_bits).collect()),
             numbers: Numbers { dtype: Dtype::I8, groups: None, wide },
@@ -375,7 +366,8 @@ impl<'a> Trial<'a> {
             ..Quantized::new(self.source, Dtype::I8, weights)
         };
         if rows * cols > SMALL && rows.min(cols) >= TILE {
-            return (made, estimated);
+            let measured = measure(made.matrix(), &outcome.counts, outcome.wide);
+            return (made, measured.map_or(f64::INFINITY, |found| found.bits));
         }
         // What is rounded up to whole lines and words counts here.
         let blob = encode(made.matrix());
@@ -434,6 +426,36 @@ impl Outcome {
             error: self.error + other.error,
         }
     }
+}
+
+/// Steps between which the one is that takes so many bits.
+struct Between {
+    low: f64,
+    high: f64,
+}
+
+impl Default for Between {
+    fn default() -> Self {
+        Self { low: *STEPS.start(), high: *STEPS.end() }
+    }
+}
+
+impl Between {
+    /// The step to be tried after `step`, which took `miss` bits too many.
+    fn after(&mut self, step: f64, miss: f64) -> f64 {
+        *(if miss > 0.0 { &mut self.low } else { &mut self.high }) = step;
+        // A step twice as large saves a bit.
+        let next = step + miss;
+        if next <= self.low || next >= self.high {
+            return f64::midpoint(self.low, self.high);
+        }
+        next
+    }
+}
+
+/// How bad it is to miss a rate by so many bits. Fewer are better than more, but for a few.
+fn badness(miss: f64) -> f64 {
+    if miss > MOST_ABOVE { 16.0 + miss } else { miss.abs() }
 }
 
 /// The cheaper first.

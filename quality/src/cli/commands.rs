@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use fused_rans_quality::moments::{self, Kind};
+use fused_rans_quality::moments::{self, Kind, Weighting};
 use fused_rans_quality::perplexity::{self, Difference, Measurement};
 use fused_rans_quality::{Error, Llama, Tokens, Windows, brown, gguf};
 use serde::Serialize;
@@ -103,9 +103,11 @@ fn plus_minus(error: Option<f64>) -> String {
 pub(super) fn moments(args: &Moments) -> Result<(), Failure> {
     let (model, windows) = args.input.load()?;
     let kind = if args.diagonal { Kind::Diagonal } else { Kind::Matrix };
+    let weighting = if args.as_they_are { Weighting::AsTheyAre } else { Weighting::Alike };
     let bar = Bar::new("measuring", windows.tokens.len() as u64);
     let start = Instant::now();
-    let moments = moments::moments(&model, &windows, kind, &mut |done| bar.set(done as u64))?;
+    let progress = &mut |done| bar.set(done as u64);
+    let moments = moments::moments(&model, &windows, kind, weighting, progress)?;
     let time = start.elapsed();
     drop(bar);
     let tokens = windows.tokens.iter().map(Vec::len).sum();

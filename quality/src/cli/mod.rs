@@ -84,6 +84,10 @@ struct Moments {
     /// Only the diagonals
     #[arg(long)]
     diagonal: bool,
+    /// Of the inputs as they are, for errors of outputs; by default each is divided by its root mean square, so that all
+    /// tokens count alike, for calibration
+    #[arg(long)]
+    as_they_are: bool,
 }
 
 #[derive(Debug, Args)]
