@@ -449,18 +449,30 @@ fn moments_that_are_none_are_refused() {
     assert!(matches!(of(vec![1.0, 0.0, 0.0, -1.0]), Err(QuantizeError::Indefinite(_))));
     assert!(Moments::new(0, Vec::new()).is_err());
     assert!(of(vec![0.0; 4]).is_ok(), "inputs that are always 0 have moments, too");
-    let numbers = normal(4, 3, 1.0, 8);
-    let refused = |values| {
-        let moments = of(values).unwrap();
+    let refused = |inputs: usize, values: Vec<f32>| {
+        let numbers = normal(16, 20, 1.0, 8);
+        let moments = Moments::new(inputs, values).unwrap();
         let options = Options { moments: Some(&moments), ..Options::default() };
         rate(4.0).quantize(numbers.source(), options).unwrap_err()
     };
-    assert_eq!(refused(vec![1.0; 4]), QuantizeError::Moments { cols: 3, found: 2 });
-    let two = normal(4, 2, 1.0, 8);
-    let moments = of(vec![1.0, 5.0, 5.0, 1.0]).unwrap();
-    let options = Options { moments: Some(&moments), ..Options::default() };
-    let fault = rate(4.0).quantize(two.source(), options).unwrap_err();
+    assert_eq!(refused(2, vec![1.0; 4]), QuantizeError::Moments { cols: 20, found: 2 });
+    // Squares of 1, products of 5.
+    let product = |n: usize| if n / 20 == n % 20 { 1.0 } else { 5.0 };
+    let fault = refused(20, (0..400).map(product).collect());
     assert!(matches!(fault, QuantizeError::Indefinite(_)), "{fault}");
+}
+
+/// They stay lossless in files, whatever is wrong with their moments, and take no share of an average.
+#[test]
+fn narrow_matrices_are_refused_first() {
+    let moments = Moments::new(2, vec![1.0; 4]).unwrap();
+    let options = Options { moments: Some(&moments), ..Options::default() };
+    for (rows, cols) in [(15, 64), (64, 15)] {
+        let numbers = normal(rows, cols, 1.0, 8);
+        let narrow = QuantizeError::Narrow { rows, cols };
+        assert_eq!(rate(4.0).quantize(numbers.source(), options), Err(narrow.clone()));
+        assert_eq!(Curve::of(numbers.source(), options).unwrap_err(), narrow);
+    }
 }
 
 #[test]

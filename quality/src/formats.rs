@@ -5,7 +5,7 @@ use fused_rans_host::quantize::Quantizer;
 use crate::Error;
 
 /// Bits a weight at which [`Quantizer::Rate`] is tried.
-const RATES: [f64; 9] = [7.0, 6.0, 5.7, 5.0, 4.5, 4.0, 3.5, 3.0, 2.5];
+const RATES: [f64; 8] = [6.0, 5.7, 5.0, 4.5, 4.0, 3.5, 3.0, 2.5];
 
 /// Name of the reference.
 pub const REFERENCE: &str = "bf16";

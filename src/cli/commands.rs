@@ -72,11 +72,8 @@ fn some(names: &[String]) -> String {
 /// What is to become of which tensor.
 fn options(args: Compress) -> Result<Options, Failure> {
     let Compress { include, exclude, .. } = args;
-    let mut options =
-        Options::default().packing(args.weights_per_symbol).delicate(include.is_some());
-    if let Some(spread) = args.spread {
-        options = options.spread(spread);
-    }
+    let options = Options::default().packing(args.weights_per_symbol);
+    let mut options = options.delicate(include.is_some()).spread(args.spread);
     if let Format::Quantized(quantizer) = args.format {
         options = options.quantize(quantizer);
     }

@@ -63,11 +63,9 @@ struct Compress {
     /// `int4-zero-points`, `fp8`, `rate=R` with R from 2 to 7 bits a weight, everything counted
     #[arg(long, value_name = "FORMAT", default_value = "lossless", value_parser = format)]
     format: Format,
-    /// Take the rate as an average, and give each layer so much of it that the sum of their errors is least; by default
-    /// with a calibration only
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true")]
-    spread: Option<bool>,
+    /// Take the rate as an average, and give each layer so much of it that the sum of their relative errors is least
+    #[arg(long)]
+    spread: bool,
     /// Second moments of the layers' inputs, as a .safetensors file: rates then cost less quality
     #[arg(long, value_name = "MOMENTS.safetensors")]
     calibration: Option<PathBuf>,

@@ -23,7 +23,7 @@ pub struct Options {
     packing: Packing,
     quantizer: Option<Quantizer>,
     delicate: bool,
-    spread: Option<bool>,
+    spread: bool,
     rules: Rules,
     calibration: Option<Calibration>,
 }
@@ -92,11 +92,11 @@ impl Options {
     }
 
     /// Whether to take the bits of [`Quantizer::Rate`] as the average of all tensors that are quantized to it, and to give
-    /// each so many that the sum of their relative errors is least, rather than the same to all. By default, if there is a
-    /// calibration: errors of outputs tell what bits are worth, those of weights hardly (`docs/quality.md`).
+    /// each so many that the sum of their relative errors is least (of their outputs, with a calibration), rather than the
+    /// same to all, which is the default. What that is worth depends on the model and the rate (`docs/quality.md`).
     #[must_use]
     pub fn spread(mut self, spread: bool) -> Self {
-        self.spread = Some(spread);
+        self.spread = spread;
         self
     }
 
@@ -120,7 +120,7 @@ impl Options {
     }
 
     pub(super) fn spreads(&self) -> bool {
-        self.spread.unwrap_or(self.calibration.is_some())
+        self.spread
     }
 
     /// What of this has no effect on `tensors`, which are all that there are.
@@ -135,7 +135,7 @@ impl Options {
         let rates: Vec<(&str, Quantization)> = rates.collect();
         let mut warnings = Vec::new();
         let shared = rates.iter().any(|(_, quantization)| quantization.shared_rate().is_some());
-        if self.spread == Some(true) && !shared {
+        if self.spread && !shared {
             warnings.push(Warning::Spread);
         }
         if let Some(calibration) = &self.calibration {

@@ -69,16 +69,19 @@ impl Planner<'_> {
         let mut meter = Meter { done: 0, total, progress };
         let (mut names, mut curves, mut average) = (Vec::new(), Vec::new(), None);
         for share in self.shares() {
-            names.push(share.tensor.name.clone());
-            curves.push(self.curve(&share)?);
-            average = Some(share.rate);
+            if let Some(curve) = self.curve(&share)? {
+                names.push(share.tensor.name.clone());
+                curves.push(curve);
+                average = Some(share.rate);
+            }
             meter.add(share.tensor);
         }
         let rates = average.map(|average| quantize::spread(&curves, average));
         Ok(Plan(names.into_iter().zip(rates.into_iter().flatten()).collect()))
     }
 
-    fn curve(&self, share: &Share<'_>) -> Result<Curve, FileError> {
+    /// `None` for a tensor that is too narrow for a rate, and stays lossless.
+    fn curve(&self, share: &Share<'_>) -> Result<Option<Curve>, FileError> {
         let Share { file, tensor, quantization, .. } = share;
         let Quantization { packing, raw_bits, weight, .. } = *quantization;
         let moments = self.options.moments(&tensor.name)?;
@@ -88,7 +91,10 @@ impl Planner<'_> {
         let curve = source.and_then(|source| Curve::of(source, coding));
         let fault =
             |fault: QuantizeError| FileError::tensor(file.file().path(), &tensor.name, fault);
-        Ok(curve.map_err(fault)?.weighted(weight))
+        match curve {
+            Err(QuantizeError::Narrow { .. }) => Ok(None),
+            curve => Ok(Some(curve.map_err(fault)?.weighted(weight))),
+        }
     }
 }
 

@@ -11,7 +11,8 @@
 //! | [`Quantizer::Rate`] | I8 | one a row | steps as fine as the bits that they may take |
 //!
 //! The last is what entropy coding is for. A uniform step, whose integers are coded by how often they occur, needs no
-//! range to be clipped to: a rare large weight, of up to 127 steps, costs the bits of its own code and no one else's.
+//! range to be clipped to: a rare large weight costs the bits of its own code and no one else's. Integers beyond a
+//! byte are listed as exceptions.
 //!
 //! ```
 //! use fused_rans_host::quantize::{Options, Quantizer, Source};

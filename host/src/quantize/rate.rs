@@ -74,10 +74,6 @@ impl Rate {
         options: Options<'_>,
     ) -> Result<Quantized, QuantizeError> {
         let mut trial = Trial::new(source, options)?;
-        let (rows, cols) = (source.rows(), source.cols());
-        if rows.min(cols) < FRAGMENT {
-            return Err(QuantizeError::Narrow { rows, cols });
-        }
         let start = trial.search(self.bits);
         let chosen = trial.limit_wide(self.bits, start)?;
         let (mut made, mut found) = trial.meet(self.bits, chosen);
@@ -149,6 +145,9 @@ struct Rounded {
 impl<'a> Trial<'a> {
     pub(super) fn new(source: Source<'a>, options: Options<'a>) -> Result<Self, QuantizeError> {
         let (rows, cols) = (source.rows(), source.cols());
+        if rows.min(cols) < FRAGMENT {
+            return Err(QuantizeError::Narrow { rows, cols });
+        }
         let factor = options.moments.map(|moments| match moments.inputs() == cols {
             true => moments.factor(),
             false => Err(QuantizeError::Moments { cols, found: moments.inputs() }),
