@@ -70,7 +70,8 @@ edition = "2024"
 publish = false
 TOML
 
-export CARGO_TARGET_DIR=$target/packaged
+# In the same place, where dependencies are built already.
+export CARGO_TARGET_DIR=$target
 cd "$work/fresh"
 cargo add --quiet --path "$main" fused-rans
 cargo add --quiet half

@@ -236,6 +236,24 @@ fn moments(inputs: usize) -> Vec<u8> {
     (0..inputs * inputs).flat_map(|n| at(n).to_le_bytes()).collect()
 }
 
+/// Raw bits that are too many for the rate are the user's; for a small tensor it is the tensor that takes too much.
+#[test]
+fn small_tensors_are_no_fault_of_raw_bits() {
+    let files = Files::new();
+    let input = files
+        .put("in", &plain(&[numbers("q", "BF16", 128, 256), numbers("t", "BF16", 16, 16)], "", 0));
+    let with = |text: &str| options("rate=5").rules(Rules::parse(text).unwrap());
+    let packed = files.path("packed");
+    let summary = compress(&input, &packed, &with("[[layer]]\nname = '.'\nraw_bits = 3")).unwrap();
+    assert_eq!((summary.quantized, summary.too_small), (1, vec!["t".to_owned()]));
+    let fault = compress(
+        &input,
+        &packed,
+        &options("rate=3").rules(Rules::parse("[[layer]]\nname = '.'\nraw_bits = 4").unwrap()),
+    );
+    assert!(matches!(fault, Err(FileError::Tensor { .. })), "{fault:?}");
+}
+
 #[test]
 fn calibrations_are_found_by_name() {
     let files = Files::new();

@@ -199,18 +199,23 @@ impl<'a> Blob<'a> {
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile.
     pub fn wide_integers(&self) -> Result<Vec<WideInteger>, BlobError> {
-        let mut integers = Vec::new();
-        for tile in (0..self.index().len()).filter(|_| self.is_wide()) {
-            let Tile::Coded(coded) = self.tile(tile)? else { continue };
-            let (top, left) = self.grid().origin(tile);
-            for (first_row, slab) in (top..).step_by(SLAB_ROWS).zip(coded.slabs()) {
-                integers.extend(slab.exceptions().filter_map(|(row, col, weight)| {
-                    WideInteger::of_weight(first_row + row, left + col, weight)
-                }));
-            }
-        }
+        let tiles = if self.is_wide() { self.index().len() } else { 0 };
+        let tiles = (0..tiles).into_par_iter().map(|tile| self.wide_in(tile));
+        let mut integers = tiles.collect::<Result<Vec<_>, _>>()?.concat();
         integers.sort_unstable();
         Ok(integers)
+    }
+
+    fn wide_in(&self, tile: usize) -> Result<Vec<WideInteger>, BlobError> {
+        let Tile::Coded(coded) = self.tile(tile)? else { return Ok(Vec::new()) };
+        let (top, left) = self.grid().origin(tile);
+        let slabs = (top..).step_by(SLAB_ROWS).zip(coded.slabs());
+        let integers = slabs.flat_map(|(first_row, slab)| {
+            slab.exceptions().filter_map(move |(row, col, weight)| {
+                WideInteger::of_weight(first_row + row, left + col, weight)
+            })
+        });
+        Ok(integers.collect())
     }
 
     /// A tile's payload. That it lies in the blob was checked by [`Blob::parse`].
@@ -247,7 +252,8 @@ impl<'a> Blob<'a> {
 
     /// Decodes the numbers that the weights stand for, scales of groups and rows included, to numbers of `dtype` in
     /// `out`, row-major, little endian: each rounded to the nearest, to the largest finite one where it is finite and beyond.
-    /// Verifies every checksum. Takes the memory of the decoded weights and of the scales of groups beside `out`.
+    /// Verifies every checksum. Takes the memory of the decoded weights and of the scales of groups beside `out`,
+    /// and 24 bytes for each integer of more than a byte.
     ///
     /// # Errors
     /// As [`Blob::decode`]; `out` has `dtype.bytes()` bytes a weight.

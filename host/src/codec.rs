@@ -186,7 +186,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Compresses `matrix`; `None` if that would not make it smaller. Runs on rayon's current pool.
+/// Compresses `matrix`; `None` if that would not make it smaller, or if all integers of a tile take more than a byte. Runs
+/// on rayon's current pool.
 #[must_use]
 pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     if matrix.data.is_empty() {

@@ -44,10 +44,12 @@ pub fn estimate(
     counts: &[u64; 256],
     wide: u64,
 ) -> Option<Estimate> {
-    let (split, coded, exceptions) = split_for(wanted, counts)?;
+    let (split, mut coded, exceptions) = split_for(wanted, counts)?;
     let total = counts.iter().sum::<u64>() as f64;
+    let filler = most_frequent(&coded);
+    coded[usize::from(filler)] += exceptions;
     let shares = coded.map(|count| count as f64 / total);
-    let symbols = symbol_shares(split.packing(), &shares, most_frequent(&coded), grid);
+    let symbols = symbol_shares(split.packing(), &shares, filler, grid);
     let counts = symbols.map(|share| (share * SCALE) as u64);
     // The low bytes of wide ones may be exceptions already; then this is too much, but there are few.
     of_symbols(split, grid, &symbols, &counts, (exceptions + wide) as f64 / total)

@@ -51,7 +51,7 @@ pub struct WideInteger {
     pub row: usize,
     /// Column in the matrix.
     pub col: usize,
-    /// Outside -128 to 127, up to 32512, and a number that BF16 has.
+    /// From -32768 to 32512, outside -128 to 127, and a number that BF16 has.
     pub integer: i16,
 }
 
@@ -125,9 +125,12 @@ fn sum(low: i8, high: i8) -> i32 {
 pub fn may_be_exception(weight: u16, wide: bool) -> bool {
     let (low, high) = TileEntry::exception_bytes(weight);
     let integer = sum(low, high);
-    let magnitude = integer.unsigned_abs();
-    let significant = u32::BITS - magnitude.leading_zeros() - magnitude.trailing_zeros().min(31);
-    high == 0 || wide && significant <= 8 && i16::try_from(integer).is_ok()
+    high == 0 || wide && i16::try_from(integer).is_ok() && is_bf16(integer)
+}
+
+/// Whether BF16 has this integer: whether F32 has zeros in what BF16 lacks.
+fn is_bf16(integer: i32) -> bool {
+    (integer as f32).to_bits() & 0xFFFF == 0
 }
 
 #[cfg(test)]

@@ -13,12 +13,10 @@ use crate::groups::Groups;
 use crate::model::Model;
 use crate::{Blob, BlobError, Frequencies};
 use fused_rans_layout::{
-    Entry, FRAGMENT, GROUP, GROUPS, LANES, LINE, MAX_TAIL_ROWS, PROB_BITS, Place, Plane,
-    SLAB_STRIPS, SYMBOLS, SlabShape, Split, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind,
-    TileShape, exchange_signs, planes,
+    Entry, FRAGMENT, GROUP, GROUPS, LANES, LINE, MAX_TAIL_ROWS, PROB_BITS, Place, Plane, SLAB_ROWS,
+    SYMBOLS, SlabShape, Split, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
+    exchange_signs, planes,
 };
-
-const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
 
 /// Compresses `matrix`; `None` if that would not make it smaller.
 #[must_use]

@@ -270,7 +270,7 @@ impl TileWriter {
         self.entry.full_rows[self.slabs] = full as u8;
         self.entry.tail_rows[self.slabs] = tail as u8;
         self.entry.tail_start[self.slabs] = (self.tails.len() / 4) as u16;
-        // What does not fit is not used: so many exceptions make a raw tile.
+        // What does not fit is not used: so many exceptions make a raw tile, or none at all.
         self.entry.exception_start[self.slabs] = self.exceptions.len() as u16;
         self.raw.extend_from_slice(bytemuck::cast_slice(raw));
         self.full.extend_from_slice(bytemuck::cast_slice(&rows[..full]));
@@ -308,7 +308,8 @@ impl TileWriter {
             payload.extend_from_slice(groups);
             entry = TileEntry { kind: TileKind::Raw as u8, ..TileEntry::default() };
         } else {
-            // Fewer than 2^16, four bytes each being less than the 128 KB of the weights; but for wide ones.
+            // Four bytes each, they are fewer than 2^16 where the weights' 128 KB would be more; wide integers have to be
+            // listed, however many they are.
             entry.exceptions = exceptions.len().try_into().ok()?;
             entry.kind = TileKind::Coded as u8;
         }

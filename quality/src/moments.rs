@@ -138,7 +138,7 @@ pub fn shared(model: &Llama) -> BTreeMap<String, String> {
 }
 
 /// Writes moments as a safetensors file. Its metadata hold, under `shared`, the JSON of
-/// [`shared`], and under `tokens` how many they are the mean of.
+/// [`shared`], under `tokens` how many they are the mean of, and under `weighting` how these count: `alike` or `as they are`.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Invalid`].
@@ -147,10 +147,16 @@ pub fn write(
     moments: &BTreeMap<String, Tensor>,
     shared: &BTreeMap<String, String>,
     tokens: usize,
+    weighting: Weighting,
 ) -> Result<(), Error> {
     let output = Output::file(path)?;
     let shared = serde_json::to_string(shared).map_err(Error::invalid(path, "JSON text"))?;
-    let metadata = [("shared", shared), ("tokens", tokens.to_string())];
+    let weighting = match weighting {
+        Weighting::Alike => "alike",
+        Weighting::AsTheyAre => "as they are",
+    };
+    let weighting = weighting.to_owned();
+    let metadata = [("shared", shared), ("tokens", tokens.to_string()), ("weighting", weighting)];
     let metadata: HashMap<String, String> =
         metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     output::save(&output.path(), moments, metadata)?;
@@ -231,12 +237,13 @@ mod tests {
         let model = tiny::model(true);
         let moments =
             moments(&model, &windows(), Kind::Diagonal, Weighting::Alike, &mut |_| {}).unwrap();
-        write(&path, &moments, &shared(&model), 36).unwrap();
+        write(&path, &moments, &shared(&model), 36, Weighting::Alike).unwrap();
 
         let bytes = std::fs::read(&path).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().as_ref().unwrap();
         assert_eq!(metadata["tokens"], "36");
+        assert_eq!(metadata["weighting"], "alike");
         let shared: BTreeMap<String, String> = serde_json::from_str(&metadata["shared"]).unwrap();
         // SAFETY: nobody else knows the file.
         let file = unsafe { MmapedSafetensors::new(&path) }.unwrap();

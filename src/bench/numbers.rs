@@ -1,7 +1,7 @@
 //! Weights and activations as numbers.
 
 use crate::layout::{GROUP, TileGrid};
-use crate::{Blob, BlobError, Dtype, Float, Packing};
+use crate::{Blob, BlobError, Dtype, Float, Packing, WideInteger};
 use half::{bf16, f16};
 
 /// A layer's weights, decoded.
@@ -14,6 +14,8 @@ pub struct Weights {
     groups: Option<(Vec<u16>, Option<Vec<i8>>)>,
     /// Scales of rows.
     row_scales: Option<Vec<u16>>,
+    /// By row, then by column.
+    wide_integers: Vec<WideInteger>,
 }
 
 impl Weights {
@@ -27,7 +29,8 @@ impl Weights {
         };
         let (dtype, packing) = (blob.dtype(), blob.split().packing());
         let row_scales = blob.row_scales().map(<[u16]>::to_vec);
-        Ok(Self { dtype, packing, shape: blob.grid(), bytes, groups, row_scales })
+        let wide_integers = blob.wide_integers()?;
+        Ok(Self { dtype, packing, shape: blob.grid(), bytes, groups, row_scales, wide_integers })
     }
 
     /// What the format is called in tables; `x4` if four weights share a symbol.
@@ -61,6 +64,10 @@ impl Weights {
             Dtype::F8E4M3 => bytes.iter().map(|&bits| e4m3(bits)).collect(),
             Dtype::I8 => bytes.iter().map(|&bits| f64::from(bits.cast_signed())).collect(),
         };
+        let start = self.wide_integers.partition_point(|wide| wide.row < row);
+        for wide in self.wide_integers[start..].iter().take_while(|wide| wide.row == row) {
+            numbers[wide.col] = wide.integer.into();
+        }
         if let Some((scales, zeros)) = &self.groups {
             let first = row * cols.div_ceil(GROUP);
             for (group, numbers) in (first..).zip(numbers.chunks_mut(GROUP)) {
@@ -198,6 +205,24 @@ mod tests {
             let dense: Vec<f64> = wide(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
             assert_eq!(dense[5 * 300 - 1..5 * 300 + 1], [4.0, 5.0]);
         }
+    }
+
+    #[test]
+    fn wide_integers_are_all_that_they_are() {
+        let at = |row, col, integer| WideInteger { row, col, integer };
+        let integers = [at(3, 5, 300), at(4, 0, -2048), at(4, 299, 255), at(63, 1, 32512)];
+        let mut bytes = vec![1; 64 * 300];
+        integers.iter().for_each(|wide| bytes[wide.row * 300 + wide.col] = wide.integer as u8);
+        let scales = vec![bf16::from_f32(0.5).to_bits(); 64];
+        let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().scaled(&scales).unwrap();
+        let weights = weights(&encode(matrix.widened(&integers).unwrap()).unwrap());
+        assert_eq!(weights.row(4)[..2], [-1024.0, 0.5]);
+        assert_eq!(weights.row(4)[299], 127.5);
+        assert_eq!(weights.row(62), [0.5; 300]);
+        let dense = weights.into_dense();
+        let dense: Vec<f64> = wide(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
+        assert_eq!(dense[3 * 300 + 4..3 * 300 + 6], [0.5, 150.0]);
+        assert_eq!(dense[63 * 300 + 1], 16256.0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use fused_rans_host::quantize::Quantizer;
+use fused_rans_host::quantize::{QuantizeError, Quantizer};
 use fused_rans_host::{Packing, file};
 use regex::Regex;
 
@@ -96,7 +96,10 @@ enum Format {
 fn format(text: &str) -> Result<Format, String> {
     match text {
         "lossless" => Ok(Format::Lossless),
-        _ => text.parse().map(Format::Quantized).map_err(|error| format!("{error}, `lossless`")),
+        _ => text.parse().map(Format::Quantized).map_err(|error| match error {
+            QuantizeError::Unknown(_) => format!("{error}, `lossless`"),
+            _ => error.to_string(),
+        }),
     }
 }
 

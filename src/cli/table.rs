@@ -122,6 +122,7 @@ fn coding(coding: &Coding) -> String {
     let mut text = format!("{dtype} {weights_per_symbol}x {}+{raw_bits}", 8 / weights_per_symbol);
     let scales = [
         (coding.row_scales, " row"),
+        (coding.wide_integers, " wide"),
         (coding.group_scales, " group"),
         (coding.zero_points, " zero"),
     ];

@@ -1,7 +1,7 @@
-//! Numbers to be quantized.
+//! Numbers to be quantized, and what becomes of them.
 
-use fused_rans::Float;
-use fused_rans::quantize::Source;
+use fused_rans::quantize::{Options, Quantized, Quantizer, Source};
+use fused_rans::{Float, encode};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -72,4 +72,29 @@ pub fn store(dtype: Float, number: f32) -> Vec<u8> {
         }
         Float::F32 => number.to_le_bytes().to_vec(),
     }
+}
+
+pub fn rate(bits: f64) -> Quantizer {
+    Quantizer::rate(bits).unwrap()
+}
+
+pub fn quantize(quantizer: Quantizer, numbers: &Numbers) -> Quantized {
+    quantizer.quantize(numbers.source(), Options::default()).unwrap()
+}
+
+/// The numbers that the weights stand for, and the sum of the squares of their errors.
+pub fn dequantize(quantized: &Quantized, numbers: &Numbers) -> (Vec<f32>, f64) {
+    let mut back = vec![0.0; numbers.values.len()];
+    for (row, back) in back.chunks_exact_mut(numbers.cols).enumerate() {
+        quantized.dequantize_row(row, back);
+    }
+    let pairs = back.iter().zip(&numbers.values);
+    let error = pairs.map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    (back, error)
+}
+
+/// Bits a weight of the blob, and the blob.
+pub fn coded(quantized: &Quantized, numbers: &Numbers) -> (f64, Vec<u8>) {
+    let blob = encode(quantized.matrix()).expect("it is smaller than the numbers");
+    (8.0 * blob.len() as f64 / numbers.values.len() as f64, blob)
 }

@@ -15,7 +15,7 @@ use super::output::Output;
 use super::plan::{Plan, planned};
 use super::{Progress, Summary};
 use crate::layout::LINE;
-use crate::quantize::{self, QuantizeError, Quantizer, Source};
+use crate::quantize::{self, QuantizeError, Quantized, Quantizer, Source};
 use crate::{Blob, BlobError, Matrix, Packing, encode};
 
 /// Compresses the safetensors file `input` into `output`, which is replaced if it exists and
@@ -200,12 +200,22 @@ impl Job<'_> {
         let Quantization { packing, raw_bits, .. } = quantization;
         let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
         let source = Source::new(dtype, rows, cols, self.data);
-        let quantized = match source.and_then(|source| quantizer.quantize(source, coding)) {
-            // The user's raw bits are at fault; otherwise the matrix, of few rows or columns.
-            Err(QuantizeError::Unreachable { .. }) if raw_bits.is_none() => return Ok(None),
-            Err(QuantizeError::Narrow { .. }) => return Ok(None),
-            quantized => quantized.map_err(|fault| self.fault(fault))?,
+        let quantize =
+            |coding| source.clone().and_then(|source| quantizer.quantize(source, coding));
+        let is_small = |made: &Result<Quantized, QuantizeError>| match made {
+            Err(QuantizeError::Narrow { .. }) => true,
+            // Unless it is the user's raw bits that are too many.
+            Err(QuantizeError::Unreachable { .. }) => {
+                let free = quantize::Options { raw_bits: None, ..coding };
+                raw_bits.is_none() || quantize(free).is_err()
+            }
+            _ => false,
         };
+        let quantized = quantize(coding);
+        if is_small(&quantized) {
+            return Ok(None);
+        }
+        let quantized = quantized.map_err(|fault| self.fault(fault))?;
         let kind = if moments.is_some() { Kind::Calibrated } else { Kind::Quantized };
         Ok(encode(quantized.matrix()).map(|bytes| (bytes, kind)))
     }

@@ -58,6 +58,8 @@ pub struct Coding {
     pub raw_bits: u8,
     /// Whether rows have scales.
     pub row_scales: bool,
+    /// Whether some integers take more than a byte.
+    pub wide_integers: bool,
     /// Whether groups of 128 columns have scales.
     pub group_scales: bool,
     /// Whether these have zero points.
@@ -72,6 +74,7 @@ impl Coding {
             weights_per_symbol: split.packing() as u8,
             raw_bits: split.raw_bits(),
             row_scales: blob.row_scales().is_some(),
+            wide_integers: blob.is_wide(),
             group_scales: blob.groups().is_some(),
             zero_points: blob.groups().is_some_and(|groups| groups.zeros),
         }

@@ -3,6 +3,7 @@
 use super::options::Target;
 use crate::Packing;
 use crate::layout::Split;
+use crate::quantize::QuantizeError;
 use regex::Regex;
 use serde::Deserialize;
 
@@ -123,9 +124,11 @@ impl RuleText {
             Some("raw") => Some(Target::Raw),
             Some("lossless") => Some(Target::Lossless),
             Some(text) => {
-                let quantizer =
-                    text.parse().map_err(|error| value(format!("{error}, `raw`, `lossless`")))?;
-                Some(Target::Quantized(quantizer))
+                let fault = |error| match error {
+                    QuantizeError::Unknown(_) => format!("{error}, `raw`, `lossless`"),
+                    _ => error.to_string(),
+                };
+                Some(Target::Quantized(text.parse().map_err(|error| value(fault(error)))?))
             }
         };
         if weight.is_some_and(|weight| !(weight > 0.0 && weight.is_finite())) {

@@ -155,7 +155,8 @@ impl Layer {
         self.blob.len() + 4 * (self.table.len() + wide + numbers.sum::<usize>())
     }
 
-    /// Decodes the layer to row-major weights in `out` and waits until that is done.
+    /// Decodes the layer to row-major weights in `out` and waits until that is done. They are what the layer holds: without
+    /// scales, and of [wide integers](Blob::wide_integers) the low bytes.
     ///
     /// # Errors
     /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`]

@@ -16,7 +16,8 @@ const PARTS: usize = 16;
 impl Blob<'_> {
     /// y = x W^T with this blob's matrix as W, then scale and bias. Verifies every checksum. Runs on
     /// rayon's current thread pool and takes the memory of 256 decoded rows for each of its threads,
-    /// of 32 rows of x as F32, and of the scales and zero points of groups.
+    /// of 32 rows of x as F32, of the scales and zero points of groups, and 24 bytes for each integer of more than a
+    /// byte.
     ///
     /// Products are exact, sums are F64: outputs are rounded once, to nearest even, and do not depend
     /// on the machine, its threads or the other rows of `x`. NaN patterns of FP8 weights are

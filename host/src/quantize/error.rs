@@ -31,8 +31,9 @@ pub enum QuantizeError {
     /// Invalid argument: no rate that there is a quantizer for.
     #[error("a rate of {0} bits a weight; ask for 2 to 7")]
     Rate(f64),
-    /// Invalid argument: a matrix that is mostly padding, so that its size says little about its steps.
-    #[error("a {rows} x {cols} matrix is too narrow for a rate; it takes 16 rows and columns")]
+    /// Invalid argument: a matrix of fewer than 16 rows or columns, or one that is not larger than what a blob has beside
+    /// weights.
+    #[error("a {rows} x {cols} matrix is too small for a rate")]
     Narrow {
         /// Rows of the matrix.
         rows: usize,

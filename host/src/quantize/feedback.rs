@@ -74,7 +74,7 @@ impl Block<'_> {
             let target = weights[at] + carried[n];
             let rounded = wide_integer(target, self.step);
             out[at] = rounded;
-            let value = self.step * f32::from(rounded);
+            let value = (self.step * f32::from(rounded)).clamp(f32::MIN, f32::MAX);
             errors[n] = weights[at] - value;
             sum += (self.factor.diagonal[place] * f64::from(target - value)).powi(2);
             let ratios = &self.factor.ratios[place * inputs + self.first..];

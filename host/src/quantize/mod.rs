@@ -43,6 +43,7 @@ mod quantized;
 mod rate;
 mod round;
 mod rows;
+mod search;
 mod source;
 mod spread;
 
@@ -99,7 +100,8 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`QuantizeError::NotFinite`] for a number that no step can reach; [`QuantizeError::Moments`] and
-    /// [`QuantizeError::Indefinite`] for moments that are not those of the matrix's inputs.
+    /// [`QuantizeError::Indefinite`] for moments that are not those of the matrix's inputs; of a rate
+    /// [`QuantizeError::Narrow`] and [`QuantizeError::Unreachable`].
     pub fn quantize(
         self,
         source: Source<'_>,

@@ -5,6 +5,7 @@ use super::feedback::round_rows;
 use super::quantized::Quantized;
 use super::round::{low_bytes, wide_integers};
 use super::rows::{Row, best_scale, squared_error, wide};
+use super::search::{Between, Found, MOST_ABOVE, NEAR_ENOUGH, badness};
 use super::{Options, QuantizeError, Source};
 use crate::estimate::{Estimate, estimate, measure};
 use crate::fast::count_exponents;
@@ -18,6 +19,8 @@ use std::cmp::Ordering;
 
 /// Bits a weight that can be asked for.
 pub(super) const RATES: std::ops::RangeInclusive<f64> = 2.0..=7.0;
+/// The largest share of weights of more than a byte to reach a rate with: more of them are not worth their time.
+const MOST_WIDE: f64 = 1.0 / 64.0;
 /// Of how many weights of a row one may take more than a byte, where not just as many do as the step asks for.
 const WIDE: [usize; 3] = [FEW as usize, 256, 16];
 /// Rows that a task takes at a time.
@@ -26,24 +29,24 @@ const BATCH: usize = 32;
 const SAMPLE: usize = 1 << 18;
 /// How near to the rate a search on the sample comes, in bits a weight.
 const NEAR: f64 = 0.002;
-/// How near the whole matrix has to be, or steps are tried once more.
-const NEAR_ENOUGH: f64 = 0.01;
-/// Steps that are tried, over the root mean square of a row, as exponents of 2: up to where nearly all weights are 0.
-const STEPS: std::ops::RangeInclusive<f64> = -8.0..=2.0;
 /// Bits a weight that the exceptions of four weights a symbol may count for beyond those that they take.
 const DEAREST: f64 = 0.2;
-/// Bits a weight by which a matrix may be above the rate.
-const MOST_ABOVE: f64 = 0.05;
 /// As much as lines in each tile may make of it.
 const MOST_LINE_BITS: f64 = 0.1;
 /// Bits a weight by which exceptions may count for more with the whole matrix than with the sample.
 const CLOSE: f64 = 0.3;
 /// How often a step is corrected by the whole matrix.
 const CORRECTIONS: usize = 8;
-/// Weights of matrices that are encoded to know their size, rather than estimated; as are those without a whole tile.
+/// Weights of matrices that are encoded to know their size, rather than measured.
 const SMALL: usize = 1 << 18;
+/// Tiles beside each other of which one may be cut off for a matrix to be measured.
+const MANY_TILES: usize = 16;
+/// Weights of a tile.
+const TILE_WEIGHTS: u64 = (TILE * TILE) as u64;
 /// Least rows that steps are tried on, if there are so many.
 const SAMPLE_ROWS: usize = 32;
+/// Ways to code whose own steps are tried, the likeliest to be the best.
+const LIKELY: usize = 3;
 /// Most steps that are tried.
 const TRIALS: usize = 24;
 
@@ -77,10 +80,13 @@ impl Rate {
         let start = trial.search(self.bits);
         let chosen = trial.limit_wide(self.bits, start)?;
         let (mut made, mut found) = trial.meet(self.bits, chosen);
-        if found < self.bits - NEAR_ENOUGH && trial.one_of > 1 {
+        if found < self.bits - NEAR_ENOUGH && trial.one_of > 1 && start.wide <= MOST_WIDE {
             // The rows of the sample have room enough, others have not.
             trial.set_wide(1)?;
             (made, found) = trial.meet(self.bits, start);
+        }
+        if found.is_infinite() {
+            return Err(QuantizeError::Narrow { rows: source.rows(), cols: source.cols() });
         }
         if found > self.bits + MOST_ABOVE + trial.line_bits().min(MOST_LINE_BITS) {
             return Err(QuantizeError::Unreachable { asked: self.bits, found });
@@ -99,28 +105,6 @@ pub(super) struct Trial<'a> {
     /// Of how many weights of a row one may take more than a byte.
     one_of: usize,
     sample: Vec<usize>,
-}
-
-/// What a search comes to.
-#[derive(Clone, Copy)]
-struct Found {
-    step: f64,
-    way: Wanted,
-    /// Bits a weight by which the rate is missed.
-    miss: f64,
-    /// Bits a weight that the exceptions count for, beyond those that they take.
-    extra: f64,
-    /// The share of the weights that take more than a byte.
-    wide: f64,
-    /// As [`Outcome::error`].
-    error: f64,
-}
-
-impl Found {
-    /// What errors and exceptions count for, the former twice: a bit is worth a factor of 4 of them.
-    fn cost(&self) -> f64 {
-        self.error.max(f64::MIN_POSITIVE).log2() + self.extra
-    }
 }
 
 /// What a step gives on some rows.
@@ -186,7 +170,8 @@ impl<'a> Trial<'a> {
                 self.set_wide(one_of)?;
                 let found = self.search(bits);
                 // Too few bits are those of rows whose largest numbers ask for coarser steps than the rate does.
-                if found.miss >= -NEAR_ENOUGH && found.cost() < best.1.cost() {
+                let enough = found.miss >= -NEAR_ENOUGH || start.wide > MOST_WIDE;
+                if enough && found.cost() < best.1.cost() {
                     best = (one_of, found);
                 }
             }
@@ -224,20 +209,24 @@ impl<'a> Trial<'a> {
             let sizes = self.estimates(outcome, ways).map(|(estimate, _)| estimate.bits);
             sizes.min_by(f64::total_cmp)
         };
-        // The smallest size falls steadily with the step; the cheapest way's jumps where another becomes the cheapest. So
-        // ways are chosen near the step, and then a step for each.
-        // A normal distribution's entropy is 2.05 bits above the step's exponent.
+        // A step near which to begin. A normal distribution's entropy is 2.05 bits above the step's exponent.
         let (step, _) = self.step_for(bits, 2.2 - bits, smallest);
         let outcome = self.outcome(step);
-        let mut costs: Vec<(Estimate, Wanted)> = self.estimates(&outcome, ways).collect();
-        costs.sort_by(by_cost);
-        // The cheapest may be one of many raw bits, which are too many already.
-        let mut all = costs.into_iter().map(|(_, way)| self.with_way(bits, step, way));
-        let reached = |found: &Found| found.miss <= NEAR_ENOUGH;
-        let (first, second) = (all.next()?, all.next());
-        let best = [Some(first), second].into_iter().flatten().filter(reached);
-        let best = best.min_by(|a, b| a.cost().total_cmp(&b.cost()));
-        best.or_else(|| all.find(reached)).or(Some(first))
+        // The best at this step are the likeliest to be it at their own.
+        let cost = |found: &Estimate| 2.0 * found.bits + 0.5 * found.extra();
+        let mut ways: Vec<(Estimate, Wanted)> = self.estimates(&outcome, ways).collect();
+        ways.sort_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)));
+        let mut best: Option<Found> = None;
+        for (number, (_, way)) in ways.into_iter().enumerate() {
+            if number >= LIKELY && best.is_some_and(|best| best.is_small_enough()) {
+                break;
+            }
+            let found = self.with_way(bits, step, way);
+            if found.extra.is_finite() && best.is_none_or(|best| found.is_better(&best)) {
+                best = Some(found);
+            }
+        }
+        best
     }
 
     /// The step, from about `step` on, for which `way` takes `bits` bits.
@@ -364,7 +353,9 @@ impl<'a> Trial<'a> {
             raw_bits: way.raw_bits,
             ..Quantized::new(self.source, Dtype::I8, weights)
         };
-        if rows * cols > SMALL && rows.min(cols) >= TILE {
+        // A tile may have fewer exceptions than weights.
+        let few = outcome.wide < TILE_WEIGHTS;
+        if few && self.is_regular() {
             let measured = measure(made.matrix(), &outcome.counts, outcome.wide);
             return (made, measured.map_or(f64::INFINITY, |found| found.bits));
         }
@@ -372,6 +363,13 @@ impl<'a> Trial<'a> {
         let blob = encode(made.matrix());
         let size = |blob: Vec<u8>| 8.0 * blob.len() as f64 / (rows as f64 * cols as f64);
         (made, blob.map_or(f64::INFINITY, size))
+    }
+
+    /// Whether the matrix is large, and of tiles that are whole, or nearly all of them.
+    fn is_regular(&self) -> bool {
+        let sides = [self.source.rows(), self.source.cols()];
+        let whole = |side: usize| side.is_multiple_of(TILE) || side >= MANY_TILES * TILE;
+        sides.iter().product::<usize>() > SMALL && sides.into_iter().all(whole)
     }
 
     /// Bits a weight that a line in each tile takes.
@@ -425,36 +423,6 @@ impl Outcome {
             error: self.error + other.error,
         }
     }
-}
-
-/// Steps between which the one is that takes so many bits.
-struct Between {
-    low: f64,
-    high: f64,
-}
-
-impl Default for Between {
-    fn default() -> Self {
-        Self { low: *STEPS.start(), high: *STEPS.end() }
-    }
-}
-
-impl Between {
-    /// The step to be tried after `step`, which took `miss` bits too many.
-    fn after(&mut self, step: f64, miss: f64) -> f64 {
-        *(if miss > 0.0 { &mut self.low } else { &mut self.high }) = step;
-        // A step twice as large saves a bit.
-        let next = step + miss;
-        if next <= self.low || next >= self.high {
-            return f64::midpoint(self.low, self.high);
-        }
-        next
-    }
-}
-
-/// How bad it is to miss a rate by so many bits. Fewer are better than more, but for a few.
-fn badness(miss: f64) -> f64 {
-    if miss > MOST_ABOVE { 16.0 + miss } else { miss.abs() }
 }
 
 /// The cheaper first.

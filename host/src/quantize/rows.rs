@@ -71,6 +71,6 @@ pub(super) fn best_scale(numbers: &[f32], rounded: &[i16]) -> Option<bf16> {
 
 pub(super) fn squared_error(numbers: &[f32], scale: f32, rounded: &[i16]) -> f64 {
     let error =
-        |(&number, &rounded): (&f32, &i16)| f64::from(number - scale * f32::from(rounded)).powi(2);
+        |(&number, &n): (&f32, &i16)| (f64::from(number) - f64::from(scale) * f64::from(n)).powi(2);
     numbers.iter().zip(rounded).map(error).sum()
 }

@@ -110,10 +110,10 @@ pub(super) fn moments(args: &Moments) -> Result<(), Failure> {
     let moments = moments::moments(&model, &windows, kind, weighting, progress)?;
     let time = start.elapsed();
     drop(bar);
-    let tokens = windows.tokens.iter().map(Vec::len).sum();
-    moments::write(&args.output, &moments, &moments::shared(&model), tokens)?;
+    let count = windows.tokens.iter().map(Vec::len).sum();
+    moments::write(&args.output, &moments, &moments::shared(&model), count, weighting)?;
     say(&format!(
-        "{}: {} tensors from {tokens} tokens, {:.0} tokens/s",
+        "{}: {} tensors from {count} tokens, {:.0} tokens/s",
         args.output.display(),
         moments.len(),
         rate(&windows, time)

@@ -1,0 +1,80 @@
+//! Where a search for a step is, and what it comes to.
+
+use crate::model::Wanted;
+
+/// Steps that are tried, over the root mean square of a row, as exponents of 2: up to where nearly all weights are 0.
+const STEPS: std::ops::RangeInclusive<f64> = -8.0..=2.0;
+/// How near the whole matrix has to be, or steps are tried once more.
+pub(super) const NEAR_ENOUGH: f64 = 0.02;
+/// Bits a weight by which a matrix may be above the rate.
+pub(super) const MOST_ABOVE: f64 = 0.05;
+
+/// What a search comes to.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) step: f64,
+    pub(super) way: Wanted,
+    /// Bits a weight by which the rate is missed.
+    pub(super) miss: f64,
+    /// Bits a weight that the exceptions count for, beyond those that they take.
+    pub(super) extra: f64,
+    /// The share of the weights that take more than a byte.
+    pub(super) wide: f64,
+    /// Sum of the squares of the sample's errors.
+    pub(super) error: f64,
+}
+
+impl Found {
+    /// What errors, bits and exceptions count for; the latter a fourth, as errors would else grow with the rate where
+    /// another way becomes the better one. A bit is worth a factor of 4 of the errors.
+    pub(super) fn cost(&self) -> f64 {
+        log2(self.error) + 2.0 * self.miss + 0.5 * self.extra
+    }
+
+    /// Ways of many raw bits may take too much, whatever the step is.
+    pub(super) fn is_small_enough(&self) -> bool {
+        self.miss <= NEAR_ENOUGH
+    }
+
+    pub(super) fn is_better(&self, other: &Self) -> bool {
+        match (self.is_small_enough(), other.is_small_enough()) {
+            (a, b) if a == b => self.cost() < other.cost(),
+            (small_enough, _) => small_enough,
+        }
+    }
+}
+
+/// Steps between which the one is that takes so many bits.
+pub(super) struct Between {
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Default for Between {
+    fn default() -> Self {
+        Self { low: *STEPS.start(), high: *STEPS.end() }
+    }
+}
+
+impl Between {
+    /// The step to be tried after `step`, which took `miss` bits too many.
+    pub(super) fn after(&mut self, step: f64, miss: f64) -> f64 {
+        *(if miss > 0.0 { &mut self.low } else { &mut self.high }) = step;
+        // A step twice as large saves a bit.
+        let next = step + miss;
+        if next <= self.low || next >= self.high {
+            return f64::midpoint(self.low, self.high);
+        }
+        next
+    }
+}
+
+/// How bad it is to miss a rate by so many bits. Fewer are better than more, but for a few.
+pub(super) fn badness(miss: f64) -> f64 {
+    if miss > MOST_ABOVE { 16.0 + miss } else { miss.abs() }
+}
+
+/// Of an error, which may be 0.
+fn log2(error: f64) -> f64 {
+    error.max(f64::MIN_POSITIVE).log2()
+}
