@@ -213,7 +213,8 @@ mod tests {
         let moments =
             moments::moments(&model, &windows, Kind::Matrix, Weighting::AsTheyAre, &mut |_| {})
                 .unwrap();
-        moments::write(&path, &moments, &moments::shared(&model), 40).unwrap();
+        moments::write(&path, &moments, &moments::shared(&model), 40, Weighting::AsTheyAre)
+            .unwrap();
 
         let tensors = tiny::tensors(model.config());
         let linears: BTreeMap<String, Tensor> = model

@@ -254,7 +254,8 @@ mod tests {
         let matrices =
             moments::moments(&model, &windows(), Kind::Matrix, Weighting::AsTheyAre, &mut |_| {})
                 .unwrap();
-        moments::write(&moments, &matrices, &moments::shared(&model), 36).unwrap();
+        moments::write(&moments, &matrices, &moments::shared(&model), 36, Weighting::AsTheyAre)
+            .unwrap();
         (directory, moments)
     }
 
