@@ -1,13 +1,13 @@
 #!/bin/bash
 # Runs the codecs, and the device's decode step as compiled for the CPU, under AddressSanitizer, with
-# the preconditions of unchecked operations checked as well. Needs a nightly toolchain.
+# overflows and the preconditions of unchecked operations checked as well. Needs a nightly toolchain.
 #
 #   scripts/asan.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/asan
-export RUSTFLAGS="-Zsanitizer=address -Zub-checks=yes"
+export RUSTFLAGS="-Zsanitizer=address -Zub-checks=yes -Coverflow-checks=yes"
 # With a target named, build scripts and macros stay without the sanitizer. The standard library is
 # the distributed one: nothing is checked inside what it has compiled in advance. Documentation
 # tests are left out: RUSTFLAGS do not reach them.

@@ -356,6 +356,12 @@ fn what_has_no_effect_is_told() {
     assert_eq!(warnings(options("rate=4").calibration(moments("q"))), []);
     let other = options("rate=4").calibration(moments("other"));
     assert_eq!(warnings(other), [Warning::OtherCalibration]);
+    for format in ["int8", "rate=4"] {
+        assert_eq!(warnings(options(format).select(|_| false)), [Warning::Format]);
+        assert_eq!(warnings(options(format).select(|name| name == "q")), []);
+    }
+    let left_out = options("int8").select(|_| false).rules(rules(pinned));
+    assert_eq!(warnings(left_out), [Warning::Format, Warning::Rule("q".to_owned())]);
     let idle = rules("[[layer]]\nname = '^q.'\nformat = 'raw'\n[[layer]]\nname = '^q'");
     assert_eq!(warnings(options("int8").rules(idle)), [Warning::Rule("^q.".to_owned())]);
 }

@@ -134,6 +134,10 @@ impl Options {
         });
         let rates: Vec<(&str, Quantization)> = rates.collect();
         let mut warnings = Vec::new();
+        let quantized = |tensor: &&Tensor| matches!(self.treatment(tensor), Treatment::Quantize(_));
+        if self.quantizer.is_some() && !tensors.iter().any(quantized) {
+            warnings.push(Warning::Format);
+        }
         let shared = rates.iter().any(|(_, quantization)| quantization.shared_rate().is_some());
         if self.spread && !shared {
             warnings.push(Warning::Spread);
@@ -145,15 +149,20 @@ impl Options {
                 warnings.push(Warning::OtherCalibration);
             }
         }
-        let idle = self.rules.idle(tensors.iter().map(|tensor| tensor.name.as_str()));
+        let names = tensors.iter().map(|tensor| tensor.name.as_str());
+        let idle = self.rules.idle(names.filter(|name| self.selects(name)));
         warnings.extend(idle.map(|name| Warning::Rule(name.to_owned())));
         warnings
+    }
+
+    fn selects(&self, name: &str) -> bool {
+        self.select.as_ref().is_none_or(|select| select(name))
     }
 
     /// What becomes of `tensor`.
     pub(super) fn treatment(&self, tensor: &Tensor) -> Treatment {
         let name = tensor.name.as_str();
-        if self.select.as_ref().is_some_and(|select| !select(name)) {
+        if !self.selects(name) {
             return Treatment::Raw;
         }
         let rule = self.rules.of(name);
