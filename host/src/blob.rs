@@ -231,14 +231,14 @@ impl<'a> Blob<'a> {
         (0..self.front.index.len()).into_par_iter().try_for_each(|tile| self.tile(tile).map(drop))
     }
 
-    /// Decodes into `out`, row-major, little endian; of [wide integers](Blob::wide_integers) the low bytes. Verifies every checksum. Runs on rayon's
-    /// current thread pool.
+    /// Decodes into `out`, row-major, little endian; of [wide integers](Blob::wide_integers) the low bytes. Verifies every
+    /// checksum. Runs on rayon's current thread pool.
     ///
     /// # Errors
     /// [`BlobError::BufferSize`] for an `out` of another length than the matrix; [`BlobError::Tile`]
     /// or [`BlobError::WeightsChecksum`] for damage, after which `out` holds unspecified weights.
     pub fn decode(&self, out: &mut [u8]) -> Result<(), BlobError> {
-        check_size(self.dtype(), self.rows(), self.cols(), out.len())?;
+        check_size(self.dtype().bytes(), self.rows(), self.cols(), out.len())?;
         let table = self.front.frequencies.decode_table();
         let row_bytes = self.cols() * self.dtype().bytes();
         let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
@@ -259,12 +259,7 @@ impl<'a> Blob<'a> {
     /// As [`Blob::decode`]; `out` has `dtype.bytes()` bytes a weight.
     pub fn dequantize(&self, dtype: Float, out: &mut [u8]) -> Result<(), BlobError> {
         let (rows, cols) = (self.rows(), self.cols());
-        let expected = (rows * cols).checked_mul(dtype.bytes());
-        let expected = expected.ok_or(BlobError::TooLarge { rows, cols })?;
-        if out.len() != expected {
-            let (expected, found) = (expected as u64, out.len() as u64);
-            return Err(BlobError::BufferSize { rows, cols, expected, found });
-        }
+        check_size(dtype.bytes(), rows, cols, out.len())?;
         let mut weights = vec![0; self.weight_bytes()];
         self.decode(&mut weights)?;
         let numbers = self.numbers()?;

@@ -33,7 +33,7 @@ impl<'a> Matrix<'a> {
     /// [`BlobError::BufferSize`] if `data` is not `rows * cols * dtype.bytes()` long,
     /// [`BlobError::TooLarge`] if that cannot be addressed.
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
-        check_size(dtype, rows, cols, data.len())?;
+        check_size(dtype.bytes(), rows, cols, data.len())?;
         let (grid, packing) = (TileGrid { rows, cols }, Packing::Two);
         Ok(Self {
             dtype,

@@ -61,7 +61,8 @@ pub fn measure(matrix: Matrix<'_>, counts: &[u64; 256], wide: u64) -> Option<Est
     let (split, coded, exceptions) = split_for(matrix.wanted(), counts)?;
     let total = counts.iter().sum::<u64>() as f64;
     let symbols = symbol_counts(matrix, split, most_frequent(&coded));
-    let shares = symbols.map(|count| count as f64 / symbols.iter().sum::<u64>() as f64);
+    let all = symbols.iter().sum::<u64>() as f64;
+    let shares = symbols.map(|count| count as f64 / all);
     of_symbols(split, matrix.grid(), &shares, &symbols, (exceptions + wide) as f64 / total)
 }
 

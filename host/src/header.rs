@@ -138,7 +138,9 @@ impl Header {
         }
         let sides = (usize::try_from(self.rows), usize::try_from(self.cols));
         match sides {
-            (Ok(rows @ 1..), Ok(cols @ 1..)) if weight_bytes(dtype, rows, cols).is_some() => {
+            (Ok(rows @ 1..), Ok(cols @ 1..))
+                if matrix_bytes(dtype.bytes(), rows, cols).is_some() =>
+            {
                 Ok((Coding { split, groups, wide }, TileGrid { rows, cols }))
             }
             _ => fault("impossible shape"),
@@ -154,15 +156,15 @@ pub fn may_have_row_scales(dtype: Dtype) -> bool {
     }
 }
 
-/// Bytes of a matrix, if they can be addressed.
-pub fn weight_bytes(dtype: Dtype, rows: usize, cols: usize) -> Option<usize> {
-    let bytes = rows.checked_mul(cols)?.checked_mul(dtype.bytes())?;
+/// Bytes of a matrix of elements of `element` bytes, if they can be addressed.
+pub fn matrix_bytes(element: usize, rows: usize, cols: usize) -> Option<usize> {
+    let bytes = rows.checked_mul(cols)?.checked_mul(element)?;
     (bytes <= isize::MAX as usize).then_some(bytes)
 }
 
-/// Checks that a buffer of `found` bytes holds a matrix.
-pub fn check_size(dtype: Dtype, rows: usize, cols: usize, found: usize) -> Result<(), BlobError> {
-    let expected = weight_bytes(dtype, rows, cols).ok_or(BlobError::TooLarge { rows, cols })?;
+/// Checks that a buffer of `found` bytes holds a matrix of elements of `element` bytes.
+pub fn check_size(element: usize, rows: usize, cols: usize, found: usize) -> Result<(), BlobError> {
+    let expected = matrix_bytes(element, rows, cols).ok_or(BlobError::TooLarge { rows, cols })?;
     if found == expected {
         return Ok(());
     }

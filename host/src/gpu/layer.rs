@@ -197,7 +197,7 @@ impl Layer {
         cuda_stream: &Stream,
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
-        check_size(self.dtype(), self.rows(), self.cols(), out.len())?;
+        check_size(self.dtype().bytes(), self.rows(), self.cols(), out.len())?;
         let kernel = kernel(&self.gpu, self.dtype(), self.split.packing())?;
         let [blob, index, table] = self.addresses();
         let out = out.as_device_ptr().as_raw();

@@ -1,7 +1,7 @@
 //! Integers of 4 bits, a scale for every 128 columns of a row.
 
 use super::quantized::Quantized;
-use super::round::integer;
+use super::round::{integer, rounded};
 use super::source::absmax;
 use super::{QuantizeError, Source};
 use crate::Dtype;
@@ -55,11 +55,10 @@ pub(super) fn int4(source: Source<'_>, zero_points: bool) -> Result<Quantized, Q
 /// The power of two that a row's scales are divided by, the largest of which is about `largest`: 1 for nearly all.
 fn factor(largest: f32) -> bf16 {
     // Of the scale as binary16 has it: what was quantized once keeps its factor.
-    let bits = largest.to_bits();
-    let rounded = f32::from_bits((bits + 0xFFF + (bits >> 13 & 1)) & !0x1FFF);
-    let exponent = match rounded {
+    let stored = f32::from_bits(rounded(largest.to_bits(), 13) & !0x1FFF);
+    let exponent = match stored {
         0.0 => 0,
-        _ => rounded.log2().floor() as i32,
+        _ => stored.log2().floor() as i32,
     };
     let beyond = exponent - exponent.clamp(*EXPONENTS.start(), *EXPONENTS.end());
     // The smallest number that BF16 has.

@@ -5,7 +5,7 @@ use super::feedback::round_rows;
 use super::quantized::Quantized;
 use super::round::{low_bytes, wide_integers};
 use super::rows::{Row, best_scale, squared_error, wide};
-use super::search::{Between, Found, MOST_ABOVE, NEAR_ENOUGH, badness};
+use super::search::{Between, Found, MOST_ABOVE, NEAR_ENOUGH, badness, cost};
 use super::{Options, QuantizeError, Source};
 use crate::estimate::{Estimate, estimate, measure};
 use crate::fast::count_exponents;
@@ -117,6 +117,14 @@ struct Outcome {
     error: f64,
 }
 
+/// A step that was tried.
+struct Tried {
+    step: f64,
+    /// Bits a weight by which what was looked for is missed.
+    miss: f64,
+    outcome: Outcome,
+}
+
 /// Some rows, rounded.
 struct Rounded {
     scales: Vec<bf16>,
@@ -210,10 +218,9 @@ impl<'a> Trial<'a> {
             sizes.min_by(f64::total_cmp)
         };
         // A step near which to begin. A normal distribution's entropy is 2.05 bits above the step's exponent.
-        let (step, _) = self.step_for(bits, 2.2 - bits, smallest);
-        let outcome = self.outcome(step);
+        let Tried { step, outcome, .. } = self.step_for(bits, 2.2 - bits, smallest);
         // The best at this step are the likeliest to be it at their own.
-        let cost = |found: &Estimate| 2.0 * found.bits + 0.5 * found.extra();
+        let cost = |found: &Estimate| cost(found.bits, found.extra());
         let mut ways: Vec<(Estimate, Wanted)> = self.estimates(&outcome, ways).collect();
         ways.sort_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)));
         let mut best: Option<Found> = None;
@@ -232,8 +239,7 @@ impl<'a> Trial<'a> {
     /// The step, from about `step` on, for which `way` takes `bits` bits.
     fn with_way(&self, bits: f64, step: f64, way: Wanted) -> Found {
         let size = |outcome: &Outcome| self.estimate(outcome, way).map(|found| found.bits);
-        let (step, miss) = self.step_for(bits, step, size);
-        let outcome = self.outcome(step);
+        let Tried { step, miss, outcome } = self.step_for(bits, step, size);
         let extra = self.estimate(&outcome, way).map_or(f64::INFINITY, |found| found.extra());
         let wide = outcome.wide as f64 / outcome.counts.iter().sum::<u64>() as f64;
         Found { step, way, miss, extra, wide, error: outcome.error }
@@ -293,24 +299,21 @@ impl<'a> Trial<'a> {
         (estimate.bits, outcome.error)
     }
 
-    /// The step, from `first` on, for which `size` is `bits`, and by how much it is missed. What cannot be coded at all
+    /// The step, from `first` on, for which `size` is `bits`. What cannot be coded at all
     /// has too many weights that are 0.
-    fn step_for(
-        &self,
-        bits: f64,
-        first: f64,
-        size: impl Fn(&Outcome) -> Option<f64>,
-    ) -> (f64, f64) {
+    fn step_for(&self, bits: f64, first: f64, size: impl Fn(&Outcome) -> Option<f64>) -> Tried {
         let mut between = Between::default();
         let mut step = first.clamp(between.low, between.high);
         // The finest step that does not take too much, and what any step took that does.
-        let (mut best, mut above) = (None, None);
+        let (mut best, mut above): (Option<Tried>, Option<Tried>) = (None, None);
         for _ in 0..TRIALS {
-            let miss = size(&self.outcome(step)).unwrap_or(0.0) - bits;
-            if miss <= NEAR && best.is_none_or(|(other, _)| step < other) {
-                best = Some((step, miss));
-            } else if miss > NEAR {
-                above = Some((step, miss));
+            let outcome = self.outcome(step);
+            let miss = size(&outcome).unwrap_or(0.0) - bits;
+            let tried = Tried { step, miss, outcome };
+            if miss > NEAR {
+                above = Some(tried);
+            } else if best.as_ref().is_none_or(|best| step < best.step) {
+                best = Some(tried);
             }
             if miss.abs() <= NEAR || between.high - between.low < NEAR {
                 break;

@@ -23,8 +23,20 @@ vectorized! {
 /// As [`integers`], one.
 #[inline(always)]
 pub(super) fn integer(number: f32, scale: f32, most: f32) -> i8 {
-    let quotient = if scale == 0.0 { 0.0 } else { number / scale };
-    (quotient.clamp(-most, most).round_ties_even() as i32) as i8
+    (quotient(number, scale).clamp(-most, most).round_ties_even() as i32) as i8
+}
+
+/// How many scales a number is: 0 where the scale is.
+#[inline(always)]
+fn quotient(number: f32, scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { number / scale }
+}
+
+/// The bits of an F32 number, ready for the lowest `dropped` ones to be cut off: what is left then is the nearest, of two the
+/// even one.
+#[inline(always)]
+pub(super) fn rounded(bits: u32, dropped: u32) -> u32 {
+    bits + (1 << (dropped - 1)) - 1 + (bits >> dropped & 1)
 }
 
 /// The largest integer that both BF16 and two signed bytes have.
@@ -43,10 +55,8 @@ vectorized! {
 /// the scale is.
 #[inline(always)]
 pub(super) fn wide_integer(number: f32, scale: f32) -> i16 {
-    let quotient = if scale == 0.0 { 0.0 } else { number / scale };
-    let bits = quotient.clamp(-WIDEST, WIDEST).round_ties_even().to_bits();
-    let rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
-    f32::from_bits(rounded) as i32 as i16
+    let nearest = quotient(number, scale).clamp(-WIDEST, WIDEST).round_ties_even();
+    f32::from_bits(rounded(nearest.to_bits(), 16) & 0xFFFF_0000) as i32 as i16
 }
 
 vectorized! {
@@ -66,7 +76,7 @@ vectorized! {
     /// is.
     pub(super) fn e4m3s(numbers: &[f32], scale: f32, out: &mut [u8]) {
         for (out, &number) in out.iter_mut().zip(numbers) {
-            *out = e4m3(if scale == 0.0 { 0.0 } else { number / scale });
+            *out = e4m3(quotient(number, scale));
         }
     }
 }
@@ -77,12 +87,11 @@ fn e4m3(number: f32) -> u8 {
     /// The smallest normal number, 2^-6; below, numbers are multiples of 2^-9.
     const NORMAL: f32 = 1.0 / 64.0;
     let magnitude = number.abs().min(448.0);
-    let bits = magnitude.to_bits();
     // Twenty bits of the mantissa go; the exponent's bias is 7 instead of 127.
-    let normal = ((bits + 0x7_FFFF + (bits >> 20 & 1)) >> 20).wrapping_sub((127 - 7) << 3);
+    let normal = (rounded(magnitude.to_bits(), 20) >> 20).wrapping_sub((127 - 7) << 3);
     let subnormal = (magnitude * 512.0).round_ties_even() as i32 as u32;
-    let rounded = if magnitude < NORMAL { subnormal } else { normal };
+    let nearest = if magnitude < NORMAL { subnormal } else { normal };
     // Zero has no sign here: a number that rounds to it is as near to the one as to the other.
-    let sign = if rounded == 0 { 0 } else { number.to_bits() >> 24 & 0x80 };
-    (rounded | sign) as u8
+    let sign = if nearest == 0 { 0 } else { number.to_bits() >> 24 & 0x80 };
+    (nearest | sign) as u8
 }

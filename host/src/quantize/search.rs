@@ -25,10 +25,9 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What errors, bits and exceptions count for; the latter a fourth, as errors would else grow with the rate where
-    /// another way becomes the better one. A bit is worth a factor of 4 of the errors.
+    /// What errors, bits and exceptions count for.
     pub(super) fn cost(&self) -> f64 {
-        log2(self.error) + 2.0 * self.miss + 0.5 * self.extra
+        log2(self.error) + cost(self.miss, self.extra)
     }
 
     /// Ways of many raw bits may take too much, whatever the step is.
@@ -42,6 +41,12 @@ impl Found {
             (small_enough, _) => small_enough,
         }
     }
+}
+
+/// What bits, and exceptions that count for `extra`, are worth, as a logarithm of errors: a bit a factor of 4, exceptions a
+/// fourth of what they count for, as errors would else grow with the rate where another way becomes the better one.
+pub(super) fn cost(bits: f64, extra: f64) -> f64 {
+    2.0 * bits + 0.5 * extra
 }
 
 /// Steps between which the one is that takes so many bits.

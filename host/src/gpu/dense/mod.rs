@@ -45,7 +45,7 @@ impl DenseProduct<'_> {
         let x = Activations { data: self.x.len(), dtype, m, leading: shape.cols };
         let y = Outputs { data: self.y.len(), dtype: y_dtype, leading: shape.rows };
         check(weights, shape, x, y, Epilogue::default())?;
-        check_size(weights, shape.rows, shape.cols, self.w.len())?;
+        check_size(weights.bytes(), shape.rows, shape.cols, self.w.len())?;
         Ok(())
     }
 
