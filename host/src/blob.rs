@@ -256,11 +256,14 @@ impl<'a> Blob<'a> {
     /// and 24 bytes for each integer of more than a byte.
     ///
     /// # Errors
-    /// As [`Blob::decode`]; `out` has `dtype.bytes()` bytes a weight.
+    /// As [`Blob::decode`]; `out` has `dtype.bytes()` bytes a weight. [`BlobError::Memory`].
     pub fn dequantize(&self, dtype: Float, out: &mut [u8]) -> Result<(), BlobError> {
         let (rows, cols) = (self.rows(), self.cols());
         check_size(dtype.bytes(), rows, cols, out.len())?;
-        let mut weights = vec![0; self.weight_bytes()];
+        let (mut weights, bytes) = (Vec::new(), self.weight_bytes());
+        let reserved = weights.try_reserve_exact(bytes);
+        reserved.map_err(|_| BlobError::Memory { bytes: bytes as u64 })?;
+        weights.resize(bytes, 0);
         self.decode(&mut weights)?;
         let numbers = self.numbers()?;
         let stored = weights.par_chunks(cols * self.dtype().bytes());

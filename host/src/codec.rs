@@ -193,9 +193,15 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     if matrix.data.is_empty() {
         return None;
     }
+    let tiles = matrix.grid.tiles()?;
+    // A tile takes a line at least. There may be many thousands of matrices that are too small for that.
+    let front = payload_start(tiles, matrix.row_scales.unwrap_or_default().len())?;
+    if tiles.checked_mul(LINE)?.checked_add(front)? >= matrix.limit() {
+        return None;
+    }
     let model = Model::of(matrix);
     let table = model.frequencies.encode_table();
-    let tiles = (0..matrix.grid.tiles()?).into_par_iter();
+    let tiles = (0..tiles).into_par_iter();
     let tiles = tiles.map(|tile| fast::encode_tile(matrix, &model, &table, tile));
     assemble(matrix, &model, tiles.collect::<Option<_>>()?)
 }

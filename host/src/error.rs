@@ -65,6 +65,12 @@ pub enum BlobError {
         /// Columns of the matrix.
         cols: usize,
     },
+    /// The weights do not fit into memory.
+    #[error("no memory for the {bytes} bytes of its weights")]
+    Memory {
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
     /// Invalid argument: scales of rows that the matrix cannot have.
     #[error(
         "row scales are one for each row of an I8 or F8_E4M3 matrix; this one is {} with {rows} rows, there are {found} scales",

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::plot::Plot;
 use super::progress::Bar;
 use super::table::{error_table, printable, report_table, size};
-use super::{Compress, Decompress, Failure, Format, Inspect, Verify, chain};
+use super::{Compress, Decompress, Failure, Format, Inspect, Verify, chain, tell};
 
 /// Relative error beyond which a quantized tensor may be another one: with two bits a weight, normally distributed numbers come
 /// to less.
@@ -25,7 +25,7 @@ pub(super) fn compress(args: Compress) -> Result<(), Failure> {
     drop(bar);
     warn(&summary);
     for name in file::Model::open(&input)?.left_out() {
-        eprintln!("left out: {}", name.display());
+        tell(&format!("left out: {}", name.display()));
     }
     let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, .. } =
         summary;
@@ -46,16 +46,16 @@ pub(super) fn compress(args: Compress) -> Result<(), Failure> {
 /// Says on standard error what did not become what was asked for.
 fn warn(summary: &Summary) {
     for warning in &summary.warnings {
-        eprintln!("warning: {}", printable(&warning.to_string()));
+        tell(&format!("warning: {}", printable(&warning.to_string())));
     }
     let names = &summary.too_small;
     if !names.is_empty() {
         let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
         let names_of = some(names);
-        eprintln!(
+        tell(&format!(
             "warning: {} {tensors} stayed lossless: {names_of} (too small for the format)",
             names.len()
-        );
+        ));
     }
 }
 
@@ -169,9 +169,9 @@ fn warn_of_errors(errors: &[RelativeError]) {
     for RelativeError { tensor, relative_error } in errors {
         if *relative_error > LARGE_ERROR {
             let tensor = printable(tensor);
-            eprintln!(
+            tell(&format!(
                 "warning: {tensor}: a relative error of {relative_error:.3} is large; is this what was compressed?"
-            );
+            ));
         }
     }
 }
@@ -179,8 +179,13 @@ fn warn_of_errors(errors: &[RelativeError]) {
 /// Prints a line on standard output.
 pub(super) fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        // That its reader has left is for the caller to judge.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}").into())
+        }
+        said => Ok(said?),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]

@@ -1,11 +1,12 @@
 //! The demonstration on real weights.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fused_rans_host::file::{self, CompressedFile, TensorReport};
+use fused_rans_host::file::{self, CompressedFile, Temporary, TensorReport};
 use fused_rans_host::{Matrix, encode};
 
 use super::commands::say;
@@ -31,7 +32,9 @@ pub(super) fn run(threads: Threads) -> Result<(), Failure> {
 
 /// Does the work in a temporary directory; returns what to print.
 fn demonstrate(threads: Threads) -> Result<Vec<String>, Failure> {
-    let directory = tempfile::Builder::new().prefix("fused-rans-demo-").tempdir()?;
+    let parent = env::temp_dir();
+    let directory = Temporary::create(&parent, |path| fs::create_dir(path));
+    let ((), directory) = directory.map_err(at(&parent))?;
     let path = |name| directory.path().join(name);
     let (plain, packed, back) = (path("in"), path("out"), path("back"));
     fs::write(&plain, WEIGHTS).map_err(at(&plain))?;

@@ -5,10 +5,12 @@ mod commands;
 mod demo;
 mod plot;
 mod progress;
+#[cfg(target_os = "linux")]
+mod signals;
 mod table;
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -185,22 +187,32 @@ impl Threads {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if is_broken_pipe(&*failure) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&format!("error: {}", chain(&*failure)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    signals::handle()?;
+    match command {
         Command::Compress(args) => commands::compress(args),
         Command::Decompress(args) => commands::decompress(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Verify(args) => commands::verify(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(threads) => demo::run(threads),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if is_broken_pipe(&*failure) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {}", chain(&*failure));
-            ExitCode::FAILURE
-        }
     }
+}
+
+/// Prints a line on standard error. Where that cannot be done there is nobody to be told.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// An error and its sources in one line.

@@ -4,6 +4,10 @@ use std::fmt;
 
 use fused_rans_host::file::{Coding, Format, RelativeError, Report, TensorReport};
 
+/// Characters that a column has room for, so that a file's longest name does not widen every line, or beyond what can be
+/// formatted. Longer cells move what follows.
+const WIDEST: usize = 120;
+
 /// A table with aligned columns: those of text to the left, those of numbers to the right.
 pub(super) struct Table {
     align: Vec<Align>,
@@ -41,7 +45,8 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
-            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+            let widths = self.rows.iter().map(|row| row[column].chars().count());
+            widths.max().unwrap_or(0).min(WIDEST)
         };
         let widths: Vec<usize> = (0..self.align.len()).map(width).collect();
         let rule = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);

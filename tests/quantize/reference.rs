@@ -50,7 +50,7 @@ fn by_row(row: &[f32], most: f32, levels: &[f64]) -> Vec<f32> {
 
 /// What the scales of a row's groups are divided by for binary16 to have them.
 fn factor(row: &[f32]) -> f64 {
-    let scale = f64::from(largest(row)) / 7.0;
+    let scale = eleven_bits(f64::from(largest(row) / 7.0));
     let mut factor = 1.0;
     while scale > 0.0 && scale / factor < 1.0 / 4096.0 {
         factor /= 2.0;
@@ -59,6 +59,12 @@ fn factor(row: &[f32]) -> f64 {
         factor *= 2.0;
     }
     factor
+}
+
+/// A number of at least 0, rounded to as many bits as those of binary16 have.
+fn eleven_bits(number: f64) -> f64 {
+    let step = (number.log2().floor() - 10.0).exp2();
+    if number > 0.0 { (number / step).round_ties_even() * step } else { 0.0 }
 }
 
 fn by_group(group: &[f32], factor: f64, zero_points: bool) -> Vec<f32> {

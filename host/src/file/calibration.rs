@@ -80,6 +80,11 @@ impl Calibration {
         self.index_of(name).is_some()
     }
 
+    /// Checks that nobody has changed the file since it was opened.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.file.file().check_unchanged()
+    }
+
     fn index_of(&self, name: &str) -> Option<usize> {
         let stored = self.shared.get(name).map_or(name, String::as_str);
         self.by_name.get(stored).copied()

@@ -45,6 +45,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Checks that nobody has changed the plain file since it was opened.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.against.file().check_unchanged()
+    }
+
     /// Compares one of the file's tensors, of these bytes, with its counterpart.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::{Blob, BlobError, Matrix, Packing, encode};
 ///
 /// # Errors
 /// [`FileError::SameFile`], [`FileError::NotAFile`], [`FileError::AlreadyCompressed`]; what can be
-/// wrong with `input`; [`FileError::Io`].
+/// wrong with `input`; [`FileError::Changed`], [`FileError::NoSpace`], [`FileError::Io`].
 pub fn compress(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -90,6 +90,8 @@ impl Compression {
         out.write(&container::head(&text(&plain), &stored, data_start))?;
         summary.tensors = stored.len();
         summary.original_bytes = plain.file().len();
+        plain.file().check_unchanged()?;
+        options.check_unchanged()?;
         summary.stored_bytes = out.commit()?;
         Ok(summary)
     }

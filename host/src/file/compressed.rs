@@ -116,6 +116,11 @@ impl CompressedFile {
         self.mapped.path()
     }
 
+    /// Checks that nobody has changed the file since it was opened.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.mapped.check_unchanged()
+    }
+
     /// Bytes of the file.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

@@ -17,7 +17,7 @@ use super::{Progress, Summary};
 ///
 /// # Errors
 /// [`FileError::SameFile`], [`FileError::NotAFile`], [`FileError::NotCompressed`]; what can be wrong
-/// with `input`; [`FileError::Io`].
+/// with `input`; [`FileError::Changed`], [`FileError::NoSpace`], [`FileError::Io`].
 pub fn decompress(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -36,7 +36,7 @@ pub fn decompress(
 /// Checks every checksum of the compressed file `path` and decodes every tensor.
 ///
 /// # Errors
-/// [`FileError::NotCompressed`], and what is wrong with the file.
+/// [`FileError::NotCompressed`], [`FileError::Changed`], and what is wrong with the file.
 pub fn verify(path: impl AsRef<Path>, progress: &mut Progress<'_>) -> Result<Summary, FileError> {
     let file = CompressedFile::open(path)?;
     each_tensor(&file, progress, |_, _, _| Ok(()))?;
@@ -67,6 +67,7 @@ pub fn verify_against(
             }
         }
     })?;
+    comparison.check_unchanged()?;
     Ok(Summary { errors, ..summary(&file) })
 }
 
@@ -83,7 +84,7 @@ fn each_tensor(
         take(index, tensor, file.original(index, &mut scratch)?)?;
         meter.add(tensor);
     }
-    Ok(())
+    file.check_unchanged()
 }
 
 fn summary(file: &CompressedFile) -> Summary {

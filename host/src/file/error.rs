@@ -24,6 +24,23 @@ pub enum FileError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A disk, a quota or a limit of a file's size is exhausted.
+    #[error(
+        "{}: no space for it; free some, raise the limit, or choose another output",
+        path.display()
+    )]
+    NoSpace {
+        /// File that has no space.
+        path: PathBuf,
+        /// What is exhausted.
+        source: io::Error,
+    },
+    /// An input was changed while a job read it, so that nothing is known of what came of it.
+    #[error("{}: changed while it was read; try again when nothing writes to it", path.display())]
+    Changed {
+        /// File at fault.
+        path: PathBuf,
+    },
     /// The output is the input.
     #[error("{}: the output is the input file; choose another output", path.display())]
     SameFile {
@@ -234,7 +251,7 @@ pub enum ErrorKind {
     InsufficientData,
     /// The caller asked for something that cannot be done.
     InvalidArgument,
-    /// The operating system refused, or memory ran out.
+    /// The operating system refused, memory or a disk ran out, or another program changed a file.
     Io,
 }
 
@@ -243,7 +260,9 @@ impl FileError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::Memory { .. } => ErrorKind::Io,
+            Self::Io { .. } | Self::NoSpace { .. } | Self::Changed { .. } | Self::Memory { .. } => {
+                ErrorKind::Io
+            }
             Self::SameFile { .. }
             | Self::NotAFile { .. }
             | Self::AlreadyCompressed { .. }
@@ -269,7 +288,19 @@ impl FileError {
     }
 
     pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { path: path.to_owned(), action, source }
+        move |source| {
+            let path = path.to_owned();
+            match Self::is_no_space(&source) {
+                true => Self::NoSpace { path, source },
+                false => Self::Io { path, action, source },
+            }
+        }
+    }
+
+    /// Whether an error is one of [`FileError::NoSpace`].
+    pub(super) fn is_no_space(error: &io::Error) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
     }
 
     pub(super) fn header(path: &Path) -> impl FnOnce(HeaderFault) -> Self {
@@ -285,6 +316,7 @@ fn blob_kind(fault: &BlobError) -> ErrorKind {
     match fault {
         BlobError::Version { .. } => ErrorKind::Compatibility,
         BlobError::Truncated { .. } => ErrorKind::InsufficientData,
+        BlobError::Memory { .. } => ErrorKind::Io,
         BlobError::BufferSize { .. } | BlobError::TooLarge { .. } => ErrorKind::InvalidArgument,
         _ => ErrorKind::Corruption,
     }

@@ -1,7 +1,9 @@
 //! Safetensors files, mapped into memory.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
@@ -9,10 +11,38 @@ use super::container;
 use super::error::{FileError, HeaderFault};
 use super::header::{Header, LENGTH_BYTES, MAX_HEADER, Tensor};
 
+/// What tells that a file has been changed, if the clock of its file system has gone on since.
+#[derive(Debug, PartialEq)]
+pub(super) struct Stamp {
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let status = file.metadata()?;
+        Ok(Self { bytes: status.len(), modified: status.modified()? })
+    }
+
+    /// Checks that `file`, called `path`, is as it was.
+    ///
+    /// # Errors
+    /// [`FileError::Changed`].
+    pub(super) fn check(&self, file: &File, path: &Path) -> Result<(), FileError> {
+        match Self::of(file).map_err(FileError::io(path, "read"))? == *self {
+            true => Ok(()),
+            false => Err(FileError::Changed { path: path.to_owned() }),
+        }
+    }
+}
+
 /// A mapped file whose header lies within it; nothing else is known yet.
 #[derive(Debug)]
 pub(super) struct Mapped {
     path: PathBuf,
+    /// Not the path, which may lead to another file since.
+    file: File,
+    stamp: Stamp,
     map: Mmap,
     data_start: usize,
 }
@@ -33,6 +63,7 @@ impl Mapped {
         if status.len() < LENGTH_BYTES as u64 {
             return Err(truncated(LENGTH_BYTES, status.len()));
         }
+        let stamp = Stamp::of(&file).map_err(FileError::io(path, "open"))?;
         // SAFETY: the mapping is read-only and private to this value. That no one changes or
         // truncates the file meanwhile cannot be checked; the module's documentation demands it.
         let map = unsafe { Mmap::map(&file) }.map_err(FileError::io(path, "map"))?;
@@ -49,11 +80,20 @@ impl Mapped {
         if rest.len() < header_len {
             return Err(truncated(data_start, found));
         }
-        Ok(Self { path: path.to_owned(), map, data_start })
+        Ok(Self { path: path.to_owned(), file, stamp, map, data_start })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Checks that nobody has changed the file since it was opened. To be called before what has been read of it is
+    /// relied on.
+    ///
+    /// # Errors
+    /// [`FileError::Changed`].
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.stamp.check(&self.file, &self.path)
     }
 
     /// Bytes of the file.

@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Input files are memory-mapped: nobody may change or truncate them while a function of this
-//! module, or a [`CompressedFile`], reads them. The process may die of it, as any program that maps
-//! files.
+//! module, or a [`CompressedFile`], reads them. The process dies of it where a file becomes shorter, as any program that maps
+//! files. Of other changes a job says so in the end, and gives no output: [`FileError::Changed`].
 
 use std::io;
 
@@ -41,6 +41,7 @@ mod options;
 mod output;
 mod plan;
 mod rules;
+mod temporary;
 mod warning;
 
 pub use calibration::Calibration;
@@ -55,6 +56,9 @@ pub use model::{
 };
 pub use options::Options;
 pub use rules::{Rules, RulesError};
+#[doc(hidden)] // for what else the program writes
+pub use temporary::Temporary;
+pub use temporary::abandon_outputs;
 pub use warning::Warning;
 
 /// Is called with the bytes done and the bytes in all, after every tensor. Tensors that a rate is spread over are gone through

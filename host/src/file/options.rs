@@ -119,6 +119,11 @@ impl Options {
         self.calibration.as_ref().map_or(Ok(None), |calibration| calibration.moments(name))
     }
 
+    /// Checks that the calibration's file is as it was.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.calibration.as_ref().map_or(Ok(()), Calibration::check_unchanged)
+    }
+
     pub(super) fn spreads(&self) -> bool {
         self.spread
     }

@@ -4,12 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempPath;
-
 use super::error::FileError;
-
-/// How temporary files are called, so that what a killed process left can be found.
-pub(super) const PREFIX: &str = ".fused-rans-";
+use super::temporary::Temporary;
 
 /// A file that is written beside its final place and renamed when it is complete. Dropped before
 /// that, it leaves nothing behind.
@@ -17,7 +13,7 @@ pub(super) struct Output {
     path: PathBuf,
     // Before `temporary`, so that the file is closed when it is removed.
     file: BufWriter<File>,
-    temporary: TempPath,
+    temporary: Temporary,
 }
 
 impl Output {
@@ -38,7 +34,10 @@ impl Output {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let (file, temporary) = temporary(directory).map_err(FileError::io(path, "write"))?;
+        // Files that `tempfile` opens itself, others cannot read.
+        let create = |path: &Path| File::options().write(true).create_new(true).open(path);
+        let (file, temporary) =
+            Temporary::create(directory, create).map_err(FileError::io(path, "write"))?;
         let file = BufWriter::with_capacity(1 << 20, file);
         Ok(Self { path: path.to_owned(), file, temporary })
     }
@@ -64,20 +63,11 @@ impl Output {
             file.sync_all()?;
             let bytes = file.metadata()?.len();
             drop(file);
-            temporary.persist(&path).map_err(|error| error.error)?;
+            temporary.persist(&path)?;
             Ok(bytes)
         };
         finish().map_err(FileError::io(&path, "write"))
     }
-}
-
-/// A new file in `directory`. The file is taken out of its `NamedTempFile`, which would put a name
-/// that nobody knows into every error.
-fn temporary(directory: &Path) -> io::Result<(File, TempPath)> {
-    let mut builder = tempfile::Builder::new();
-    // Not `tempfile_in`, whose files others cannot read.
-    let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-    Ok(builder.prefix(PREFIX).make_in(directory, create)?.into_parts())
 }
 
 /// Whether both paths lead to one file, by links of any kind.

@@ -29,6 +29,8 @@ pub(super) fn planned<'a>(
     let planned: u64 = planner.shares().map(|share| share.tensor.bytes() as u64).sum();
     let plan = planner.plan(&mut |done, _| progress(done, planned + bytes))?;
     let summary = job(&plan, &mut |done, _| progress(planned + done, planned + bytes))?;
+    // A file of many may have been changed between its part in the plan and its turn.
+    planner.files.iter().try_for_each(|file| file.file().check_unchanged())?;
     let tensors: Vec<&Tensor> = planner.files.iter().flat_map(PlainFile::tensors).collect();
     Ok(Summary { warnings: options.warnings(&tensors), ..summary })
 }

@@ -12,9 +12,9 @@ use fused_rans_layout::GROUP;
 use half::{bf16, f16};
 
 /// The largest integer; of those without a zero point also the smallest's magnitude.
-const LARGEST: f32 = 7.0;
+const LARGEST: f64 = 7.0;
 /// Steps from the smallest integer, -8, to the largest.
-const STEPS: f32 = 15.0;
+const STEPS: f64 = 15.0;
 /// Exponents that binary16 has room for: those of a row's largest scale, with some below for its other groups.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -12..=14;
 
@@ -28,7 +28,7 @@ struct Row {
 
 pub(super) fn int4(source: Source<'_>, zero_points: bool) -> Result<Quantized, QuantizeError> {
     let (weights, rows) = source.map_rows_to_weights(|row, numbers, out| {
-        let factor = factor(absmax(row, numbers)? / LARGEST);
+        let factor = factor(absmax(row, numbers)? / LARGEST as f32);
         let across = numbers.len().div_ceil(GROUP);
         let (mut scales, mut zeros) = (Vec::with_capacity(across), Vec::with_capacity(across));
         for (numbers, out) in numbers.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
@@ -66,21 +66,25 @@ fn factor(largest: f32) -> bf16 {
     bf16::from_f32(f64::from(beyond).exp2() as f32)
 }
 
-/// The scale by which the largest magnitude becomes 7.
+/// The scale by which the largest magnitude becomes 7. (In binary64, for it to be rounded once.)
 fn symmetric(numbers: &[f32], factor: f32) -> f16 {
     let (low, high) = ends(numbers);
-    f16::from_f32(high.max(-low) / LARGEST / factor)
+    f16::from_f64(f64::from(high.max(-low)) / LARGEST / f64::from(factor))
 }
 
 /// The scale and the zero point by which the smallest number becomes -8 and the largest 7, 0 lying between.
 fn asymmetric(numbers: &[f32], factor: f32) -> (f16, i8) {
     let (low, high) = ends(numbers);
+    let (low, high, factor) = (f64::from(low), f64::from(high), f64::from(factor));
     // Eight steps, to which the zero point may round, are a finite number, too.
-    let scale = (high / STEPS - low / STEPS).min(f32::MAX / 8.5);
-    let scale = f16::from_f32(scale / factor);
+    let scale = ((high - low) / STEPS).min(f64::from(f32::MAX) / 8.5);
+    let scale = f16::from_f64(scale / factor);
     // 0 becomes the zero point: so many steps above the smallest.
-    let zero = integer(-low, scale.to_f32() * factor, STEPS) - 8;
-    (scale, zero)
+    let steps = match scale.to_f64() * factor {
+        0.0 => 0.0,
+        step => (-low / step).min(STEPS).round_ties_even(),
+    };
+    (scale, steps as i8 - 8)
 }
 
 vectorized! {
@@ -102,7 +106,7 @@ vectorized! {
     /// The integers nearest to `numbers / scale + zero`.
     fn round(numbers: &[f32], scale: f32, zero: i8, out: &mut [u8]) {
         for (out, &number) in out.iter_mut().zip(numbers) {
-            let steps = integer(number, scale, 2.0 * STEPS);
+            let steps = integer(number, scale, 2.0 * STEPS as f32);
             *out = (steps + zero).clamp(-8, 7).cast_unsigned();
         }
     }

@@ -12,14 +12,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use fused_rans_host::file::{FileError, Report};
-use tempfile::TempPath;
+use fused_rans_host::file::{FileError, Report, Temporary};
 
 use self::chart::Chart;
 use super::Failure;
-
-/// How the file is called until it is complete.
-const PREFIX: &str = ".fused-rans-";
 
 /// A path that ends in `.svg`, so that no slip puts a chart in the place of weights.
 pub(super) fn svg_path(path: PathBuf) -> Result<PathBuf, &'static str> {
@@ -34,7 +30,7 @@ pub(super) struct Plot<'a> {
     path: &'a Path,
     // Before `temporary`, so that the file is closed when it is removed.
     file: File,
-    temporary: TempPath,
+    temporary: Temporary,
 }
 
 impl<'a> Plot<'a> {
@@ -52,8 +48,7 @@ impl<'a> Plot<'a> {
         let folder = folder.unwrap_or(Path::new("."));
         // Files that `tempfile` opens itself, others cannot read.
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-        let file = tempfile::Builder::new().prefix(PREFIX).make_in(folder, create);
-        let (file, temporary) = file.map_err(fault(path))?.into_parts();
+        let (file, temporary) = Temporary::create(folder, create).map_err(fault(path))?;
         Ok(Self { model, path, file, temporary })
     }
 
@@ -65,7 +60,7 @@ impl<'a> Plot<'a> {
             file.write_all(svg.as_bytes())?;
             file.sync_all()?;
             drop(file);
-            temporary.persist(path).map_err(|error| error.error)
+            temporary.persist(path)
         };
         Ok(finish().map_err(fault(path))?)
     }

@@ -234,7 +234,9 @@ fn no_counterpart(shard: &Shard, against: &Model) -> FileError {
 fn compare_plain(path: &Path, against: &Path) -> Result<(), FileError> {
     let file = PlainFile::open(path)?;
     let comparison = Comparison::new(path, file.tensors(), against)?;
-    file.tensors().iter().try_for_each(|tensor| comparison.same(tensor, file.data(tensor)))
+    file.tensors().iter().try_for_each(|tensor| comparison.same(tensor, file.data(tensor)))?;
+    file.file().check_unchanged()?;
+    comparison.check_unchanged()
 }
 
 /// The totals of two lists of tensors as one.

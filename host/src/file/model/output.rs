@@ -5,11 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::error::ModelFault;
 use crate::file::FileError;
-use crate::file::output::PREFIX;
+use crate::file::mapped::Stamp;
+use crate::file::temporary::{Temporary, make};
 
 /// A folder that is written beside its final place and renamed when it is complete. Dropped before
 /// that, it leaves nothing behind.
@@ -18,7 +17,7 @@ pub(super) struct OutputFolder {
     path: PathBuf,
     /// The same without links: where the folder is renamed to.
     place: PathBuf,
-    temporary: TempDir,
+    temporary: Temporary,
 }
 
 impl OutputFolder {
@@ -36,12 +35,13 @@ impl OutputFolder {
         let exists = is_empty_folder(&place, path)?;
         // The root of all folders cannot be renamed to.
         let Some(parent) = place.parent() else { return Err(taken(path)) };
-        let temporary = temporary(parent).map_err(FileError::io(path, "write"))?;
+        let temporary = Temporary::create(parent, |path| fs::create_dir(path));
+        let ((), temporary) = temporary.map_err(FileError::io(path, "write"))?;
         if exists {
             // What `commit` will do must not fail after hours, as it does where a volume is
             // mounted: one empty folder replaces another.
             let probe = temporary.path().join("probe");
-            let replace = fs::create_dir(&probe).and_then(|()| fs::rename(&probe, &place));
+            let replace = make(|| fs::create_dir(&probe).and_then(|()| fs::rename(&probe, &place)));
             replace.map_err(FileError::io(path, "replace"))?;
         }
         Ok(Self { path: path.to_owned(), place, temporary })
@@ -59,22 +59,26 @@ impl OutputFolder {
             return Err(FileError::NotAFile { path: from.to_owned() });
         }
         let mut source = File::open(from).map_err(FileError::io(from, "open"))?;
+        let stamp = Stamp::of(&source).map_err(FileError::io(from, "read"))?;
         let (to, copy) = (self.file(name), self.path.join(name));
-        let mut target = File::create_new(to).map_err(FileError::io(&copy, "write"))?;
-        io::copy(&mut source, &mut target).map_err(FileError::io(from, "copy"))?;
+        let target = make(|| File::create_new(to));
+        let mut target = target.map_err(FileError::io(&copy, "write"))?;
+        io::copy(&mut source, &mut target).map_err(|fault| {
+            let path = if FileError::is_no_space(&fault) { &copy } else { from };
+            FileError::io(path, "copy")(fault)
+        })?;
+        stamp.check(&source, from)?;
         target.sync_all().map_err(FileError::io(&copy, "write"))
     }
 
     /// Puts the name that a file will have into an error about one that [`Self::file`] named.
-    pub(super) fn renamed(&self, error: FileError) -> FileError {
-        match error {
-            FileError::Io { path, action, source } => {
-                let file = path.strip_prefix(self.temporary.path());
-                let path = file.map(|file| self.path.join(file)).unwrap_or(path);
-                FileError::Io { path, action, source }
-            }
-            other => other,
+    pub(super) fn renamed(&self, mut error: FileError) -> FileError {
+        if let FileError::Io { path, .. } | FileError::NoSpace { path, .. } = &mut error
+            && let Ok(file) = path.strip_prefix(self.temporary.path())
+        {
+            *path = self.path.join(file);
         }
+        error
     }
 
     /// Gives the folder its name. What has been put there meanwhile stays, and is an error.
@@ -84,11 +88,9 @@ impl OutputFolder {
             // So that no crash of the system leaves the name with a part of the files.
             #[cfg(unix)]
             File::open(temporary.path())?.sync_all()?;
-            fs::rename(temporary.path(), place)
+            temporary.persist(&place)
         };
-        finish().map_err(FileError::io(&path, "write"))?;
-        drop(temporary.keep());
-        Ok(())
+        finish().map_err(FileError::io(&path, "write"))
     }
 }
 
@@ -131,15 +133,10 @@ fn place(path: &Path) -> Result<PathBuf, FileError> {
     }
 }
 
-/// A new folder in `parent`.
-fn temporary(parent: &Path) -> io::Result<TempDir> {
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
-    // Without its message, which has a name in it that nobody knows.
-    folder.map_err(|error| error.kind().into())
-}
-
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
     /// A place with an empty folder `in`, and an output `out` of it.
@@ -158,14 +155,16 @@ mod tests {
     fn errors_have_the_final_name() {
         let (all, folder) = start();
         let temporary = folder.file("file".as_ref());
-        let named = |path: &Path| {
-            let error = FileError::io(path, "write")(ErrorKind::StorageFull.into());
-            folder.renamed(error).to_string()
-        };
-        let path = all.path().join("out").join("file");
-        assert_eq!(named(&temporary), format!("{}: cannot write", path.display()));
-        let elsewhere = all.path().join("in").join("file");
-        assert_eq!(named(&elsewhere), format!("{}: cannot write", elsewhere.display()));
+        let (here, elsewhere) = (all.path().join("out/file"), all.path().join("in/file"));
+        for (kind, what) in
+            [(ErrorKind::Other, "cannot write"), (ErrorKind::StorageFull, "no space")]
+        {
+            for (path, named) in [(&temporary, &here), (&elsewhere, &elsewhere)] {
+                let error = folder.renamed(FileError::io(path, "write")(kind.into())).to_string();
+                let start = format!("{}: {what}", named.display());
+                assert!(error.starts_with(&start), "{error}");
+            }
+        }
     }
 
     #[test]
