@@ -7,6 +7,10 @@ mod allocation;
 mod crc;
 #[path = "golden/matrices.rs"]
 mod matrices;
+#[path = "corruption/readers.rs"]
+mod readers;
+#[path = "corruption/seal.rs"]
+mod seal;
 #[path = "corruption/victim.rs"]
 mod victim;
 
@@ -14,7 +18,8 @@ use std::collections::BTreeSet;
 
 use fused_rans::{Blob, BlobError, TileFault};
 use proptest::prelude::*;
-use victim::{INDEX, RECORD, Victim, two_tiles, victims};
+use seal::{INDEX, RECORD};
+use victim::{Victim, two_tiles, victims};
 
 /// (offset, bytes) of the header's fields behind magic and version.
 const HEADER_FIELDS: [(usize, usize); 15] = [
@@ -387,7 +392,7 @@ enum Change {
 
 impl Change {
     fn apply(&self, victim: &mut Victim) {
-        let front = two_tiles().front().expect("it is intact").min(victim.bytes.len());
+        let front = seal::front(&two_tiles().bytes).expect("it is intact").min(victim.bytes.len());
         match *self {
             Self::Flip(at) => {
                 let bit = at.index(8 * victim.bytes.len());

@@ -19,6 +19,10 @@ mod matrices;
 mod python;
 #[path = "format/random.rs"]
 mod random;
+#[path = "corruption/readers.rs"]
+mod readers;
+#[path = "corruption/seal.rs"]
+mod seal;
 #[path = "quantize/sources.rs"]
 #[allow(dead_code, reason = "made for the tests of quantizers, which use all of it")]
 mod sources;
@@ -34,7 +38,8 @@ use matrices::GOLDEN;
 use python::{Cases, Output};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use victim::{INDEX, RECORD, Victim, victims};
+use seal::{INDEX, RECORD};
+use victim::{Victim, victims};
 
 /// The numbers that a blob means, if they are others than it holds.
 fn numbers(blob: &Blob<'_>) -> Option<Vec<u8>> {

@@ -1,0 +1,70 @@
+//! Files in memory, since the library maps what it reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::crc::crc32c;
+use tempfile::TempDir;
+
+/// A folder that goes with this value, in memory where the machine has a place for that.
+pub struct Folder(TempDir);
+
+impl Folder {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        Self(TempDir::with_prefix_in("fused-rans-fuzz-", place).expect("there is room"))
+    }
+
+    /// Where `name` is, or would be.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Makes a file of these bytes.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("it is in the folder")).expect("there is room");
+        fs::write(&path, bytes).expect("there is room");
+        path
+    }
+
+    /// The bytes of a file that must be there.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).expect("it was written")
+    }
+}
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A safetensors file of this header and data.
+#[must_use]
+pub fn framed(header: &[u8], data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header, data].concat()
+}
+
+/// As [`framed`]; a compressed file's header gets its padding and its checksum.
+#[must_use]
+pub fn sealed(header: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut header = header.trim_ascii_end().to_owned();
+    let start = r#"{"__metadata__":{"fused_rans":"0 "#;
+    let seal = start.len()..start.len() + 8;
+    if header.starts_with(start.as_bytes()) && header.len() >= seal.end {
+        header.resize((8 + header.len()).next_multiple_of(128) - 8, b' ');
+        header[seal.clone()].fill(b'0');
+        let crc = crc32c(&[&framed(&header, &[])]);
+        header[seal].copy_from_slice(format!("{crc:08x}").as_bytes());
+    }
+    framed(&header, data)
+}
+
+/// A job's progress, which nobody follows.
+pub fn silent(_: u64, _: u64) {}

@@ -1,0 +1,95 @@
+//! Any bytes as a blob: as they are, with checksums made right, and with lengths and places made right before.
+#![no_main]
+
+use fused_rans::{Activations, Blob, BlobError, Epilogue, Float, Outputs};
+use fused_rans_fuzz::crc::crc32c;
+use fused_rans_fuzz::readers::{check_groups, parse};
+use fused_rans_fuzz::{allocation, one_thread, seal};
+use libfuzzer_sys::fuzz_target;
+
+/// Bytes of the weights of the largest blob that is decoded.
+const MOST: usize = 1 << 20;
+
+fuzz_target!(init: one_thread(), |bytes: &[u8]| {
+    let mut sealed = bytes.to_vec();
+    seal::reseal(&mut sealed);
+    let mut placed = bytes.to_vec();
+    place(&mut placed);
+    seal::reseal(&mut placed);
+    read(bytes);
+    if sealed != bytes {
+        read(&sealed);
+    }
+    if placed != sealed {
+        read(&placed);
+    }
+});
+
+/// Puts payloads behind each other, as long as the index says, and makes the blob's length whole.
+fn place(blob: &mut Vec<u8>) {
+    blob.resize(blob.len().next_multiple_of(128), 0);
+    let Some(front) = seal::front(blob) else { return };
+    let (length, mut line) = (blob.len(), front / 128);
+    seal::set(blob, (32, 8), length as u64);
+    for tile in 0..seal::tiles(blob).unwrap_or(0) {
+        let record = seal::INDEX + seal::RECORD * tile;
+        seal::set(blob, (record, 4), line as u64);
+        line += seal::get(blob, record + 8, 2) as usize;
+    }
+}
+
+/// Reads everything that is in a blob.
+fn read(bytes: &[u8]) {
+    let Ok(blob) = parse(bytes) else { return };
+    let intact = blob.verify().is_ok();
+    check_groups(&blob);
+    check_wide(&blob, intact);
+    if blob.weight_bytes() > MOST {
+        return;
+    }
+    let mut weights = vec![0xA5; blob.weight_bytes()];
+    match blob.decode(&mut weights) {
+        Ok(()) => check_numbers(&blob, &weights),
+        Err(BlobError::WeightsChecksum) => {
+            assert!(intact);
+            let mut right = bytes.to_vec();
+            seal::set(&mut right, (12, 4), crc32c(&[&weights]).into());
+            seal::reseal_header(&mut right);
+            check_numbers(&parse(&right).expect("as good as before"), &weights);
+        }
+        Err(_) => assert!(!intact),
+    }
+}
+
+/// Wide integers are read if the blob is intact, in order, into memory that it bears out: 24 bytes for four, and as much
+/// again while their list grows.
+fn check_wide(blob: &Blob<'_>, intact: bool) {
+    let (wide, largest) = allocation::largest(|| blob.wide_integers());
+    assert!(
+        largest <= 12 * blob.bytes().len() + 4096,
+        "wide integers took {largest} bytes at once"
+    );
+    assert_eq!(wide.is_ok(), intact || !blob.is_wide());
+    let wide = wide.unwrap_or_default();
+    assert!(wide.is_sorted_by(|a, b| (a.row, a.col) < (b.row, b.col)));
+    assert!(wide.iter().all(|wide| wide.row < blob.rows() && wide.col < blob.cols()));
+    assert!(wide.iter().all(|wide| i8::try_from(wide.integer).is_err()));
+}
+
+/// What an intact blob's weights stand for, and a product with them.
+fn check_numbers(blob: &Blob<'_>, weights: &[u8]) {
+    for wide in blob.wide_integers().expect("it is intact") {
+        let weight = weights[wide.row * blob.cols() + wide.col];
+        assert_eq!(wide.integer as u8, weight);
+    }
+    let (rows, cols) = (blob.rows(), blob.cols());
+    for dtype in [Float::Bf16, Float::F16, Float::F32] {
+        let mut numbers = vec![0; rows * cols * dtype.bytes()];
+        blob.dequantize(dtype, &mut numbers).expect("it is intact");
+    }
+    let dtype = if blob.dtype().name() == "F16" { Float::F16 } else { Float::Bf16 };
+    let (x, mut y) = (vec![0x3F; 2 * cols], vec![0; 4 * rows]);
+    let x = Activations { data: &x[..], dtype, m: 1, leading: cols };
+    let y = Outputs { data: &mut y[..], dtype: Float::F32, leading: rows };
+    blob.matmul(x, y, Epilogue::default()).expect("it is intact");
+}

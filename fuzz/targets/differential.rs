@@ -1,0 +1,146 @@
+//! A matrix, and changes of its blob: reference and fast codec and the GPU's decode step agree.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, Packing, WideInteger};
+use fused_rans::{encode, encode_grouped, reference};
+use fused_rans_fuzz::{one_thread, readers, seal, step};
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+/// A matrix, and what becomes of its blob.
+#[derive(Arbitrary, Debug)]
+struct Case<'a> {
+    dtype: u8,
+    quads: bool,
+    raw_bits: Option<u8>,
+    sides: [u8; 2],
+    /// Over and over again.
+    weights: &'a [u8],
+    extra: Extra,
+    /// Place, and what the byte there is XORed with.
+    changes: Vec<(u16, u8)>,
+}
+
+/// What a matrix has beside its weights.
+#[derive(Arbitrary, Debug)]
+enum Extra {
+    Nothing,
+    RowScales,
+    Groups,
+    GroupsWithZeros,
+    /// Row, column, integer.
+    Wide(Vec<(u8, u8, u16)>),
+}
+
+/// A blob, if the matrix can be coded so.
+type Encoded = Result<Option<Vec<u8>>, BlobError>;
+
+/// An encoder.
+struct Codec {
+    plain: fn(Matrix<'_>) -> Option<Vec<u8>>,
+    grouped: fn(Matrix<'_>, Groups<'_>) -> Encoded,
+}
+
+const FAST: Codec = Codec { plain: encode, grouped: encode_grouped };
+const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::encode_grouped };
+
+// Either the encoders and the matrix, or changes, since each takes long.
+fuzz_target!(init: one_thread(), |case: Case<'_>| -> Corpus {
+    let parts = Parts::of(&case);
+    let fast = parts.encode(&case, &FAST);
+    if case.changes.is_empty() {
+        assert!(fast == parts.encode(&case, &REFERENCE), "the encoders differ");
+    }
+    let Ok(Some(mut blob)) = fast else { return Corpus::Reject };
+    if case.changes.is_empty() {
+        assert!(agree(&mut blob) == Ok(parts.weights), "it is another matrix");
+        return Corpus::Keep;
+    }
+    for (place, change) in &case.changes {
+        let place = usize::from(*place) % blob.len();
+        blob[place] ^= change;
+    }
+    seal::reseal(&mut blob);
+    let _ = agree(&mut blob);
+    Corpus::Keep
+});
+
+/// What all decoders make of `blob`.
+fn agree(blob: &mut [u8]) -> Result<Vec<u8>, BlobError> {
+    let weights = readers::decode(blob)?;
+    step::check(&Blob::parse(blob)?, &weights);
+    Ok(weights)
+}
+
+/// What a matrix is made of; scales and zero points in case it has them.
+struct Parts {
+    dtype: Dtype,
+    sides: [usize; 2],
+    weights: Vec<u8>,
+    wide: Vec<WideInteger>,
+    scales: Vec<u16>,
+    zeros: Vec<i8>,
+}
+
+impl Parts {
+    fn of(case: &Case<'_>) -> Self {
+        let dtype = Dtype::ALL[usize::from(case.dtype) % Dtype::ALL.len()];
+        let sides @ [rows, cols] = case.sides.map(side);
+        let bytes = || case.weights.iter().copied().chain([0]).cycle();
+        let mut weights: Vec<u8> = bytes().take(rows * cols * dtype.bytes()).collect();
+        let mut wide = Vec::new();
+        match &case.extra {
+            Extra::Nothing | Extra::RowScales => {}
+            Extra::Groups | Extra::GroupsWithZeros => {
+                weights.iter_mut().for_each(|weight| *weight = nibble(*weight).cast_unsigned());
+            }
+            Extra::Wide(integers) => wide = widen(integers, sides, &mut weights),
+        }
+        let groups = rows * cols.div_ceil(128);
+        let scales = bytes().map(|byte| u16::from(byte) * 0x0101).take(groups).collect();
+        let zeros = bytes().map(nibble).take(groups).collect();
+        Self { dtype, sides, weights, wide, scales, zeros }
+    }
+
+    fn encode(&self, case: &Case<'_>, codec: &Codec) -> Encoded {
+        let Self { dtype, sides: [rows, cols], ref weights, .. } = *self;
+        let packing = if case.quads { Packing::Four } else { Packing::Two };
+        let matrix = Matrix::new(dtype, rows, cols, weights)?.packed(packing);
+        let matrix = matrix.instead_of(usize::MAX);
+        let matrix = case.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits % 8));
+        let zeros = match case.extra {
+            Extra::Nothing => return Ok((codec.plain)(matrix)),
+            Extra::RowScales | Extra::Wide(_) => {
+                let matrix = matrix.scaled(&self.scales[..rows])?.widened(&self.wide)?;
+                return Ok((codec.plain)(matrix));
+            }
+            Extra::Groups => None,
+            Extra::GroupsWithZeros => Some(&self.zeros[..]),
+        };
+        (codec.grouped)(matrix, Groups { scales: &self.scales, zeros })
+    }
+}
+
+/// Integers that take more than a byte, in order; their low bytes are put among the weights.
+fn widen(wide: &[(u8, u8, u16)], [rows, cols]: [usize; 2], weights: &mut [u8]) -> Vec<WideInteger> {
+    let place = |&(row, col, bits)| ((usize::from(row) % rows, usize::from(col) % cols), bits);
+    let wide: BTreeMap<(usize, usize), u16> = wide.iter().map(place).collect();
+    let integers = wide.into_iter().map(|((row, col), bits)| {
+        let magnitude = (129 + i32::from(bits % 128)) << (bits >> 7 & 7);
+        let integer = magnitude.min(32512) as i16 * [1, -1][usize::from(bits >> 15)];
+        weights[row * cols + col] = integer as u8;
+        WideInteger { row, col, integer }
+    });
+    integers.collect()
+}
+
+/// 1 to 300, small ones more often: they are fast, and have all there is to a fragment.
+fn side(byte: u8) -> usize {
+    1 + usize::from(byte).pow(2) / 217
+}
+
+fn nibble(byte: u8) -> i8 {
+    byte.cast_signed() << 4 >> 4
+}

@@ -1,0 +1,51 @@
+//! A model of two shards. The input is texts, each up to the next 0: rules, the index, the shards' headers; what is left is
+//! the data of both.
+#![no_main]
+
+use fused_rans::file::{FileError, Model, Options, Rules, compress_model, decompress_model};
+use fused_rans::file::{inspect_model, verify_model};
+use fused_rans_fuzz::{Folder, framed, one_thread, silent};
+use libfuzzer_sys::fuzz_target;
+
+const INDEX: &str = "model/model.safetensors.index.json";
+const SHARDS: [&str; 2] = ["a.safetensors", "b.safetensors"];
+
+fuzz_target!(init: one_thread(), |bytes: &[u8]| {
+    let mut parts = bytes.splitn(5, |&byte| byte == 0);
+    let [rules, index, a, b, data] = [(); 5].map(|()| parts.next().unwrap_or_default());
+    let rules = str::from_utf8(rules).ok().and_then(|text| Rules::parse(text).ok());
+    let folder = Folder::new();
+    for (shard, header) in SHARDS.into_iter().zip([a, b]) {
+        folder.put(&format!("model/{shard}"), &framed(header, data));
+    }
+    check(&folder, None);
+    folder.put(INDEX, index);
+    check(&folder, rules);
+});
+
+/// The model is in order, or it is not; if it is, it is compressed as the rules say, and comes back.
+fn check(folder: &Folder, rules: Option<Rules>) {
+    let plain = folder.path("model");
+    let report = inspect_model(&plain);
+    assert_eq!(Model::open(&plain).is_ok(), report.is_ok());
+    let ruled = rules.is_some();
+    let options = Options::default().rules(rules.unwrap_or_default());
+    let packed = Folder::new();
+    match compress_model(&plain, packed.path("packed"), &options, &mut silent) {
+        Ok(summary) => {
+            let [packed_path, back] = ["packed", "back"].map(|name| packed.path(name));
+            assert_eq!(report.expect("it was read").tensors.len(), summary.tensors);
+            verify_model(&packed_path, Some(&plain), &mut silent).expect("it is the same");
+            inspect_model(&packed_path).expect("it is in order");
+            decompress_model(&packed_path, &back, &mut silent).expect("it was verified");
+            for shard in SHARDS.into_iter().filter(|shard| back.join(shard).exists()) {
+                let same =
+                    packed.get(&format!("back/{shard}")) == folder.get(&format!("model/{shard}"));
+                assert!(same || summary.quantized > 0, "{shard} comes back as something else");
+            }
+        }
+        // There are numbers that cannot be quantized.
+        Err(FileError::AlreadyCompressed { .. }) => {}
+        Err(error) => assert!(ruled || report.is_err(), "{error}"),
+    }
+}

@@ -1,0 +1,97 @@
+//! 512 bytes as a table of frequencies: as they are, as counts, and cut to the right sum.
+#![no_main]
+
+use fused_rans::layout::{Entry, PROB_BITS, QuadEntry, SYMBOLS, Split, TABLE, WideEntry};
+use fused_rans::{Dtype, Frequencies, Packing};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut stored = [0; SYMBOLS];
+    for (frequency, bytes) in stored.iter_mut().zip(bytes.as_chunks().0) {
+        *frequency = u16::from_le_bytes(*bytes);
+    }
+    let sum: u64 = stored.iter().map(|&frequency| u64::from(frequency)).sum();
+    let as_it_is = Frequencies::from_stored(stored);
+    assert_eq!(as_it_is.is_some(), sum == TABLE as u64);
+    check_counts(stored.map(u64::from));
+    check(&as_it_is.unwrap_or_else(|| cut(stored)));
+});
+
+/// Counts give a table of what occurs, if anything does.
+fn check_counts(counts: [u64; SYMBOLS]) {
+    let frequencies = Frequencies::from_counts(&counts);
+    let stored = frequencies.as_ref().map(|frequencies| *frequencies.as_array());
+    assert_eq!(stored.is_some(), counts != [0; SYMBOLS]);
+    let stored = stored.into_iter().flatten();
+    assert!(stored.zip(counts).all(|(frequency, count)| (frequency > 0) == (count > 0)));
+    assert!(frequencies.is_none_or(|table| Frequencies::from_stored(*table.as_array()).is_some()));
+}
+
+/// The first of them, up to the sum; the last symbol has what is left.
+fn cut(stored: [u16; SYMBOLS]) -> Frequencies {
+    let mut rest = TABLE as u16;
+    let mut cut = stored.map(|frequency| {
+        let frequency = frequency.min(rest);
+        rest -= frequency;
+        frequency
+    });
+    cut[SYMBOLS - 1] += rest;
+    Frequencies::from_stored(cut).expect("the sum is right")
+}
+
+/// A table of the right sum gives decode tables that `docs/format.md` describes.
+fn check(frequencies: &Frequencies) {
+    let table = frequencies.decode_table();
+    check_slots(frequencies, &table);
+    for entry in table.iter() {
+        assert_eq!(entry.0 >> 5 & 3, 0);
+        check_step(entry.sub(), entry.bits());
+    }
+    let [wide, narrow] = [Split::window(Dtype::Bf16, 0, false), Split::i8(Packing::Four, 2)];
+    let [wide, narrow] = [wide, narrow].map(|split| split.expect("there is such a split"));
+    assert!(frequencies.kernel_table(wide).iter().eq(table.iter().map(|entry| &entry.0)));
+    check_wide(frequencies.wide_table(wide), frequencies.max(), &table);
+    if frequencies.max() <= QuadEntry::MAX_FREQUENCY {
+        check_quads(&frequencies.kernel_table(narrow), &table);
+    }
+}
+
+/// Each symbol has its slots, their sub-states ascend one by one, and slots are in the order of their keys.
+fn check_slots(frequencies: &Frequencies, table: &[Entry; TABLE]) {
+    let mut next = frequencies.as_array().map(u32::from);
+    let mut last = (0, 0);
+    for entry in table {
+        let symbol = entry.symbol();
+        let f = u64::from(frequencies.as_array()[usize::from(symbol)]);
+        let sub_state = entry.sub() + (TABLE as u32 >> entry.bits());
+        assert_eq!(sub_state, next[usize::from(symbol)]);
+        next[usize::from(symbol)] += 1;
+        let k = u64::from(sub_state) - f;
+        let key = if f == 1 { u64::MAX } else { ((2 * k + 1) << 31) / f };
+        assert!(last <= (key, symbol));
+        last = (key, symbol);
+    }
+    assert_eq!(next, frequencies.as_array().map(|f| 2 * u32::from(f)));
+}
+
+/// Whatever the stream's bits are, the next index is in the table.
+fn check_step(sub: u32, bits: u32) {
+    assert!(bits <= PROB_BITS);
+    assert!((sub << bits | ((1 << bits) - 1)) < TABLE as u32);
+}
+
+fn check_wide(wide: Option<Vec<u32>>, largest: u16, table: &[Entry; TABLE]) {
+    assert_eq!(wide.is_some(), largest <= WideEntry::MAX_FREQUENCY);
+    for (wide, entry) in wide.iter().flatten().zip(table) {
+        assert_eq!((wide >> WideEntry::SUB_SHIFT, wide & 15), (entry.sub(), entry.bits()));
+        assert_eq!(wide >> 4 & 7, 0);
+    }
+}
+
+fn check_quads(quads: &[u32], table: &[Entry; TABLE]) {
+    for (quad, entry) in quads.iter().zip(table) {
+        assert_eq!((quad >> QuadEntry::SUB_SHIFT, quad & 31), (entry.sub(), entry.bits()));
+        assert_eq!((quad >> 18 & 15) << 4 | quad >> 10 & 15, u32::from(entry.symbol()));
+        assert_eq!((quad >> 14 & 15, quad >> 5 & 31), (0, 0));
+    }
+}

@@ -1,0 +1,61 @@
+//! What the readers make of a blob's bytes, whatever they are.
+
+use crate::allocation;
+use crate::crc::crc32c;
+use crate::seal::{RECORD, reseal_header, set};
+use fused_rans::{Blob, BlobError, reference};
+
+/// The blob of `bytes`, parsed into no more memory than they bear out.
+pub fn parse(bytes: &[u8]) -> Result<Blob<'_>, BlobError> {
+    let (blob, largest) = allocation::largest(|| Blob::parse(bytes));
+    let limit = bytes.len() + 4096;
+    assert!(largest <= limit, "parsing {} bytes took {largest} at once", bytes.len());
+    let blob = blob?;
+    // No payload has been looked at, so an index record is all that a tile surely has.
+    assert!(blob.weight_bytes() <= bytes.len() / RECORD * 256 * 256 * 2);
+    Ok(blob)
+}
+
+/// What both decoders make of the bytes. Where only the weights' checksum is wrong, it is made
+/// right, and the weights are returned.
+pub fn decode(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
+    let blob = parse(bytes)?;
+    let mut fast = vec![0xA5; blob.weight_bytes()];
+    let slow = reference::decode(&blob);
+    check_groups(&blob);
+    match (blob.verify(), blob.decode(&mut fast), slow) {
+        (Err(_), Err(error), Err(_)) => Err(error),
+        (Ok(()), Ok(()), Ok(slow)) => {
+            assert!(fast == slow, "the decoders give different weights");
+            Ok(fast)
+        }
+        (Ok(()), Err(BlobError::WeightsChecksum), Ok(slow)) => {
+            set(bytes, (12, 4), crc32c(&[&slow]).into());
+            reseal_header(bytes);
+            let blob = Blob::parse(bytes).expect("as good as before");
+            blob.decode(&mut fast).expect("the checksum is right");
+            assert!(fast == slow, "the decoders give different weights");
+            Ok(slow)
+        }
+        (verify, fast, slow) => panic!("{verify:?}, {fast:?}, {:?}", slow.map(drop)),
+    }
+}
+
+/// Scales and zero points are read if, and only if, the blob is intact, into no more memory than it bears
+/// out.
+pub fn check_groups(blob: &Blob<'_>) {
+    let ((scales, zeros), largest) = allocation::largest(|| (blob.scales(), blob.zeros()));
+    assert!(largest <= blob.bytes().len() + 4096, "groups took {largest} bytes at once");
+    let groups = blob.rows() * blob.cols().div_ceil(128);
+    match blob.groups() {
+        None => assert_eq!((scales, zeros), (Ok(None), Ok(None))),
+        Some(plane) => {
+            let intact = blob.verify().is_ok();
+            assert_eq!(scales.map(|scales| scales.unwrap().len()).ok(), intact.then_some(groups));
+            assert_eq!(zeros.is_ok(), intact || !plane.zeros);
+            if let Some(zeros) = zeros.ok().flatten() {
+                assert!(zeros.len() == groups && zeros.iter().all(|zero| (-8..8).contains(zero)));
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The GPU's decode step, run on the CPU lane by lane.
+
+use fused_rans::Blob;
+use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TableKind};
+use fused_rans::tile::{CodedTile, Rows, Tile};
+use fused_rans_kernels::{Format, SliceMemory, decode_slab};
+
+/// Decodes all coded tiles of `blob`, whose weights are `data`, row by row; returns how many there are.
+pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
+    let table = blob.frequencies().kernel_table(blob.split());
+    let wide = blob.frequencies().wide_table(blob.split());
+    let mut coded = 0;
+    for number in 0..blob.index().len() {
+        let Tile::Coded(tile) = blob.tile(number).unwrap() else { continue };
+        coded += 1;
+        let decoded = decode_tile(&tile, Format::from(blob.split()), &table);
+        if let Some(wide) = &wide {
+            let format = Format::of(blob.split(), TableKind::Wide);
+            assert!(decode_tile(&tile, format, wide) == decoded, "wide entries differ");
+        }
+        let width = tile.shape.steps() * FRAGMENT;
+        for (expected, decoded) in rows(blob, data, number).zip(decoded.chunks_exact(width)) {
+            let decoded = decoded[..tile.shape.cols]
+                .iter()
+                .flat_map(|w| w.to_le_bytes().into_iter().take(blob.dtype().bytes()));
+            assert!(decoded.eq(expected.iter().copied()), "tile {number} differs");
+        }
+    }
+    coded
+}
+
+/// A tile's part of each of its rows in `data`.
+fn rows<'a>(blob: &Blob<'_>, data: &'a [u8], tile: usize) -> impl Iterator<Item = &'a [u8]> {
+    let (grid, bytes) = (blob.grid(), blob.dtype().bytes());
+    let ((row, col), shape) = (grid.origin(tile), grid.shape(tile));
+    let rows = data.chunks_exact(grid.cols * bytes).skip(row).take(shape.rows);
+    rows.map(move |row| &row[col * bytes..][..shape.cols * bytes])
+}
+
+/// A tile's weights, row by row, whole fragments, as the kernel's lanes decode them.
+fn decode_tile(tile: &CodedTile<'_>, format: Format, table: &[u32]) -> Vec<u16> {
+    let (shape, table) = (tile.shape, table.try_into().expect("an entry for each slot"));
+    let width = shape.steps() * FRAGMENT;
+    let mut weights = vec![0; shape.strips() * FRAGMENT * width];
+    for (number, slab) in tile.slabs().enumerate() {
+        let top = number * SLAB_STRIPS * FRAGMENT;
+        let mut rows: Rows = [[u32::MAX; LANES]; 64];
+        slab.expand(&mut rows);
+        let raw: Vec<u32> = slab.raw.as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();
+        for lane in 0..LANES {
+            let memory = SliceMemory { table, rows: &rows, lane, raw: &raw };
+            decode_slab(&memory, lane, slab.shape, format, |strip, step, registers| {
+                let fragment = step * slab.shape.strips + strip;
+                for (register, value) in registers.into_iter().enumerate() {
+                    for half in 0..2 {
+                        let place = Place { fragment, lane, register, half };
+                        let (row, col) = slab.shape.position(place);
+                        weights[(top + row) * width + col] = (value >> (16 * half)) as u16;
+                    }
+                }
+            });
+        }
+        for (row, col, weight) in slab.exceptions() {
+            weights[(top + row) * width + col] = weight;
+        }
+    }
+    weights
+}
