@@ -24,7 +24,13 @@ pub struct Job(Child);
 impl Job {
     /// Starts the program in `place` and waits until its temporary file or folder is there, and in the latter `inside`.
     pub fn start(place: &Place, args: &[&str], inside: &str) -> Self {
-        Self::wait(place, place.command(args), inside)
+        let program = place.command(args);
+        // What a shell has put into the background, as `nohup` has, ignores signals, and so would the program.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,TERM,HUP").arg(program.get_program());
+        command.args(program.get_args()).current_dir(place.path(""));
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::wait(place, command, inside)
     }
 
     /// The same with a command that becomes the program.
