@@ -3,6 +3,8 @@
 //! `FUSED_RANS_REGENERATE=1 cargo test --test golden` writes them anew, after a deliberate change of
 //! the format; the example in docs/format.md must then follow by hand.
 
+#[path = "golden/codec.rs"]
+mod codec;
 #[path = "golden/file.rs"]
 mod file;
 #[path = "golden/matrices.rs"]
@@ -12,10 +14,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Once;
 
+use codec::{Codec, FAST, REFERENCE};
 use fused_rans::layout::{GroupPlane, TileKind};
-use fused_rans::{
-    Blob, BlobError, Dtype, Groups, Matrix, Packing, encode, encode_grouped, reference,
-};
+use fused_rans::{Blob, Dtype, Groups, Packing, reference};
 use matrices::{GOLDEN, Golden};
 
 /// The bytes of the golden file at `path`. All golden files are written anew before the first is
@@ -36,18 +37,6 @@ fn read(path: &Path) -> Vec<u8> {
 fn stored(golden: &Golden) -> Vec<u8> {
     read(&golden.path())
 }
-
-/// What an encoder makes of a matrix and its groups.
-type Grouped = Result<Option<Vec<u8>>, BlobError>;
-
-/// An encoder.
-struct Codec {
-    plain: fn(Matrix<'_>) -> Option<Vec<u8>>,
-    grouped: fn(Matrix<'_>, Groups<'_>) -> Grouped,
-}
-
-const FAST: Codec = Codec { plain: encode, grouped: encode_grouped };
-const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::encode_grouped };
 
 fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
     let (weights, scales) = (golden.weights(), golden.scales());

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/corruption/allocation.rs"]
 pub mod allocation;
+#[path = "../../tests/golden/codec.rs"]
+pub mod codec;
 mod files;
 #[path = "../../tests/corruption/readers.rs"]
 pub mod readers;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, Packing, WideInteger};
-use fused_rans::{encode, encode_grouped, reference};
+use fused_rans_fuzz::codec::{Codec, Encoded, FAST, REFERENCE};
 use fused_rans_fuzz::{one_thread, readers, seal, step};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -33,18 +33,6 @@ enum Extra {
     /// Row, column, integer.
     Wide(Vec<(u8, u8, u16)>),
 }
-
-/// A blob, if the matrix can be coded so.
-type Encoded = Result<Option<Vec<u8>>, BlobError>;
-
-/// An encoder.
-struct Codec {
-    plain: fn(Matrix<'_>) -> Option<Vec<u8>>,
-    grouped: fn(Matrix<'_>, Groups<'_>) -> Encoded,
-}
-
-const FAST: Codec = Codec { plain: encode, grouped: encode_grouped };
-const REFERENCE: Codec = Codec { plain: reference::encode, grouped: reference::encode_grouped };
 
 // Either the encoders and the matrix, or changes, since each takes long.
 fuzz_target!(init: one_thread(), |case: Case<'_>| -> Corpus {
