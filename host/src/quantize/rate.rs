@@ -37,6 +37,8 @@ const MOST_LINE_BITS: f64 = 0.1;
 const CLOSE: f64 = 0.3;
 /// How often a step is corrected by the whole matrix.
 const CORRECTIONS: usize = 8;
+/// By how much a step may be corrected, as an exponent of 2, without a look at what other ways come to.
+const FAR: f64 = 0.25;
 /// Weights of matrices that are encoded to know their size, rather than measured.
 const SMALL: usize = 1 << 18;
 /// Tiles beside each other of which one may be cut off for a matrix to be measured.
@@ -78,17 +80,18 @@ impl Rate {
     ) -> Result<Quantized, QuantizeError> {
         let mut trial = Trial::new(source, options)?;
         let start = trial.search(self.bits);
-        let chosen = trial.limit_wide(self.bits, start)?;
-        let (mut made, mut found) = trial.meet(self.bits, chosen);
-        if found < self.bits - NEAR_ENOUGH && trial.one_of > 1 && start.wide <= MOST_WIDE {
+        let chosen = trial.limit_wide(self.bits, &start)?;
+        let (mut made, mut found) = trial.meet_best(self.bits, &chosen);
+        if found.miss < -NEAR_ENOUGH && trial.one_of > 1 && start[0].wide <= MOST_WIDE {
             // The rows of the sample have room enough, others have not.
             trial.set_wide(1)?;
-            (made, found) = trial.meet(self.bits, start);
+            (made, found) = trial.meet_best(self.bits, &start);
         }
-        if found.is_infinite() {
+        if found.miss.is_infinite() {
             return Err(QuantizeError::Narrow { rows: source.rows(), cols: source.cols() });
         }
-        if found > self.bits + MOST_ABOVE + trial.line_bits().min(MOST_LINE_BITS) {
+        if found.miss > MOST_ABOVE + trial.line_bits().min(MOST_LINE_BITS) {
+            let found = self.bits + found.miss;
             return Err(QuantizeError::Unreachable { asked: self.bits, found });
         }
         Ok(made)
@@ -171,15 +174,15 @@ impl<'a> Trial<'a> {
 
     /// Lets fewer weights take more than a byte, if there are many at the end of the search `start`, and what that saves in
     /// time is worth the coarser steps of their rows; returns the end of the search then.
-    fn limit_wide(&mut self, bits: f64, start: Found) -> Result<Found, QuantizeError> {
-        let mut best = (1, start);
-        if start.wide * FEW as f64 > 1.0 {
+    fn limit_wide(&mut self, bits: f64, start: &[Found]) -> Result<Vec<Found>, QuantizeError> {
+        let mut best = (1, start.to_vec());
+        if start[0].wide * FEW as f64 > 1.0 {
             for one_of in WIDE {
                 self.set_wide(one_of)?;
                 let found = self.search(bits);
                 // Too few bits are those of rows whose largest numbers ask for coarser steps than the rate does.
-                let enough = found.miss >= -NEAR_ENOUGH || start.wide > MOST_WIDE;
-                if enough && found.cost() < best.1.cost() {
+                let enough = found[0].miss >= -NEAR_ENOUGH || start[0].wide > MOST_WIDE;
+                if enough && found[0].cost() < best.1[0].cost() {
                     best = (one_of, found);
                 }
             }
@@ -198,21 +201,25 @@ impl<'a> Trial<'a> {
         energies.map_or(0.0, |energies| energies.iter().sum())
     }
 
-    /// The step by which the sample takes `bits` bits a weight, or fewer, if no step is fine enough for so many or sizes
-    /// jump, and how its integers are to be coded. More only if no step is coarse enough.
-    fn search(&self, bits: f64) -> Found {
+    /// How the integers may be coded, the best way first, and the step of each by which the sample takes `bits` bits a
+    /// weight, or fewer, if no step is fine enough for so many or sizes jump. More only if no step is coarse enough.
+    fn search(&self, bits: f64) -> Vec<Found> {
         let Options { packing, raw_bits, .. } = self.options;
-        let four = (packing == Packing::Four)
-            .then(|| self.search_among(bits, &ways(packing, raw_bits)))
-            .flatten();
-        // Not every distribution can be coded four a symbol.
-        let near = four.filter(|found| found.miss.abs() <= NEAR_ENOUGH && found.extra <= DEAREST);
-        let found = near.or_else(|| self.search_among(bits, &ways(Packing::Two, raw_bits)));
-        found.expect("two a symbol can be coded, whatever they are")
+        if packing == Packing::Four {
+            let found = self.search_among(bits, &ways(packing, raw_bits));
+            // Not every distribution can be coded four a symbol.
+            let near = |best: &Found| best.miss.abs() <= NEAR_ENOUGH && best.extra <= DEAREST;
+            if found.first().is_some_and(near) {
+                return found;
+            }
+        }
+        let found = self.search_among(bits, &ways(Packing::Two, raw_bits));
+        assert!(!found.is_empty(), "two a symbol can be coded, whatever they are");
+        found
     }
 
-    /// As [`Trial::search`], with one of these ways to code. `None` if no way can code what the step gives.
-    fn search_among(&self, bits: f64, ways: &[Wanted]) -> Option<Found> {
+    /// As [`Trial::search`], with these ways to code. None if no way can code what the step gives.
+    fn search_among(&self, bits: f64, ways: &[Wanted]) -> Vec<Found> {
         let smallest = |outcome: &Outcome| {
             let sizes = self.estimates(outcome, ways).map(|(estimate, _)| estimate.bits);
             sizes.min_by(f64::total_cmp)
@@ -223,17 +230,16 @@ impl<'a> Trial<'a> {
         let cost = |found: &Estimate| cost(found.bits, found.extra());
         let mut ways: Vec<(Estimate, Wanted)> = self.estimates(&outcome, ways).collect();
         ways.sort_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)));
-        let mut best: Option<Found> = None;
+        let mut all: Vec<Found> = Vec::new();
         for (number, (_, way)) in ways.into_iter().enumerate() {
-            if number >= LIKELY && best.is_some_and(|best| best.is_small_enough()) {
+            if number >= LIKELY && all.iter().any(Found::is_small_enough) {
                 break;
             }
             let found = self.with_way(bits, step, way);
-            if found.extra.is_finite() && best.is_none_or(|best| found.is_better(&best)) {
-                best = Some(found);
-            }
+            all.extend(found.extra.is_finite().then_some(found));
         }
-        best
+        all.sort_by(Found::by_worth);
+        all
     }
 
     /// The step, from about `step` on, for which `way` takes `bits` bits.
@@ -245,27 +251,41 @@ impl<'a> Trial<'a> {
         Found { step, way, miss, extra, wide, error: outcome.error }
     }
 
-    /// All rows, rounded to take `bits` bits a weight, or what comes nearest, by the step at which a search ended or one near
-    /// it; and the bits that they take.
-    fn meet(&self, bits: f64, found: Found) -> (Quantized, f64) {
-        let Found { mut step, way, extra, .. } = found;
-        let (mut made, mut found) = self.round_all(step, way, extra + CLOSE, bits);
-        let way = Wanted { packing: made.packing, raw_bits: made.raw_bits, ..way };
-        // The sample may not be like the rest, and small matrices' sizes go by whole lines.
-        let (mut between, mut last) = (Between::default(), found);
-        for _ in 0..CORRECTIONS {
-            let next = between.after(step, last - bits);
-            if (last - bits).abs() <= NEAR_ENOUGH || next == step {
+    /// All rows, rounded to take `bits` bits a weight, in the first of these ways, or the best of them if its step has to
+    /// be another one than the sample's, as errors are others then.
+    fn meet_best(&self, bits: f64, ways: &[Found]) -> (Quantized, Found) {
+        let mut best: Option<(Quantized, Found)> = None;
+        for way in ways {
+            let met = self.meet(bits, way);
+            let far = met.1.step > way.step + FAR;
+            if best.as_ref().is_none_or(|best| met.1.by_worth_met(&best.1).is_lt()) {
+                best = Some(met);
+            }
+            if !far {
                 break;
             }
-            step = next;
-            let (other, size) = self.round_all(step, way, f64::INFINITY, bits);
-            last = size;
-            if badness(size - bits) < badness(found - bits) {
-                (made, found) = (other, size);
-            }
         }
-        (made, found)
+        best.expect("a search finds a way")
+    }
+
+    /// All rows, rounded to take `bits` bits a weight, or what comes nearest, by the step at which a search ended or one near
+    /// it; and what came of it.
+    fn meet(&self, bits: f64, start: &Found) -> (Quantized, Found) {
+        let (mut made, mut best) = self.round_all(start, start.extra + CLOSE, bits);
+        // The sample may not be like the rest, and small matrices' sizes go by whole lines.
+        let (mut between, mut last) = (Between::default(), best);
+        for _ in 0..CORRECTIONS {
+            let step = between.after(last.step, last.miss);
+            if last.miss.abs() <= NEAR_ENOUGH || step == last.step {
+                break;
+            }
+            let (other, found) = self.round_all(&Found { step, ..best }, f64::INFINITY, bits);
+            if badness(found.miss) < badness(best.miss) {
+                (made, best) = (other, found);
+            }
+            last = found;
+        }
+        (made, best)
     }
 
     /// `way`, or, if its exceptions count for more than `extra` bits, of those of as many weights a symbol the cheapest that
@@ -335,20 +355,21 @@ impl<'a> Trial<'a> {
         batches.reduce(Outcome::none, Outcome::plus)
     }
 
-    /// All rows, rounded by `step` and to be coded as [`Trial::best_way`] says, and the bits a weight that they take.
-    fn round_all(&self, step: f64, way: Wanted, extra: f64, bits: f64) -> (Quantized, f64) {
+    /// All rows, rounded by the step of `from` and to be coded as [`Trial::best_way`] says, and what came of it.
+    fn round_all(&self, from: &Found, extra: f64, bits: f64) -> (Quantized, Found) {
         let (rows, cols) = (self.source.rows(), self.source.cols());
         let all: Vec<usize> = (0..rows).collect();
         let mut weights = vec![0; rows * cols];
         let batches = all.par_chunks(BATCH).zip(weights.par_chunks_mut(BATCH * cols));
         let rounded: Vec<Rounded> =
-            batches.map(|(rows, out)| self.round(rows, step, out)).collect();
+            batches.map(|(rows, out)| self.round(rows, from.step, out)).collect();
+        let error = rounded.iter().map(|batch| batch.error).sum();
         let wide = rounded.iter().flat_map(|batch| &batch.wide);
         let wide: Vec<WideInteger> = wide.copied().collect();
         let scales = rounded.into_iter().flat_map(|batch| batch.scales);
         let counts = exponent_counts(Dtype::I8, &weights);
-        let outcome = Outcome { counts, wide: wide.len() as u64, error: 0.0 };
-        let way = self.best_way(&outcome, way, extra, bits);
+        let outcome = Outcome { counts, wide: wide.len() as u64, error };
+        let way = self.best_way(&outcome, from.way, extra, bits);
         let made = Quantized {
             row_scales: Some(scales.map(bf16::to_bits).collect()),
             numbers: Numbers { dtype: Dtype::I8, groups: None, wide },
@@ -356,16 +377,20 @@ impl<'a> Trial<'a> {
             raw_bits: way.raw_bits,
             ..Quantized::new(self.source, Dtype::I8, weights)
         };
+        let miss = self.size(&made, &outcome).map_or(f64::INFINITY, |found| found - bits);
+        (made, Found { way, miss, error, ..*from })
+    }
+
+    /// Bits a weight that a matrix takes whose integers occur like this. `None` if it cannot be coded.
+    fn size(&self, made: &Quantized, outcome: &Outcome) -> Option<f64> {
         // A tile may have fewer exceptions than weights.
-        let few = outcome.wide < TILE_WEIGHTS;
-        if few && self.is_regular() {
+        if outcome.wide < TILE_WEIGHTS && self.is_regular() {
             let measured = measure(made.matrix(), &outcome.counts, outcome.wide);
-            return (made, measured.map_or(f64::INFINITY, |found| found.bits));
+            return measured.map(|found| found.bits);
         }
         // What is rounded up to whole lines and words counts here.
-        let blob = encode(made.matrix());
-        let size = |blob: Vec<u8>| 8.0 * blob.len() as f64 / (rows as f64 * cols as f64);
-        (made, blob.map_or(f64::INFINITY, size))
+        let blob = encode(made.matrix())?;
+        Some(8.0 * blob.len() as f64 / (self.source.rows() as f64 * self.source.cols() as f64))
     }
 
     /// Whether the matrix is large, and of tiles that are whole, or nearly all of them.

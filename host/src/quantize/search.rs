@@ -1,6 +1,7 @@
 //! Where a search for a step is, and what it comes to.
 
 use crate::model::Wanted;
+use std::cmp::Ordering;
 
 /// Steps that are tried, over the root mean square of a row, as exponents of 2: up to where nearly all weights are 0.
 const STEPS: std::ops::RangeInclusive<f64> = -8.0..=2.0;
@@ -20,7 +21,7 @@ pub(super) struct Found {
     pub(super) extra: f64,
     /// The share of the weights that take more than a byte.
     pub(super) wide: f64,
-    /// Sum of the squares of the sample's errors.
+    /// Sum of the squares of the errors, of the sample or of the whole matrix.
     pub(super) error: f64,
 }
 
@@ -35,11 +36,16 @@ impl Found {
         self.miss <= NEAR_ENOUGH
     }
 
-    pub(super) fn is_better(&self, other: &Self) -> bool {
-        match (self.is_small_enough(), other.is_small_enough()) {
-            (a, b) if a == b => self.cost() < other.cost(),
-            (small_enough, _) => small_enough,
-        }
+    /// What is worth more first; what is small enough before what is not.
+    pub(super) fn by_worth(&self, other: &Self) -> Ordering {
+        let larger = other.is_small_enough().cmp(&self.is_small_enough());
+        larger.then(self.cost().total_cmp(&other.cost()))
+    }
+
+    /// As [`Found::by_worth`], of what whole matrices take.
+    pub(super) fn by_worth_met(&self, other: &Self) -> Ordering {
+        let larger = (self.miss > MOST_ABOVE).cmp(&(other.miss > MOST_ABOVE));
+        larger.then(self.cost().total_cmp(&other.cost()))
     }
 }
 
