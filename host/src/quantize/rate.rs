@@ -273,10 +273,11 @@ impl<'a> Trial<'a> {
     fn meet(&self, bits: f64, start: &Found) -> (Quantized, Found) {
         let (mut made, mut best) = self.round_all(start, start.extra + CLOSE, bits);
         // The sample may not be like the rest, and small matrices' sizes go by whole lines.
+        let near = (self.line_bits() / 2.0).clamp(NEAR_ENOUGH, MOST_ABOVE);
         let (mut between, mut last) = (Between::default(), best);
         for _ in 0..CORRECTIONS {
             let step = between.after(last.step, last.miss);
-            if last.miss.abs() <= NEAR_ENOUGH || step == last.step {
+            if last.miss.abs() <= near || step == last.step {
                 break;
             }
             let (other, found) = self.round_all(&Found { step, ..best }, f64::INFINITY, bits);
