@@ -16,7 +16,8 @@ fn check(gpu: &Gpu, matrix: Matrix<'_>) -> Option<u64> {
     let blob = Blob::parse(&bytes).unwrap();
     let layer = gpu.upload(&blob).unwrap();
     let wide = blob.frequencies().wide_table(blob.split()).map_or(0, |table| table.len());
-    assert_eq!(layer.device_bytes(), bytes.len() + 4 * (TABLE + wide));
+    // Behind the blob there is room for a slab's tails, whatever their lengths say.
+    assert_eq!(layer.device_bytes(), bytes.len() + 15 * 128 + 4 * (TABLE + wide));
     let same = layer.decode_to_host().unwrap() == matrix.data();
     assert!(same, "{:?} {:?} differs", matrix.dtype(), matrix.grid());
     Some(blob.exceptions())
@@ -151,6 +152,6 @@ fn without_a_device_there_is_an_error_that_says_so() {
 fn kernels_that_do_not_load_are_a_typed_error() {
     if device().is_some() {
         let error = Gpu::open(0, "not PTX").expect_err("not PTX");
-        assert!(matches!(error, gpu::GpuError::Kernels(_)), "{error}");
+        assert!(matches!(error, gpu::GpuError::Kernels { .. }), "{error}");
     }
 }

@@ -31,7 +31,7 @@ fn there_is_a_kernel_for_every_type() {
         wanted.extend(BATCHES.map(|rows| format!("matmul_{types}_m{rows}")));
         wanted.insert(format!("fragments_{types}"));
     }
-    let others = |name: &&str| !matches!(*name, "dense_bf16" | "dense_f16");
+    let others = |name: &&str| !matches!(*name, "dense_bf16" | "dense_f16" | "checksum");
     let names: BTreeSet<_> =
         kernels().map(|(name, _)| name).filter(others).map(String::from).collect();
     assert_eq!(names, wanted);
@@ -91,7 +91,9 @@ impl Convergent {
         // The table is there; the tile's record is, and the warp has stored its slab; which lanes have a word in a
         // tail row.
         let decode = Self { bar_sync: 1, bar_warp_sync: 2, vote_sync: 1, ..none };
-        match name.split_once('_')? {
+        match name.split_once('_').unwrap_or((name, "")) {
+            // The table is there; the warps' sums are, each of which five exchanges make.
+            ("checksum", _) => Some(Self { bar_sync: 2, shfl_sync: 5, ..none }),
             ("decode", _) => Some(decode),
             ("fragments", _) => Some(Self::mainloop(2, 2)),
             ("matmul", types) => {

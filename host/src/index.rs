@@ -37,14 +37,16 @@ impl Coding {
         (self.raw_weight_bytes(shape) + self.group_bytes(shape)).div_ceil(LINE)
     }
 
-    /// Bytes of a coded tile without the words of the tail rows, whose number only the payload says.
+    /// Least bytes of a coded tile: with the tail words before the last slab's, but without its own, whose number only the
+    /// payload says.
     fn coded_bytes(self, entry: &TileEntry, shape: TileShape) -> usize {
+        let tail_words = entry.tail_start.iter().max().copied().unwrap_or(0);
         let full_rows: usize = entry.full_rows.iter().map(|&rows| usize::from(rows)).sum();
         TAIL_LENGTH_BYTES * shape.slabs()
             + shape.raw_bytes(self.split.raw_bits())
             + self.group_bytes(shape)
             + LINE * full_rows
-            + 4 * usize::from(entry.exceptions)
+            + 4 * (usize::from(entry.exceptions) + usize::from(tail_words))
     }
 
     /// Whether an exception can have this weight.
@@ -72,7 +74,7 @@ impl Coding {
 }
 
 /// Checks the fields of each slab, of which the tile codes `slabs`: all are 0 for those that it does
-/// not. Where the tail words start is left to the payload's check.
+/// not. Where in the payload the tail words start is left to the payload's check.
 fn check_slabs(entry: &TileEntry, slabs: usize) -> Result<(), &'static str> {
     for slab in 0..SLABS {
         let (full, tail) = (entry.full_rows[slab], entry.tail_rows[slab]);

@@ -6,7 +6,7 @@
 //! plays a warp by running its lanes one after the other.
 //!
 //! [`ptx`] are the instructions, [`Lane`] is the decode step, [`Format`] joins coded and raw bits
-//! into MMA registers, [`decode_slab`] is a lane's way through a slab.
+//! into MMA registers, [`decode_slab`] is a lane's way through a slab; [`crc`] are checksums.
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![cfg_attr(
@@ -18,6 +18,7 @@
     feature(abi_ptx, abi_unadjusted, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
 )]
 
+pub mod crc;
 #[cfg(target_arch = "nvptx64")]
 mod device;
 mod format;

@@ -20,6 +20,7 @@ mod index;
 mod packing;
 mod partition;
 mod raw_plane;
+mod region;
 
 pub use block::{
     RING_STAGES, SLAB_BYTES, max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes,
@@ -34,6 +35,7 @@ pub use index::{MAX_TAIL_ROWS, TAIL_LENGTH_BYTES, TileEntry, TileKind};
 pub use packing::Packing;
 pub use partition::{Partition, Run};
 pub use raw_plane::{Plane, exchange_signs, planes};
+pub use region::{REGION_SHARED_MEMORY, REGION_THREADS, Region};
 
 /// log2 of the decode table's size; the rANS state lives in `[TABLE, 2 * TABLE)`.
 pub const PROB_BITS: u32 = 12;

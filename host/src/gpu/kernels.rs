@@ -1,9 +1,10 @@
 //! The kernels of a device, compiled when they are first asked for.
 
 use super::GpuError;
-use cust::module::Module;
 use cust::sys;
 use std::collections::HashMap;
+use std::ffi::CString;
+use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 /// How a line starts that declares a kernel.
@@ -18,6 +19,13 @@ pub struct Kernels {
     entries: HashMap<String, String>,
     loaded: Mutex<HashMap<String, (Module, Kernel)>>,
 }
+
+/// PTX that the driver has compiled. `cust` has the same, but not the codes of drivers that are older than the PTX.
+#[derive(Debug)]
+struct Module(sys::CUmodule);
+
+// SAFETY: a handle that the driver lets any thread use.
+unsafe impl Send for Module {}
 
 /// A kernel that is loaded; it lives as long as its [`Kernels`].
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +61,49 @@ impl Kernels {
             return Ok(*kernel);
         }
         let entry = self.entries.get(name).map_or("", String::as_str);
-        let module = Module::from_ptx(format!("{}{entry}", self.head), &[]);
-        let module = module.map_err(GpuError::Kernels)?;
-        let kernel = Kernel(module.get_function(name).map_err(GpuError::Kernels)?.to_raw());
+        let module = Module::load(format!("{}{entry}", self.head))?;
+        let kernel = module.kernel(name)?;
         prepare(kernel)?;
         loaded.insert(name.to_owned(), (module, kernel));
         Ok(kernel)
+    }
+}
+
+impl Module {
+    fn load(ptx: String) -> Result<Self, GpuError> {
+        let ptx = text(ptx)?;
+        let mut module = ptr::null_mut();
+        // SAFETY: the PTX ends with a zero; the result goes to a handle that lives.
+        let result = unsafe { sys::cuModuleLoadData(&raw mut module, ptx.as_ptr().cast()) };
+        loaded(result).map(|()| Self(module))
+    }
+
+    fn kernel(&self, name: &str) -> Result<Kernel, GpuError> {
+        let name = text(name)?;
+        let mut kernel = ptr::null_mut();
+        // SAFETY: a valid handle; the name ends with a zero, and the result goes to a handle that lives.
+        let result = unsafe { sys::cuModuleGetFunction(&raw mut kernel, self.0, name.as_ptr()) };
+        loaded(result).map(|()| Kernel(kernel))
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: a valid handle, which nothing uses after this. Without a context nothing is left to unload.
+        let _ = unsafe { sys::cuModuleUnload(self.0) };
+    }
+}
+
+/// As the driver takes it: nothing behind a zero would be seen.
+fn text(text: impl Into<Vec<u8>>) -> Result<CString, GpuError> {
+    let invalid = sys::CUresult::CUDA_ERROR_INVALID_PTX;
+    CString::new(text).map_err(|_| GpuError::loading(invalid as u32))
+}
+
+fn loaded(result: sys::CUresult) -> Result<(), GpuError> {
+    match result {
+        sys::CUresult::CUDA_SUCCESS => Ok(()),
+        code => Err(GpuError::loading(code as u32)),
     }
 }
 
@@ -129,6 +174,12 @@ pub(super) use parameters;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_in_ptx_are_an_error() {
+        let error = Module::load("// \0".into()).expect_err("no PTX");
+        assert!(matches!(error, GpuError::Kernels { code: 218 }), "{error}");
+    }
 
     #[test]
     fn ptx_comes_apart_by_kernels() {

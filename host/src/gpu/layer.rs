@@ -2,16 +2,19 @@
 
 use super::error::at;
 use super::kernels::{Kernel, parameters};
-use super::{Gpu, GpuError};
+use super::verify::{Checksums, region};
+use super::{Gpu, GpuError, LayerPart};
 use crate::codec::parallel_crc;
 use crate::header::{HEADER_BYTES, TABLE_BYTES, check_size};
 use crate::matmul::check;
 use crate::plan::{KernelKind, LayerShape, row_capacity};
 use crate::{Activations, Blob, BlobError, Dtype, Epilogue, Float, MatmulError, Outputs};
-use cust::memory::{CopyDestination, DeviceBuffer, DeviceCopy};
+use bytemuck::Pod;
+use cust::memory::{CopyDestination, DeviceBuffer, DeviceCopy, DeviceSlice};
 use cust::stream::Stream;
 use fused_rans_layout::{
-    GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, Packing, SLABS, Split, TABLE, TILE_THREADS, TileGrid,
+    GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, MAX_TAIL_ROWS, Packing, Region, SLABS, Split, TABLE,
+    TILE_THREADS, TileGrid,
 };
 use half::bf16;
 use std::borrow::Cow;
@@ -19,9 +22,22 @@ use std::borrow::Cow;
 /// Alignment of the decoded matrix, for stores of several weights at once.
 const ALIGNMENT: u64 = 16;
 
+/// Bytes behind a blob: kernels believe the tail lengths of a tile, as far as there may be tails.
+const SPARE: usize = MAX_TAIL_ROWS * LINE;
+
+/// What is checked of a blob before it is copied; of its structure that is everything in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// Checksums and contents of all tiles.
+    Tiles,
+    /// Nothing else: the device is to compare the checksums.
+    Structure,
+}
+
 /// A compressed layer in device memory. Dropping it frees the memory, after what was queued.
 #[derive(Debug)]
 pub struct Layer {
+    /// The blob, and [`SPARE`] bytes.
     blob: DeviceBuffer<u8>,
     /// The expanded decode table.
     table: DeviceBuffer<u32>,
@@ -33,38 +49,47 @@ pub struct Layer {
     groups: Option<GroupPlane>,
     shape: LayerShape,
     tiles: u32,
+    /// Bytes of the blob before its first tile.
+    front_bytes: usize,
+    checksums: Checksums,
     weights_crc: u32,
     gpu: Gpu,
 }
 
 impl Layer {
     /// Checks and uploads `blob`; the device's context must be current.
-    pub(super) fn new(gpu: Gpu, blob: &Blob<'_>, epilogue: Epilogue<'_>) -> Result<Self, GpuError> {
-        blob.verify()?;
+    pub(super) fn new(
+        gpu: Gpu,
+        blob: &Blob<'_>,
+        epilogue: Epilogue<'_>,
+        checked: Checked,
+    ) -> Result<Self, GpuError> {
+        if checked == Checked::Tiles {
+            blob.verify()?;
+        }
         check_epilogue(blob.grid(), epilogue)?;
-        let scales = scales(blob, epilogue.scale);
         let tiles = blob.index().len();
         let tiles = i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?;
+        let front = blob.index().first().map(|first| LINE * first.offset as usize);
+        let front_bytes = front.unwrap_or(blob.bytes().len());
+        let front = crc32c::crc32c(&blob.bytes()[..front_bytes]);
+        let mut checksums = Checksums { front, parts: Vec::new() };
         let table = blob.frequencies().kernel_table(blob.split());
         let wide = blob.frequencies().wide_table(blob.split());
-        let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
-        let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
+        let scale = scales(blob, epilogue.scale);
+        let parts = &mut checksums.parts;
         let layer = Self {
-            blob: DeviceBuffer::from_slice(blob.bytes())
-                .map_err(GpuError::allocating(blob.bytes().len()))?,
-            table: DeviceBuffer::from_slice(&table).map_err(GpuError::allocating(4 * TABLE))?,
-            wide_table: upload_numbers(wide.as_deref())?,
-            scale: upload_numbers(scales.as_deref())?,
-            bias: upload_numbers(epilogue.bias)?,
+            blob: upload_blob(blob.bytes())?,
+            table: upload_part(&table, LayerPart::Table, parts)?,
+            wide_table: upload_numbers(wide.as_deref(), LayerPart::Table, parts)?,
+            scale: upload_numbers(scale.as_deref(), LayerPart::Scale, parts)?,
+            bias: upload_numbers(epilogue.bias, LayerPart::Bias, parts)?,
             split: blob.split(),
             groups: blob.groups(),
-            shape: LayerShape {
-                grid: blob.grid(),
-                rows_of_words: rows.unwrap_or(0),
-                raw_bits: blob.split().raw_bits().into(),
-                grouped: blob.groups().is_some(),
-            },
+            shape: shape(blob),
             tiles: tiles.unsigned_abs(),
+            front_bytes,
+            checksums,
             weights_crc: blob.weights_crc(),
             gpu,
         };
@@ -101,6 +126,37 @@ impl Layer {
 
     pub(super) fn zero_points(&self) -> bool {
         self.groups.is_some_and(|groups| groups.zeros)
+    }
+
+    pub(super) fn tiles(&self) -> usize {
+        self.tiles as usize
+    }
+
+    pub(super) fn front_bytes(&self) -> usize {
+        self.front_bytes
+    }
+
+    pub(super) fn checksums(&self) -> &Checksums {
+        &self.checksums
+    }
+
+    /// The blob, and some bytes behind it.
+    pub(super) fn blob(&self) -> &DeviceBuffer<u8> {
+        &self.blob
+    }
+
+    /// What the layer has in device memory: address and bytes of each part. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn memory(&self) -> Vec<(LayerPart, u64, usize)> {
+        let part = |&(part, region): &(LayerPart, Region)| {
+            (part, region.address, 4 * region.words as usize)
+        };
+        let [blob, ..] = self.addresses();
+        let tiles = (blob + self.front_bytes as u64, self.blob.len() - SPARE - self.front_bytes);
+        let blob =
+            [(LayerPart::Front, blob, self.front_bytes), (LayerPart::Tile(0), tiles.0, tiles.1)];
+        blob.into_iter().chain(self.checksums.parts.iter().map(part)).collect()
     }
 
     /// Device addresses of the blob, its index and the decode table.
@@ -147,7 +203,7 @@ impl Layer {
         self.rows() * self.cols() * self.dtype().bytes()
     }
 
-    /// Device memory that the layer takes: the blob, the expanded decode tables, scale and bias.
+    /// Device memory that the layer takes: the blob and some bytes behind it, the expanded decode tables, scale and bias.
     #[must_use]
     pub fn device_bytes(&self) -> usize {
         let numbers = [&self.scale, &self.bias].into_iter().flatten().map(|n| n.len());
@@ -159,9 +215,10 @@ impl Layer {
     /// scales, and of [wide integers](Blob::wide_integers) the low bytes.
     ///
     /// # Errors
-    /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`]
-    /// long; [`GpuError::Cuda`] from the driver.
-    pub fn decode(&self, out: &mut DeviceBuffer<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
+    /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`] long,
+    /// [`GpuError::Misaligned`] if it does not start at a multiple of 16 bytes, [`GpuError::OtherDevice`] if it is not in
+    /// this device's memory; [`GpuError::Cuda`] and [`GpuError::Launch`] from the driver.
+    pub fn decode(&self, out: &mut DeviceSlice<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: the layer and `out` are borrowed until the work has been waited for.
         unsafe { self.queue_decode(out, cuda_stream)? };
         cuda_stream.synchronize().map_err(at("decoding"))
@@ -193,15 +250,18 @@ impl Layer {
     /// anything that is not ordered after it on `cuda_stream`, which must be this device's.
     pub unsafe fn queue_decode(
         &self,
-        out: &mut DeviceBuffer<u8>,
+        out: &mut DeviceSlice<u8>,
         cuda_stream: &Stream,
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
+        self.gpu.check_owns(out)?;
         check_size(self.dtype().bytes(), self.rows(), self.cols(), out.len())?;
         let kernel = kernel(&self.gpu, self.dtype(), self.split.packing())?;
         let [blob, index, table] = self.addresses();
         let out = out.as_device_ptr().as_raw();
-        assert!(out.is_multiple_of(ALIGNMENT), "the driver aligns allocations to 256 bytes");
+        if !out.is_multiple_of(ALIGNMENT) {
+            return Err(GpuError::Misaligned { alignment: ALIGNMENT });
+        }
         let (rows, cols) = (self.rows() as u64, self.cols() as u64);
         let (base, zero) = (u32::from(self.split.base()), u32::from(self.split.zero()));
         let (raw_bits, capacity) = (u32::from(self.split.raw_bits()), row_capacity(self.shape));
@@ -281,12 +341,47 @@ fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>
     }))
 }
 
-/// Copies numbers to the device.
-fn upload_numbers<T: DeviceCopy>(
+/// What launches depend on.
+fn shape(blob: &Blob<'_>) -> LayerShape {
+    let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
+    let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
+    LayerShape {
+        grid: blob.grid(),
+        rows_of_words: rows.unwrap_or(0),
+        raw_bits: blob.split().raw_bits().into(),
+        grouped: blob.groups().is_some(),
+    }
+}
+
+/// Copies a blob to the device, with [`SPARE`] zeros behind it.
+fn upload_blob(bytes: &[u8]) -> Result<DeviceBuffer<u8>, GpuError> {
+    let size = bytes.len() + SPARE;
+    // SAFETY: all of it is written to before anything reads it.
+    let buffer = unsafe { DeviceBuffer::uninitialized(size) };
+    let buffer = buffer.map_err(GpuError::allocating(size))?;
+    let copied = buffer.index(..bytes.len()).copy_from(bytes);
+    let cleared = copied.and_then(|()| buffer.index(bytes.len()..).set_8(0));
+    cleared.map_err(at("copying to the device"))?;
+    Ok(buffer)
+}
+
+/// Copies numbers to the device, and notes their checksum.
+fn upload_part<T: DeviceCopy + Pod>(
+    numbers: &[T],
+    part: LayerPart,
+    parts: &mut Vec<(LayerPart, Region)>,
+) -> Result<DeviceBuffer<T>, GpuError> {
+    let buffer = DeviceBuffer::from_slice(numbers);
+    let buffer = buffer.map_err(GpuError::allocating(size_of_val(numbers)))?;
+    parts.push((part, region(&buffer, numbers)));
+    Ok(buffer)
+}
+
+/// Likewise, if there are any.
+fn upload_numbers<T: DeviceCopy + Pod>(
     numbers: Option<&[T]>,
+    part: LayerPart,
+    parts: &mut Vec<(LayerPart, Region)>,
 ) -> Result<Option<DeviceBuffer<T>>, GpuError> {
-    let upload = |numbers: &[T]| {
-        DeviceBuffer::from_slice(numbers).map_err(GpuError::allocating(size_of_val(numbers)))
-    };
-    numbers.map(upload).transpose()
+    numbers.map(|numbers| upload_part(numbers, part, parts)).transpose()
 }

@@ -67,9 +67,9 @@ impl Layer {
     /// order, and gives undefined numbers otherwise.
     ///
     /// # Errors
-    /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a
-    /// workspace that is too small or another device's, [`GpuError::Launch`] from the driver. What fails while the kernel
-    /// runs is reported by a later call.
+    /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
+    /// small, [`GpuError::OtherDevice`] for one or for operands of another device, [`GpuError::Launch`] from the driver. What
+    /// fails while the kernel runs is reported by a later call.
     pub fn matmul(
         &self,
         x: Activations<&DeviceSlice<u8>>,
@@ -84,6 +84,8 @@ impl Layer {
             y.sized(y.data.len()),
             Epilogue::default(),
         )?;
+        self.gpu().check_owns(x.data)?;
+        self.gpu().check_owns(y.data)?;
         let x_at = Activations {
             data: x.data.as_device_ptr().as_raw(),
             dtype: x.dtype,
@@ -158,6 +160,9 @@ impl Layer {
         workspace: &mut Workspace,
         cuda_stream: sys::CUstream,
     ) -> Result<(), GpuError> {
+        if workspace.ordinal() != self.gpu().ordinal() {
+            return Err(GpuError::OtherDevice { expected: self.gpu().ordinal() });
+        }
         let needed = self.size_of(plan);
         if workspace.size.max(needed) != workspace.size {
             return Err(GpuError::Workspace {

@@ -59,6 +59,11 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// The number of its device.
+    pub(super) fn ordinal(&self) -> i32 {
+        self.gpu.ordinal()
+    }
+
     /// Its size.
     #[must_use]
     pub fn size(&self) -> WorkspaceSize {

@@ -1,6 +1,6 @@
 //! The instructions that only a device has, one function each.
 
-use crate::{Operand, Words};
+use crate::{Operand, Words, unrolled};
 use core::arch::{asm, global_asm, nvptx};
 use fused_rans_layout::LANES;
 
@@ -151,6 +151,17 @@ pub unsafe fn load_shared(at: u32) -> u32 {
             options(readonly, nostack));
     }
     value
+}
+
+/// # PTX
+/// `st.shared.b32`
+///
+/// # Safety
+/// `at` is the address of a word of the block's shared memory.
+#[inline(always)]
+pub unsafe fn store_shared(at: u32, value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("st.shared.b32 [{}], {};", in(reg32) at, in(reg32) value, options(nostack)) };
 }
 
 /// # PTX
@@ -348,6 +359,8 @@ const ALL: u32 = u32::MAX;
 unsafe extern "C" {
     #[link_name = "llvm.nvvm.shfl.sync.idx.i32"]
     fn shfl_sync_idx(lanes: u32, value: u32, lane: u32, clamp: u32) -> u32;
+    #[link_name = "llvm.nvvm.shfl.sync.bfly.i32"]
+    fn shfl_sync_bfly(lanes: u32, value: u32, mask: u32, clamp: u32) -> u32;
     #[link_name = "llvm.nvvm.vote.ballot.sync"]
     fn vote_ballot_sync(lanes: u32, value: bool) -> u32;
     #[link_name = "llvm.nvvm.bar.warp.sync"]
@@ -431,6 +444,22 @@ pub fn ballot(value: bool) -> u32 {
 pub fn of_first_lane(value: u32) -> u32 {
     // SAFETY: reads registers of the warp.
     unsafe { shfl_sync_idx(ALL, value, 0, LANES as u32 - 1) }
+}
+
+/// The exclusive or of all lanes' values. All lanes of the warp must come here together.
+///
+/// # PTX
+/// `shfl.sync.bfly.b32`, five times
+#[inline(always)]
+pub fn xor_of_lanes(mut value: u32) -> u32 {
+    unrolled::<5>(
+        #[inline(always)]
+        |i| {
+            // SAFETY: reads registers of the warp.
+            value ^= unsafe { shfl_sync_bfly(ALL, value, 16 >> i, LANES as u32 - 1) };
+        },
+    );
+    value
 }
 
 /// Waits for all threads of the block; what they have written is visible after it.
@@ -534,6 +563,22 @@ pub unsafe fn count_arrival(counter: *mut u32) -> u32 {
             in(reg64) counter, options(nostack));
     }
     before
+}
+
+/// Lowers the number at `at` to `value`, if it is larger.
+///
+/// # PTX
+/// `red.relaxed.gpu.global.min.u32`
+///
+/// # Safety
+/// It is there.
+#[inline(always)]
+pub unsafe fn minimum(at: *mut u32, value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("red.relaxed.gpu.global.min.u32 [{}], {};", in(reg64) at, in(reg32) value,
+            options(nostack));
+    }
 }
 
 /// Makes visible to this thread what those have released whose counts it has seen.

@@ -1,6 +1,8 @@
 //! The kernels.
 
 #[cfg(feature = "bf16")]
+mod checksum;
+#[cfg(feature = "bf16")]
 mod decode;
 #[cfg(feature = "bf16")]
 mod dense;

@@ -34,11 +34,13 @@ impl Output {
         SlabOutput { out: self, row: first_row + lane() / 4, whole, held: [[0; 4]; SLAB_STRIPS] }
     }
 
-    /// Stores one weight, which must lie in the tile.
+    /// Stores one weight; one that does not lie in the tile goes nowhere.
     #[inline(always)]
     pub fn store_weight(&self, row: usize, col: usize, weight: u32) {
-        // SAFETY: inside the matrix, whose buffer is aligned.
-        unsafe { store_weight(self.dtype, self.address(row, col), weight) };
+        if row < self.shape.rows && col < self.shape.cols {
+            // SAFETY: inside the matrix, whose buffer is aligned.
+            unsafe { store_weight(self.dtype, self.address(row, col), weight) };
+        }
     }
 
     /// Copies the tile from `weights`, row by row.
@@ -126,9 +128,7 @@ impl SlabOutput<'_> {
                 continue;
             }
             for (i, weight) in [a, a >> 16, b, b >> 16].into_iter().enumerate() {
-                if col + i < shape.cols {
-                    self.out.store_weight(row, col + i, weight);
-                }
+                self.out.store_weight(row, col + i, weight);
             }
         }
     }

@@ -1,0 +1,86 @@
+//! Contexts that break, each in a process of its own.
+
+use super::{Product, blob, device_alone, driver};
+use fused_rans::gpu::{Gpu, GpuError};
+use fused_rans::{Blob, Dtype};
+use std::process::Command;
+
+const IN_CHILD: &str = "FUSED_RANS_BROKEN";
+
+/// Whether this is the process that may break its context. If not, runs the test `name` in one that is, which must end
+/// in order.
+fn is_child(name: &str) -> bool {
+    if std::env::var_os(IN_CHILD).is_some() {
+        return true;
+    }
+    let name = format!("broken::{name}");
+    let program = std::env::current_exe().unwrap();
+    let ran =
+        Command::new(program).args([&name, "--exact", "--nocapture"]).env(IN_CHILD, "1").output();
+    let ran = ran.unwrap();
+    let output = String::from_utf8_lossy(&ran.stdout);
+    print!("{output}");
+    assert!(ran.status.success(), "{}{output}", String::from_utf8_lossy(&ran.stderr));
+    assert!(output.contains("1 passed"), "{output}");
+    false
+}
+
+/// All that can be done with a device and a product on it is an error now, of a lost context.
+fn all_is_lost(gpu: &Gpu, mut product: Product) {
+    let bytes = blob(Dtype::Bf16, 256, 256);
+    let parsed = Blob::parse(&bytes).unwrap();
+    let errors: Vec<(&str, Option<GpuError>)> = vec![
+        ("decode", product.layer.decode_to_host().err()),
+        ("matmul", product.check(gpu).err()),
+        ("verify", product.layer.verify().err()),
+        ("fragments", product.layer.fragments(product.case.x).err()),
+        ("workspace", gpu.workspace(product.workspace.size()).err()),
+        ("reset", product.workspace.reset().err()),
+        ("upload", gpu.upload(&parsed).err()),
+        ("buffer", gpu.buffer(1 << 20).err()),
+        ("memory", gpu.memory().err()),
+        ("CUDA stream", gpu.cuda_stream().err()),
+        ("synchronize", gpu.synchronize().err()),
+    ];
+    for (what, error) in errors {
+        let error = error.unwrap_or_else(|| panic!("{what} worked"));
+        println!("{what}: {error}");
+        assert!(error.is_sticky() && !error.is_out_of_memory(), "{what}: {error}");
+    }
+    // Nothing that is dropped minds.
+    drop(product);
+}
+
+/// A kernel by a name that is ours, which writes to nowhere.
+const STRAY: &str = ".version 7.0\n.target sm_80\n.address_size 64\n
+.visible .entry decode_bf16()\n{\n.reg .b64 %a;\nmov.u64 %a, 16;\nst.global.b32 [%a], 1;\nret;\n\n}\n";
+
+#[test]
+fn errors_of_other_kernels_are_told() {
+    let Some((gpu, _alone)) = device_alone() else { return };
+    if !is_child("errors_of_other_kernels_are_told") {
+        return;
+    }
+    let product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
+    let (cuda_stream, bytes) = (gpu.cuda_stream().unwrap(), blob(Dtype::Bf16, 256, 256));
+    // Another user of the same context.
+    let other = Gpu::open(0, STRAY).unwrap();
+    let stray = other.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+    let mut out = other.buffer(stray.weight_bytes()).unwrap();
+    let error = stray.decode(&mut out, &cuda_stream).expect_err("it writes to nowhere");
+    println!("the stray kernel: {error}");
+    assert!(error.is_sticky(), "{error}");
+    all_is_lost(gpu, product);
+}
+
+#[test]
+fn a_destroyed_context_is_told() {
+    let Some((gpu, _alone)) = device_alone() else { return };
+    if !is_child("a_destroyed_context_is_told") {
+        return;
+    }
+    let mut product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
+    product.check(gpu).unwrap();
+    driver::destroy_context();
+    all_is_lost(gpu, product);
+}

@@ -1,0 +1,134 @@
+//! Changed blobs behind right checksums, through the kernels: what nobody has checked gives some numbers, and nothing outside
+//! of the outputs is touched. Skipped where there is no device.
+//!
+//! `FUSED_RANS_MUTANTS=10000 cargo test --release --features cuda --test gpu_mutants -- --nocapture` takes that many.
+#![cfg(feature = "cuda")]
+
+mod common;
+#[path = "common/crc.rs"]
+mod crc;
+#[path = "golden/matrices.rs"]
+mod matrices;
+#[path = "corruption/mutate.rs"]
+mod mutate;
+#[path = "corruption/seal.rs"]
+#[allow(dead_code, reason = "made for the tests of damaged blobs, which use all of it")]
+mod seal;
+#[path = "corruption/victim.rs"]
+#[allow(dead_code, reason = "likewise")]
+mod victim;
+
+use common::device;
+use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
+use fused_rans::{Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs};
+use std::time::Instant;
+use victim::victims;
+
+/// Bytes before and after every output, which nothing may touch.
+const GUARD: usize = 4096;
+const UNTOUCHED: u8 = 0x5A;
+
+/// What became of the mutants.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Refused for their structure.
+    refused: usize,
+    /// In order, whatever they are made of: the GPU decoded what the CPU did.
+    in_order: usize,
+    /// Not in order: the kernels decoded something.
+    forged: usize,
+    /// Multiplied with.
+    products: usize,
+}
+
+fn mutants() -> u64 {
+    std::env::var("FUSED_RANS_MUTANTS").map_or(1000, |count| count.parse().expect("a number"))
+}
+
+/// Has `work` write to the middle of a buffer of `bytes` bytes and two guards; returns what it wrote.
+fn guarded(
+    gpu: &Gpu,
+    bytes: usize,
+    work: impl FnOnce(&Buffer, &CudaStream) -> Result<(), GpuError>,
+) -> Result<Vec<u8>, GpuError> {
+    let mut all = vec![UNTOUCHED; bytes + 2 * GUARD];
+    let mut buffer = gpu.buffer(all.len())?;
+    buffer.copy_from(&all).unwrap();
+    gpu.synchronize()?;
+    let cuda_stream = gpu.cuda_stream()?;
+    work(&buffer, &cuda_stream)?;
+    // What the kernels have run into shows here.
+    gpu.synchronize().expect("no kernel runs into anything");
+    buffer.copy_to(&mut all).unwrap();
+    let (before, after) = (&all[..GUARD], &all[GUARD + bytes..]);
+    assert!([before, after].concat().iter().all(|&b| b == UNTOUCHED), "a guard was written to");
+    Ok(all[GUARD..GUARD + bytes].to_vec())
+}
+
+fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
+    let bytes = layer.weight_bytes();
+    guarded(gpu, bytes, |buffer, cuda_stream| {
+        layer.decode(&mut buffer.index(GUARD..GUARD + bytes), cuda_stream)
+    })
+}
+
+fn multiply(gpu: &Gpu, layer: &Layer, m: usize) -> Result<Vec<u8>, GpuError> {
+    let dtype = if layer.dtype() == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+    let (rows, cols) = (layer.rows(), layer.cols());
+    let mut x = gpu.buffer(2 * m * cols)?;
+    x.set_8(0x3C).unwrap();
+    let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
+    let bytes = 4 * m * rows;
+    guarded(gpu, bytes, |buffer, cuda_stream| {
+        let x = Activations { data: &**x, dtype, m, leading: cols };
+        let mut out = buffer.index(GUARD..GUARD + bytes);
+        let y = Outputs { data: &mut out, dtype: Float::F32, leading: rows };
+        layer.matmul(x, y, &mut workspace, cuda_stream)
+    })
+}
+
+/// Puts a blob whose checksums are right through the kernels.
+fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
+    let blob = Blob::parse(bytes)?;
+    let layer = gpu.upload_fast(&blob, Epilogue::default())?;
+    let mut expected = vec![0; blob.weight_bytes()];
+    let found = decode(gpu, &layer)?;
+    match blob.decode(&mut expected) {
+        // The checksum of the weights is not the kernels' concern.
+        Ok(()) | Err(BlobError::WeightsChecksum) => {
+            assert!(found == expected, "CPU and GPU decode other weights");
+            tally.in_order += 1;
+        }
+        Err(_) => {
+            assert!(gpu.upload(&blob).is_err(), "it is not in order");
+            tally.forged += 1;
+        }
+    }
+    for m in [1, 9, 20] {
+        multiply(gpu, &layer, m)?;
+        tally.products += 1;
+    }
+    layer.verify()
+}
+
+#[test]
+fn mutants_do_no_harm() {
+    let Some(gpu) = device() else { return };
+    let (mut tally, start) = (Tally::default(), Instant::now());
+    for seed in 0..mutants() {
+        let victim = &victims()[seed as usize % victims().len()];
+        let mut mutant = mutate::mutate(&victim.bytes, seed);
+        seal::reseal(&mut mutant);
+        match run(gpu, &mutant, &mut tally) {
+            Ok(()) => {}
+            Err(GpuError::Blob(_)) => tally.refused += 1,
+            Err(error) => panic!("{}, seed {seed}: {error}", victim.name),
+        }
+        if seed % 500 == 0 {
+            let layer = gpu.upload(&Blob::parse(&victim.bytes).unwrap()).unwrap();
+            assert!(layer.decode_to_host().unwrap() == victim.weights, "after seed {seed}");
+        }
+    }
+    println!("{tally:?} in {:.1?}", start.elapsed());
+    assert!(tally.in_order > 0 && tally.forged > 0 && tally.refused > 0);
+}
