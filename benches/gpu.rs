@@ -1,4 +1,4 @@
-//! Decoding on the GPU, against a device-to-device copy in the same run.
+//! Decoding on the GPU, against a device-to-device copy in the same run; and how fast layers are uploaded and verified.
 //!
 //! A line a layer and type: microseconds, G weights/s, GB/s read and written, share of the copy's
 //! bandwidth. With a path as argument, the lines go there as CSV too. Outputs are checked
@@ -29,10 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(feature = "cuda")]
 mod bench {
     use super::common::Weights;
-    use fused_rans::gpu::{AsyncCopyDestination, Buffer, Event, EventFlags, Gpu, Layer, Stream};
-    use fused_rans::{Blob, Dtype, Matrix, encode};
+    use fused_rans::gpu::{
+        AsyncCopyDestination, Buffer, Event, EventFlags, Gpu, GpuError, Layer, Stream,
+    };
+    use fused_rans::{Blob, Dtype, Epilogue, Matrix, encode};
     use std::error::Error;
     use std::fmt::Write;
+    use std::time::Instant;
 
     const SHAPES: [(usize, usize); 4] = [(5632, 2048), (4096, 4096), (14336, 4096), (28672, 8192)];
     /// Timed batches; the median counts.
@@ -68,10 +71,47 @@ mod bench {
                 )?;
             }
         }
+        for dtype in Dtype::ALL {
+            loading(gpu, dtype)?;
+        }
         if let Some(path) = csv {
             std::fs::write(path, table)?;
         }
         Ok(())
+    }
+
+    /// Prints how fast the largest layer is uploaded, decoded by the CPU first or not, and verified.
+    fn loading(gpu: &Gpu, dtype: Dtype) -> Result<(), Box<dyn Error>> {
+        let (rows, cols) = SHAPES[SHAPES.len() - 1];
+        let data = Weights::Gaussian.bytes(dtype, rows * cols, 1);
+        let bytes = encode(Matrix::new(dtype, rows, cols, &data)?).ok_or("did not shrink")?;
+        let (blob, epilogue) = (Blob::parse(&bytes)?, Epilogue::default());
+        let layer = gpu.upload(&blob)?;
+        let uploads = wall_ms(|| gpu.upload(&blob).map(drop))?;
+        let fast = wall_ms(|| gpu.upload_fast(&blob, epilogue).map(drop))?;
+        let verified = wall_ms(|| layer.verify())?;
+        let rate = |ms: f64| bytes.len() as f64 / ms / 1e6;
+        println!(
+            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, upload_fast {fast:.1} ms {:.2} GB/s, \
+             verify {verified:.2} ms {:.0} GB/s",
+            dtype.name(),
+            bytes.len() as f64 / 1e6,
+            rate(uploads),
+            rate(fast),
+            rate(verified)
+        );
+        Ok(())
+    }
+
+    /// Median of seven times of `call` in milliseconds.
+    fn wall_ms(call: impl Fn() -> Result<(), GpuError>) -> Result<f64, GpuError> {
+        let time = |_| {
+            let start = Instant::now();
+            call().map(|()| 1e3 * start.elapsed().as_secs_f64())
+        };
+        let mut times = (0..7).map(time).collect::<Result<Vec<f64>, _>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(times[3])
     }
 
     /// (bytes of a layer in device memory, median time of a decode call in microseconds).

@@ -10,6 +10,8 @@ mod changes;
 #[path = "file/craft.rs"]
 #[allow(dead_code, reason = "made for the tests of single files, which use all of it")]
 mod craft;
+#[path = "common/crc.rs"]
+mod crc;
 #[path = "faults/disks.rs"]
 mod disks;
 #[path = "faults/headers.rs"]
@@ -22,6 +24,8 @@ mod large;
 mod memory;
 #[path = "cli/place.rs"]
 mod place;
+#[path = "corruption/seal.rs"]
+mod seal;
 #[path = "faults/signals.rs"]
 mod signals;
 #[path = "faults/sizes.rs"]

@@ -2,6 +2,8 @@
 
 #[path = "file/craft.rs"]
 mod craft;
+#[path = "common/crc.rs"]
+mod crc;
 #[path = "file/damage.rs"]
 mod damage;
 #[path = "file/headers.rs"]

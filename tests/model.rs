@@ -3,6 +3,8 @@
 #[path = "file/craft.rs"]
 #[allow(dead_code, reason = "made for the tests of single files, which use all of it")]
 mod craft;
+#[path = "common/crc.rs"]
+mod crc;
 #[path = "model/indexes.rs"]
 mod indexes;
 #[path = "model/quantized.rs"]

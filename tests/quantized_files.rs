@@ -3,6 +3,8 @@
 #[path = "file/craft.rs"]
 #[allow(dead_code, reason = "made for the tests of lossless files, which use all of it")]
 mod craft;
+#[path = "common/crc.rs"]
+mod crc;
 #[path = "quantize/sources.rs"]
 #[allow(dead_code, reason = "made for the tests of quantizers, which use all of it")]
 mod sources;

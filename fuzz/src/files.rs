@@ -55,7 +55,7 @@ pub fn framed(header: &[u8], data: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn sealed(header: &[u8], data: &[u8]) -> Vec<u8> {
     let mut header = header.trim_ascii_end().to_owned();
-    let start = r#"{"__metadata__":{"fused_rans":"0 "#;
+    let start = r#"{"__metadata__":{"fused_rans":"1 "#;
     let seal = start.len()..start.len() + 8;
     if header.starts_with(start.as_bytes()) && header.len() >= seal.end {
         header.resize((8 + header.len()).next_multiple_of(128) - 8, b' ');

@@ -14,7 +14,7 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
     let mut sealed = bytes.to_vec();
     seal::reseal(&mut sealed);
     let mut placed = bytes.to_vec();
-    place(&mut placed);
+    seal::place(&mut placed);
     seal::reseal(&mut placed);
     read(bytes);
     if sealed != bytes {
@@ -24,19 +24,6 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
         read(&placed);
     }
 });
-
-/// Puts payloads behind each other, as long as the index says, and makes the blob's length whole.
-fn place(blob: &mut Vec<u8>) {
-    blob.resize(blob.len().next_multiple_of(128), 0);
-    let Some(front) = seal::front(blob) else { return };
-    let (length, mut line) = (blob.len(), front / 128);
-    seal::set(blob, (32, 8), length as u64);
-    for tile in 0..seal::tiles(blob).unwrap_or(0) {
-        let record = seal::INDEX + seal::RECORD * tile;
-        seal::set(blob, (record, 4), line as u64);
-        line += seal::get(blob, record + 8, 2) as usize;
-    }
-}
 
 /// Reads everything that is in a blob.
 fn read(bytes: &[u8]) {

@@ -226,7 +226,7 @@ impl<'a> Blob<'a> {
     /// Checks every tile's checksum and structure without decoding.
     ///
     /// # Errors
-    /// [`BlobError::Tile`] names a damaged tile.
+    /// [`BlobError::Tile`] names a damaged tile. ([`TileFault::Stream`] shows only when it is decoded.)
     pub fn verify(&self) -> Result<(), BlobError> {
         (0..self.front.index.len()).into_par_iter().try_for_each(|tile| self.tile(tile).map(drop))
     }
@@ -296,7 +296,8 @@ impl<'a> Blob<'a> {
             }
         }
         parts.par_iter_mut().enumerate().try_for_each(|(i, out)| {
-            match self.tile(band * across + i)? {
+            let tile = band * across + i;
+            match self.tile(tile)? {
                 Tile::Raw { weights, .. } => {
                     let mut rest = weights;
                     for row in out {
@@ -305,7 +306,10 @@ impl<'a> Blob<'a> {
                         rest = after;
                     }
                 }
-                Tile::Coded(tile) => fast::decode_tile(&tile, self.split(), table, out),
+                Tile::Coded(coded) => {
+                    let decoded = fast::decode_tile(&coded, self.split(), table, out);
+                    decoded.map_err(|fault| BlobError::Tile { tile, fault })?;
+                }
             }
             Ok(())
         })

@@ -10,10 +10,8 @@ pub enum BlobError {
     /// Not a blob at all.
     #[error("not a fused-rans blob: the first four bytes are not `fRNS`")]
     Magic,
-    /// Compatibility: written by another version of the format.
-    #[error(
-        "format version {found} is not supported (this build reads version {supported}); use the fused-rans release that wrote the file"
-    )]
+    /// Compatibility: of a version of the format from before it was frozen, or of a later one.
+    #[error("blob format {}", other_version((*found).into(), (*supported).into()))]
     Version {
         /// Version that the blob names.
         found: u16,
@@ -123,6 +121,19 @@ pub enum BlobError {
     },
 }
 
+/// What to do about a blob or a file of version `found`, where `supported` and the versions before it are read: all but
+/// version 0.
+pub(crate) fn other_version(found: u32, supported: u32) -> String {
+    match found < supported {
+        true => format!(
+            "version {found} is from before the format was frozen (this build reads version {supported}): compress the original again, or decompress with the fused-rans release that wrote it"
+        ),
+        false => format!(
+            "version {found} is newer than version {supported}, which this build reads: update fused-rans"
+        ),
+    }
+}
+
 /// What is wrong with a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -140,6 +151,9 @@ pub enum TileFault {
     /// the index says.
     #[error("a tail is too long or not where the index says")]
     Tail,
+    /// A stream takes more words than its slab has rows of them, which only decoding shows.
+    #[error("a stream is longer than its slab's rows of words")]
+    Stream,
     /// An exception stands outside the tile or out of order.
     #[error("an exception lies outside the tile or out of order")]
     Exception,

@@ -13,8 +13,8 @@ compile_error!("the stored format is little endian and read in place");
 
 /// First four bytes of a blob.
 pub const MAGIC: [u8; 4] = *b"fRNS";
-/// Version of the format.
-pub const VERSION: u16 = 0;
+/// Version of the format, frozen; see "Versions" in `docs/format.md`.
+pub const VERSION: u16 = 1;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = size_of::<Header>();
 /// Bytes of the frequency table.

@@ -11,7 +11,7 @@ use crate::codec::{Matrix, assemble};
 use crate::frequencies::{END_SYMBOLS, ENDS};
 use crate::groups::Groups;
 use crate::model::Model;
-use crate::{Blob, BlobError, Frequencies};
+use crate::{Blob, BlobError, Frequencies, TileFault};
 use fused_rans_layout::{
     Entry, FRAGMENT, GROUP, GROUPS, LANES, LINE, MAX_TAIL_ROWS, PROB_BITS, Place, Plane, SLAB_ROWS,
     SYMBOLS, SlabShape, Split, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
@@ -69,7 +69,8 @@ pub fn decode(blob: &Blob<'_>) -> Result<Vec<u8>, BlobError> {
             payload.chunks_exact(bytes).map(little_endian).collect()
         } else {
             let groups = blob.groups().map_or(0, |plane| plane.bytes() * shape.slabs());
-            decode_tile(entry, payload, shape, split, groups, &table)
+            let weights = decode_tile(entry, payload, shape, split, groups, &table);
+            weights.ok_or(BlobError::Tile { tile, fault: TileFault::Stream })?
         };
         for (row, weights) in weights.chunks_exact(shape.cols).take(shape.rows).enumerate() {
             let start = ((first_row + row) * grid.cols + first_col) * bytes;
@@ -307,17 +308,18 @@ fn encode_symbols(all: &[Vec<usize>], symbols: &[u8], mut state: usize) -> (usiz
 }
 
 /// The first `count` symbols of a stream; beyond its last word a stream is zeros.
-fn decode_stream(table: &[Entry; TABLE], words: &[u32], count: usize) -> Vec<u8> {
+/// The symbols of a stream; `None` if it is longer than its words.
+fn decode_stream(table: &[Entry; TABLE], words: &[u32], count: usize) -> Option<Vec<u8>> {
     let mut bits = words.iter().flat_map(|word| (0..32).rev().map(move |bit| word >> bit & 1));
-    let mut take = |n: u32| (0..n).fold(0, |v, _| v << 1 | bits.next().unwrap_or(0));
-    let mut index = take(PROB_BITS);
-    let mut symbols = Vec::new();
-    for _ in 0..count {
-        let entry = table[index as usize];
+    let mut take = |n: u32| (0..n).try_fold(0, |v, _| Some(v << 1 | bits.next()?));
+    let mut entry = table[take(PROB_BITS)? as usize];
+    let mut symbols = vec![entry.symbol()];
+    // The last symbol's own bits are nowhere.
+    for _ in 1..count {
+        entry = table[(entry.sub() << entry.bits() | take(entry.bits())?) as usize];
         symbols.push(entry.symbol());
-        index = entry.sub() << entry.bits() | take(entry.bits());
     }
-    symbols
+    Some(symbols)
 }
 
 fn pack_planes(shape: SlabShape, raw_bits: u8, raw: impl Fn(usize, usize) -> u16) -> Vec<u32> {
@@ -353,7 +355,7 @@ fn raw_at(shape: SlabShape, raw_bits: u8, stored: &[u32], place: &Place) -> u16 
 }
 
 /// The weights of a coded tile, row by row, padding rows included. `groups` bytes of scales and zero
-/// points are passed over.
+/// points are passed over. `None` if a stream is longer than its slab's rows.
 fn decode_tile(
     entry: &TileEntry,
     payload: &[u8],
@@ -361,7 +363,7 @@ fn decode_tile(
     split: Split,
     groups: usize,
     table: &[Entry; TABLE],
-) -> Vec<u32> {
+) -> Option<Vec<u32>> {
     let mut rest = payload;
     let mut take = |bytes: usize| rest.split_off(..bytes).expect("the structure was checked");
     let mut take_words =
@@ -386,7 +388,10 @@ fn decode_tile(
                 stream.extend(take_words(usize::from(length > row)));
             }
         }
-        decode_slab(&streams, &raw[slab], shape.slab(slab), split, table, part);
+        let rows = usize::from(entry.full_rows[slab]) + usize::from(entry.tail_rows[slab]);
+        // Words that are not stored are 0.
+        streams.iter_mut().for_each(|stream| stream.resize(rows, 0));
+        decode_slab(&streams, &raw[slab], shape.slab(slab), split, table, part)?;
     }
     let starts = &entry.exception_start[..shape.slabs()];
     for (number, record) in (0..).zip(exceptions) {
@@ -396,7 +401,7 @@ fn decode_tile(
         let (row, col) = shape.slab(slab).position(place);
         weights[(slab * SLAB_ROWS + row) * shape.cols + col] = weight.into();
     }
-    weights
+    Some(weights)
 }
 
 fn decode_slab(
@@ -406,17 +411,18 @@ fn decode_slab(
     split: Split,
     table: &[Entry; TABLE],
     weights: &mut [u32],
-) {
+) -> Option<()> {
     let cols = weights.len() / (shape.strips * FRAGMENT);
     let (packing, count) = (split.packing(), shape.symbols(split.packing()));
     let symbols = streams.iter().map(|stream| decode_stream(table, stream, count));
-    let symbols: Vec<Vec<u8>> = symbols.collect();
+    let symbols: Vec<Vec<u8>> = symbols.collect::<Option<_>>()?;
     for (place, row, col) in places(shape).filter(|&(_, _, col)| col < cols) {
         let (symbol, shift) = place.symbol(packing);
         let coded = symbols[place.lane][symbol] >> shift & (packing.values() - 1);
         let raw = raw_at(shape, split.raw_bits(), raw, &place);
         weights[row * cols + col] = split.join(coded, raw).into();
     }
+    Some(())
 }
 
 /// A number of up to four bytes.

@@ -129,6 +129,7 @@ impl<'a> CodedTile<'a> {
         let tail_lengths = take(&mut self.tail_lengths, TAIL_LENGTH_BYTES);
         Slab {
             shape,
+            word_rows: u32::from(entry.full_rows[number]) + u32::from(entry.tail_rows[number]),
             rows: (self.shape.rows - top).min(SLAB_STRIPS * FRAGMENT),
             cols: self.shape.cols,
             tail_lengths,
@@ -153,6 +154,8 @@ fn tail_bytes(tail_lengths: &[u8]) -> usize {
 pub struct Slab<'a> {
     /// Shape of the slab, padding included.
     pub shape: SlabShape,
+    /// Rows of words, of which no stream has more.
+    pub word_rows: u32,
     /// Rows that lie in the matrix.
     rows: usize,
     /// Columns that lie in the matrix.

@@ -6,14 +6,8 @@ use std::path::Path;
 
 use fused_rans::{Blob, Dtype, Matrix, encode};
 
-use crate::craft::{crc32c, framed, resealed};
-
-/// Where the fields of a blob begin, as `docs/format.md` has them.
-const COLS: usize = 24;
-const BYTES: usize = 32;
-const CRC: usize = 124;
-const INDEX: usize = 640;
-const RECORD: usize = 64;
+use crate::craft::{framed, resealed};
+use crate::seal::{BYTES, COLS, CRC, INDEX, RECORD, get, reseal_header, set};
 
 /// Writes a file of this header and `bytes` zeros that take no place.
 pub fn sparse(path: &Path, header: &str, bytes: u64) {
@@ -53,22 +47,16 @@ pub fn smallest(tiles: usize, scaled: bool) -> Vec<u8> {
     blob.extend(scales);
     blob.resize(start, 0);
     blob.extend(payload.repeat(tiles));
-    let (cols, bytes) = (256 * tiles as u64, blob.len() as u64);
-    blob[COLS..COLS + 8].copy_from_slice(&cols.to_le_bytes());
-    blob[BYTES..BYTES + 8].copy_from_slice(&bytes.to_le_bytes());
-    reseal(&mut blob, start);
+    let bytes = blob.len() as u64;
+    set(&mut blob, COLS, 256 * tiles as u64);
+    set(&mut blob, BYTES, bytes);
+    reseal_header(&mut blob);
     blob
 }
 
-/// Makes the checksum of a blob's header right, whose payloads begin at `start`.
-pub fn reseal(blob: &mut [u8], start: usize) {
-    let crc = crc32c([&blob[..CRC], &blob[CRC + 4..start]].concat());
-    blob[CRC..CRC + 4].copy_from_slice(&crc.to_le_bytes());
-}
-
 /// The checksum of a blob's header.
-pub fn crc(blob: &[u8]) -> u32 {
-    u32::from_le_bytes(blob[CRC..CRC + 4].try_into().unwrap())
+pub fn crc(blob: &[u8]) -> u64 {
+    get(blob, CRC.0, CRC.1)
 }
 
 /// A compressed file of that blob: of an I8 tensor, or of an F32 tensor that was quantized.
@@ -85,7 +73,7 @@ pub fn compressed(original: &str, shape: &str, dtype: &str, data: &[u8]) -> Vec<
     let crc = if data.is_empty() { 0 } else { crc(data) };
     let (text, bytes) = (serde_json::to_string(original).unwrap(), data.len());
     let header = format!(
-        r#"{{"__metadata__":{{"fused_rans":"0 00000000","fused_rans.crc32c":"{crc:08x}","fused_rans.header":{text}}},"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#
+        r#"{{"__metadata__":{{"fused_rans":"1 00000000","fused_rans.crc32c":"{crc:08x}","fused_rans.header":{text}}},"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#
     );
     resealed(&framed(&header, data), |header| header)
 }

@@ -6,8 +6,9 @@ use std::process::{Command, Output};
 use fused_rans::quantize::{self, Source};
 use fused_rans::{Blob, BlobError, Dtype, Float, Matrix, TileFault, encode};
 
-use crate::large::{bomb, reseal, smallest};
+use crate::large::{bomb, smallest};
 use crate::place::Place;
+use crate::seal::{BYTES, INDEX, reseal_header, set};
 
 /// Most weights of a blob for a byte of it: those of a tile, for its record in the index and the one line that its payload
 /// has at least.
@@ -24,9 +25,9 @@ fn no_tile_is_smaller_than_two_lines() {
     let mut none = smallest(1, false);
     none.truncate(none.len() - 128);
     let bytes = none.len() as u64;
-    none[32..40].copy_from_slice(&bytes.to_le_bytes());
-    none[640 + 8] = 0;
-    reseal(&mut none, bytes as usize);
+    set(&mut none, BYTES, bytes);
+    set(&mut none, (INDEX + 8, 2), 0);
+    reseal_header(&mut none);
     let fault = TileFault::Index("the payload is too short for its parts");
     assert_eq!(Blob::parse(&none).err(), Some(BlobError::Tile { tile: 0, fault }));
     // Nor does an encoder make smaller ones, of whatever repeats itself.

@@ -7,9 +7,11 @@ use std::process::Command;
 use fused_rans::file::{self, CompressedFile, FileError, HeaderFault, Model, TensorFault};
 use fused_rans::{Blob, Dtype, Matrix, encode};
 
-use crate::craft::{Files, bf16, crc32c, framed, resealed};
-use crate::large::{compressed, crc, header, reseal, sparse};
+use crate::craft::{Files, bf16, framed, resealed};
+use crate::crc::crc32c;
+use crate::large::{compressed, crc, header, sparse};
 use crate::place::Place;
+use crate::seal::{BYTES, COLS, EXCEPTIONS, INDEX, RECORD, get, reseal_header, set};
 
 const GIB: u64 = 1 << 30;
 
@@ -125,19 +127,19 @@ fn raw_tensors_of_compressed_files_may_be_large() {
 fn front_of_zeros(tiles: u64) -> (Vec<u8>, u64) {
     let weights = bf16(256 * 256);
     let mut front = encode(Matrix::new(Dtype::Bf16, 256, 256, &weights).unwrap()).unwrap();
-    front.truncate(640);
-    let start = (640 + 64 * tiles).next_multiple_of(128);
-    let zeros = crc32c([0; 1 << 17]).to_le_bytes();
+    front.truncate(INDEX);
+    let start = (INDEX as u64 + RECORD as u64 * tiles).next_multiple_of(128);
+    let zeros = crc32c(&[&[0; 1 << 17]]).to_le_bytes();
     for tile in 0..tiles {
         let line = ((start + (tile << 17)) / 128) as u32;
         front.extend([&line.to_le_bytes()[..], &zeros, &1024u16.to_le_bytes(), &[0; 54]].concat());
     }
     front.resize(start as usize, 0);
     let bytes = start + (tiles << 17);
-    for (offset, value) in [(24, 256 * tiles), (32, bytes), (40, 0)] {
-        front[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+    for (field, value) in [(COLS, 256 * tiles), (BYTES, bytes), (EXCEPTIONS, 0)] {
+        set(&mut front, field, value);
     }
-    reseal(&mut front, start as usize);
+    reseal_header(&mut front);
     (front, bytes)
 }
 
@@ -157,7 +159,7 @@ fn blobs_may_stand_beyond_32_bits() {
     );
     let (text, stored) = (serde_json::to_string(&original).unwrap(), bytes + second.len() as u64);
     let text = format!(
-        r#"{{"__metadata__":{{"fused_rans":"0 00000000","fused_rans.crc32c":"{:08x} {:08x}","fused_rans.header":{text}}},"a":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}},"b":{{"dtype":"U8","shape":[{}],"data_offsets":[{bytes},{stored}]}}}}"#,
+        r#"{{"__metadata__":{{"fused_rans":"1 00000000","fused_rans.crc32c":"{:08x} {:08x}","fused_rans.header":{text}}},"a":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}},"b":{{"dtype":"U8","shape":[{}],"data_offsets":[{bytes},{stored}]}}}}"#,
         crc(&front),
         crc(&second),
         second.len(),
@@ -195,9 +197,9 @@ fn places_of_tiles_do_not_wrap() {
     Blob::parse(&blob).unwrap();
     for place in [1 << 25, 1 << 24, 1 << 31] {
         let mut moved = blob.clone();
-        let line = u32::from_le_bytes(moved[640..644].try_into().unwrap());
-        moved[640..644].copy_from_slice(&(line ^ place).to_le_bytes());
-        reseal(&mut moved, 640 + 128);
+        let line = get(&moved, INDEX, 4);
+        set(&mut moved, (INDEX, 4), line ^ place);
+        reseal_header(&mut moved);
         Blob::parse(&moved).unwrap_err();
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use fused_rans_host::file::{self, FileError, Options, Summary};
 use tempfile::TempDir;
 
+use crate::crc::crc32c;
+
 /// A tensor to put into a file.
 #[derive(Clone, Debug)]
 pub struct Tensor {
@@ -62,18 +64,12 @@ pub fn resealed(bytes: &[u8], change: impl FnOnce(String) -> String) -> Vec<u8> 
 /// Gives a compressed file's header the right checksum.
 pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     let (mut header, data) = unframed(bytes);
-    let place = r#"{"__metadata__":{"fused_rans":"0 "#.len();
+    let place = header.find(' ').expect("it stands behind the version") + 1;
     header.replace_range(place..place + 8, "00000000");
     let length = header.len() as u64;
-    let crc = crc32c([&length.to_le_bytes(), header.as_bytes()].concat());
+    let crc = crc32c(&[&length.to_le_bytes(), header.as_bytes()]);
     header.replace_range(place..place + 8, &format!("{crc:08x}"));
     framed(&header, &data)
-}
-
-/// CRC-32C, bit by bit.
-pub fn crc32c(bytes: impl AsRef<[u8]>) -> u32 {
-    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 };
-    !bytes.as_ref().iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
 /// `BF16` weights that compress: few exponents, any mantissa.

@@ -7,8 +7,9 @@ use fused_rans_host::file::{self, ErrorKind, FileError, HeaderFault, TensorFault
 use fused_rans_host::{Blob, Dtype, Groups, Matrix, encode_grouped};
 
 use crate::craft::{
-    Files, bf16, compress, crc32c, framed, noise, plain, resealed, sealed, tensor, unframed,
+    Files, bf16, compress, framed, noise, plain, resealed, sealed, tensor, unframed,
 };
+use crate::crc::crc32c;
 
 /// Two blobs (`a`, `b`) and two other tensors (`c`, `d`).
 fn packed(files: &Files) -> Vec<u8> {
@@ -55,7 +56,7 @@ fn the_header_is_as_documented() {
     let files = Files::new();
     let bytes = packed(&files);
     let (header, _) = unframed(&bytes);
-    assert!(header.starts_with(r#"{"__metadata__":{"fused_rans":"0 "#));
+    assert!(header.starts_with(r#"{"__metadata__":{"fused_rans":"1 "#));
     assert!((header.len() + 8).is_multiple_of(128));
     assert_eq!(sealed(&bytes), bytes, "the checksum is the documented one");
     assert_eq!(resealed(&bytes, |header| header), bytes, "no more padding than documented");
@@ -69,13 +70,13 @@ fn the_worked_example_holds() {
     let original = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let one = 1.0_f32.to_le_bytes();
     let header = concat!(
-        r#"{"__metadata__":{"fused_rans":"0 ecadb9bb","fused_rans.crc32c":"dd54c4ab","#,
+        r#"{"__metadata__":{"fused_rans":"1 3df6b475","fused_rans.crc32c":"dd54c4ab","#,
         r#""fused_rans.header":"{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"},"#,
         r#""w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#
     );
     let expected = framed(&format!("{header}{}", " ".repeat(33)), &one);
     assert_eq!(Files::new().packed(&framed(original, &one)), expected);
-    assert_eq!((crc32c(b"123456789"), crc32c(one)), (0xE306_9283, 0xDD54_C4AB));
+    assert_eq!((crc32c(&[b"123456789"]), crc32c(&[&one])), (0xE306_9283, 0xDD54_C4AB));
 }
 
 #[test]
@@ -96,21 +97,43 @@ fn lengths_are_checked_before_use() {
     }
 }
 
+/// Whether nothing else is wrong, or everything: only the mark and the version are there in every version.
 #[test]
-fn other_versions_are_named() {
+fn other_versions_say_what_to_do() {
     let files = Files::new();
-    let (header, data) = unframed(&packed(&files));
-    for version in ["1", "17", "123456789"] {
-        // The rest may be anything: only the mark and the version are there in every version.
-        let mark = r#"{"__metadata__":{"fused_rans":""#;
-        let header = header.replacen(&format!("{mark}0 "), &format!("{mark}{version} ?"), 1);
-        let fault = files.fault(&framed(&header, &data));
-        assert_eq!(fault.kind(), ErrorKind::Compatibility);
-        let FileError::Version { found, supported: 0, .. } = fault else { panic!("{fault:?}") };
-        assert_eq!(found, version);
+    let bytes = packed(&files);
+    let old = "is from before the format was frozen (this build reads version 1): compress the original again, or \
+               decompress with the fused-rans release that wrote it";
+    let new = "is newer than version 1, which this build reads: update fused-rans";
+    for (version, advice) in [(0, old), (2, new), (10, new), (65535, new), (u32::MAX, new)] {
+        let change = |rest: &str| {
+            let text = format!(r#"{{"fused_rans":"{version} {rest}"#);
+            resealed(&bytes, |header| header.replacen(r#"{"fused_rans":"1 "#, &text, 1))
+        };
+        let cut = framed(&unframed(&change("")).0[..50], b"");
+        for bytes in [change(""), change("?"), cut] {
+            let fault = files.fault(&bytes);
+            let message = format!(
+                "{}: file format version {version} {advice}",
+                files.path("damaged").display()
+            );
+            assert_eq!((fault.kind(), fault.to_string()), (ErrorKind::Compatibility, message));
+            assert!(
+                matches!(fault, FileError::Version { found, supported: 1, .. } if found == version)
+            );
+        }
     }
-    let nonsense = header_fault(r#"{"fused_rans":"0"#, r#"{"fused_rans":"x"#);
-    assert!(matches!(nonsense, HeaderFault::Metadata(_)));
+}
+
+#[test]
+fn versions_are_numbers_without_leading_zeros() {
+    let long = "1".repeat(1000);
+    let others =
+        ["", "x", "1x", "01", "00001", "00000", "+1", "-1", "1.0", "4294967296", "\u{661}", &long];
+    for other in others {
+        let fault = header_fault(r#"{"fused_rans":"1 "#, &format!(r#"{{"fused_rans":"{other} "#));
+        assert!(matches!(fault, HeaderFault::Metadata("no version")), "{other}: {fault}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ class Blob:
         check(data[:4] == b"fRNS", "neither a blob nor a compressed file")
         check(len(data) >= 128, "the blob's header is cut off")
         version, = struct.unpack_from("<H", data, 4)
-        check(version == 0, f"the blob's version is {version}, not 0")
+        check(version == 1, f"the blob's version is {version}, not 1")
         self.read_header()
         self.slots = decode_table(struct.unpack_from("<256H", data, 128), self.s)
         self.read_index()

@@ -59,7 +59,7 @@ def restore(data):
 def check_start(length, header):
     check(header.startswith(MARK), "neither a blob nor a compressed file")
     version = header[len(MARK):].split(b" ")[0]
-    check(version == b"0", f"the file's version is {version[:20]}, not 0")
+    check(version == b"1", f"the file's version is {version[:20]}, not 1")
     checksum = crc32c(length + header[:33] + b"00000000" + header[41:])
     check(header[33:43] == b'%08x",' % checksum, "checksum of the file's header")
 

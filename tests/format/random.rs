@@ -182,7 +182,7 @@ fn file_of(float: Float, blob: &[u8]) -> Vec<u8> {
     let entry = format!(
         r#"{{"w":{{"dtype":"{dtype}","shape":[{rows},{cols}],"data_offsets":[0,{bytes}]}}}}"#
     );
-    let keys = r#""fused_rans":"0 00000000","fused_rans.crc32c""#;
+    let keys = r#""fused_rans":"1 00000000","fused_rans.crc32c""#;
     let original = serde_json::to_string(&entry).unwrap();
     let metadata = format!(r#"{{{keys}:"{crc:08x}","fused_rans.header":{original}}}"#);
     let tensor = format!(r#"{{"dtype":"U8","shape":[{stored}],"data_offsets":[0,{stored}]}}"#);

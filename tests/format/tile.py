@@ -101,7 +101,8 @@ class Slab:
     def decode(self):
         c, s = self.blob.c, self.blob.s
         for lane in range(32):
-            symbols = decode_stream(self.words[lane], self.blob.slots, self.fragments * (8 // s))
+            rows, count = self.full + self.tail, self.fragments * (8 // s)
+            symbols = decode_stream(self.words[lane], rows, self.blob.slots, count)
             planes = [(width, words[lane]) for width, words in self.planes]
             for number, symbol in enumerate(symbols):
                 fragment, j = divmod(number, 8 // s)
@@ -142,17 +143,16 @@ class Parts:
         return struct.unpack_from(f"<{count}{kind}", self.payload, start)
 
 
-def decode_stream(words, slots, count):
-    words = words + [0] * (49 - len(words))
-    bits = int.from_bytes(struct.pack(">49I", *words), "big")
-    left = 32 * 49 - 12
-    index = bits >> left
+def decode_stream(words, rows, slots, count):
+    words = words + [0] * (rows - len(words))
+    bits = int.from_bytes(struct.pack(f">{rows}I", *words), "big")
+    left, n, remainder = 32 * rows, 12, 0
     symbols = []
     for _ in range(count):
-        symbol, n, remainder = slots[index]
-        symbols.append(symbol)
         left -= n
-        index = remainder | bits >> left & (1 << n) - 1
+        check(left >= 0, "stream")
+        symbol, n, remainder = slots[remainder | bits >> left & (1 << n) - 1]
+        symbols.append(symbol)
     return symbols
 
 

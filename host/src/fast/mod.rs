@@ -9,6 +9,7 @@ mod planes;
 mod streams;
 mod weights;
 
+use crate::TileFault;
 use crate::codec::Matrix;
 use crate::frequencies::EncodeTable;
 use crate::model::Model;
@@ -104,7 +105,12 @@ fn add_wide(matrix: Matrix<'_>, tile: usize, slab: usize, exceptions: &mut Vec<u
 
 vectorized! {
     /// Decodes a coded tile into `out`: the tile's part of each row of the matrix.
-    pub fn decode_tile(tile: &CodedTile, split: Split, table: &[Entry; TABLE], out: &mut [&mut [u8]]) {
+    pub fn decode_tile(
+        tile: &CodedTile,
+        split: Split,
+        table: &[Entry; TABLE],
+        out: &mut [&mut [u8]],
+    ) -> Result<(), TileFault> {
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let mut rows = [[0; LANES]; 64];
@@ -112,7 +118,9 @@ vectorized! {
         for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.coded.len())) {
             slab.expand(&mut rows);
             let count = slab.shape.symbols(split.packing());
-            streams::decode(table, &rows, &mut symbols[..count]);
+            if streams::decode(table, &rows, &mut symbols[..count]) > slab.word_rows {
+                return Err(TileFault::Stream);
+            }
             if slab.shape == SlabShape::WHOLE {
                 weights.set(SlabShape::WHOLE, split, &symbols, slab.raw);
             } else {
@@ -124,5 +132,6 @@ vectorized! {
                 place.copy_from_slice(&weight.to_le_bytes()[..bytes]);
             }
         }
+        Ok(())
     }
 }

@@ -12,8 +12,8 @@ use super::error::{FileError, HeaderFault};
 use super::header::{Header, LENGTH_BYTES, MAX_HEADER, Tensor};
 use crate::layout::LINE;
 
-/// Version of the file format.
-pub const VERSION: u32 = 0;
+/// Version of the file format, frozen; see "Versions" in `docs/format.md`.
+pub const VERSION: u32 = 1;
 
 /// What the header of every compressed file starts with, whatever its version.
 const MARK: &str = r#"{"__metadata__":{"fused_rans":""#;
@@ -128,12 +128,8 @@ fn seal(head: &[u8]) -> u32 {
 pub(super) fn check_head(path: &Path, head: &[u8]) -> Result<(), FileError> {
     let malformed = |what| FileError::header(path)(HeaderFault::Metadata(what));
     let value = &head[LENGTH_BYTES + MARK.len()..];
-    let version = value.split(|&byte| byte == b' ').next().unwrap_or_default();
-    if version.is_empty() || version.len() > 9 || !version.iter().all(u8::is_ascii_digit) {
-        return Err(malformed("no version"));
-    }
-    let found: String = version.iter().copied().map(char::from).collect();
-    if found != VERSION.to_string() {
+    let found = version(value).ok_or_else(|| malformed("no version"))?;
+    if found != VERSION {
         return Err(FileError::Version { path: path.to_owned(), found, supported: VERSION });
     }
     match value.get(2..12) {
@@ -147,6 +143,14 @@ pub(super) fn check_head(path: &Path, head: &[u8]) -> Result<(), FileError> {
         }
         _ => Err(malformed("no checksum")),
     }
+}
+
+/// The version that `value` starts with: digits without leading zeros, up to a space.
+fn version(value: &[u8]) -> Option<u32> {
+    let digits = value.split(|&byte| byte == b' ').next()?;
+    // Parsing takes a sign and leading zeros, too.
+    let text = std::str::from_utf8(digits).ok()?;
+    text.parse().ok().filter(|version: &u32| version.to_string() == text)
 }
 
 /// A checksum's eight lower-case digits.

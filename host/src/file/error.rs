@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::ModelFault;
 use crate::BlobError;
+use crate::error::other_version;
 use crate::quantize::QuantizeError;
 
 /// Why a file was refused. Nothing that a file can contain panics; every fault comes back as one of
@@ -78,16 +79,13 @@ pub enum FileError {
         /// Bytes that safetensors allows.
         limit: u64,
     },
-    /// Written by another version of the format.
-    #[error(
-        "{}: file format version {found} is not supported (this build reads version {supported}); use the fused-rans release that wrote the file",
-        path.display()
-    )]
+    /// Of a version of the format from before it was frozen, or of a later one.
+    #[error("{}: file format {}", path.display(), other_version(*found, *supported))]
     Version {
         /// File at fault.
         path: PathBuf,
         /// Version that the file names.
-        found: String,
+        found: u32,
         /// Version that this build reads.
         supported: u32,
     },

@@ -11,9 +11,12 @@ use super::options::{Options, Quantization, Treatment};
 use super::{Progress, Summary};
 use crate::quantize::{self, Curve, QuantizeError, Quantizer, Rate, Source};
 
-/// The rates of the tensors whose own was not the user's.
-#[derive(Debug, Default)]
-pub(super) struct Plan(HashMap<String, Rate>);
+/// The files of a job, and the rates of the tensors whose own was not the user's.
+#[derive(Debug)]
+pub(super) struct Plan {
+    files: Vec<PlainFile>,
+    rates: HashMap<String, Rate>,
+}
 
 /// Makes a plan for `files` and has `job` compress them by it; `progress` counts over both. What `options` ask for in vain is
 /// part of the summary.
@@ -23,20 +26,19 @@ pub(super) fn planned<'a>(
     progress: &mut Progress<'_>,
     job: impl FnOnce(&Plan, &mut Progress<'_>) -> Result<Summary, FileError>,
 ) -> Result<Summary, FileError> {
-    let files = files.into_iter().map(PlainFile::open).collect::<Result<_, _>>()?;
-    let planner = Planner { files, options };
-    let bytes: u64 = planner.files.iter().map(|file| file.header().data_len as u64).sum();
+    let files: Vec<PlainFile> = files.into_iter().map(PlainFile::open).collect::<Result<_, _>>()?;
+    let planner = Planner { files: &files, options };
+    let bytes: u64 = files.iter().map(|file| file.header().data_len as u64).sum();
     let planned: u64 = planner.shares().map(|share| share.tensor.bytes() as u64).sum();
-    let plan = planner.plan(&mut |done, _| progress(done, planned + bytes))?;
+    let rates = planner.rates(&mut |done, _| progress(done, planned + bytes))?;
+    let plan = Plan { files, rates };
     let summary = job(&plan, &mut |done, _| progress(planned + done, planned + bytes))?;
-    // A file of many may have been changed between its part in the plan and its turn.
-    planner.files.iter().try_for_each(|file| file.file().check_unchanged())?;
-    let tensors: Vec<&Tensor> = planner.files.iter().flat_map(PlainFile::tensors).collect();
+    let tensors: Vec<&Tensor> = plan.files.iter().flat_map(PlainFile::tensors).collect();
     Ok(Summary { warnings: options.warnings(&tensors), ..summary })
 }
 
 struct Planner<'a> {
-    files: Vec<PlainFile>,
+    files: &'a [PlainFile],
     options: &'a Options,
 }
 
@@ -66,7 +68,7 @@ impl Planner<'_> {
     }
 
     /// The rates of all of them; if there are none, nothing is read.
-    fn plan(&self, progress: &mut Progress<'_>) -> Result<Plan, FileError> {
+    fn rates(&self, progress: &mut Progress<'_>) -> Result<HashMap<String, Rate>, FileError> {
         let total = self.shares().map(|share| share.tensor.bytes() as u64).sum();
         let mut meter = Meter { done: 0, total, progress };
         let (mut names, mut curves, mut average) = (Vec::new(), Vec::new(), None);
@@ -79,7 +81,7 @@ impl Planner<'_> {
             meter.add(share.tensor);
         }
         let rates = average.map(|average| quantize::spread(&curves, average));
-        Ok(Plan(names.into_iter().zip(rates.into_iter().flatten()).collect()))
+        Ok(names.into_iter().zip(rates.into_iter().flatten()).collect())
     }
 
     /// `None` for a tensor that is too narrow for a rate, and stays lossless.
@@ -101,9 +103,18 @@ impl Planner<'_> {
 }
 
 impl Plan {
+    /// Checks that nobody has changed a file since the plan was made. Of many, one may have been between its part in the
+    /// plan and its turn.
+    ///
+    /// # Errors
+    /// [`FileError::Changed`].
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.files.iter().try_for_each(|file| file.file().check_unchanged())
+    }
+
     /// The quantizer of the tensor `name`.
     pub(super) fn quantizer(&self, name: &str, quantization: Quantization) -> Quantizer {
-        let rate = self.0.get(name).copied().filter(|_| !quantization.pinned);
+        let rate = self.rates.get(name).copied().filter(|_| !quantization.pinned);
         rate.map_or(quantization.quantizer, Quantizer::Rate)
     }
 }

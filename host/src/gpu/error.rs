@@ -138,18 +138,21 @@ impl fmt::Display for LayerPart {
 }
 
 impl GpuError {
-    /// Whether the device's context is lost: a kernel ran into a fault, of this or another library, or the hardware did.
+    /// Whether the device's context is lost: a kernel, of this or another library, or the hardware had a fault.
     ///
-    /// What was in device memory is gone, and every later call of this process for this device is likely to fail, too; dropping
-    /// layers, buffers and the [`Gpu`](super::Gpu) stays safe. Go on with [`Blob::decode`](crate::Blob::decode) on the CPU, or in a
-    /// new process. Any other error leaves the context as it was, and what failed may be tried again.
+    /// What was in device memory is gone, and every later call of this process for this device must be expected to fail, too; layers,
+    /// buffers and the [`Gpu`](super::Gpu) can be dropped all the same. Go on in a new process, or with
+    /// [`Blob::decode`](crate::Blob::decode) on the CPU. After other errors what failed may be tried again.
+    ///
+    /// These are the codes of which CUDA's documentation says so, uncorrectable errors of memory and NVLink, and the unknown
+    /// error.
     #[must_use]
     pub fn is_sticky(&self) -> bool {
         self.code().is_some_and(loses_context)
     }
 
-    /// Whether device memory is too short: for a buffer ([`GpuError::OutOfMemory`]), or for what the driver itself needs
-    /// to load or launch a kernel. Nothing is lost; it may be tried again when there is room.
+    /// Whether there is too little device memory: for a buffer ([`GpuError::OutOfMemory`]), or for what the driver itself
+    /// needs, such as to load or launch a kernel. Nothing is lost; it may be tried again when there is room.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::OutOfMemory { .. })

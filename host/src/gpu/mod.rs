@@ -62,8 +62,9 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::NoDevice`] if there is no driver or no such device, [`GpuError::TooOld`] for one
-    /// before compute capability 8.0, [`GpuError::Kernels`] if the driver refuses the PTX. In each
-    /// of these cases [`Blob::decode`] on the CPU still works.
+    /// before compute capability 8.0, [`GpuError::Kernels`] if the driver refuses the PTX, [`GpuError::Setup`]
+    /// and [`GpuError::Cuda`] for what else it reports. In each of these cases [`Blob::decode`] on the CPU
+    /// still works.
     pub fn open(ordinal: u32, ptx: &str) -> Result<Self, GpuError> {
         cust::init(CudaFlags::empty()).map_err(|source| GpuError::NoDevice { ordinal, source })?;
         let device = Device::get_device(ordinal);

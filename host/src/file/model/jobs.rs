@@ -37,10 +37,12 @@ pub fn compress_model(
     }
     into_folder(&model, output.as_ref(), |folder| {
         planned(model.shards(), options, progress, |plan, progress| {
-            each_shard(&model, progress, |shard, progress| {
+            let summary = each_shard(&model, progress, |shard, progress| {
                 let output = folder.file(shard.name());
                 Compression::start(&shard.path, &output)?.run(options, plan, progress)
-            })
+            })?;
+            plan.check_unchanged()?;
+            Ok(summary)
         })
     })
 }

@@ -1,0 +1,114 @@
+//! `libcuda.rs`, the driver with no device behind it: how it is built, and how a process that runs on it steers it.
+
+use libloading::os::unix::Library;
+use std::collections::BTreeSet;
+use std::ffi::{CStr, c_char};
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+const SOURCE: &str = include_str!("libcuda.rs");
+
+/// Compiles it in `directory`, for this program.
+pub fn build(directory: &Path) {
+    let source = directory.join("libcuda.rs");
+    let rest =
+        linked_functions().into_iter().filter(|name| !SOURCE.contains(&format!("fn {name}(")));
+    let rest: String = rest
+        .map(|name| {
+            format!("#[unsafe(no_mangle)]\npub extern \"C\" fn {name}() -> u32 {{\n    801\n}}\n")
+        })
+        .collect();
+    fs::write(&source, SOURCE.to_owned() + &rest).unwrap();
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args([
+        "--edition=2024",
+        "--crate-type=cdylib",
+        "-O",
+        "-Clink-arg=-Wl,-soname,libcuda.so.1",
+    ]);
+    rustc.arg(&source).arg("-o").arg(directory.join("libcuda.so.1"));
+    assert!(rustc.status().expect("rustc starts").success(), "the driver compiles");
+}
+
+/// Names in this program that are like the driver's functions: the loader wants all of them, though few are called.
+fn linked_functions() -> BTreeSet<String> {
+    let program = fs::read(env::current_exe().unwrap()).unwrap();
+    let texts = program.split(|&byte| byte == 0).filter_map(|text| str::from_utf8(text).ok());
+    let is_like = |text: &&str| {
+        let name = text.strip_prefix("cu").unwrap_or("");
+        name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    texts.filter(is_like).map(str::to_owned).collect()
+}
+
+/// The driver that this process runs on.
+pub struct Fake {
+    begin: extern "C" fn(usize, u32, bool, usize),
+    capacity: extern "C" fn(usize),
+    report: extern "C" fn() -> *const c_char,
+}
+
+/// What the driver has seen.
+#[derive(Debug)]
+pub struct Report {
+    pub calls: Vec<&'static str>,
+    /// The most device memory that was in use.
+    pub peak: usize,
+    /// Bytes of what found no room.
+    pub refused: Vec<usize>,
+    pub kernels: Vec<&'static str>,
+    /// What was done wrong and what is left over.
+    pub complaints: &'static str,
+}
+
+/// A call that fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fault {
+    /// Its number, from 1.
+    pub at: usize,
+    pub code: u32,
+    /// Whether all later calls fail, too.
+    pub sticky: bool,
+}
+
+impl Fake {
+    /// `None` where this process runs on another driver.
+    pub fn of_this_process() -> Option<Self> {
+        let program = Library::this();
+        // SAFETY: the types are those of `libcuda.rs`; the library stays as long as the process.
+        unsafe {
+            Some(Self {
+                begin: *program.get(b"fake_begin").ok()?,
+                capacity: *program.get(b"fake_capacity").ok()?,
+                report: *program.get(b"fake_report").ok()?,
+            })
+        }
+    }
+
+    /// A new device with `capacity` bytes of memory.
+    pub fn begin(&self, fault: Fault, capacity: usize) {
+        (self.begin)(fault.at, fault.code, fault.sticky, capacity);
+    }
+
+    /// Changes the device's memory.
+    pub fn set_capacity(&self, bytes: usize) {
+        (self.capacity)(bytes);
+    }
+
+    pub fn report(&self) -> Report {
+        // SAFETY: a text that stays.
+        let text = unsafe { CStr::from_ptr((self.report)()) }.to_str().unwrap();
+        let mut lines = text.splitn(5, '\n');
+        let mut line = || lines.next().expect("a report has five parts");
+        let words = |line: &'static str| line.split_whitespace();
+        Report {
+            calls: words(line()).collect(),
+            peak: line().parse().unwrap(),
+            refused: words(line()).map(|bytes| bytes.parse().unwrap()).collect(),
+            kernels: words(line()).collect(),
+            complaints: line(),
+        }
+    }
+}
