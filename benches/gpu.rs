@@ -88,11 +88,11 @@ mod bench {
         let (blob, epilogue) = (Blob::parse(&bytes)?, Epilogue::default());
         let layer = gpu.upload(&blob)?;
         let uploads = wall_ms(|| gpu.upload(&blob).map(drop))?;
-        let fast = wall_ms(|| gpu.upload_fast(&blob, epilogue).map(drop))?;
+        let fast = wall_ms(|| gpu.upload_on_trust(&blob, epilogue).map(drop))?;
         let verified = wall_ms(|| layer.verify())?;
         let rate = |ms: f64| bytes.len() as f64 / ms / 1e6;
         println!(
-            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, upload_fast {fast:.1} ms {:.2} GB/s, \
+            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, upload_on_trust {fast:.1} ms {:.2} GB/s, \
              verify {verified:.2} ms {:.0} GB/s",
             dtype.name(),
             bytes.len() as f64 / 1e6,

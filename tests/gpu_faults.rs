@@ -123,17 +123,18 @@ fn every_changed_bit_of_a_layer_is_found() {
 }
 
 #[test]
-fn what_is_uploaded_fast_is_the_same_and_damage_is_found() {
+fn what_is_uploaded_on_trust_is_the_same_and_damage_is_found() {
     let Some((gpu, _alone)) = device_alone() else { return };
     for dtype in Dtype::ALL {
         let mut bytes = blob(dtype, 1000, 1100);
-        let layer = gpu.upload_fast(&Blob::parse(&bytes).unwrap(), Epilogue::default()).unwrap();
+        let layer =
+            gpu.upload_on_trust(&Blob::parse(&bytes).unwrap(), Epilogue::default()).unwrap();
         let mut weights = vec![0; layer.weight_bytes()];
         Blob::parse(&bytes).unwrap().decode(&mut weights).unwrap();
         assert!(layer.decode_to_host().unwrap() == weights, "{dtype:?}");
         let entry = Blob::parse(&bytes).unwrap().index()[7];
         bytes[128 * entry.offset as usize + 5000] ^= 4;
-        let error = gpu.upload_fast(&Blob::parse(&bytes).unwrap(), Epilogue::default());
+        let error = gpu.upload_on_trust(&Blob::parse(&bytes).unwrap(), Epilogue::default());
         let error = error.expect_err("a tile is damaged");
         let expected = BlobError::Tile { tile: 7, fault: TileFault::Checksum };
         assert!(matches!(&error, GpuError::Blob(found) if *found == expected), "{error}");
@@ -156,7 +157,7 @@ fn too_little_memory_is_an_error_and_nothing_else() {
     }
     let error = gpu.upload(&Blob::parse(&large).unwrap()).expect_err("there is no room");
     assert!(matches!(error, GpuError::OutOfMemory { bytes } if bytes >= large.len()), "{error}");
-    let error = gpu.upload_fast(&Blob::parse(&large).unwrap(), Epilogue::default());
+    let error = gpu.upload_on_trust(&Blob::parse(&large).unwrap(), Epilogue::default());
     assert!(error.expect_err("there is no room").is_out_of_memory());
     // A kernel that has run runs again; one that has to be loaded may find no room.
     product.check(gpu).unwrap();

@@ -96,7 +96,7 @@ fn multiply(gpu: &Gpu, layer: &Layer, m: usize) -> Result<Vec<u8>, GpuError> {
 /// Puts a blob whose checksums are right through the kernels.
 fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
     let blob = Blob::parse(bytes)?;
-    let layer = gpu.upload_fast(&blob, Epilogue::default())?;
+    let layer = gpu.upload_on_trust(&blob, Epilogue::default())?;
     let mut expected = vec![0; blob.weight_bytes()];
     let found = decode(gpu, &layer)?;
     match blob.decode(&mut expected) {
@@ -106,8 +106,9 @@ fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
             tally.in_order += 1;
         }
         Err(error) => {
+            // Some faults only decoding shows.
             let shows = matches!(error, BlobError::Tile { fault: TileFault::Stream, .. });
-            assert_eq!(gpu.upload(&blob).is_ok(), shows, "only decoding shows it: {error}");
+            assert!(shows || gpu.upload(&blob).is_err(), "{error}");
             tally.forged += 1;
         }
     }
