@@ -114,6 +114,9 @@ mod on_the_fake {
         }
     }
 
+    /// Bytes behind a blob: a slab's tails of any length.
+    const SPARE: usize = 15 * 128;
+
     /// The kernels called so, without what they do.
     fn excerpt(names: &[&str]) -> String {
         const ENTRY: &str = ".visible .entry ";
@@ -181,7 +184,7 @@ mod on_the_fake {
         ] {
             assert!(counts[&taken] == counts[&given], "{counts:?}");
         }
-        assert!(counts[&"cuLaunchKernel"] == 12, "{counts:?}");
+        assert!(counts[&"cuLaunchKernel"] == 16, "{counts:?}");
     }
 
     #[test]
@@ -236,10 +239,10 @@ mod on_the_fake {
         let mut full = Errors::default();
         bench.fake.set_capacity(total - free);
         scenario::everything(gpu.clone(), &bench.layers, &mut full);
-        // A CUDA stream, and three layers.
-        assert!(full.0.len() == 4 && full.0.iter().all(GpuError::is_out_of_memory), "{full:?}");
+        // A CUDA stream, and four layers.
+        assert!(full.0.len() == 5 && full.0.iter().all(GpuError::is_out_of_memory), "{full:?}");
         assert!(
-            matches!(full.0[1], GpuError::OutOfMemory { bytes } if bytes == bench.layers[0].len())
+            matches!(full.0[1], GpuError::OutOfMemory { bytes } if bytes == bench.layers[0].len() + SPARE)
         );
         bench.fake.set_capacity(ROOM);
         let mut errors = Errors::default();

@@ -320,6 +320,16 @@ pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) ->
     })
 }
 
+/// The only attribute that is asked for: the ordinal of the memory's device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerGetAttribute(to: *mut i32, _attribute: u32, at: u64) -> u32 {
+    call("cuPointerGetAttribute", |state| {
+        state.memory(at, 1)?;
+        unsafe { *to = 0 };
+        Ok(())
+    })
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
     call("cuMemAlloc_v2", |state| {
