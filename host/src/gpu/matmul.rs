@@ -62,6 +62,45 @@ impl Layer {
     /// [decode](Layer::decode) it once. NaN patterns of FP8 weights are multiplied as +-480; check
     /// inputs beforehand.
     ///
+    /// ```no_run
+    /// # use fused_rans_host::gpu::{Buffer, GpuError, Layer, Stream, Workspace};
+    /// # use fused_rans_host::{Activations, Float, Outputs};
+    /// # fn product(
+    /// #     layer: &Layer, x: &Buffer, y: &mut Buffer, workspace: &mut Workspace, cuda_stream: &Stream,
+    /// # ) -> Result<(), GpuError> {
+    /// let x = Activations { data: &***x, dtype: Float::Bf16, m: 1, leading: layer.cols() };
+    /// let y = Outputs { data: &mut ***y, dtype: Float::F32, leading: layer.rows() };
+    /// layer.matmul(x, y, workspace, cuda_stream)
+    /// # }
+    /// ```
+    ///
+    /// The same memory cannot be both:
+    ///
+    /// ```compile_fail
+    /// # use fused_rans_host::gpu::{Buffer, GpuError, Layer, Stream, Workspace};
+    /// # use fused_rans_host::{Activations, Float, Outputs};
+    /// # fn product(
+    /// #     layer: &Layer, x: &mut Buffer, workspace: &mut Workspace, cuda_stream: &Stream,
+    /// # ) -> Result<(), GpuError> {
+    /// let y = Outputs { data: &mut ***x, dtype: Float::F32, leading: layer.rows() };
+    /// let x = Activations { data: &***x, dtype: Float::Bf16, m: 1, leading: layer.cols() };
+    /// layer.matmul(x, y, workspace, cuda_stream)
+    /// # }
+    /// ```
+    ///
+    /// nor a workspace be used by two threads at once:
+    ///
+    /// ```compile_fail
+    /// # use fused_rans_host::gpu::Workspace;
+    /// # fn product(_: &mut Workspace) {}
+    /// fn two_threads(workspace: &mut Workspace) {
+    ///     std::thread::scope(|scope| {
+    ///         scope.spawn(|| product(workspace));
+    ///         scope.spawn(|| product(workspace));
+    ///     });
+    /// }
+    /// ```
+    ///
     /// What is dropped while it is still in use is freed by the driver only after the work on the
     /// device; what other CUDA streams do with `y` and the workspace meanwhile is up to the caller to
     /// order, and gives undefined numbers otherwise.
