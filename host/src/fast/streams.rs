@@ -107,54 +107,46 @@ impl Writer {
 /// Decodes one stream a lane from `rows`; returns the words that the longest has.
 #[inline(always)]
 pub fn decode(table: &[Entry; TABLE], rows: &Rows, symbols: &mut [[u8; LANES]]) -> u32 {
-    let mut streams = Streams {
-        words: rows.as_flattened().try_into().expect("64 rows"),
-        index: rows[0].map(|word| word >> (32 - PROB_BITS)),
-        position: [PROB_BITS; LANES],
-    };
+    let words: &[u32; 64 * LANES] = rows.as_flattened().try_into().expect("64 rows");
+    let mut index = rows[0].map(|word| word >> (32 - PROB_BITS));
+    let mut position = [PROB_BITS; LANES];
     let Some((last, others)) = symbols.as_chunks_mut().0.split_last_mut() else { return 0 };
     for pair in others {
-        streams.decode_pair(table, pair);
+        decode_pair(table, words, &mut index, &mut position, pair);
     }
     // The last symbol's own bits are nowhere.
-    let bits = streams.decode_pair(table, last);
-    let ends = streams.position.iter().zip(bits).map(|(end, bits)| (end - bits).div_ceil(32));
-    ends.fold(0, u32::max)
+    let end = |lane: usize| position[lane] + table[index[lane] as usize % TABLE].bits();
+    let longest = (0..LANES).map(end).fold(0, u32::max);
+    decode_pair(table, words, &mut index, &mut position, last);
+    longest.div_ceil(32)
 }
 
-/// The streams of all lanes.
-struct Streams<'a> {
-    words: &'a [u32; 64 * LANES],
-    index: [u32; LANES],
-    position: [u32; LANES],
-}
-
-impl Streams<'_> {
-    /// Decodes two symbols of each; returns the bits that the second one takes.
-    ///
-    /// The loop over the lanes has no branch and only 32-bit values, so that it vectorizes where the
-    /// machine can gather.
-    #[inline(always)]
-    fn decode_pair(&mut self, table: &[Entry; TABLE], pair: &mut [[u8; LANES]; 2]) -> [u32; LANES] {
-        let Self { words, index, position } = self;
-        let mut bits = [0; LANES];
-        for lane in 0..LANES {
-            // Two symbols take at most 24 bits, so one window of 32 serves both.
-            let row = position[lane] as usize / 32;
-            let high = words[(row * LANES + lane) % words.len()];
-            let low = words[((row + 1) * LANES + lane) % words.len()];
-            let window = funnel_shift_left(high, low, position[lane] % 32);
-            let first = table[index[lane] as usize % TABLE];
-            let between = funnel_shift_left(first.sub(), window, first.bits());
-            let window = window << first.bits();
-            let second = table[between as usize % TABLE];
-            index[lane] = funnel_shift_left(second.sub(), window, second.bits());
-            position[lane] += first.bits() + second.bits();
-            bits[lane] = second.bits();
-            pair[0][lane] = first.symbol();
-            pair[1][lane] = second.symbol();
-        }
-        bits
+/// Decodes two symbols of each stream.
+///
+/// The loop over the lanes has no branch and only 32-bit values, so that it vectorizes where the
+/// machine can gather.
+#[inline(always)]
+fn decode_pair(
+    table: &[Entry; TABLE],
+    words: &[u32; 64 * LANES],
+    index: &mut [u32; LANES],
+    position: &mut [u32; LANES],
+    pair: &mut [[u8; LANES]; 2],
+) {
+    for lane in 0..LANES {
+        // Two symbols take at most 24 bits, so one window of 32 serves both.
+        let row = position[lane] as usize / 32;
+        let high = words[(row * LANES + lane) % words.len()];
+        let low = words[((row + 1) * LANES + lane) % words.len()];
+        let window = funnel_shift_left(high, low, position[lane] % 32);
+        let first = table[index[lane] as usize % TABLE];
+        let between = funnel_shift_left(first.sub(), window, first.bits());
+        let window = window << first.bits();
+        let second = table[between as usize % TABLE];
+        index[lane] = funnel_shift_left(second.sub(), window, second.bits());
+        position[lane] += first.bits() + second.bits();
+        pair[0][lane] = first.symbol();
+        pair[1][lane] = second.symbol();
     }
 }
 
