@@ -249,6 +249,16 @@ fn memory_that_was_freed_or_is_misaligned_is_refused() {
     let out = gpu.buffer(product.layer.weight_bytes() + 8).unwrap();
     let error = product.layer.decode(&mut out.index(8..), &cuda_stream).expect_err("misaligned");
     assert!(matches!(error, GpuError::Misaligned { alignment: 16 }), "{error}");
+    for (x_at, y_at, alignment) in [(1, 0, 2), (0, 1, 4), (0, 2, 4)] {
+        let Product { case, layer, workspace, .. } = &mut product;
+        let (x, mut y) = (out.index(x_at..4096), out.index(4096 + y_at..));
+        let (x, y) = (case.activations(&x), case.outputs(&mut y));
+        let error = layer.matmul(x, y, workspace, &cuda_stream).expect_err("misaligned");
+        assert!(
+            matches!(error, GpuError::Misaligned { alignment: a } if a == alignment),
+            "{error}"
+        );
+    }
     // `cust`'s slices do not keep their buffer alive.
     let mut gone = out.index(..product.layer.weight_bytes());
     drop(out);

@@ -24,9 +24,14 @@ mod seal;
 #[allow(dead_code, reason = "likewise")]
 mod victim;
 
-use common::device;
+use common::{AnyGroups, AnyWide, Recipe, Weights, device};
 use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
-use fused_rans::{Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, TileFault};
+use fused_rans::layout::LOOK_AHEAD;
+use fused_rans::plan::Plan;
+use fused_rans::{
+    Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, Packing, TileFault, encode,
+    encode_grouped,
+};
 use std::time::Instant;
 use victim::victims;
 
@@ -78,7 +83,9 @@ fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
     })
 }
 
-fn multiply(gpu: &Gpu, layer: &Layer, m: usize) -> Result<Vec<u8>, GpuError> {
+/// Multiplies with `m` rows of x, as the layer's own plan says, or with one warp, which takes one unit after another, in
+/// buffers that are just large enough.
+fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Vec<u8>, GpuError> {
     let dtype = if layer.dtype() == Dtype::F16 { Float::F16 } else { Float::Bf16 };
     let (rows, cols) = (layer.rows(), layer.cols());
     let mut x = gpu.buffer(2 * m * cols)?;
@@ -88,9 +95,47 @@ fn multiply(gpu: &Gpu, layer: &Layer, m: usize) -> Result<Vec<u8>, GpuError> {
     guarded(gpu, bytes, |buffer, cuda_stream| {
         let x = Activations { data: &**x, dtype, m, leading: cols };
         let mut out = buffer.index(GUARD..GUARD + bytes);
-        let y = Outputs { data: &mut out, dtype: Float::F32, leading: rows };
-        layer.matmul(x, y, &mut workspace, cuda_stream)
+        let Some(buffer_rows) = alone else {
+            let y = Outputs { data: &mut out, dtype: Float::F32, leading: rows };
+            return layer.matmul(x, y, &mut workspace, cuda_stream);
+        };
+        let plan = Plan { blocks: 1, warps: 1, buffer_rows, ..layer.plan(m)? };
+        let x = Activations { data: x.data.as_device_ptr().as_raw(), dtype, m, leading: cols };
+        let y = Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, leading: rows };
+        // SAFETY: the buffers are as large as the operands, and live until the device has been waited for.
+        unsafe { layer.matmul_planned(plan, x, y, &mut workspace, cuda_stream.as_inner()) }
     })
+}
+
+/// Rows of words of the longest slab, and those that a decoder looks ahead.
+fn buffer_rows(blob: &Blob<'_>) -> u32 {
+    let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
+    let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
+    rows.unwrap_or(0) + LOOK_AHEAD as u32
+}
+
+/// Golden blobs, and larger ones, which are multiplied by turns: of each type and packing, with groups, with wide integers,
+/// with exceptions.
+fn blobs() -> Vec<Vec<u8>> {
+    let mut blobs: Vec<Vec<u8>> = victims().iter().map(|victim| victim.bytes.clone()).collect();
+    for (rows, cols) in [(512, 768), (288, 640)] {
+        let of = |dtype, weights| Recipe { rows, cols, weights, ..Recipe::gaussian(dtype) };
+        for weights in [Weights::Gaussian, Weights::Dirty] {
+            let recipes = Dtype::ALL.map(|dtype| of(dtype, weights));
+            let quads = Recipe { packing: Packing::Four, ..of(Dtype::I8, weights) };
+            let all = recipes.into_iter().chain([quads]);
+            blobs.extend(all.filter_map(|recipe| encode(recipe.matrix(&recipe.bytes()))));
+        }
+        let integers = of(Dtype::I8, Weights::Gaussian);
+        for packing in Packing::ALL {
+            let recipe = Recipe { packing, ..integers.clone() };
+            let groups = AnyGroups::of_numbers(rows, cols, packing == Packing::Four, 5);
+            let nibbles = recipe.nibbles();
+            blobs.extend(encode_grouped(recipe.matrix(&nibbles), groups.groups()).unwrap());
+        }
+        blobs.extend(encode(AnyWide::new(&integers, 300).matrix()));
+    }
+    blobs
 }
 
 /// Puts a blob whose checksums are right through the kernels.
@@ -112,9 +157,11 @@ fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
             tally.forged += 1;
         }
     }
-    for m in [1, 9, 20] {
-        multiply(gpu, &layer, m)?;
-        tally.products += 1;
+    for m in [1, 9, 20, 64] {
+        for alone in [None, Some(buffer_rows(&blob))] {
+            multiply(gpu, &layer, m, alone)?;
+            tally.products += 1;
+        }
     }
     layer.verify()
 }
@@ -122,19 +169,20 @@ fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
 #[test]
 fn mutants_do_no_harm() {
     let Some(gpu) = device() else { return };
-    let (mut tally, start) = (Tally::default(), Instant::now());
+    let (mut tally, start, blobs) = (Tally::default(), Instant::now(), blobs());
+    assert!(blobs.len() > victims().len() + 20, "they shrink");
     for seed in 0..mutants() {
-        let victim = &victims()[seed as usize % victims().len()];
-        let mut mutant = mutate::mutate(&victim.bytes, seed);
+        let number = seed as usize % blobs.len();
+        let mut mutant = mutate::mutate(&blobs[number], seed);
         seal::reseal(&mut mutant);
         match run(gpu, &mutant, &mut tally) {
             Ok(()) => {}
             Err(GpuError::Blob(_)) => tally.refused += 1,
-            Err(error) => panic!("{}, seed {seed}: {error}", victim.name),
+            Err(error) => panic!("blob {number}, seed {seed}: {error}"),
         }
         if seed % 500 == 0 {
-            let layer = gpu.upload(&Blob::parse(&victim.bytes).unwrap()).unwrap();
-            assert!(layer.decode_to_host().unwrap() == victim.weights, "after seed {seed}");
+            let blob = Blob::parse(&blobs[number]).unwrap();
+            gpu.upload(&blob).unwrap().decode_to_host().expect("as before the mutants");
         }
     }
     println!("{tally:?} in {:.1?}", start.elapsed());

@@ -307,7 +307,6 @@ fn encode_symbols(all: &[Vec<usize>], symbols: &[u8], mut state: usize) -> (usiz
     (state, bits)
 }
 
-/// The first `count` symbols of a stream; beyond its last word a stream is zeros.
 /// The symbols of a stream; `None` if it is longer than its words.
 fn decode_stream(table: &[Entry; TABLE], words: &[u32], count: usize) -> Option<Vec<u8>> {
     let mut bits = words.iter().flat_map(|word| (0..32).rev().map(move |bit| word >> bit & 1));

@@ -1,7 +1,7 @@
 //! Contexts that break, each in a process of its own.
 
 use super::{Product, blob, device_alone, driver};
-use fused_rans::gpu::{Gpu, GpuError};
+use fused_rans::gpu::{CudaStream, Gpu, GpuError};
 use fused_rans::{Blob, Dtype};
 use std::process::Command;
 
@@ -26,12 +26,12 @@ fn is_child(name: &str) -> bool {
 }
 
 /// All that can be done with a device and a product on it is an error now, of a lost context.
-fn all_is_lost(gpu: &Gpu, mut product: Product) {
+fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
     let bytes = blob(Dtype::Bf16, 256, 256);
     let parsed = Blob::parse(&bytes).unwrap();
     let errors: Vec<(&str, Option<GpuError>)> = vec![
         ("decode", product.layer.decode_to_host().err()),
-        ("matmul", product.check(gpu).err()),
+        ("matmul", product.queue(cuda_stream).and_then(|()| gpu.synchronize()).err()),
         ("verify", product.layer.verify().err()),
         ("fragments", product.layer.fragments(product.case.x).err()),
         ("workspace", gpu.workspace(product.workspace.size()).err()),
@@ -70,7 +70,7 @@ fn errors_of_other_kernels_are_told() {
     let error = stray.decode(&mut out, &cuda_stream).expect_err("it writes to nowhere");
     println!("the stray kernel: {error}");
     assert!(error.is_sticky(), "{error}");
-    all_is_lost(gpu, product);
+    all_is_lost(gpu, product, &cuda_stream);
 }
 
 #[test]
@@ -81,6 +81,7 @@ fn a_destroyed_context_is_told() {
     }
     let mut product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
     product.check(gpu).unwrap();
+    let cuda_stream = gpu.cuda_stream().unwrap();
     driver::destroy_context();
-    all_is_lost(gpu, product);
+    all_is_lost(gpu, product, &cuda_stream);
 }

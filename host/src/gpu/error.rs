@@ -1,8 +1,9 @@
 //! What can go wrong on the GPU's side.
 
+use super::driver;
 use crate::{BlobError, MatmulError};
 use cust::error::CudaError;
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 use std::fmt;
 
 /// Why something could not be done on a GPU.
@@ -56,6 +57,12 @@ pub enum GpuError {
         /// The driver's code, a `CUresult`.
         code: u32,
     },
+    /// The driver does not say whose memory an operand is in.
+    #[error("asking for an operand's device: {}", fault(*code))]
+    Operand {
+        /// The driver's code, a `CUresult`.
+        code: u32,
+    },
     /// The driver does not launch a kernel.
     #[error("launching a kernel: {}", fault(*code))]
     Launch {
@@ -87,8 +94,8 @@ pub enum GpuError {
         /// The layer's device.
         expected: i32,
     },
-    /// An output does not start where the kernels can store to it.
-    #[error("an output must start at a multiple of {alignment} bytes")]
+    /// An operand does not start where the kernels can load or store it.
+    #[error("an operand must start at a multiple of {alignment} bytes")]
     Misaligned {
         /// What its address must be a multiple of.
         alignment: u64,
@@ -163,7 +170,10 @@ impl GpuError {
     fn code(&self) -> Option<u32> {
         match *self {
             Self::Cuda { source, .. } => Some(source as u32),
-            Self::Kernels { code } | Self::Setup { code } | Self::Launch { code } => Some(code),
+            Self::Kernels { code }
+            | Self::Setup { code }
+            | Self::Operand { code }
+            | Self::Launch { code } => Some(code),
             _ => None,
         }
     }
@@ -226,14 +236,10 @@ fn fault(code: u32) -> String {
 
 /// The driver's name for `code`, with its number.
 fn name(code: u32) -> String {
-    // With a number for the code, which need not be one that `cust` knows.
-    unsafe extern "C" {
-        fn cuGetErrorName(code: u32, name: *mut *const c_char) -> u32;
-    }
     let mut name = std::ptr::null();
     // SAFETY: the driver writes an address, or none.
-    let result = unsafe { cuGetErrorName(code, &raw mut name) };
-    if result != 0 || name.is_null() {
+    let result = unsafe { driver::cuGetErrorName(code, &raw mut name) };
+    if result != driver::SUCCESS || name.is_null() {
         return format!("the driver's error {code}");
     }
     // SAFETY: it is that of a text which lives as long as the driver.

@@ -1,6 +1,7 @@
 //! The kernels of a device, compiled when they are first asked for.
 
 use super::GpuError;
+use super::driver::{self, INVALID_VALUE, SUCCESS};
 use cust::sys;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -74,7 +75,7 @@ impl Module {
         let ptx = text(ptx)?;
         let mut module = ptr::null_mut();
         // SAFETY: the PTX ends with a zero; the result goes to a handle that lives.
-        let result = unsafe { sys::cuModuleLoadData(&raw mut module, ptx.as_ptr().cast()) };
+        let result = unsafe { driver::cuModuleLoadData(&raw mut module, ptx.as_ptr().cast()) };
         loaded(result).map(|()| Self(module))
     }
 
@@ -82,7 +83,7 @@ impl Module {
         let name = text(name)?;
         let mut kernel = ptr::null_mut();
         // SAFETY: a valid handle; the name ends with a zero, and the result goes to a handle that lives.
-        let result = unsafe { sys::cuModuleGetFunction(&raw mut kernel, self.0, name.as_ptr()) };
+        let result = unsafe { driver::cuModuleGetFunction(&raw mut kernel, self.0, name.as_ptr()) };
         loaded(result).map(|()| Kernel(kernel))
     }
 }
@@ -90,7 +91,7 @@ impl Module {
 impl Drop for Module {
     fn drop(&mut self) {
         // SAFETY: a valid handle, which nothing uses after this. Without a context nothing is left to unload.
-        let _ = unsafe { sys::cuModuleUnload(self.0) };
+        let _ = unsafe { driver::cuModuleUnload(self.0) };
     }
 }
 
@@ -100,11 +101,8 @@ fn text(text: impl Into<Vec<u8>>) -> Result<CString, GpuError> {
     CString::new(text).map_err(|_| GpuError::loading(invalid as u32))
 }
 
-fn loaded(result: sys::CUresult) -> Result<(), GpuError> {
-    match result {
-        sys::CUresult::CUDA_SUCCESS => Ok(()),
-        code => Err(GpuError::loading(code as u32)),
-    }
+fn loaded(code: u32) -> Result<(), GpuError> {
+    if code == SUCCESS { Ok(()) } else { Err(GpuError::loading(code)) }
 }
 
 impl Kernel {
@@ -114,17 +112,15 @@ impl Kernel {
         use sys::CUfunction_attribute_enum as Attribute;
         let set = |attribute, value| {
             // SAFETY: a call with a valid function handle; the driver checks the value.
-            unsafe { sys::cuFuncSetAttribute(self.0, attribute, value) }
+            unsafe { driver::cuFuncSetAttribute(self.0, attribute, value) }
         };
         // A hint: where the driver does not take it, the kernel runs all the same.
         let _ = set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, carveout);
         let size = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         match set(size, bytes.cast_signed()) {
-            sys::CUresult::CUDA_SUCCESS => Ok(()),
-            sys::CUresult::CUDA_ERROR_INVALID_VALUE => {
-                Err(GpuError::SharedMemory { needed: bytes })
-            }
-            code => Err(GpuError::Setup { code: code as u32 }),
+            SUCCESS => Ok(()),
+            INVALID_VALUE => Err(GpuError::SharedMemory { needed: bytes }),
+            code => Err(GpuError::Setup { code }),
         }
     }
 
@@ -142,7 +138,7 @@ impl Kernel {
     ) -> Result<(), GpuError> {
         // SAFETY: a valid handle; the rest is the caller's promise.
         let result = unsafe {
-            sys::cuLaunchKernel(
+            driver::cuLaunchKernel(
                 self.0,
                 blocks,
                 1,
@@ -157,8 +153,8 @@ impl Kernel {
             )
         };
         match result {
-            sys::CUresult::CUDA_SUCCESS => Ok(()),
-            code => Err(GpuError::Launch { code: code as u32 }),
+            SUCCESS => Ok(()),
+            code => Err(GpuError::Launch { code }),
         }
     }
 }

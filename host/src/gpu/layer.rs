@@ -2,10 +2,10 @@
 
 use super::error::at;
 use super::kernels::{Kernel, parameters};
-use super::verify::{Checksums, region};
+use super::verify::{Checksums, regions};
 use super::{Gpu, GpuError, LayerPart};
 use crate::codec::parallel_crc;
-use crate::header::{HEADER_BYTES, TABLE_BYTES, check_size};
+use crate::header::{HEADER_BYTES, TABLE_BYTES, check_size, front_crc};
 use crate::matmul::check;
 use crate::plan::{KernelKind, LayerShape, row_capacity};
 use crate::{Activations, Blob, BlobError, Dtype, Epilogue, Float, MatmulError, Outputs};
@@ -70,16 +70,20 @@ impl Layer {
         check_epilogue(blob.grid(), epilogue)?;
         let tiles = blob.index().len();
         let tiles = i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?;
-        let front = blob.index().first().map(|first| LINE * first.offset as usize);
-        let front_bytes = front.unwrap_or(blob.bytes().len());
-        let front = crc32c::crc32c(&blob.bytes()[..front_bytes]);
-        let mut checksums = Checksums { front, parts: Vec::new() };
+        let payloads = blob.index().first().map(|first| LINE * first.offset as usize);
+        let front_bytes = payloads.unwrap_or(blob.bytes().len());
+        // What was checked, and not what a file that is mapped may have become since.
+        let front = blob.bytes()[..front_bytes].to_vec();
+        if front_crc(&front) != blob.crc() {
+            return Err(BlobError::HeaderChecksum.into());
+        }
+        let mut checksums = Checksums { front: crc32c::crc32c(&front), parts: Vec::new() };
         let table = blob.frequencies().kernel_table(blob.split());
         let wide = blob.frequencies().wide_table(blob.split());
         let scale = scales(blob, epilogue.scale);
         let parts = &mut checksums.parts;
         let layer = Self {
-            blob: upload_blob(blob.bytes())?,
+            blob: upload_blob(&front, &blob.bytes()[front_bytes..])?,
             table: upload_part(&table, LayerPart::Table, parts)?,
             wide_table: upload_numbers(wide.as_deref(), LayerPart::Table, parts)?,
             scale: upload_numbers(scale.as_deref(), LayerPart::Scale, parts)?,
@@ -217,7 +221,8 @@ impl Layer {
     /// # Errors
     /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`] long,
     /// [`GpuError::Misaligned`] if it does not start at a multiple of 16 bytes, [`GpuError::OtherDevice`] if it is not in
-    /// this device's memory; [`GpuError::Cuda`] and [`GpuError::Launch`] from the driver.
+    /// this device's memory; [`GpuError::Cuda`], [`GpuError::Kernels`], [`GpuError::Setup`] and [`GpuError::Launch`] from the
+    /// driver.
     pub fn decode(&self, out: &mut DeviceSlice<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: the layer and `out` are borrowed until the work has been waited for.
         unsafe { self.queue_decode(out, cuda_stream)? };
@@ -254,14 +259,11 @@ impl Layer {
         cuda_stream: &Stream,
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
-        self.gpu.check_owns(out)?;
         check_size(self.dtype().bytes(), self.rows(), self.cols(), out.len())?;
         let kernel = kernel(&self.gpu, self.dtype(), self.split.packing())?;
         let [blob, index, table] = self.addresses();
+        self.gpu.check_operand(out, ALIGNMENT)?;
         let out = out.as_device_ptr().as_raw();
-        if !out.is_multiple_of(ALIGNMENT) {
-            return Err(GpuError::Misaligned { alignment: ALIGNMENT });
-        }
         let (rows, cols) = (self.rows() as u64, self.cols() as u64);
         let (base, zero) = (u32::from(self.split.base()), u32::from(self.split.zero()));
         let (raw_bits, capacity) = (u32::from(self.split.raw_bits()), row_capacity(self.shape));
@@ -354,13 +356,15 @@ fn shape(blob: &Blob<'_>) -> LayerShape {
 }
 
 /// Copies a blob to the device, with [`SPARE`] zeros behind it.
-fn upload_blob(bytes: &[u8]) -> Result<DeviceBuffer<u8>, GpuError> {
-    let size = bytes.len() + SPARE;
+fn upload_blob(front: &[u8], tiles: &[u8]) -> Result<DeviceBuffer<u8>, GpuError> {
+    let end = front.len() + tiles.len();
+    let size = end + SPARE;
     // SAFETY: all of it is written to before anything reads it.
     let buffer = unsafe { DeviceBuffer::uninitialized(size) };
     let buffer = buffer.map_err(GpuError::allocating(size))?;
-    let copied = buffer.index(..bytes.len()).copy_from(bytes);
-    let cleared = copied.and_then(|()| buffer.index(bytes.len()..).set_8(0));
+    let copied = buffer.index(..front.len()).copy_from(front);
+    let copied = copied.and_then(|()| buffer.index(front.len()..end).copy_from(tiles));
+    let cleared = copied.and_then(|()| buffer.index(end..).set_8(0));
     cleared.map_err(at("copying to the device"))?;
     Ok(buffer)
 }
@@ -373,7 +377,7 @@ fn upload_part<T: DeviceCopy + Pod>(
 ) -> Result<DeviceBuffer<T>, GpuError> {
     let buffer = DeviceBuffer::from_slice(numbers);
     let buffer = buffer.map_err(GpuError::allocating(size_of_val(numbers)))?;
-    parts.push((part, region(&buffer, numbers)));
+    parts.extend(regions(&buffer, numbers).map(|region| (part, region)));
     Ok(buffer)
 }
 

@@ -9,8 +9,10 @@ use crate::plan::{MAX_BATCH, Plan, row_capacity};
 use cust::memory::DeviceSlice;
 use cust::stream::Stream;
 use cust::sys;
-use fused_rans_layout::{LANES, SLABS, SlabShape};
+use fused_rans_layout::{LANES, SLABS, SlabShape, TILE};
 
+/// Most rows of a layer, and elements from a row of y to the next: kernels round rows up to whole tiles, in 32 bits.
+const MAX_ROWS: u32 = u32::MAX - TILE as u32;
 /// Rows of x have to be aligned to this for the fastest loads.
 const ALIGNMENT: u64 = 16;
 
@@ -74,7 +76,7 @@ impl Layer {
     /// # }
     /// ```
     ///
-    /// The same memory cannot be both:
+    /// The same buffer cannot be both:
     ///
     /// ```compile_fail
     /// # use fused_rans_host::gpu::{Buffer, GpuError, Layer, Stream, Workspace};
@@ -107,8 +109,9 @@ impl Layer {
     ///
     /// # Errors
     /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
-    /// small, [`GpuError::OtherDevice`] for one or for operands of another device, [`GpuError::Launch`] from the driver. What
-    /// fails while the kernel runs is reported by a later call.
+    /// small, [`GpuError::OtherDevice`] for one or for operands of another device, [`GpuError::Misaligned`] for operands that
+    /// are not aligned to their elements; as [`Layer::plan`]; [`GpuError::Kernels`], [`GpuError::Setup`] and
+    /// [`GpuError::Launch`] from the driver. What fails while the kernel runs is reported by a later call.
     pub fn matmul(
         &self,
         x: Activations<&DeviceSlice<u8>>,
@@ -123,8 +126,9 @@ impl Layer {
             y.sized(y.data.len()),
             Epilogue::default(),
         )?;
-        self.gpu().check_owns(x.data)?;
-        self.gpu().check_owns(y.data)?;
+        self.gpu().enter()?;
+        self.gpu().check_operand(x.data, x.dtype.bytes() as u64)?;
+        self.gpu().check_operand(y.data, y.dtype.bytes() as u64)?;
         let x_at = Activations {
             data: x.data.as_device_ptr().as_raw(),
             dtype: x.dtype,
@@ -280,7 +284,7 @@ impl<'a> Launch<'a> {
         let tiles = layer.shape().grid.tiles().unwrap_or(usize::MAX);
         // Elements of a launch's rows of x are counted in 32 bits.
         let fits = u32::try_from(x.leading.saturating_mul(MAX_BATCH)).is_ok()
-            && u32::try_from(y.leading).is_ok();
+            && u32::try_from(y.leading).is_ok_and(|rows| rows <= MAX_ROWS);
         let shared_memory =
             shared_memory.filter(|_| fits).ok_or(GpuError::TooManyTiles { tiles })?;
         let aligned =

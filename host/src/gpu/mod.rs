@@ -7,6 +7,7 @@
 
 #[doc(hidden)] // for benchmarks
 pub mod dense;
+mod driver;
 mod error;
 mod handle;
 mod kernels;
@@ -28,6 +29,7 @@ use crate::{Blob, BlobError, Dtype, Epilogue, Packing, TileFault, plan};
 use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
 use cust::{CudaFlags, memory};
+use driver::{INVALID_VALUE, SUCCESS};
 use error::at;
 use kernels::Kernels;
 use layer::Checked;
@@ -146,7 +148,7 @@ impl Gpu {
     /// weights; kernels touch nothing that is not the layer's or their operands' (`docs/safety.md` in the repository).
     ///
     /// # Errors
-    /// As [`Gpu::upload_with`].
+    /// As [`Gpu::upload_with`] and [`Layer::verify`].
     pub fn upload_on_trust(
         &self,
         blob: &Blob<'_>,
@@ -187,22 +189,23 @@ impl Gpu {
         CurrentContext::set_current(&self.0.context).map_err(at("entering the context"))
     }
 
-    /// Checks that `memory` is this device's: another one's would be a fault of the kernel's, which ends all work on the
-    /// device.
-    fn check_owns(&self, memory: &DeviceSlice<u8>) -> Result<(), GpuError> {
-        use cust::sys::{self, CUpointer_attribute_enum as Attribute, CUresult};
+    /// Checks that `memory` is this device's and starts at a multiple of `alignment` bytes: else it would be a fault of the
+    /// kernel's, which ends all work on the device. The device's context must be current.
+    fn check_operand(&self, memory: &DeviceSlice<u8>, alignment: u64) -> Result<(), GpuError> {
+        use cust::sys::CUpointer_attribute_enum as Attribute;
         if memory.is_empty() {
             return Ok(());
         }
         let (mut ordinal, attribute) = (-1, Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL);
         let (to, address) = ((&raw mut ordinal).cast(), memory.as_device_ptr().as_raw());
+        if !address.is_multiple_of(alignment) {
+            return Err(GpuError::Misaligned { alignment });
+        }
         // SAFETY: a number goes to one that lives; the driver checks the address.
-        match unsafe { sys::cuPointerGetAttribute(to, attribute, address) } {
-            CUresult::CUDA_SUCCESS if ordinal == self.ordinal() => Ok(()),
-            CUresult::CUDA_SUCCESS | CUresult::CUDA_ERROR_INVALID_VALUE => {
-                Err(GpuError::OtherDevice { expected: self.ordinal() })
-            }
-            code => Err(GpuError::Setup { code: code as u32 }),
+        match unsafe { driver::cuPointerGetAttribute(to, attribute, address) } {
+            SUCCESS if ordinal == self.ordinal() => Ok(()),
+            SUCCESS | INVALID_VALUE => Err(GpuError::OtherDevice { expected: self.ordinal() }),
+            code => Err(GpuError::Operand { code }),
         }
     }
 
@@ -223,13 +226,13 @@ impl Gpu {
 
 /// Most bytes of shared memory that a block can have.
 fn shared_memory_of_block(device: &Device) -> Result<i32, GpuError> {
-    use cust::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
+    use cust::sys::CUdevice_attribute_enum as Attribute;
     let attribute = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
     let mut bytes = 0;
     // SAFETY: a call with a valid device; the result goes to a number that lives.
-    match unsafe { sys::cuDeviceGetAttribute(&raw mut bytes, attribute, device.as_raw()) } {
-        CUresult::CUDA_SUCCESS => Ok(bytes),
-        code => Err(GpuError::Setup { code: code as u32 }),
+    match unsafe { driver::cuDeviceGetAttribute(&raw mut bytes, attribute, device.as_raw()) } {
+        SUCCESS => Ok(bytes),
+        code => Err(GpuError::Setup { code }),
     }
 }
 

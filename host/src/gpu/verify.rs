@@ -7,6 +7,9 @@ use bytemuck::Pod;
 use cust::memory::{CopyDestination, DeviceBuffer, DeviceCopy};
 use fused_rans_layout::{LINE, REGION_SHARED_MEMORY, REGION_THREADS, Region, TileEntry};
 
+/// Most bytes of a region: a block of threads takes one.
+const REGION: usize = 1 << 16;
+
 /// Checksums of what a layer has in device memory, but for the tiles, whose are in the index.
 #[derive(Debug)]
 pub struct Checksums {
@@ -21,7 +24,8 @@ impl Layer {
     /// device computes: about as fast as it reads. Waits until that is done.
     ///
     /// # Errors
-    /// [`GpuError::Damaged`] names the first part that is not; [`GpuError::OutOfMemory`] and [`GpuError::Cuda`].
+    /// [`GpuError::Damaged`] names the first part that is not; [`GpuError::TooManyTiles`]; [`GpuError::OutOfMemory`],
+    /// [`GpuError::Cuda`], [`GpuError::Kernels`], [`GpuError::Setup`] and [`GpuError::Launch`] from the driver.
     pub fn verify(&self) -> Result<(), GpuError> {
         self.gpu().enter()?;
         let mut front = vec![0; self.front_bytes()];
@@ -51,10 +55,17 @@ impl Layer {
     }
 }
 
-/// The region that holds `numbers`, which have been copied to `buffer`.
-pub fn region<T: Pod + DeviceCopy>(buffer: &DeviceBuffer<T>, numbers: &[T]) -> Region {
-    let (address, bytes) = (buffer.as_device_ptr().as_raw(), bytemuck::cast_slice(numbers));
-    Region { address, words: (bytes.len() / 4) as u32, crc: crc32c::crc32c(bytes) }
+/// The regions that hold `numbers` of four bytes, which have been copied to `buffer`.
+pub fn regions<T: Pod + DeviceCopy>(
+    buffer: &DeviceBuffer<T>,
+    numbers: &[T],
+) -> impl Iterator<Item = Region> {
+    let starts = (buffer.as_device_ptr().as_raw()..).step_by(REGION);
+    let region = |(address, bytes): (u64, &[u8])| {
+        let words = (bytes.len() / 4) as u32;
+        Region { address, words, crc: crc32c::crc32c(bytes) }
+    };
+    starts.zip(bytemuck::cast_slice(numbers).chunks(REGION)).map(region)
 }
 
 /// Number of the first region whose checksum is another one.

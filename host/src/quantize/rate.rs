@@ -37,7 +37,7 @@ const MOST_LINE_BITS: f64 = 0.1;
 const CLOSE: f64 = 0.3;
 /// How often a step is corrected by the whole matrix.
 const CORRECTIONS: usize = 8;
-/// By how much a step may be corrected, as an exponent of 2, without a look at what other ways come to.
+/// By how much coarser a step may become, as an exponent of 2, without a look at what other ways come to.
 const FAR: f64 = 0.25;
 /// Weights of matrices that are encoded to know their size, rather than measured.
 const SMALL: usize = 1 << 18;
@@ -251,17 +251,17 @@ impl<'a> Trial<'a> {
         Found { step, way, miss, extra, wide, error: outcome.error }
     }
 
-    /// All rows, rounded to take `bits` bits a weight, in the first of these ways, or the best of them if its step has to
-    /// be another one than the sample's, as errors are others then.
+    /// All rows, rounded to take `bits` bits a weight, in the first of these ways, or the best of the likeliest if that takes
+    /// too much or its step has to be far coarser than the sample's, as errors are others then.
     fn meet_best(&self, bits: f64, ways: &[Found]) -> (Quantized, Found) {
         let mut best: Option<(Quantized, Found)> = None;
-        for way in ways {
+        for way in ways.iter().take(LIKELY) {
             let met = self.meet(bits, way);
-            let far = met.1.step > way.step + FAR;
+            let good = met.1.step <= way.step + FAR && met.1.miss <= MOST_ABOVE;
             if best.as_ref().is_none_or(|best| met.1.by_worth_met(&best.1).is_lt()) {
                 best = Some(met);
             }
-            if !far {
+            if good {
                 break;
             }
         }
@@ -379,7 +379,8 @@ impl<'a> Trial<'a> {
             ..Quantized::new(self.source, Dtype::I8, weights)
         };
         let miss = self.size(&made, &outcome).map_or(f64::INFINITY, |found| found - bits);
-        (made, Found { way, miss, error, ..*from })
+        let extra = self.estimate(&outcome, way).map_or(f64::INFINITY, |found| found.extra());
+        (made, Found { way, miss, extra, error, ..*from })
     }
 
     /// Bits a weight that a matrix takes whose integers occur like this. `None` if it cannot be coded.

@@ -417,7 +417,7 @@ impl SlabPayload {
                     let lanes = ballot(present);
                     if row < tail_rows[s] {
                         let word = from[s].wrapping_add((lanes & below).count_ones() as usize);
-                        // SAFETY: the words are as many as the lengths say.
+                        // SAFETY: as many as the lengths say, or in what is behind every blob.
                         unsafe { async_copy_word(to[s], word, present) };
                     }
                     from[s] = from[s].wrapping_add(lanes.count_ones() as usize);
@@ -522,7 +522,7 @@ impl SlabMemory for DeviceMemory {
     #[inline(always)]
     fn raw<const N: usize>(&self, at: usize) -> [u32; N] {
         // SAFETY: callers ask for words of the slab's planes only, at multiples of `N` from their start,
-        // which is aligned to a line.
+        // which is aligned to 16 bytes.
         unsafe { load_global(self.raw.wrapping_add(at)) }
     }
 }
