@@ -143,9 +143,10 @@ mod on_the_fake {
     fn code(error: &GpuError) -> u32 {
         match *error {
             GpuError::NoDevice { source, .. } | GpuError::Cuda { source, .. } => source as u32,
-            GpuError::Kernels { code } | GpuError::Setup { code } | GpuError::Launch { code } => {
-                code
-            }
+            GpuError::Kernels { code }
+            | GpuError::Setup { code }
+            | GpuError::Operand { code }
+            | GpuError::Launch { code } => code,
             GpuError::OutOfMemory { .. } => 2,
             _ => panic!("not of the driver: {error:?}"),
         }
