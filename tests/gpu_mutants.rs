@@ -18,7 +18,6 @@ mod mutate;
 #[allow(dead_code, reason = "likewise")]
 mod readers;
 #[path = "corruption/seal.rs"]
-#[allow(dead_code, reason = "likewise")]
 mod seal;
 #[path = "corruption/victim.rs"]
 #[allow(dead_code, reason = "likewise")]
