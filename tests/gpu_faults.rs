@@ -37,7 +37,7 @@ struct Product {
 
 impl Product {
     fn new(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, m: usize) -> Self {
-        Self::of(gpu, plain(dtype, rows, cols, m)).unwrap()
+        Self::of(gpu, Case::ordinary(dtype, rows, cols, m)).unwrap()
     }
 
     fn of(gpu: &Gpu, case: Case) -> Result<Self, GpuError> {
@@ -74,12 +74,6 @@ impl Product {
     }
 }
 
-/// A case with nothing out of the ordinary.
-fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
-    let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
-    Case::plain(dtype, x, rows, cols, m)
-}
-
 /// A blob of ordinary weights.
 fn blob(dtype: Dtype, rows: usize, cols: usize) -> Vec<u8> {
     let data = Weights::Gaussian.bytes(dtype, rows * cols, 7);
@@ -89,7 +83,7 @@ fn blob(dtype: Dtype, rows: usize, cols: usize) -> Vec<u8> {
 #[test]
 fn every_changed_bit_of_a_layer_is_found() {
     let Some((gpu, _alone)) = device_alone() else { return };
-    let case = Case { scale: true, bias: true, ..plain(Dtype::Bf16, 700, 1100, 1) };
+    let case = Case { scale: true, bias: true, ..Case::ordinary(Dtype::Bf16, 700, 1100, 1) };
     let Product { layer, .. } = Product::of(gpu, case.clone()).unwrap();
     layer.verify().unwrap();
     let mut parts = Vec::new();

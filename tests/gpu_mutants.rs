@@ -25,8 +25,7 @@ mod victim;
 
 use common::{AnyGroups, AnyWide, Recipe, Weights, device};
 use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
-use fused_rans::layout::LOOK_AHEAD;
-use fused_rans::plan::Plan;
+use fused_rans::plan::{LayerShape, Plan, row_capacity};
 use fused_rans::{
     Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, Packing, TileFault, encode,
     encode_grouped,
@@ -106,13 +105,6 @@ fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Ve
     })
 }
 
-/// Rows of words of the longest slab, and those that a decoder looks ahead.
-fn buffer_rows(blob: &Blob<'_>) -> u32 {
-    let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
-    let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
-    rows.unwrap_or(0) + LOOK_AHEAD as u32
-}
-
 /// Golden blobs, and larger ones, which are multiplied by turns: of each type and packing, with groups, with wide integers,
 /// with exceptions.
 fn blobs() -> Vec<Vec<u8>> {
@@ -157,7 +149,7 @@ fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
         }
     }
     for m in [1, 9, 20, 64] {
-        for alone in [None, Some(buffer_rows(&blob))] {
+        for alone in [None, Some(row_capacity(LayerShape::of(&blob)))] {
             multiply(gpu, &layer, m, alone)?;
             tally.products += 1;
         }

@@ -19,12 +19,6 @@ use std::sync::{Mutex, PoisonError};
 const GUARD: usize = 256;
 const UNTOUCHED: u8 = 0x5A;
 
-/// Offsets as a device has them: aligned to elements.
-fn aligned(case: &Case) -> Case {
-    let (x, y) = (case.x.bytes(), case.y.bytes());
-    Case { offset_x: case.offset_x / x * x, offset_y: case.offset_y / y * y, ..case.clone() }
-}
-
 /// `bytes` between two guards.
 fn guarded(bytes: &[u8]) -> Vec<u8> {
     [&[UNTOUCHED; GUARD], bytes, &[UNTOUCHED; GUARD]].concat()
@@ -78,7 +72,7 @@ fn multiply_as(
 
 /// Multiplies twice and checks; `None` if the matrix does not shrink.
 fn check(gpu: &Gpu, case: &Case) -> Option<Result<(), String>> {
-    let case = &aligned(case);
+    let case = &case.aligned();
     let bytes = case.blob()?;
     let blob = Blob::parse(&bytes).unwrap();
     let inputs = case.inputs();
@@ -101,12 +95,6 @@ proptest! {
     }
 }
 
-/// A case with nothing out of the ordinary.
-fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
-    let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
-    Case::plain(dtype, x, rows, cols, m)
-}
-
 #[test]
 fn layers_of_many_tiles_and_any_batch() {
     let Some(gpu) = device() else { return };
@@ -118,7 +106,7 @@ fn layers_of_many_tiles_and_any_batch() {
                 (33, Values::Gaussian),
                 (130, Values::Sparse),
             ] {
-                let case = Case { values, ..plain(dtype, rows, cols, m) };
+                let case = Case { values, ..Case::ordinary(dtype, rows, cols, m) };
                 assert_eq!(check(gpu, &case), Some(Ok(())), "{case:?}");
             }
         }
@@ -143,7 +131,7 @@ fn the_mainloop_multiplies_with_every_bit_of_the_weights() {
                 if matches!(pair, (Dtype::Bf16, Float::F16) | (Dtype::F16, Float::Bf16)) {
                     continue;
                 }
-                let case = Case { recipe, x, ..plain(dtype, rows, cols, 1) };
+                let case = Case { recipe, x, ..Case::ordinary(dtype, rows, cols, 1) };
                 let Some(bytes) = case.blob() else { continue };
                 let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
                 compare_fragments(&case, &layer.fragments(x).unwrap());
@@ -274,13 +262,7 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<String> {
     let (inputs, numbers) = (case.inputs(), case.weight_numbers());
     let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
     let mut workspace = gpu.workspace(layer.workspace_size(case.m).unwrap()).unwrap();
-    let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
-    let shape = LayerShape {
-        grid: blob.grid(),
-        rows_of_words: rows.map(|(full, tail)| u32::from(full + tail)).max().unwrap_or(0),
-        raw_bits: blob.split().raw_bits().into(),
-        grouped: blob.groups().is_some(),
-    };
+    let shape = LayerShape::of(&blob);
     let kind = KernelKind {
         dtype: blob.dtype(),
         packing: blob.split().packing(),
@@ -327,7 +309,7 @@ fn quantized_layers_multiply_with_what_their_weights_stand_for() {
 #[test]
 fn operands_that_do_not_fit_are_typed_errors() {
     let Some(gpu) = device() else { return };
-    let case = plain(Dtype::Bf16, 512, 512, 4);
+    let case = Case::ordinary(Dtype::Bf16, 512, 512, 4);
     let bytes = case.blob().unwrap();
     let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
     let cuda_stream = gpu.cuda_stream().unwrap();
@@ -352,7 +334,7 @@ fn operands_that_do_not_fit_are_typed_errors() {
 #[test]
 fn one_layer_serves_many_cuda_streams() {
     let Some(gpu) = device() else { return };
-    let case = plain(Dtype::Bf16, 1024, 2048, 8);
+    let case = Case::ordinary(Dtype::Bf16, 1024, 2048, 8);
     let bytes = case.blob().unwrap();
     let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
     let results = Mutex::new(Vec::new());

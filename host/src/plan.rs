@@ -1,5 +1,6 @@
 //! How a multiplication is launched: which kernel, how many blocks, how much shared memory.
 
+use crate::Blob;
 use crate::matmul::Float;
 use crate::{Dtype, Packing};
 use fused_rans_layout::{
@@ -27,6 +28,21 @@ pub struct LayerShape {
     pub raw_bits: u32,
     /// Whether there are scales for groups of weights.
     pub grouped: bool,
+}
+
+impl LayerShape {
+    /// Of the layer that a blob becomes.
+    #[must_use]
+    pub fn of(blob: &Blob<'_>) -> Self {
+        let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
+        let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
+        Self {
+            grid: blob.grid(),
+            rows_of_words: rows.unwrap_or(0),
+            raw_bits: blob.split().raw_bits().into(),
+            grouped: blob.groups().is_some(),
+        }
+    }
 }
 
 /// How a multiplication is launched.

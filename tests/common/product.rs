@@ -189,6 +189,19 @@ impl Case {
         }
     }
 
+    /// Likewise, with activations of the type that goes with the weights.
+    pub fn ordinary(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Self {
+        let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+        Self::plain(dtype, x, rows, cols, m)
+    }
+
+    /// This case, with offsets as a device has them: aligned to elements.
+    pub fn aligned(&self) -> Self {
+        let (x, y) = (self.x.bytes(), self.y.bytes());
+        let (offset_x, offset_y) = (self.offset_x / x * x, self.offset_y / y * y);
+        Self { offset_x, offset_y, ..self.clone() }
+    }
+
     /// The weights as they are compressed.
     pub fn weights(&self) -> Vec<u8> {
         if self.groups.is_some() { self.recipe.nibbles() } else { self.recipe.bytes() }

@@ -1,7 +1,7 @@
 //! Minutes of work, of which nothing may be wrong and after which nothing may be left.
 
 use super::common::product::{Accumulator, Case, any_case, weight_numbers};
-use super::{Product, device_alone, plain};
+use super::{Product, device_alone};
 use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{CopyDestination, Gpu};
 use fused_rans::layout::TileGrid;
@@ -59,9 +59,7 @@ fn against_staged(gpu: &Gpu, case: Case) {
 
 /// Any weights, shapes, activations; against F64.
 fn any(gpu: &Gpu, case: &Case) -> bool {
-    let (x, y) = (case.x.bytes(), case.y.bytes());
-    let case =
-        Case { offset_x: case.offset_x / x * x, offset_y: case.offset_y / y * y, ..case.clone() };
+    let case = case.aligned();
     let Some(bytes) = case.blob() else { return false };
     let (blob, inputs) = (Blob::parse(&bytes).unwrap(), case.inputs());
     let layer = gpu.upload_on_trust(&blob, inputs.epilogue()).unwrap();
@@ -89,7 +87,7 @@ fn large(number: usize) -> Case {
     let sides = [1024, 1536, 2048, 2816, 4096, 5632];
     let (rows, cols) = (sides[number * 5 % 6], sides[number * 7 / 2 % 6]);
     let m = [1, 2, 5, 8, 13, 16, 24, 32, 57, 64][number % 10];
-    let mut case = plain(Dtype::ALL[number % 4], rows, cols, m);
+    let mut case = Case::ordinary(Dtype::ALL[number % 4], rows, cols, m);
     if number / 4 % 2 == 1 && case.recipe.dtype == Dtype::I8 {
         case.recipe.packing = Packing::Four;
     }

@@ -90,7 +90,7 @@ impl Layer {
             bias: upload_numbers(epilogue.bias, LayerPart::Bias, parts)?,
             split: blob.split(),
             groups: blob.groups(),
-            shape: shape(blob),
+            shape: LayerShape::of(blob),
             tiles: tiles.unsigned_abs(),
             front_bytes,
             checksums,
@@ -341,18 +341,6 @@ fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>
         Some(more) => scales.zip(more).map(|(scale, more)| scale * more).collect(),
         None => scales.collect(),
     }))
-}
-
-/// What launches depend on.
-fn shape(blob: &Blob<'_>) -> LayerShape {
-    let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
-    let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
-    LayerShape {
-        grid: blob.grid(),
-        rows_of_words: rows.unwrap_or(0),
-        raw_bits: blob.split().raw_bits().into(),
-        grouped: blob.groups().is_some(),
-    }
 }
 
 /// Copies a blob to the device, with [`SPARE`] zeros behind it.

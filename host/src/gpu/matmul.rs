@@ -187,11 +187,12 @@ impl Layer {
             y.sized(unknown),
             Epilogue::default(),
         )?;
+        self.gpu().enter()?;
         // SAFETY: the caller's promise.
         unsafe { self.queue_matmul(plan, x, y, workspace, cuda_stream) }
     }
 
-    /// As [`Layer::matmul_planned`], of operands that have been checked.
+    /// As [`Layer::matmul_planned`], of operands that have been checked, in the device's context.
     ///
     /// # Safety
     /// As [`Layer::matmul_raw`].
@@ -213,7 +214,6 @@ impl Layer {
                 found: workspace.size.bytes(),
             });
         }
-        self.gpu().enter()?;
         let launch = Launch::new(self, plan, x, y, workspace)?;
         let kernel = launch.kernel(&self.kernel_kind(x.dtype).matmul(plan.batch_tiles))?;
         let batch = 8 * plan.batch_tiles as usize;
