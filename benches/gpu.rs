@@ -1,4 +1,5 @@
-//! Decoding on the GPU, against a device-to-device copy in the same run; and how fast layers are uploaded and verified.
+//! Decoding on the GPU, against a device-to-device copy in the same run; how fast layers are uploaded and verified, and how
+//! long a product takes the host.
 //!
 //! A line a layer and type: microseconds, G weights/s, GB/s read and written, share of the copy's
 //! bandwidth. With a path as argument, the lines go there as CSV too. Outputs are checked
@@ -32,7 +33,7 @@ mod bench {
     use fused_rans::gpu::{
         AsyncCopyDestination, Buffer, Event, EventFlags, Gpu, GpuError, Layer, Stream,
     };
-    use fused_rans::{Blob, Dtype, Epilogue, Matrix, encode};
+    use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Matrix, Outputs, encode};
     use std::error::Error;
     use std::fmt::Write;
     use std::time::Instant;
@@ -74,6 +75,7 @@ mod bench {
         for dtype in Dtype::ALL {
             loading(gpu, dtype)?;
         }
+        queueing(gpu, &cuda_stream)?;
         if let Some(path) = csv {
             std::fs::write(path, table)?;
         }
@@ -101,6 +103,49 @@ mod bench {
             rate(verified)
         );
         Ok(())
+    }
+
+    /// Prints how long it takes the host to queue a product, with its operands checked and without.
+    fn queueing(gpu: &Gpu, cuda_stream: &Stream) -> Result<(), Box<dyn Error>> {
+        let (rows, cols, m) = (512, 512, 1);
+        let data = Weights::Gaussian.bytes(Dtype::Bf16, rows * cols, 1);
+        let bytes = encode(Matrix::new(Dtype::Bf16, rows, cols, &data)?).ok_or("did not shrink")?;
+        let layer = gpu.upload(&Blob::parse(&bytes)?)?;
+        let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
+        let (x, mut y) = (gpu.buffer(2 * cols)?, gpu.buffer(4 * rows)?);
+        let checked = queue_us(gpu, || {
+            let x = Activations { data: &**x, dtype: Float::Bf16, m, leading: cols };
+            let y = Outputs { data: &mut **y, dtype: Float::F32, leading: rows };
+            layer.matmul(x, y, &mut workspace, cuda_stream)
+        })?;
+        let [x_at, y_at] = [&x, &y].map(|buffer| buffer.as_device_ptr().as_raw());
+        let raw = queue_us(gpu, || {
+            let x = Activations { data: x_at, dtype: Float::Bf16, m, leading: cols };
+            let y = Outputs { data: y_at, dtype: Float::F32, leading: rows };
+            // SAFETY: the buffers are as large as the operands, and live until the device is done.
+            unsafe { layer.matmul_raw(x, y, &mut workspace, cuda_stream.as_inner()) }
+        })?;
+        println!("queue a product: matmul {checked:.2} us, matmul_raw {raw:.2} us of the host's");
+        Ok(())
+    }
+
+    /// Median over batches of the host's time for `call` in microseconds.
+    fn queue_us(
+        gpu: &Gpu,
+        mut call: impl FnMut() -> Result<(), GpuError>,
+    ) -> Result<f64, GpuError> {
+        // As many as the driver takes without waiting for the device.
+        const QUEUED: usize = 500;
+        let mut times = Vec::with_capacity(BATCHES);
+        for _ in 0..BATCHES {
+            gpu.synchronize()?;
+            let start = Instant::now();
+            (0..QUEUED).try_for_each(|_| call())?;
+            times.push(1e6 * start.elapsed().as_secs_f64() / QUEUED as f64);
+        }
+        gpu.synchronize()?;
+        times.sort_by(f64::total_cmp);
+        Ok(times[BATCHES / 2])
     }
 
     /// Median of seven times of `call` in milliseconds.

@@ -10,6 +10,7 @@ use std::{env, fs};
 /// Set for the process that has to run on it.
 pub const WANTED: &str = "FUSED_RANS_FAKE_DRIVER";
 const SOURCE: &str = include_str!("libcuda.rs");
+const STATE: &str = include_str!("libcuda/state.rs");
 
 /// Compiles it in `directory`, for this program.
 pub fn build(directory: &Path) {
@@ -22,6 +23,7 @@ pub fn build(directory: &Path) {
         })
         .collect();
     fs::write(&source, SOURCE.to_owned() + &rest).unwrap();
+    fs::write(directory.join("state.rs"), STATE).unwrap();
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args([
         "--edition=2024",
@@ -49,6 +51,7 @@ fn linked_functions() -> BTreeSet<String> {
 pub struct Fake {
     begin: extern "C" fn(usize, u32, bool, usize),
     capacity: extern "C" fn(usize),
+    destroy: extern "C" fn(),
     report: extern "C" fn() -> *const c_char,
 }
 
@@ -89,19 +92,25 @@ impl Fake {
             Some(Self {
                 begin: *program.get(b"fake_begin").ok()?,
                 capacity: *program.get(b"fake_capacity").ok()?,
+                destroy: *program.get(b"fake_destroy").ok()?,
                 report: *program.get(b"fake_report").ok()?,
             })
         }
     }
 
-    /// A new device with `capacity` bytes of memory.
+    /// Two new devices with `capacity` bytes of memory in all.
     pub fn begin(&self, fault: Fault, capacity: usize) {
         (self.begin)(fault.at, fault.code, fault.sticky, capacity);
     }
 
-    /// Changes the device's memory.
+    /// Changes the devices' memory.
     pub fn set_capacity(&self, bytes: usize) {
         (self.capacity)(bytes);
+    }
+
+    /// Destroys the contexts under everybody who uses them.
+    pub fn destroy_contexts(&self) {
+        (self.destroy)();
     }
 
     pub fn report(&self) -> Report {

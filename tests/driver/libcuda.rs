@@ -8,172 +8,18 @@
     reason = "as the driver's"
 )]
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+mod state;
+
+use state::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-const INVALID_VALUE: u32 = 1;
-const OUT_OF_MEMORY: u32 = 2;
-const INVALID_CONTEXT: u32 = 201;
-const INVALID_PTX: u32 = 218;
-const INVALID_HANDLE: u32 = 400;
-const NOT_FOUND: u32 = 500;
-
-/// Device memory that things take beside buffers.
-const CONTEXT_BYTES: usize = 1 << 16;
-const MODULE_BYTES: usize = 1 << 14;
-const STREAM_BYTES: usize = 1 << 12;
 
 /// Calls that give something back. They do so even if they fail: it is enough that it was tried.
 const ENDS: [&str; 4] =
     ["cuMemFree_v2", "cuStreamDestroy_v2", "cuModuleUnload", "cuDevicePrimaryCtxRelease_v2"];
 
-static STATE: Mutex<State> = Mutex::new(State::new());
-
-thread_local! {
-    /// The current context.
-    static CURRENT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct State {
-    calls: Vec<&'static str>,
-    /// Number of the call that fails, from 1, its code, and whether all later ones do, too.
-    fault: (usize, u32, bool),
-    /// Whether a call has failed that was to.
-    faulty: bool,
-    capacity: usize,
-    /// Most bytes that were in use.
-    peak: usize,
-    /// Bytes of what found no room.
-    refused: Vec<String>,
-    /// The last handle or address; none is given twice.
-    last: u64,
-    /// The primary context while it lives, and how often it is retained.
-    context: (u64, usize),
-    buffers: BTreeMap<u64, Vec<u8>>,
-    streams: Vec<u64>,
-    /// Each with its PTX.
-    modules: BTreeMap<u64, String>,
-    /// Each with its module and its parameters: their bytes, and whether they are addresses.
-    kernels: BTreeMap<u64, (u64, Vec<(usize, bool)>)>,
-    /// Names of kernels.
-    loaded: Vec<String>,
-    /// What was done wrong.
-    complaints: Vec<String>,
-}
-
-impl State {
-    const fn new() -> Self {
-        Self {
-            calls: Vec::new(),
-            fault: (0, 0, false),
-            faulty: false,
-            capacity: usize::MAX,
-            peak: 0,
-            refused: Vec::new(),
-            last: 1 << 40,
-            context: (0, 0),
-            buffers: BTreeMap::new(),
-            streams: Vec::new(),
-            modules: BTreeMap::new(),
-            kernels: BTreeMap::new(),
-            loaded: Vec::new(),
-            complaints: Vec::new(),
-        }
-    }
-
-    /// A handle, or an address with `bytes` behind it that nothing else has.
-    fn handle(&mut self, bytes: usize) -> u64 {
-        let handle = self.last.next_multiple_of(256);
-        self.last = handle + bytes as u64 + 256;
-        handle
-    }
-
-    fn complain(&mut self, what: &str) {
-        let call = self.calls.last().copied().unwrap_or("");
-        self.complaints.push(format!("{call} (call {}): {what}", self.calls.len()));
-    }
-
-    /// The code that the call now begun is to fail with.
-    fn injected(&mut self) -> Option<u32> {
-        let (at, code, sticky) = self.fault;
-        let now = self.calls.len();
-        let fails = at != 0 && (now == at || sticky && now > at);
-        self.faulty |= fails;
-        fails.then_some(code)
-    }
-
-    fn used(&self) -> usize {
-        let buffers: usize = self.buffers.values().map(Vec::len).sum();
-        let context = if self.context.1 > 0 { CONTEXT_BYTES } else { 0 };
-        let streams = STREAM_BYTES * self.streams.len();
-        buffers + context + streams + MODULE_BYTES * self.modules.len()
-    }
-
-    /// Makes sure that `bytes` more fit.
-    fn reserve(&mut self, bytes: usize) -> Result<(), u32> {
-        if bytes <= self.capacity.saturating_sub(self.used()) {
-            return Ok(());
-        }
-        self.refused.push(bytes.to_string());
-        Err(OUT_OF_MEMORY)
-    }
-
-    /// Makes sure that the current context lives.
-    fn entered(&mut self) -> Result<(), u32> {
-        if self.context.1 > 0 && CURRENT.get() == self.context.0 {
-            return Ok(());
-        }
-        // To enter it may have been what failed.
-        if !self.faulty {
-            self.complain("no context");
-        }
-        Err(INVALID_CONTEXT)
-    }
-
-    /// `bytes` at a device address.
-    fn memory(&mut self, address: u64, bytes: usize) -> Result<&mut [u8], u32> {
-        self.entered()?;
-        let before = self.buffers.range(..=address).next_back();
-        let (start, length) = before.map_or((0, 0), |(start, buffer)| (*start, buffer.len()));
-        let at = (address - start) as usize;
-        self.check(at + bytes <= length, "outside of all buffers that live")?;
-        let buffer = self.buffers.get_mut(&start).ok_or(INVALID_VALUE)?;
-        Ok(&mut buffer[at..at + bytes])
-    }
-
-    /// Complains unless `lives`.
-    fn check(&mut self, lives: bool, what: &str) -> Result<(), u32> {
-        if lives {
-            return Ok(());
-        }
-        self.complain(what);
-        Err(INVALID_HANDLE)
-    }
-
-    fn check_stream(&mut self, stream: u64) -> Result<(), u32> {
-        self.entered()?;
-        self.check(stream == 0 || self.streams.contains(&stream), "no such CUDA stream")
-    }
-
-    /// What has not been given back.
-    fn left(&self) -> String {
-        let Self { context, buffers, streams, modules, .. } = self;
-        let things = [context.1, buffers.len(), streams.len(), modules.len()];
-        let names = ["contexts", "buffers", "CUDA streams", "modules"];
-        let left = things.iter().zip(names).filter(|(count, _)| **count > 0);
-        left.map(|(count, name)| format!("{count} {name} left\n")).collect()
-    }
-}
-
-fn state() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Every call of the driver goes through here.
 fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) -> u32 {
-    let mut state = state();
+    let mut state = State::get();
     state.calls.push(name);
     let injected = state.injected();
     if injected.is_some() && !ENDS.contains(&name) {
@@ -188,7 +34,7 @@ fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) ->
 /// `capacity` bytes.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize) {
-    let mut state = state();
+    let mut state = State::get();
     let last = state.last;
     *state = State { last, fault: (at, code, sticky), capacity, ..State::new() };
 }
@@ -196,17 +42,23 @@ pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize
 /// From now on the device has `capacity` bytes.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_capacity(capacity: usize) {
-    state().capacity = capacity;
+    State::get().capacity = capacity;
+}
+
+/// Destroys the context, with all that is in it. As on devices, it can be entered all the same, and addresses in it are none.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_destroy() {
+    State::get().destroyed = true;
 }
 
 /// Lines: the calls since the beginning; the most bytes in use; what found no room, in bytes; kernels that were loaded; and
 /// then what was done wrong and what is left over. The text stays.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_report() -> *const c_char {
-    let state = state();
+    let state = State::get();
     let [calls, kernels, refused] =
         [state.calls.join(" "), state.loaded.join(" "), state.refused.join(" ")];
-    let (peak, left) = (state.peak, state.left());
+    let (peak, left) = (state.peak, (0..DEVICES).map(|device| state.left(device)).collect::<String>());
     let complaints: String = state.complaints.iter().map(|line| format!("{line}\n")).collect();
     let report = format!("{calls}\n{peak}\n{refused}\n{kernels}\n{complaints}{left}");
     CString::new(report).map_or(std::ptr::null(), |report| report.into_raw().cast_const())
@@ -271,35 +123,22 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: u32,
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, _device: c_int) -> u32 {
+pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut u64, device: c_int) -> u32 {
     call("cuDevicePrimaryCtxRetain", |state| {
-        if state.context.1 == 0 {
-            state.reserve(CONTEXT_BYTES)?;
-            state.context.0 = state.handle(0);
-        }
-        state.context.1 += 1;
-        unsafe { *context = state.context.0 };
+        unsafe { *context = state.retain(device as usize)? };
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: c_int) -> u32 {
-    call("cuDevicePrimaryCtxRelease_v2", |state| {
-        state.check(state.context.1 > 0, "no context")?;
-        state.context.1 -= 1;
-        let left = state.left();
-        if state.context.1 == 0 && !left.is_empty() {
-            state.complain(&format!("the context ends, and {left}"));
-        }
-        Ok(())
-    })
+pub extern "C" fn cuDevicePrimaryCtxRelease_v2(device: c_int) -> u32 {
+    call("cuDevicePrimaryCtxRelease_v2", |state| state.release(device as usize))
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
     call("cuCtxSetCurrent", |state| {
-        state.check(state.context.1 > 0 && context == state.context.0, "no such context")?;
+        state.check(state.device_of(context).is_some(), "no such context")?;
         CURRENT.set(context);
         Ok(())
     })
@@ -307,7 +146,7 @@ pub extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSynchronize() -> u32 {
-    call("cuCtxSynchronize", State::entered)
+    call("cuCtxSynchronize", |state| state.entered().map(drop))
 }
 
 #[unsafe(no_mangle)]
@@ -320,12 +159,11 @@ pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) ->
     })
 }
 
-/// The only attribute that is asked for: the ordinal of the memory's device.
+/// The only attribute that is asked for: the ordinal of the memory's device. To ask for no device's is nothing wrong.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuPointerGetAttribute(to: *mut i32, _attribute: u32, at: u64) -> u32 {
     call("cuPointerGetAttribute", |state| {
-        state.memory(at, 1)?;
-        unsafe { *to = 0 };
+        unsafe { *to = state.device_of_memory(at)? as i32 };
         Ok(())
     })
 }
@@ -333,10 +171,10 @@ pub unsafe extern "C" fn cuPointerGetAttribute(to: *mut i32, _attribute: u32, at
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
     call("cuMemAlloc_v2", |state| {
-        state.entered()?;
+        let device = state.entered()?;
         state.reserve(bytes)?;
         let handle = state.handle(bytes);
-        state.buffers.insert(handle, vec![0; bytes]);
+        state.buffers.insert(handle, Owned { device, value: vec![0; bytes] });
         unsafe { *address = handle };
         Ok(())
     })
@@ -348,7 +186,7 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> u32 {
         let entered = state.entered();
         let lived = state.buffers.remove(&address).is_some();
         state.check(lived, "no such buffer")?;
-        entered
+        entered.map(drop)
     })
 }
 
@@ -381,10 +219,10 @@ pub extern "C" fn cuMemsetD8_v2(to: u64, value: u8, bytes: usize) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreateWithPriority(stream: *mut u64, _: c_uint, _: c_int) -> u32 {
     call("cuStreamCreateWithPriority", |state| {
-        state.entered()?;
+        let device = state.entered()?;
         state.reserve(STREAM_BYTES)?;
         let handle = state.handle(0);
-        state.streams.push(handle);
+        state.streams.insert(handle, Owned { device, value: () });
         unsafe { *stream = handle };
         Ok(())
     })
@@ -399,24 +237,23 @@ pub extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
 pub extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
     call("cuStreamDestroy_v2", |state| {
         let entered = state.entered();
-        let at = state.streams.iter().position(|&other| other == stream);
-        state.check(at.is_some(), "no such CUDA stream")?;
-        state.streams.retain(|&other| other != stream);
-        entered
+        let lived = state.streams.remove(&stream).is_some();
+        state.check(lived, "no such CUDA stream")?;
+        entered.map(drop)
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_char) -> u32 {
     call("cuModuleLoadData", |state| {
-        state.entered()?;
+        let device = state.entered()?;
         let ptx = unsafe { CStr::from_ptr(image) }.to_str().map_err(|_| INVALID_PTX)?;
         if !ptx.contains(".version") {
             return Err(INVALID_PTX);
         }
         state.reserve(MODULE_BYTES)?;
         let handle = state.handle(0);
-        state.modules.insert(handle, ptx.to_owned());
+        state.modules.insert(handle, Owned { device, value: ptx.to_owned() });
         unsafe { *module = handle };
         Ok(())
     })
@@ -428,8 +265,8 @@ pub extern "C" fn cuModuleUnload(module: u64) -> u32 {
         let entered = state.entered();
         let lived = state.modules.remove(&module).is_some();
         state.check(lived, "no such module")?;
-        state.kernels.retain(|_, (of, _)| *of != module);
-        entered
+        state.kernels.retain(|_, kernel| kernel.module != module);
+        entered.map(drop)
     })
 }
 
@@ -443,9 +280,9 @@ pub unsafe extern "C" fn cuModuleGetFunction(
         state.entered()?;
         state.check(state.modules.contains_key(&module), "no such module")?;
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-        let declared = parameters(&state.modules[&module], &name).ok_or(NOT_FOUND)?;
+        let parameters = parameters(&state.modules[&module].value, &name).ok_or(NOT_FOUND)?;
         let handle = state.handle(0);
-        state.kernels.insert(handle, (module, declared));
+        state.kernels.insert(handle, Kernel { module, parameters });
         state.loaded.push(name);
         unsafe { *kernel = handle };
         Ok(())
@@ -486,7 +323,7 @@ pub unsafe extern "C" fn cuLaunchKernel(
     call("cuLaunchKernel", |state| {
         state.check_stream(stream)?;
         state.check(blocks > 0 && threads > 0, "nothing to launch")?;
-        let declared = state.kernels.get(&kernel).map(|(_, declared)| declared.clone());
+        let declared = state.kernels.get(&kernel).map(|kernel| kernel.parameters.clone());
         state.check(declared.is_some(), "no such kernel")?;
         for (at, (bytes, is_address)) in declared.unwrap_or_default().into_iter().enumerate() {
             let value = unsafe { parameter(*parameters.add(at), bytes) };

@@ -1,7 +1,7 @@
 //! A program that calls everything in `fused_rans::gpu`, and goes on after errors with what it has.
 
 use crate::common::{AnyGroups, Recipe};
-use fused_rans::gpu::{Buffer, DeviceSlice, Gpu, GpuError, Layer, Stream};
+use fused_rans::gpu::{Buffer, Gpu, GpuError, Layer, Stream, Workspace};
 use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Outputs, encode, encode_grouped};
 
 /// Rows of each layer.
@@ -70,25 +70,33 @@ fn decode(gpu: &Gpu, layer: &Layer, cuda_stream: &Stream, errors: &mut Errors) -
 }
 
 fn multiply(gpu: &Gpu, layer: &Layer, cuda_stream: &Stream, errors: &mut Errors) -> Option<()> {
-    let size = errors.of(layer.workspace_size(BATCHES[1]))?;
-    let mut workspace = errors.of(gpu.workspace(size))?;
-    let x = errors.of(gpu.buffer(BATCHES[1] * layer.cols() * 2))?;
-    let mut y = errors.of(gpu.buffer(BATCHES[1] * layer.rows() * 4))?;
+    let mut operands = errors.of(Operands::new(gpu, layer))?;
     for m in BATCHES {
-        let (x, y) = operands(layer, m, &x, &mut y);
-        errors.of(layer.matmul(x, y, &mut workspace, cuda_stream));
-        errors.of(workspace.reset());
+        errors.of(operands.multiply(layer, m, cuda_stream));
+        errors.of(operands.workspace.reset());
     }
     Some(())
 }
 
-fn operands<'a>(
-    layer: &Layer,
-    m: usize,
-    x: &'a Buffer,
-    y: &'a mut Buffer,
-) -> (Activations<&'a DeviceSlice<u8>>, Outputs<&'a mut DeviceSlice<u8>>) {
-    let dtype = if layer.dtype() == Dtype::Bf16 { Float::Bf16 } else { Float::F16 };
-    let x = Activations { data: &***x, dtype, m, leading: layer.cols() };
-    (x, Outputs { data: &mut ***y, dtype: Float::F32, leading: layer.rows() })
+/// What a multiplication needs beside the layer.
+pub struct Operands {
+    pub x: Buffer,
+    pub y: Buffer,
+    pub workspace: Workspace,
+}
+
+impl Operands {
+    pub fn new(gpu: &Gpu, layer: &Layer) -> Result<Self, GpuError> {
+        let workspace = gpu.workspace(layer.workspace_size(BATCHES[1])?)?;
+        let x = gpu.buffer(BATCHES[1] * layer.cols() * 2)?;
+        let y = gpu.buffer(BATCHES[1] * layer.rows() * 4)?;
+        Ok(Self { x, y, workspace })
+    }
+
+    pub fn multiply(&mut self, layer: &Layer, m: usize, on: &Stream) -> Result<(), GpuError> {
+        let dtype = if layer.dtype() == Dtype::Bf16 { Float::Bf16 } else { Float::F16 };
+        let x = Activations { data: &**self.x, dtype, m, leading: layer.cols() };
+        let y = Outputs { data: &mut **self.y, dtype: Float::F32, leading: layer.rows() };
+        layer.matmul(x, y, &mut self.workspace, on)
+    }
 }

@@ -204,7 +204,12 @@ impl Gpu {
         // SAFETY: a number goes to one that lives; the driver checks the address.
         match unsafe { driver::cuPointerGetAttribute(to, attribute, address) } {
             SUCCESS if ordinal == self.ordinal() => Ok(()),
-            SUCCESS | INVALID_VALUE => Err(GpuError::OtherDevice { expected: self.ordinal() }),
+            SUCCESS => Err(GpuError::OtherDevice { expected: self.ordinal() }),
+            // The driver knows no memory there: perhaps since the context, with all that was in it, was destroyed.
+            INVALID_VALUE => {
+                self.memory()?;
+                Err(GpuError::OtherDevice { expected: self.ordinal() })
+            }
             code => Err(GpuError::Operand { code }),
         }
     }

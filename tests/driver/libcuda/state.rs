@@ -1,0 +1,236 @@
+//! What lives in the driver, and what was done wrong with it.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub const INVALID_VALUE: u32 = 1;
+pub const OUT_OF_MEMORY: u32 = 2;
+pub const INVALID_DEVICE: u32 = 101;
+pub const INVALID_CONTEXT: u32 = 201;
+pub const INVALID_PTX: u32 = 218;
+pub const INVALID_HANDLE: u32 = 400;
+pub const NOT_FOUND: u32 = 500;
+pub const CONTEXT_IS_DESTROYED: u32 = 709;
+
+/// Device memory that things take beside buffers.
+const CONTEXT_BYTES: usize = 1 << 16;
+pub const MODULE_BYTES: usize = 1 << 14;
+pub const STREAM_BYTES: usize = 1 << 12;
+
+pub const DEVICES: usize = 2;
+
+static STATE: Mutex<State> = Mutex::new(State::new());
+
+thread_local! {
+    /// The current context.
+    pub static CURRENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A device's primary context, and how often it is retained.
+#[derive(Clone, Copy)]
+pub struct Context {
+    pub handle: u64,
+    pub retained: usize,
+}
+
+/// What a device has.
+pub struct Owned<T> {
+    pub device: usize,
+    pub value: T,
+}
+
+pub struct Kernel {
+    pub module: u64,
+    /// Bytes of its parameters, and whether they are addresses.
+    pub parameters: Vec<(usize, bool)>,
+}
+
+pub struct State {
+    pub calls: Vec<&'static str>,
+    /// Number of the call that fails, from 1, its code, and whether all later ones do, too.
+    pub fault: (usize, u32, bool),
+    /// Whether a call has failed that was to.
+    pub faulty: bool,
+    /// Bytes of all devices.
+    pub capacity: usize,
+    /// Most bytes that were in use.
+    pub peak: usize,
+    /// Bytes of what found no room.
+    pub refused: Vec<String>,
+    /// The last handle or address; none is given twice.
+    pub last: u64,
+    pub contexts: [Context; DEVICES],
+    /// Whether somebody has destroyed them.
+    pub destroyed: bool,
+    pub buffers: BTreeMap<u64, Owned<Vec<u8>>>,
+    pub streams: BTreeMap<u64, Owned<()>>,
+    /// Each with its PTX.
+    pub modules: BTreeMap<u64, Owned<String>>,
+    pub kernels: BTreeMap<u64, Kernel>,
+    /// Names of kernels.
+    pub loaded: Vec<String>,
+    /// What was done wrong.
+    pub complaints: Vec<String>,
+}
+
+impl State {
+    pub const fn new() -> Self {
+        Self {
+            calls: Vec::new(),
+            fault: (0, 0, false),
+            faulty: false,
+            capacity: usize::MAX,
+            peak: 0,
+            refused: Vec::new(),
+            last: 1 << 40,
+            contexts: [Context { handle: 0, retained: 0 }; DEVICES],
+            destroyed: false,
+            buffers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            kernels: BTreeMap::new(),
+            loaded: Vec::new(),
+            complaints: Vec::new(),
+        }
+    }
+
+    pub fn get() -> MutexGuard<'static, Self> {
+        STATE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A handle, or an address with `bytes` behind it that nothing else has.
+    pub fn handle(&mut self, bytes: usize) -> u64 {
+        let handle = self.last.next_multiple_of(256);
+        self.last = handle + bytes as u64 + 256;
+        handle
+    }
+
+    pub fn complain(&mut self, what: &str) {
+        let call = self.calls.last().copied().unwrap_or("");
+        self.complaints.push(format!("{call} (call {}): {what}", self.calls.len()));
+    }
+
+    /// Complains unless `lives`.
+    pub fn check(&mut self, lives: bool, what: &str) -> Result<(), u32> {
+        if lives {
+            return Ok(());
+        }
+        self.complain(what);
+        Err(INVALID_HANDLE)
+    }
+
+    /// The code that the call now begun is to fail with.
+    pub fn injected(&mut self) -> Option<u32> {
+        let (at, code, sticky) = self.fault;
+        let now = self.calls.len();
+        let fails = at != 0 && (now == at || sticky && now > at);
+        self.faulty |= fails;
+        fails.then_some(code)
+    }
+
+    pub fn used(&self) -> usize {
+        let buffers: usize = self.buffers.values().map(|buffer| buffer.value.len()).sum();
+        let contexts = self.contexts.iter().filter(|context| context.retained > 0).count();
+        let (streams, modules) = (self.streams.len(), self.modules.len());
+        buffers + CONTEXT_BYTES * contexts + STREAM_BYTES * streams + MODULE_BYTES * modules
+    }
+
+    /// Makes sure that `bytes` more fit.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), u32> {
+        if bytes <= self.capacity.saturating_sub(self.used()) {
+            return Ok(());
+        }
+        self.refused.push(bytes.to_string());
+        Err(OUT_OF_MEMORY)
+    }
+
+    pub fn retain(&mut self, device: usize) -> Result<u64, u32> {
+        if self.contexts.get(device).ok_or(INVALID_DEVICE)?.retained == 0 {
+            self.reserve(CONTEXT_BYTES)?;
+            self.contexts[device].handle = self.handle(0);
+        }
+        self.contexts[device].retained += 1;
+        Ok(self.contexts[device].handle)
+    }
+
+    pub fn release(&mut self, device: usize) -> Result<(), u32> {
+        self.check(self.contexts[device].retained > 0, "no context")?;
+        self.contexts[device].retained -= 1;
+        let left = self.left(device);
+        if self.contexts[device].retained == 0 && !left.is_empty() {
+            self.complain(&format!("the context ends, and {left}"));
+        }
+        Ok(())
+    }
+
+    /// The device whose context `handle` is.
+    pub fn device_of(&self, handle: u64) -> Option<usize> {
+        self.contexts.iter().position(|context| context.retained > 0 && context.handle == handle)
+    }
+
+    /// The device whose context is the current one.
+    pub fn entered(&mut self) -> Result<usize, u32> {
+        if self.destroyed {
+            return Err(CONTEXT_IS_DESTROYED);
+        }
+        if let Some(device) = self.device_of(CURRENT.get()) {
+            return Ok(device);
+        }
+        // To enter it may have been what failed.
+        if !self.faulty {
+            self.complain("no context");
+        }
+        Err(INVALID_CONTEXT)
+    }
+
+    /// The current device's buffer that `address` is in, and where in it.
+    fn buffer(&self, device: usize, address: u64) -> Option<(u64, usize)> {
+        let (start, buffer) = self.buffers.range(..=address).next_back()?;
+        let at = (address - start) as usize;
+        (buffer.device == device && at < buffer.value.len()).then_some((*start, at))
+    }
+
+    /// `bytes` at a device address.
+    pub fn memory(&mut self, address: u64, bytes: usize) -> Result<&mut [u8], u32> {
+        let device = self.entered()?;
+        let (start, at) = self.buffer(device, address).unwrap_or_default();
+        let place = self.buffers.get(&start).map_or(0, |buffer| buffer.value.len());
+        self.check(at + bytes <= place, "outside of all of the device's buffers that live")?;
+        let buffer = self.buffers.get_mut(&start).ok_or(INVALID_VALUE)?;
+        Ok(&mut buffer.value[at..at + bytes])
+    }
+
+    /// The device in whose memory `address` is.
+    pub fn device_of_memory(&mut self, address: u64) -> Result<usize, u32> {
+        if !self.destroyed {
+            self.entered()?;
+        }
+        let mut devices = (0..DEVICES).filter(|_| !self.destroyed);
+        devices.find(|&device| self.buffer(device, address).is_some()).ok_or(INVALID_VALUE)
+    }
+
+    /// A CUDA stream of another context is refused, as are those that live no more.
+    pub fn check_stream(&mut self, stream: u64) -> Result<(), u32> {
+        let device = self.entered()?;
+        let owner = self.streams.get(&stream).map(|stream| stream.device);
+        self.check(stream == 0 || owner.is_some(), "no such CUDA stream")?;
+        if owner.is_some_and(|owner| owner != device) { Err(INVALID_HANDLE) } else { Ok(()) }
+    }
+
+    /// What has not been given back of a device's.
+    pub fn left(&self, device: usize) -> String {
+        let Self { contexts, buffers, streams, modules, .. } = self;
+        fn count<T>(things: &BTreeMap<u64, Owned<T>>, device: usize) -> usize {
+            things.values().filter(|thing| thing.device == device).count()
+        }
+        let things = [
+            (contexts[device].retained, "contexts"),
+            (count(buffers, device), "buffers"),
+            (count(streams, device), "CUDA streams"),
+            (count(modules, device), "modules"),
+        ];
+        let left = things.iter().filter(|(count, _)| *count > 0);
+        left.map(|(count, name)| format!("{count} {name} left\n")).collect()
+    }
+}
