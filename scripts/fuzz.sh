@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds the fuzz targets and runs one after another, on one core; fails on any finding. Needs a nightly toolchain and a C++
-# compiler, but not cargo-fuzz. What a target finds out is kept beside the build, and is where the next run starts.
+# Builds the fuzz targets and runs as many at a time as there are cores, each on one; fails on any finding. Needs a nightly
+# toolchain and a C++ compiler, but not cargo-fuzz. What a target finds out is kept beside the build, and is where the next run starts.
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET...]     600 seconds each; by default all targets
 set -euo pipefail
@@ -61,8 +61,17 @@ run() { # TARGET: fails on a finding
         }' "$log"
 }
 
-status=0
+status=0 running=0
 for name in "${targets[@]}"; do
-    run "$name" || status=1
+    if ((running == $(nproc))); then
+        wait -n || status=1
+        running=$((running - 1))
+    fi
+    run "$name" &
+    running=$((running + 1))
+done
+while ((running)); do
+    wait -n || status=1
+    running=$((running - 1))
 done
 exit $status

@@ -1,11 +1,13 @@
-//! What users can name does not change by accident: the public items of the published crates, as rustdoc
-//! sees them, are those of `tests/api/`, where `nightly.txt` says which rustdoc that was.
-//! `FUSED_RANS_REGENERATE=1` before the command writes them anew:
+//! What users can name does not change by accident: the public items of the published crates, as the toolchain's rustdoc
+//! sees them, are those of `tests/api/`. `FUSED_RANS_REGENERATE=1` before the command writes them anew:
 //!
 //! `env $(scripts/cuda-stub.sh target/cuda-stub) cargo test --release --test api -- --ignored`
 
+#![cfg(unix)]
+
 use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,17 +17,13 @@ const CRATES: [&str; 4] =
     ["fused-rans", "fused-rans-host", "fused-rans-layout", "fused-rans-ptx-builder"];
 
 #[test]
-#[ignore = "needs a nightly toolchain, and libcuda or its stub"]
+#[ignore = "needs libcuda or its stub"]
 fn the_public_api_is_the_recorded_one() {
     let regenerate = env::var_os("FUSED_RANS_REGENERATE").is_some_and(|value| value == "1");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api");
-    if regenerate {
-        let nightly =
-            Command::new("rustup").args(["run", "nightly", "rustc", "--version"]).output();
-        fs::write(folder.join("nightly.txt"), nightly.unwrap().stdout).unwrap();
-    }
+    let documented = document();
     for name in CRATES {
-        let api = public_items(name);
+        let api = public_items(&documented, name);
         let path = folder.join(format!("{name}.txt"));
         if regenerate {
             fs::write(&path, &api).unwrap();
@@ -40,29 +38,31 @@ fn the_public_api_is_the_recorded_one() {
 }
 
 /// The public items of a crate with all of its features, a line each.
-fn public_items(name: &str) -> String {
-    let json = document(name);
-    let api: PublicApi = Builder::from_rustdoc_json(json)
-        .omit_blanket_impls(true)
-        .omit_auto_trait_impls(true)
-        .omit_auto_derived_impls(true)
-        .build()
-        .expect("the nightly toolchain is one that `public-api` reads");
+fn public_items(documented: &Path, name: &str) -> String {
+    let api: PublicApi =
+        Builder::from_rustdoc_json(documented.join(format!("{}.json", name.replace('-', "_"))))
+            .omit_blanket_impls(true)
+            .omit_auto_trait_impls(true)
+            .omit_auto_derived_impls(true)
+            .build()
+            .expect("`public-api` is the version that reads this");
     api.to_string()
 }
 
-/// Has rustdoc describe a crate, beside the other builds; returns the file.
-fn document(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("api");
-    let mut rustdoc = Command::new("rustup");
-    rustdoc.args(["run", "nightly", "cargo", "rustdoc", "--locked", "--quiet", "--lib"]);
-    rustdoc.args(["--all-features", "-p", name, "--target-dir"]).arg(&target);
-    rustdoc.args(["--", "-Zunstable-options", "--output-format=json", "--cap-lints=allow"]);
-    // Not the compiler of the toolchain that runs this test.
-    for variable in ["RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTDOCFLAGS", "CARGO"] {
-        rustdoc.env_remove(variable);
-    }
-    let status = rustdoc.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-    assert!(status.expect("rustup starts").success(), "rustdoc fails for {name}");
-    target.join("doc").join(format!("{}.json", name.replace('-', "_")))
+/// Has rustdoc describe the crates, beside the documentation, whose build serves for this; returns the folder.
+fn document() -> PathBuf {
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // What it writes is not stable, but of one version of the toolchain.
+    let rustdoc = work.join("rustdoc.sh");
+    fs::write(&rustdoc, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n").unwrap();
+    fs::set_permissions(&rustdoc, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["doc", "--locked", "--quiet", "--no-deps", "--lib", "--workspace"]);
+    cargo.args(["--exclude", "fused-rans-quality", "--features", "cuda", "--target-dir"]);
+    let target = work.parent().expect("the folder of builds");
+    cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("RUSTDOC", rustdoc);
+    cargo.env("RUSTDOCFLAGS", "-Zunstable-options --output-format=json --cap-lints=allow");
+    let status = cargo.status();
+    assert!(status.expect("cargo starts").success(), "rustdoc fails");
+    target.join("doc")
 }
