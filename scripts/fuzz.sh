@@ -11,7 +11,7 @@ shift || true
 targets=("$@")
 ((${#targets[@]})) || targets=(table blob container inspect differential)
 
-rustup toolchain list | grep -q '^nightly' || { echo "skipped: no nightly toolchain"; exit 0; }
+rustup run nightly rustc --version >/dev/null 2>&1 || { echo "skipped: no nightly toolchain"; exit 0; }
 
 target=${CARGO_TARGET_DIR:-fuzz/target}
 [ -z "${CARGO_TARGET_DIR:-}" ] || target=$target/fuzz

@@ -53,14 +53,18 @@ fn public_items(documented: &Path, name: &str) -> String {
 fn document() -> PathBuf {
     let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
     // What it writes is not stable, but of one version of the toolchain.
-    let rustdoc = work.join("rustdoc.sh");
-    fs::write(&rustdoc, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n").unwrap();
-    fs::set_permissions(&rustdoc, fs::Permissions::from_mode(0o755)).unwrap();
+    let rustdoc = Path::new(env!("CARGO")).with_file_name("rustdoc");
+    let wrapper = work.join("rustdoc.sh");
+    let script = format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec '{}' \"$@\"\n", rustdoc.display());
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["doc", "--locked", "--quiet", "--no-deps", "--lib", "--workspace"]);
-    cargo.args(["--exclude", "fused-rans-quality", "--features", "cuda", "--target-dir"]);
+    cargo.args(["--exclude", "fused-rans-quality", "--all-features", "--target-dir"]);
     let target = work.parent().expect("the folder of builds");
-    cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("RUSTDOC", rustdoc);
+    cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("RUSTDOC", wrapper);
+    // What would come first, or lead elsewhere.
+    cargo.env_remove("CARGO_ENCODED_RUSTDOCFLAGS").env_remove("CARGO_BUILD_TARGET");
     cargo.env("RUSTDOCFLAGS", "-Zunstable-options --output-format=json --cap-lints=allow");
     let status = cargo.status();
     assert!(status.expect("cargo starts").success(), "rustdoc fails");

@@ -1,4 +1,4 @@
-//! `libcuda.rs`, the driver with no device behind it: how it is built, and how a process that runs on it steers it.
+//! `libcuda`, the driver with no device behind it: how it is built, and how a process that runs on it steers it.
 
 use libloading::os::unix::Library;
 use std::collections::BTreeSet;
@@ -9,12 +9,12 @@ use std::{env, fs};
 
 /// Set for the process that has to run on it.
 pub const WANTED: &str = "FUSED_RANS_FAKE_DRIVER";
-const SOURCE: &str = include_str!("libcuda.rs");
+const SOURCE: &str = include_str!("libcuda/lib.rs");
 const STATE: &str = include_str!("libcuda/state.rs");
 
 /// Compiles it in `directory`, for this program.
 pub fn build(directory: &Path) {
-    let source = directory.join("libcuda.rs");
+    let source = directory.join("lib.rs");
     let rest =
         linked_functions().into_iter().filter(|name| !SOURCE.contains(&format!("fn {name}(")));
     let rest: String = rest
@@ -27,6 +27,7 @@ pub fn build(directory: &Path) {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args([
         "--edition=2024",
+        "--crate-name=cuda",
         "--crate-type=cdylib",
         "-O",
         "-Clink-arg=-Wl,-soname,libcuda.so.1",
@@ -87,7 +88,7 @@ impl Fake {
     }
 
     fn of_library(program: &Library) -> Option<Self> {
-        // SAFETY: the types are those of `libcuda.rs`; the library stays as long as the process.
+        // SAFETY: the types are those of `libcuda/lib.rs`; the library stays as long as the process.
         unsafe {
             Some(Self {
                 begin: *program.get(b"fake_begin").ok()?,

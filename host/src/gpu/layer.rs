@@ -221,8 +221,8 @@ impl Layer {
     /// # Errors
     /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`] long,
     /// [`GpuError::Misaligned`] if it does not start at a multiple of 16 bytes, [`GpuError::OtherDevice`] if it is not in
-    /// this device's memory; [`GpuError::Cuda`], [`GpuError::Kernels`], [`GpuError::Setup`] and [`GpuError::Launch`] from the
-    /// driver.
+    /// this device's memory; [`GpuError::Operand`], [`GpuError::Kernels`], [`GpuError::Setup`], [`GpuError::Launch`] and
+    /// [`GpuError::Cuda`] from the driver.
     pub fn decode(&self, out: &mut DeviceSlice<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: the layer and `out` are borrowed until the work has been waited for.
         unsafe { self.queue_decode(out, cuda_stream)? };

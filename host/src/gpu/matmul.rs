@@ -110,8 +110,8 @@ impl Layer {
     /// # Errors
     /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
     /// small, [`GpuError::OtherDevice`] for one or for operands of another device, [`GpuError::Misaligned`] for operands that
-    /// are not aligned to their elements; as [`Layer::plan`]; [`GpuError::Kernels`], [`GpuError::Setup`] and
-    /// [`GpuError::Launch`] from the driver. What fails while the kernel runs is reported by a later call.
+    /// are not aligned to their elements; as [`Layer::plan`]; [`GpuError::Operand`], [`GpuError::Kernels`], [`GpuError::Setup`],
+    /// [`GpuError::Launch`] and [`GpuError::Cuda`] from the driver. What fails while the kernel runs is reported by a later call.
     pub fn matmul(
         &self,
         x: Activations<&DeviceSlice<u8>>,

@@ -155,7 +155,8 @@ impl State {
     }
 
     pub fn release(&mut self, device: usize) -> Result<(), u32> {
-        self.check(self.contexts[device].retained > 0, "no context")?;
+        let retained = self.contexts.get(device).ok_or(INVALID_DEVICE)?.retained;
+        self.check(retained > 0, "no context")?;
         self.contexts[device].retained -= 1;
         let left = self.left(device);
         if self.contexts[device].retained == 0 && !left.is_empty() {
@@ -184,7 +185,7 @@ impl State {
         Err(INVALID_CONTEXT)
     }
 
-    /// The current device's buffer that `address` is in, and where in it.
+    /// A device's buffer that `address` is in, and where in it.
     fn buffer(&self, device: usize, address: u64) -> Option<(u64, usize)> {
         let (start, buffer) = self.buffers.range(..=address).next_back()?;
         let at = (address - start) as usize;
@@ -194,9 +195,10 @@ impl State {
     /// `bytes` at a device address.
     pub fn memory(&mut self, address: u64, bytes: usize) -> Result<&mut [u8], u32> {
         let device = self.entered()?;
-        let (start, at) = self.buffer(device, address).unwrap_or_default();
-        let place = self.buffers.get(&start).map_or(0, |buffer| buffer.value.len());
-        self.check(at + bytes <= place, "outside of all of the device's buffers that live")?;
+        let found = self.buffer(device, address);
+        let fits = found.is_some_and(|(start, at)| at + bytes <= self.buffers[&start].value.len());
+        self.check(fits, "outside of all of the device's buffers that live")?;
+        let (start, at) = found.ok_or(INVALID_VALUE)?;
         let buffer = self.buffers.get_mut(&start).ok_or(INVALID_VALUE)?;
         Ok(&mut buffer.value[at..at + bytes])
     }
@@ -218,6 +220,35 @@ impl State {
         if owner.is_some_and(|owner| owner != device) { Err(INVALID_HANDLE) } else { Ok(()) }
     }
 
+    /// Makes sure that `thing`, just taken out, lived, and that its device's context is the current one, as it is to be where
+    /// to enter it has not failed.
+    pub fn give_back<T>(&mut self, thing: Option<Owned<T>>, name: &str) -> Result<(), u32> {
+        let entered = self.entered();
+        let Some(Owned { device, .. }) = thing else {
+            return self.check(false, &format!("no such {name}"));
+        };
+        let here = entered? == device || self.faulty;
+        self.check(here, &format!("a {name} of another device"))
+    }
+
+    /// A module and its PTX, which must live on the current device.
+    pub fn module(&mut self, module: u64) -> Result<&str, u32> {
+        let device = self.entered()?;
+        let owner = self.modules.get(&module).map(|module| module.device);
+        self.check(owner == Some(device), "no such module on this device")?;
+        Ok(&self.modules[&module].value)
+    }
+
+    /// A kernel's parameters, likewise.
+    pub fn kernel(&mut self, kernel: u64) -> Result<Vec<(usize, bool)>, u32> {
+        self.entered()?;
+        let lives =
+            self.kernels.get(&kernel).map(|kernel| (kernel.module, kernel.parameters.clone()));
+        self.check(lives.is_some(), "no such kernel")?;
+        let (module, parameters) = lives.ok_or(INVALID_HANDLE)?;
+        self.module(module).map(|_| parameters)
+    }
+
     /// What has not been given back of a device's.
     pub fn left(&self, device: usize) -> String {
         let Self { contexts, buffers, streams, modules, .. } = self;
@@ -231,6 +262,6 @@ impl State {
             (count(modules, device), "modules"),
         ];
         let left = things.iter().filter(|(count, _)| *count > 0);
-        left.map(|(count, name)| format!("{count} {name} left\n")).collect()
+        left.map(|(count, name)| format!("{count} {name} left on device {device}\n")).collect()
     }
 }

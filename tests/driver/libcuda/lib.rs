@@ -30,8 +30,8 @@ fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) ->
     injected.or(result.err()).unwrap_or(0)
 }
 
-/// Begins anew: call number `at` (0 for none) fails with `code`, and, if `sticky`, so do those after it; the device has
-/// `capacity` bytes.
+/// Begins anew: call number `at` (0 for none) fails with `code`, and, if `sticky`, so do those after it; the devices
+/// have `capacity` bytes in all.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize) {
     let mut state = State::get();
@@ -39,13 +39,14 @@ pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize
     *state = State { last, fault: (at, code, sticky), capacity, ..State::new() };
 }
 
-/// From now on the device has `capacity` bytes.
+/// From now on the devices have `capacity` bytes in all.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_capacity(capacity: usize) {
     State::get().capacity = capacity;
 }
 
-/// Destroys the context, with all that is in it. As on devices, it can be entered all the same, and addresses in it are none.
+/// Destroys the contexts, with all that is in them. As on devices, they can be entered all the same, and addresses in them are
+/// none.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_destroy() {
     State::get().destroyed = true;
@@ -58,7 +59,8 @@ pub extern "C" fn fake_report() -> *const c_char {
     let state = State::get();
     let [calls, kernels, refused] =
         [state.calls.join(" "), state.loaded.join(" "), state.refused.join(" ")];
-    let (peak, left) = (state.peak, (0..DEVICES).map(|device| state.left(device)).collect::<String>());
+    let (peak, left) =
+        (state.peak, (0..DEVICES).map(|device| state.left(device)).collect::<String>());
     let complaints: String = state.complaints.iter().map(|line| format!("{line}\n")).collect();
     let report = format!("{calls}\n{peak}\n{refused}\n{kernels}\n{complaints}{left}");
     CString::new(report).map_or(std::ptr::null(), |report| report.into_raw().cast_const())
@@ -91,6 +93,9 @@ pub extern "C" fn cuInit(_flags: c_uint) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> u32 {
     call("cuDeviceGet", |_| {
+        if !(0..DEVICES as c_int).contains(&ordinal) {
+            return Err(INVALID_DEVICE);
+        }
         unsafe { *device = ordinal };
         Ok(())
     })
@@ -183,10 +188,8 @@ pub unsafe extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemFree_v2(address: u64) -> u32 {
     call("cuMemFree_v2", |state| {
-        let entered = state.entered();
-        let lived = state.buffers.remove(&address).is_some();
-        state.check(lived, "no such buffer")?;
-        entered.map(drop)
+        let buffer = state.buffers.remove(&address);
+        state.give_back(buffer, "buffer")
     })
 }
 
@@ -236,10 +239,8 @@ pub extern "C" fn cuStreamSynchronize(stream: u64) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamDestroy_v2(stream: u64) -> u32 {
     call("cuStreamDestroy_v2", |state| {
-        let entered = state.entered();
-        let lived = state.streams.remove(&stream).is_some();
-        state.check(lived, "no such CUDA stream")?;
-        entered.map(drop)
+        let stream = state.streams.remove(&stream);
+        state.give_back(stream, "CUDA stream")
     })
 }
 
@@ -262,11 +263,9 @@ pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_char
 #[unsafe(no_mangle)]
 pub extern "C" fn cuModuleUnload(module: u64) -> u32 {
     call("cuModuleUnload", |state| {
-        let entered = state.entered();
-        let lived = state.modules.remove(&module).is_some();
-        state.check(lived, "no such module")?;
         state.kernels.retain(|_, kernel| kernel.module != module);
-        entered.map(drop)
+        let module = state.modules.remove(&module);
+        state.give_back(module, "module")
     })
 }
 
@@ -277,10 +276,8 @@ pub unsafe extern "C" fn cuModuleGetFunction(
     name: *const c_char,
 ) -> u32 {
     call("cuModuleGetFunction", |state| {
-        state.entered()?;
-        state.check(state.modules.contains_key(&module), "no such module")?;
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-        let parameters = parameters(&state.modules[&module].value, &name).ok_or(NOT_FOUND)?;
+        let parameters = parameters(state.module(module)?, &name).ok_or(NOT_FOUND)?;
         let handle = state.handle(0);
         state.kernels.insert(handle, Kernel { module, parameters });
         state.loaded.push(name);
@@ -300,10 +297,7 @@ fn parameters(ptx: &str, name: &str) -> Option<Vec<(usize, bool)>> {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuFuncSetAttribute(kernel: u64, _attribute: u32, _value: c_int) -> u32 {
-    call("cuFuncSetAttribute", |state| {
-        state.entered()?;
-        state.check(state.kernels.contains_key(&kernel), "no such kernel")
-    })
+    call("cuFuncSetAttribute", |state| state.kernel(kernel).map(drop))
 }
 
 #[unsafe(no_mangle)]
@@ -323,9 +317,8 @@ pub unsafe extern "C" fn cuLaunchKernel(
     call("cuLaunchKernel", |state| {
         state.check_stream(stream)?;
         state.check(blocks > 0 && threads > 0, "nothing to launch")?;
-        let declared = state.kernels.get(&kernel).map(|kernel| kernel.parameters.clone());
-        state.check(declared.is_some(), "no such kernel")?;
-        for (at, (bytes, is_address)) in declared.unwrap_or_default().into_iter().enumerate() {
+        let declared = state.kernel(kernel)?;
+        for (at, (bytes, is_address)) in declared.into_iter().enumerate() {
             let value = unsafe { parameter(*parameters.add(at), bytes) };
             if is_address && value != 0 {
                 state.memory(value, 1)?;
