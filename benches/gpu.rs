@@ -82,11 +82,21 @@ mod bench {
         Ok(())
     }
 
+    /// Gaussian weights, and their blob.
+    fn weights(
+        dtype: Dtype,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>), Box<dyn Error>> {
+        let data = Weights::Gaussian.bytes(dtype, rows * cols, 1);
+        let bytes = encode(Matrix::new(dtype, rows, cols, &data)?).ok_or("did not shrink")?;
+        Ok((data, bytes))
+    }
+
     /// Prints how fast the largest layer is uploaded, decoded by the CPU first or not, and verified.
     fn loading(gpu: &Gpu, dtype: Dtype) -> Result<(), Box<dyn Error>> {
         let (rows, cols) = SHAPES[SHAPES.len() - 1];
-        let data = Weights::Gaussian.bytes(dtype, rows * cols, 1);
-        let bytes = encode(Matrix::new(dtype, rows, cols, &data)?).ok_or("did not shrink")?;
+        let (_, bytes) = weights(dtype, rows, cols)?;
         let (blob, epilogue) = (Blob::parse(&bytes)?, Epilogue::default());
         let layer = gpu.upload(&blob)?;
         let uploads = wall_ms(|| gpu.upload(&blob).map(drop))?;
@@ -108,8 +118,7 @@ mod bench {
     /// Prints how long it takes the host to queue a product, with its operands checked and without.
     fn queueing(gpu: &Gpu, cuda_stream: &Stream) -> Result<(), Box<dyn Error>> {
         let (rows, cols, m) = (512, 512, 1);
-        let data = Weights::Gaussian.bytes(Dtype::Bf16, rows * cols, 1);
-        let bytes = encode(Matrix::new(Dtype::Bf16, rows, cols, &data)?).ok_or("did not shrink")?;
+        let (_, bytes) = weights(Dtype::Bf16, rows, cols)?;
         let layer = gpu.upload(&Blob::parse(&bytes)?)?;
         let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
         let (x, mut y) = (gpu.buffer(2 * cols)?, gpu.buffer(4 * rows)?);
@@ -144,8 +153,7 @@ mod bench {
             times.push(1e6 * start.elapsed().as_secs_f64() / QUEUED as f64);
         }
         gpu.synchronize()?;
-        times.sort_by(f64::total_cmp);
-        Ok(times[BATCHES / 2])
+        Ok(middle(times))
     }
 
     /// Median of seven times of `call` in milliseconds.
@@ -154,9 +162,7 @@ mod bench {
             let start = Instant::now();
             call().map(|()| 1e3 * start.elapsed().as_secs_f64())
         };
-        let mut times = (0..7).map(time).collect::<Result<Vec<f64>, _>>()?;
-        times.sort_by(f64::total_cmp);
-        Ok(times[3])
+        (0..7).map(time).collect::<Result<_, _>>().map(middle)
     }
 
     /// (bytes of a layer in device memory, median time of a decode call in microseconds).
@@ -167,8 +173,7 @@ mod bench {
         rows: usize,
         cols: usize,
     ) -> Result<(usize, f64), Box<dyn Error>> {
-        let data = Weights::Gaussian.bytes(dtype, rows * cols, 1);
-        let bytes = encode(Matrix::new(dtype, rows, cols, &data)?).ok_or("did not shrink")?;
+        let (data, bytes) = weights(dtype, rows, cols)?;
         let blob = Blob::parse(&bytes)?;
         let copies = (COLD / bytes.len()).max(1) + 1;
         let layers = (0..copies).map(|_| gpu.upload(&blob)).collect::<Result<Vec<Layer>, _>>()?;
@@ -214,9 +219,14 @@ mod bench {
             (batch * CALLS..(batch + 1) * CALLS).try_for_each(&mut call)?;
             end.record(cuda_stream)?;
             end.synchronize()?;
-            times.push(end.elapsed_time_f32(&start)?);
+            times.push(f64::from(end.elapsed_time_f32(&start)?) * 1e3 / CALLS as f64);
         }
-        times.sort_by(f32::total_cmp);
-        Ok(f64::from(times[BATCHES / 2]) * 1e3 / CALLS as f64)
+        Ok(middle(times))
+    }
+
+    /// The median.
+    fn middle(mut times: Vec<f64>) -> f64 {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
     }
 }

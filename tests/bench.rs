@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::product::{numbers, weight_numbers};
+use common::product::{activation_type, numbers, weight_numbers};
 use common::{Weights, device};
 use fused_rans::bench::{BenchError, Effort, Row, Session, Subject};
 use fused_rans::gpu::dense::DenseProduct;
@@ -19,7 +19,7 @@ fn upload(gpu: &Gpu, bytes: &[u8]) -> Buffer {
 
 /// Checks all outputs of the dense kernel.
 fn check_dense(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, m: usize) {
-    let float = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+    let float = activation_type(dtype, false);
     let w = Weights::Gaussian.bytes(dtype, rows * cols, 1);
     let x = Weights::Gaussian.bytes(dtype, m * cols, 2);
     let (w_device, x_device) = (upload(gpu, &w), upload(gpu, &x));

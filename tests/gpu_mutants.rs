@@ -23,6 +23,7 @@ mod seal;
 #[allow(dead_code, reason = "likewise")]
 mod victim;
 
+use common::product::activation_type;
 use common::{AnyGroups, AnyWide, Recipe, Weights, device};
 use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
 use fused_rans::plan::{LayerShape, Plan, row_capacity};
@@ -84,7 +85,7 @@ fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
 /// Multiplies with `m` rows of x, as the layer's own plan says, or with one warp, which takes one unit after another, in
 /// buffers that are just large enough.
 fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Vec<u8>, GpuError> {
-    let dtype = if layer.dtype() == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+    let dtype = activation_type(layer.dtype(), false);
     let (rows, cols) = (layer.rows(), layer.cols());
     let mut x = gpu.buffer(2 * m * cols)?;
     x.set_8(0x3C).unwrap();

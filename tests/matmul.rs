@@ -3,7 +3,9 @@
 mod common;
 
 use common::Weights;
-use common::product::{Accumulator, Case, Exact, Values, any_case, round, weight_numbers};
+use common::product::{
+    Accumulator, Case, Exact, Values, activation_type, any_case, round, weight_numbers,
+};
 use common::quantized::{QuantizedCase, quantized_cases};
 use fused_rans::layout::GroupPlane;
 use fused_rans::{
@@ -41,7 +43,7 @@ proptest! {
 
 /// A case with nothing out of the ordinary.
 fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
-    let x = if dtype == Dtype::Bf16 { Float::Bf16 } else { Float::F16 };
+    let x = activation_type(dtype, true);
     Case::plain(dtype, x, rows, cols, m)
 }
 

@@ -234,13 +234,12 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
 fn raw_tiles_stand_beside_coded_ones() {
     let Some(gpu) = device() else { return };
     for dtype in Dtype::ALL {
-        let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
         // Before and after coded tiles in a row, and above and below them.
         let (rows, cols) = (512, 1024 + 64);
         let recipe = Recipe { weights: Weights::RawTiles, ..Recipe::gaussian(dtype) };
         let case = Case {
             recipe: Recipe { rows, cols, ..recipe },
-            ..Case::plain(dtype, x, rows, cols, 8)
+            ..Case::ordinary(dtype, rows, cols, 8)
         };
         let bytes = case.blob().expect("it shrinks");
         let blob = Blob::parse(&bytes).unwrap();
@@ -250,7 +249,7 @@ fn raw_tiles_stand_beside_coded_ones() {
             check_plans(gpu, &Case { m, ..case.clone() });
         }
         let layer = gpu.upload(&blob).unwrap();
-        compare_fragments(&case, &layer.fragments(x).unwrap());
+        compare_fragments(&case, &layer.fragments(case.x).unwrap());
     }
 }
 

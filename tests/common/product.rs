@@ -137,7 +137,7 @@ fn any_weights() -> impl Strategy<Value = (Recipe, Option<GroupPlane>)> {
 }
 
 /// The type of activations that `weights` take; where they take two, F16 or not.
-fn activation_type(weights: Dtype, f16: bool) -> Float {
+pub fn activation_type(weights: Dtype, f16: bool) -> Float {
     match weights {
         Dtype::Bf16 => Float::Bf16,
         Dtype::F16 => Float::F16,
@@ -191,7 +191,7 @@ impl Case {
 
     /// Likewise, with activations of the type that goes with the weights.
     pub fn ordinary(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Self {
-        let x = if dtype == Dtype::F16 { Float::F16 } else { Float::Bf16 };
+        let x = activation_type(dtype, false);
         Self::plain(dtype, x, rows, cols, m)
     }
 

@@ -1,5 +1,6 @@
 //! A program that calls everything in `fused_rans::gpu`, and goes on after errors with what it has.
 
+use crate::common::product::activation_type;
 use crate::common::{AnyGroups, Recipe};
 use fused_rans::gpu::{Buffer, Gpu, GpuError, Layer, Stream, Workspace};
 use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Outputs, encode, encode_grouped};
@@ -94,7 +95,7 @@ impl Operands {
     }
 
     pub fn multiply(&mut self, layer: &Layer, m: usize, on: &Stream) -> Result<(), GpuError> {
-        let dtype = if layer.dtype() == Dtype::Bf16 { Float::Bf16 } else { Float::F16 };
+        let dtype = activation_type(layer.dtype(), true);
         let x = Activations { data: &**self.x, dtype, m, leading: layer.cols() };
         let y = Outputs { data: &mut **self.y, dtype: Float::F32, leading: layer.rows() };
         layer.matmul(x, y, &mut self.workspace, on)

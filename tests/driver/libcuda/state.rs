@@ -185,31 +185,31 @@ impl State {
         Err(INVALID_CONTEXT)
     }
 
-    /// A device's buffer that `address` is in, and where in it.
-    fn buffer(&self, device: usize, address: u64) -> Option<(u64, usize)> {
-        let (start, buffer) = self.buffers.range(..=address).next_back()?;
+    /// The buffer that `address` is in, and where in it.
+    fn buffer(&mut self, address: u64) -> Option<(&mut Owned<Vec<u8>>, usize)> {
+        let (start, buffer) = self.buffers.range_mut(..=address).next_back()?;
         let at = (address - start) as usize;
-        (buffer.device == device && at < buffer.value.len()).then_some((*start, at))
+        (at < buffer.value.len()).then_some((buffer, at))
     }
 
     /// `bytes` at a device address.
     pub fn memory(&mut self, address: u64, bytes: usize) -> Result<&mut [u8], u32> {
         let device = self.entered()?;
-        let found = self.buffer(device, address);
-        let fits = found.is_some_and(|(start, at)| at + bytes <= self.buffers[&start].value.len());
+        let fits = self.buffer(address).is_some_and(|(buffer, at)| {
+            buffer.device == device && at + bytes <= buffer.value.len()
+        });
         self.check(fits, "outside of all of the device's buffers that live")?;
-        let (start, at) = found.ok_or(INVALID_VALUE)?;
-        let buffer = self.buffers.get_mut(&start).ok_or(INVALID_VALUE)?;
+        let (buffer, at) = self.buffer(address).ok_or(INVALID_VALUE)?;
         Ok(&mut buffer.value[at..at + bytes])
     }
 
     /// The device in whose memory `address` is.
     pub fn device_of_memory(&mut self, address: u64) -> Result<usize, u32> {
-        if !self.destroyed {
-            self.entered()?;
+        if self.destroyed {
+            return Err(INVALID_VALUE);
         }
-        let mut devices = (0..DEVICES).filter(|_| !self.destroyed);
-        devices.find(|&device| self.buffer(device, address).is_some()).ok_or(INVALID_VALUE)
+        self.entered()?;
+        self.buffer(address).map(|(buffer, _)| buffer.device).ok_or(INVALID_VALUE)
     }
 
     /// A CUDA stream of another context is refused, as are those that live no more.
