@@ -40,8 +40,8 @@ mod bench {
     use super::weights::{self, Format};
     use clap::Parser;
     use fused_rans::Blob;
-    use fused_rans::bench::{Effort, Report, Row, Session, Subject, commit, slug};
     use fused_rans::gpu::Gpu;
+    use fused_rans_bench::{Effort, Report, Row, Session, Subject, commit, slug};
     use std::error::Error;
     use std::fs;
     use std::path::{Path, PathBuf};

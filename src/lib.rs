@@ -2,10 +2,6 @@
 
 pub use fused_rans_host::*;
 
-#[cfg(feature = "cuda")]
-#[doc(hidden)] // for the program and the benchmarks
-pub mod bench;
-
 use flate2::read::GzDecoder;
 use std::io::Read;
 use std::sync::LazyLock;

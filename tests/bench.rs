@@ -5,11 +5,11 @@ mod common;
 
 use common::product::{activation_type, numbers, weight_numbers};
 use common::{Weights, device};
-use fused_rans::bench::{BenchError, Effort, Row, Session, Subject};
 use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{Buffer, CopyDestination, Gpu, GpuError};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
+use fused_rans_bench::{BenchError, Effort, Row, Session, Subject};
 
 fn upload(gpu: &Gpu, bytes: &[u8]) -> Buffer {
     let mut buffer = gpu.buffer(bytes.len()).unwrap();

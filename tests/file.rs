@@ -12,7 +12,7 @@ mod headers;
 use std::fs;
 
 use craft::{Files, Tensor, bf16, compress, framed, i8, noise, plain, tensor};
-use fused_rans_host::file::{self, CompressedFile, ErrorKind, FileError, Format, Options};
+use fused_rans::file::{self, CompressedFile, ErrorKind, FileError, Format, Options};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 

@@ -26,7 +26,7 @@ mod victim;
 use common::product::activation_type;
 use common::{AnyGroups, AnyWide, Recipe, Weights, device};
 use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
-use fused_rans::plan::{LayerShape, Plan, row_capacity};
+use fused_rans::launch_plan::{LayerShape, Plan, row_capacity};
 use fused_rans::{
     Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, Packing, TileFault, encode,
     encode_grouped,

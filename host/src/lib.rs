@@ -6,33 +6,25 @@
 
 mod blob;
 mod codec;
-mod error;
-mod estimate;
-mod fast;
 pub mod file;
-mod frequencies;
+mod float;
 #[cfg(feature = "cuda")]
 pub mod gpu;
-mod groups;
-mod header;
-mod index;
+pub mod launch_plan;
 pub mod matmul;
-mod model;
-mod numbers;
-pub mod plan;
 pub mod quantize;
-pub mod reference;
-#[doc(hidden)] // for tests that look into tiles
-pub mod tile;
 mod vectorized;
 
 pub use blob::Blob;
-pub use codec::{Matrix, encode, encode_grouped};
-pub use error::{BlobError, TileFault};
-pub use frequencies::Frequencies;
+pub use blob::error::{BlobError, TileFault};
+pub use blob::frequencies::Frequencies;
+pub use blob::groups::Groups;
+#[doc(hidden)] // for tests that look into tiles
+pub use blob::tile;
+pub use blob::values::WideInteger;
+pub use codec::coding_model::entropy;
+pub use codec::{Matrix, encode, encode_grouped, reference};
+pub use float::Float;
 pub use fused_rans_layout as layout;
 pub use fused_rans_layout::{Dtype, Packing};
-pub use groups::Groups;
-pub use matmul::{Activations, Epilogue, Float, MatmulError, Operand, Outputs};
-pub use model::entropy;
-pub use numbers::WideInteger;
+pub use matmul::{Activations, Epilogue, MatmulError, Operand, Outputs};

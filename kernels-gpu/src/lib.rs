@@ -18,19 +18,16 @@
     feature(abi_ptx, abi_unadjusted, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
 )]
 
-pub mod crc;
 #[cfg(target_arch = "nvptx64")]
 mod device;
-mod format;
-mod lane;
-mod operand;
-pub mod ptx;
-mod slab;
+mod portable;
 
-pub use format::{Format, RawWords};
-pub use lane::{Lane, Words};
-pub use operand::{IntegerOffset, Operand};
-pub use slab::{SlabMemory, SliceMemory, decode_slab};
+pub use portable::crc;
+pub use portable::format::{Format, RawWords};
+pub use portable::lane::{Lane, Words};
+pub use portable::operand::{IntegerOffset, Operand};
+pub use portable::slab::{SlabMemory, SliceMemory, decode_slab};
+pub use portable::twins as ptx;
 
 /// Calls `f` with 0 to `N - 1`, at most 8 numbers. Not a loop, so that arrays that `f` indexes
 /// stay in registers, whatever the optimizer thinks of unrolling.

@@ -10,32 +10,21 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-mod block;
-mod dtype;
-mod entry;
-mod fragment;
-mod geometry;
-mod group;
-mod index;
-mod packing;
-mod partition;
-mod raw_plane;
-mod region;
+mod launch;
+mod stored;
+mod table;
 
-pub use block::{
-    RING_STAGES, SLAB_BYTES, max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes,
-    slabs_at_once, slabs_bytes, sum_bytes,
+pub use launch::{
+    Partition, REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES,
+    max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once,
+    slabs_bytes, sum_bytes,
 };
-pub use dtype::{Dtype, Split};
-pub use entry::{Entry, QuadEntry, TableKind, WideEntry};
-pub use fragment::{Place, fragment_column, matrix_column, register_position};
-pub use geometry::{SlabShape, TileGrid, TileShape};
-pub use group::{GROUP, GROUPS, GroupPlane};
-pub use index::{MAX_TAIL_ROWS, TAIL_LENGTH_BYTES, TileEntry, TileKind};
-pub use packing::Packing;
-pub use partition::{Partition, Run};
-pub use raw_plane::{Plane, exchange_signs, planes};
-pub use region::{REGION_SHARED_MEMORY, REGION_THREADS, Region};
+pub use stored::{
+    Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Packing, Place, Plane, SlabShape, Split,
+    TAIL_LENGTH_BYTES, TileEntry, TileGrid, TileKind, TileShape, exchange_signs, fragment_column,
+    matrix_column, planes, register_position,
+};
+pub use table::{Entry, QuadEntry, TableKind, WideEntry};
 
 /// log2 of the decode table's size; the rANS state lives in `[TABLE, 2 * TABLE)`.
 pub const PROB_BITS: u32 = 12;

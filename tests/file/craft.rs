@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fused_rans_host::file::{self, FileError, Options, Summary};
+use fused_rans::file::{self, FileError, Options, Summary};
 use tempfile::TempDir;
 
 use crate::crc::crc32c;

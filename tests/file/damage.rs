@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 
-use fused_rans_host::file::{self, ErrorKind, FileError};
+use fused_rans::file::{self, ErrorKind, FileError};
 
 use crate::craft::{Files, bf16, i8, noise, plain, tensor};
 

@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use fused_rans_host::file::{self, ErrorKind, FileError, HeaderFault, TensorFault};
+use fused_rans::file::{self, ErrorKind, FileError, HeaderFault, TensorFault};
 
-use fused_rans_host::{Blob, Dtype, Groups, Matrix, encode_grouped};
+use fused_rans::{Blob, Dtype, Groups, Matrix, encode_grouped};
 
 use crate::craft::{
     Files, bf16, compress, framed, noise, plain, resealed, sealed, tensor, unframed,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::ModelFault;
 use crate::BlobError;
-use crate::error::other_version;
+use crate::blob::error::other_version;
 use crate::quantize::QuantizeError;
 
 /// Why a file was refused. Nothing that a file can contain panics; every fault comes back as one of

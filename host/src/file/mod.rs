@@ -26,40 +26,30 @@ use std::io;
 
 use serde::Serialize;
 
-mod calibration;
-mod compare;
-mod compress;
-mod compressed;
-mod container;
-mod decompress;
 mod error;
-mod header;
-mod inspect;
-mod mapped;
+mod format;
+mod jobs;
 mod model;
-mod options;
-mod output;
-mod plan;
-mod rules;
-mod temporary;
-mod warning;
+mod policy;
+mod write;
 
-pub use calibration::Calibration;
-pub use compress::compress;
-pub use compressed::CompressedFile;
-pub use container::VERSION;
-pub use decompress::{decompress, verify, verify_against};
 pub use error::{ErrorKind, FileError, HeaderFault, TensorFault};
-pub use inspect::{Coding, Format, Report, TensorReport, Totals, inspect};
+pub use format::compressed::CompressedFile;
+pub use format::container::VERSION;
+pub use jobs::compress::compress;
+pub use jobs::decompress::{decompress, verify, verify_against};
+pub use jobs::inspect::{Coding, Format, Report, TensorReport, Totals, inspect};
+
 pub use model::{
     IndexFault, Model, ModelFault, compress_model, decompress_model, inspect_model, verify_model,
 };
-pub use options::Options;
-pub use rules::{Rules, RulesError};
+pub use policy::calibration::Calibration;
+pub use policy::options::Options;
+pub use policy::rules::{Rules, RulesError};
+pub use policy::warning::Warning;
 #[doc(hidden)] // for what else the program writes
-pub use temporary::Temporary;
-pub use temporary::abandon_outputs;
-pub use warning::Warning;
+pub use write::temporary::Temporary;
+pub use write::temporary::abandon_outputs;
 
 /// Is called with the bytes done and the bytes in all, after every tensor. Tensors that a rate is spread over are gone through
 /// twice, and count twice.

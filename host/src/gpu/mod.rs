@@ -25,7 +25,7 @@ pub use handle::{Buffer, CudaStream};
 pub use layer::Layer;
 pub use workspace::{Workspace, WorkspaceSize};
 
-use crate::{Blob, BlobError, Dtype, Epilogue, Packing, TileFault, plan};
+use crate::{Blob, BlobError, Dtype, Epilogue, Packing, TileFault, launch_plan};
 use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
 use cust::{CudaFlags, memory};
@@ -48,7 +48,7 @@ struct Shared {
     kernels: Kernels,
     context: Context,
     device: Device,
-    for_plans: plan::Device,
+    for_plans: launch_plan::Device,
 }
 
 impl Drop for Shared {
@@ -81,7 +81,7 @@ impl Gpu {
         let context = Context::new(device).map_err(at("creating a context"))?;
         CurrentContext::set_current(&context).map_err(at("entering the context"))?;
         let number = |value: i32| value.max(0).unsigned_abs();
-        let for_plans = plan::Device {
+        let for_plans = launch_plan::Device {
             multiprocessors: number(attribute(DeviceAttribute::MultiprocessorCount)?),
             shared_memory: number(shared_memory_of_block(&device)?),
         };
@@ -176,7 +176,7 @@ impl Gpu {
 
     /// What plans must know of the device.
     #[must_use]
-    pub fn plan_device(&self) -> plan::Device {
+    pub fn plan_device(&self) -> launch_plan::Device {
         self.0.for_plans
     }
 

@@ -1,8 +1,8 @@
 //! The multiplication on the CPU: exact enough to stand for the product, whatever the order of sums.
 
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
+use crate::blob::values::Numbers;
 use crate::codec::parallel_crc;
-use crate::numbers::Numbers;
 use crate::vectorized::vectorized;
 use crate::{Blob, BlobError};
 use fused_rans_layout::{Entry, TABLE, TILE};
@@ -174,7 +174,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::{HEADER_BYTES, Header, front_crc};
+    use crate::blob::header::{HEADER_BYTES, Header, front_crc};
     use crate::{Dtype, Float, Matrix, encode};
     use fused_rans_layout::LINE;
 

@@ -18,13 +18,10 @@
 
 mod cpu;
 mod error;
-mod float;
 
 pub use error::{MatmulError, Operand};
-pub use float::Float;
-pub(crate) use float::{load_weights, scale_groups};
 
-use crate::Dtype;
+use crate::{Dtype, Float};
 use fused_rans_layout::TileGrid;
 
 /// Activations x, M x K, row-major: row m starts at element `m * leading`.

@@ -1,7 +1,7 @@
 //! What a quantizer makes.
 
 use super::{QuantizeError, Source};
-use crate::numbers::Numbers;
+use crate::blob::values::Numbers;
 use crate::{Dtype, Matrix, Packing};
 use half::bf16;
 

@@ -3,7 +3,7 @@
 use super::round::{WIDEST, row_scale};
 use super::source::absmax;
 use super::{QuantizeError, Source};
-use crate::numbers::WideInteger;
+use crate::blob::values::WideInteger;
 use half::bf16;
 
 /// The largest integer of a byte.

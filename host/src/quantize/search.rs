@@ -1,6 +1,6 @@
 //! Where a search for a step is, and what it comes to.
 
-use crate::model::Wanted;
+use crate::codec::coding_model::Wanted;
 use std::cmp::Ordering;
 
 /// Steps that are tried, over the root mean square of a row, as exponents of 2: up to where nearly all weights are 0.

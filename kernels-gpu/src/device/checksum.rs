@@ -4,7 +4,7 @@ use super::instructions::{
     barrier, block, lane, load_global, load_shared, minimum, shared_memory, store_shared, thread,
     warp, xor_of_lanes,
 };
-use crate::crc::{entry, of_sums, sum_of_thread};
+use crate::portable::crc::{entry, of_sums, sum_of_thread};
 use core::arch::global_asm;
 use fused_rans_layout::{LANES, REGION_THREADS, Region};
 

@@ -5,7 +5,7 @@ use super::instructions::{
     load_global, load_shared, load_shared_u8, load_shared_u16, load_shared_words, multiply_add,
     prefetch, shared_memory, store_shared_4,
 };
-use crate::ptx::add_bytes;
+use crate::portable::twins::add_bytes;
 use crate::{SlabMemory, Words, unrolled};
 use core::mem::offset_of;
 use fused_rans_layout::{

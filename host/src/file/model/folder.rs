@@ -19,19 +19,19 @@ const INDEX: &str = "model.safetensors.index.json";
 const OTHER_WEIGHTS: [&str; 8] = ["bin", "pt", "pth", "gguf", "onnx", "h5", "msgpack", "ckpt"];
 
 /// The files of a folder.
-pub(super) struct Folder {
-    pub(super) index: Option<(OsString, Index)>,
+pub(in crate::file) struct Folder {
+    pub(in crate::file) index: Option<(OsString, Index)>,
     /// The model's safetensors files, in order.
-    pub(super) shards: Vec<OsString>,
+    pub(in crate::file) shards: Vec<OsString>,
     /// Files that go along as they are, the index among them.
-    pub(super) companions: Vec<OsString>,
+    pub(in crate::file) companions: Vec<OsString>,
     /// What does not go along: other weights, hidden files, folders.
-    pub(super) left_out: Vec<OsString>,
+    pub(in crate::file) left_out: Vec<OsString>,
 }
 
 impl Folder {
     /// Lists the folder `path` and chooses the model in it.
-    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+    pub(in crate::file) fn read(path: &Path) -> Result<Self, FileError> {
         let Listing { weights, indexes, mut companions, mut left_out } = Listing::read(path)?;
         let (index, shards) = choose(path, &weights, &indexes)?;
         let name = index.as_ref().map(|(name, _)| name);

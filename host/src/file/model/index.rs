@@ -11,16 +11,16 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use super::error::{IndexFault, ModelFault};
 use super::is_safetensors;
 use crate::file::FileError;
-use crate::file::header::Pairs;
+use crate::file::format::header::Pairs;
 
 /// Largest index that is read: as much as a safetensors header, which says more of every tensor.
 const MAX_INDEX: u64 = 100_000_000;
 
 /// Shards by name, each with the tensors that it should hold.
-pub(super) type Index = BTreeMap<String, Vec<String>>;
+pub(in crate::file) type Index = BTreeMap<String, Vec<String>>;
 
 /// Reads the index `path`; the shards are not looked at.
-pub(super) fn read(path: &Path) -> Result<Index, FileError> {
+pub(in crate::file) fn read(path: &Path) -> Result<Index, FileError> {
     // Before opening it, as that waits for the other end of a pipe.
     let status = fs::metadata(path).map_err(FileError::io(path, "open"))?;
     if !status.is_file() {
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<Index, FileError> {
 }
 
 /// The error for a fault of the index `path`.
-pub(super) fn invalid(path: &Path, source: IndexFault) -> FileError {
+pub(in crate::file) fn invalid(path: &Path, source: IndexFault) -> FileError {
     ModelFault::Index { path: path.to_owned(), source }.into()
 }
 

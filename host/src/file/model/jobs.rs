@@ -5,11 +5,11 @@ use std::path::Path;
 use super::error::ModelFault;
 use super::output::OutputFolder;
 use super::{Kind, Model, Shard};
-use crate::file::compare::Comparison;
-use crate::file::compress::Compression;
 use crate::file::error::FileError;
-use crate::file::mapped::PlainFile;
-use crate::file::plan::planned;
+use crate::file::format::mapped::PlainFile;
+use crate::file::jobs::compare::Comparison;
+use crate::file::jobs::compress::Compression;
+use crate::file::policy::plan::planned;
 use crate::file::{self, Options, Progress, Report, Summary, Totals};
 
 /// Compresses the model `input`: a single file into the file `output`, as [`file::compress`], a

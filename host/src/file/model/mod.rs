@@ -29,11 +29,11 @@ use folder::Folder;
 use index::Index;
 pub use jobs::{compress_model, decompress_model, inspect_model, verify_model};
 
-use super::compressed::{CompressedFile, unmarked};
-use super::container;
-use super::error::FileError;
-use super::header::Tensor;
-use super::mapped::{Mapped, PlainFile};
+use crate::file::error::FileError;
+use crate::file::format::compressed::{CompressedFile, unmarked};
+use crate::file::format::container;
+use crate::file::format::header::Tensor;
+use crate::file::format::mapped::{Mapped, PlainFile};
 
 /// How the name of every index ends.
 const INDEX_SUFFIX: &str = ".safetensors.index.json";

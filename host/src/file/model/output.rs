@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::error::ModelFault;
 use crate::file::FileError;
-use crate::file::mapped::Stamp;
-use crate::file::temporary::{Temporary, make};
+use crate::file::format::mapped::Stamp;
+use crate::file::write::temporary::{Temporary, make};
 
 /// A folder that is written beside its final place and renamed when it is complete. Dropped before
 /// that, it leaves nothing behind.
-pub(super) struct OutputFolder {
+pub(in crate::file) struct OutputFolder {
     /// As the caller calls it.
     path: PathBuf,
     /// The same without links: where the folder is renamed to.
@@ -22,7 +22,7 @@ pub(super) struct OutputFolder {
 
 impl OutputFolder {
     /// Starts the output `path` of a job that reads files of the folder `input`.
-    pub(super) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
+    pub(in crate::file) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
         let place = place(path)?;
         let root = fs::canonicalize(input).map_err(FileError::io(input, "read"))?;
         if place == root {
@@ -48,12 +48,12 @@ impl OutputFolder {
     }
 
     /// Where to write the file `name` of the folder.
-    pub(super) fn file(&self, name: &OsStr) -> PathBuf {
+    pub(in crate::file) fn file(&self, name: &OsStr) -> PathBuf {
         self.temporary.path().join(name)
     }
 
     /// Copies a file, or what a link leads to, into the folder.
-    pub(super) fn copy(&self, from: &Path, name: &OsStr) -> Result<(), FileError> {
+    pub(in crate::file) fn copy(&self, from: &Path, name: &OsStr) -> Result<(), FileError> {
         let status = fs::metadata(from).map_err(FileError::io(from, "open"))?;
         if !status.is_file() {
             return Err(FileError::NotAFile { path: from.to_owned() });
@@ -72,7 +72,7 @@ impl OutputFolder {
     }
 
     /// Puts the name that a file will have into an error about one that [`Self::file`] named.
-    pub(super) fn renamed(&self, mut error: FileError) -> FileError {
+    pub(in crate::file) fn renamed(&self, mut error: FileError) -> FileError {
         if let FileError::Io { path, .. } | FileError::NoSpace { path, .. } = &mut error
             && let Ok(file) = path.strip_prefix(self.temporary.path())
         {
@@ -82,7 +82,7 @@ impl OutputFolder {
     }
 
     /// Gives the folder its name. What has been put there meanwhile stays, and is an error.
-    pub(super) fn commit(self) -> Result<(), FileError> {
+    pub(in crate::file) fn commit(self) -> Result<(), FileError> {
         let Self { path, place, temporary } = self;
         let finish = || -> io::Result<()> {
             // So that no crash of the system leaves the name with a part of the files.

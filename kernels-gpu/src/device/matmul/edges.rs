@@ -6,7 +6,7 @@ use super::mainloop::{Mainloop, Slab};
 use super::sums::{Sums, add, nothing};
 use crate::device::instructions::{lane_anew, mma};
 use crate::device::payload::DeviceMemory;
-use crate::slab::load_raw_of_fragment;
+use crate::portable::slab::load_raw_of_fragment;
 use crate::{IntegerOffset, Lane, unrolled};
 use fused_rans_layout::{
     FRAGMENT, GROUP, Place, SLAB_ROWS, TILE, matrix_column, register_position,

@@ -2,7 +2,7 @@
 
 use crate::device::instructions::{lane_anew, opaque};
 use crate::device::payload::SlabPayload;
-use crate::ptx::bit_select;
+use crate::portable::twins::bit_select;
 use crate::unrolled;
 use fused_rans_layout::TileEntry;
 

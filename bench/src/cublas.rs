@@ -1,0 +1,326 @@
+//! cuBLAS, loaded at run time: the matrix multiplication that everybody compares with.
+
+use super::BenchError;
+use fused_rans::Float;
+use fused_rans::gpu::dense::DenseProduct;
+use fused_rans::gpu::{Buffer, CudaStream, Gpu, GpuError};
+use libloading::Library;
+use std::env;
+use std::error::Error;
+use std::ffi::{OsString, c_int, c_void};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// Variable that names libraries, or directories to look for them in, before the system's.
+const VARIABLE: &str = "FUSED_RANS_CUBLAS";
+/// What the library may be called, the newest first.
+const NAMES: [&str; 4] = ["libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"];
+/// Bytes of workspace, NVIDIA's advice for Hopper; ours, so that no call has to allocate any.
+const WORKSPACE: usize = 32 << 20;
+
+/// Why there is no cuBLAS, or what it refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CublasError {
+    /// No library of that name can be loaded.
+    #[error("cuBLAS not found; install CUDA's libcublas or name it in {VARIABLE}. Tried: {tried}")]
+    Missing {
+        /// What was tried, each with the loader's word.
+        tried: String,
+    },
+    /// The library is no cuBLAS, or an old one.
+    #[error("{library} lacks {function}; name another library in {VARIABLE}")]
+    Function {
+        /// The library.
+        library: String,
+        /// The function.
+        function: &'static str,
+        /// The loader's word.
+        source: libloading::Error,
+    },
+    /// A call failed.
+    #[error("{function} returned status {status}, a cublasStatus_t")]
+    Status {
+        /// The function.
+        function: &'static str,
+        /// Its result.
+        status: c_int,
+    },
+    /// A side of a matrix does not fit cuBLAS's 32 bits.
+    #[error("a side of {side} is too large for cuBLAS")]
+    Side {
+        /// The side.
+        side: usize,
+    },
+    /// The GPU's side.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// `cublasHandle_t`
+type Handle = *mut c_void;
+
+/// Values of cuBLAS's enumerations, as `cublas_api.h` and `library_types.h` have them.
+mod constants {
+    use std::ffi::c_int;
+
+    pub const SUCCESS: c_int = 0;
+    /// `CUBLAS_DEFAULT_MATH`
+    pub const DEFAULT_MATH: c_int = 0;
+    /// `CUBLAS_OP_N`
+    pub const OP_N: c_int = 0;
+    /// `CUBLAS_OP_T`
+    pub const OP_T: c_int = 1;
+    /// `CUDA_R_32F`
+    pub const R_32F: c_int = 0;
+    /// `CUDA_R_16F`
+    pub const R_16F: c_int = 2;
+    /// `CUDA_R_16BF`
+    pub const R_16BF: c_int = 14;
+    /// `CUBLAS_COMPUTE_32F`
+    pub const COMPUTE_32F: c_int = 68;
+    /// `CUBLAS_GEMM_DEFAULT_TENSOR_OP`
+    pub const DEFAULT_TENSOR_OP: c_int = 99;
+}
+
+/// `cublasGemmEx`
+type GemmEx = unsafe extern "C" fn(
+    handle: Handle,
+    op_a: c_int,
+    op_b: c_int,
+    m: c_int,
+    n: c_int,
+    k: c_int,
+    alpha: *const c_void,
+    a: *const c_void,
+    a_type: c_int,
+    lda: c_int,
+    b: *const c_void,
+    b_type: c_int,
+    ldb: c_int,
+    beta: *const c_void,
+    c: *mut c_void,
+    c_type: c_int,
+    ldc: c_int,
+    compute: c_int,
+    algorithm: c_int,
+) -> c_int;
+
+/// The functions of cuBLAS that are used, valid while the library is loaded.
+struct Api {
+    create: unsafe extern "C" fn(*mut Handle) -> c_int,
+    destroy: unsafe extern "C" fn(Handle) -> c_int,
+    version: unsafe extern "C" fn(Handle, *mut c_int) -> c_int,
+    set_stream: unsafe extern "C" fn(Handle, *mut c_void) -> c_int,
+    set_workspace: unsafe extern "C" fn(Handle, *mut c_void, usize) -> c_int,
+    set_math_mode: unsafe extern "C" fn(Handle, c_int) -> c_int,
+    gemm_ex: GemmEx,
+}
+
+impl Api {
+    fn new(library: &Library, name: &str) -> Result<Self, CublasError> {
+        /// The function `$function` of the library, by the type of the field it goes to.
+        macro_rules! function {
+            ($function:literal) => {
+                // SAFETY: the fields' types are the functions' in `cublas_api.h`.
+                *unsafe { library.get(concat!($function, "\0")) }.map_err(|source| {
+                    CublasError::Function { library: name.to_owned(), function: $function, source }
+                })?
+            };
+        }
+        Ok(Self {
+            create: function!("cublasCreate_v2"),
+            destroy: function!("cublasDestroy_v2"),
+            version: function!("cublasGetVersion_v2"),
+            set_stream: function!("cublasSetStream_v2"),
+            set_workspace: function!("cublasSetWorkspace_v2"),
+            set_math_mode: function!("cublasSetMathMode"),
+            gemm_ex: function!("cublasGemmEx"),
+        })
+    }
+}
+
+/// cuBLAS, on one CUDA stream.
+pub struct Cublas {
+    api: Api,
+    handle: Handle,
+    name: String,
+    gpu: Gpu,
+    // In use by the handle: dropped after it is destroyed.
+    _cuda_stream: Rc<CudaStream>,
+    _workspace: Buffer,
+    _library: Library,
+}
+
+impl Cublas {
+    /// Loads the library and prepares it for `cuda_stream`.
+    ///
+    /// # Errors
+    /// [`CublasError::Missing`] if there is none, and what it or the driver refuses.
+    pub fn load(gpu: &Gpu, cuda_stream: &Rc<CudaStream>) -> Result<Self, CublasError> {
+        let (library, name) = find(env::var_os(VARIABLE))?;
+        let api = Api::new(&library, &name)?;
+        let workspace = gpu.buffer(WORKSPACE)?;
+        // Makes the device's primary context, which cuBLAS uses too, this thread's.
+        gpu.synchronize()?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: the handle goes to a variable that lives.
+        done("cublasCreate_v2", unsafe { (api.create)(&raw mut handle) })?;
+        let at = workspace.as_device_ptr().as_raw() as *mut c_void;
+        let stream = cuda_stream.as_inner().cast();
+        let cublas = Self {
+            api,
+            handle,
+            name,
+            gpu: gpu.clone(),
+            _cuda_stream: Rc::clone(cuda_stream),
+            _workspace: workspace,
+            _library: library,
+        };
+        // SAFETY: the handle is valid; CUDA stream and workspace, which is as long, belong to it and
+        // live longer. The workspace is set last, since setting the CUDA stream takes it away.
+        unsafe {
+            done("cublasSetMathMode", (cublas.api.set_math_mode)(handle, constants::DEFAULT_MATH))?;
+            done("cublasSetStream_v2", (cublas.api.set_stream)(handle, stream))?;
+            done("cublasSetWorkspace_v2", (cublas.api.set_workspace)(handle, at, WORKSPACE))?;
+        }
+        Ok(cublas)
+    }
+
+    /// Version and library, as `cuBLAS 13.0.2 (libcublas.so.13)`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut version = 0;
+        // SAFETY: the handle is valid; the number goes to a variable that lives.
+        let status = unsafe { (self.api.version)(self.handle, &raw mut version) };
+        let version = if status == constants::SUCCESS { version } else { 0 };
+        // As `CUBLAS_VERSION` is made up: since version 11 of two digits for the last part.
+        let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+        format!("cuBLAS {major}.{minor}.{patch} ({})", self.name)
+    }
+
+    /// Queues `product` on the CUDA stream and returns. Sums are F32, by the library's default algorithm
+    /// for tensor cores.
+    ///
+    /// # Errors
+    /// As [`DenseProduct::check`], [`CublasError::Side`], and [`CublasError::Status`].
+    pub fn queue(&self, product: DenseProduct<'_>) -> Result<(), BenchError> {
+        product.check()?;
+        let side = |side| c_int::try_from(side).map_err(|_| CublasError::Side { side });
+        let (rows, cols) = (side(product.shape.rows)?, side(product.shape.cols)?);
+        let m = side(product.m)?;
+        let (inputs, outputs) = (type_of(product.dtype), type_of(product.y_dtype));
+        let [w, x] =
+            [product.w, product.x].map(|matrix| matrix.as_device_ptr().as_raw() as *const c_void);
+        let y = product.y.as_device_ptr().as_raw() as *mut c_void;
+        let (alpha, beta) = (1f32, 0f32);
+        let number = |number: &f32| std::ptr::from_ref(number).cast::<c_void>();
+        // SAFETY: the buffers hold the matrices, as has been checked, and the driver frees none that is
+        // in use; alpha and beta are F32, as the type of computation wants, and read before
+        // the call returns. By columns, as cuBLAS sees it, x, y and W are transposed: y^T (N x M) is
+        // (W^T)^T (N x K) times x^T (K x M).
+        let status = unsafe {
+            (self.api.gemm_ex)(
+                self.handle,
+                constants::OP_T,
+                constants::OP_N,
+                rows,
+                m,
+                cols,
+                number(&alpha),
+                w,
+                inputs,
+                cols,
+                x,
+                inputs,
+                cols,
+                number(&beta),
+                y,
+                outputs,
+                rows,
+                constants::COMPUTE_32F,
+                constants::DEFAULT_TENSOR_OP,
+            )
+        };
+        Ok(done("cublasGemmEx", status)?)
+    }
+}
+
+impl Drop for Cublas {
+    fn drop(&mut self) {
+        // What is queued still uses the workspace; and the context has to be this thread's.
+        let _ = self.gpu.synchronize();
+        // SAFETY: the handle is valid, and not used after this.
+        unsafe { (self.api.destroy)(self.handle) };
+    }
+}
+
+/// The first library that can be loaded, and where it was found.
+fn find(named: Option<OsString>) -> Result<(Library, String), CublasError> {
+    let named = named.unwrap_or_default();
+    let places = env::split_paths(&named).filter(|path| !path.as_os_str().is_empty());
+    let named = places.flat_map(|path| match path.is_dir() {
+        true => NAMES.map(|name| path.join(name)).to_vec(),
+        false => vec![path],
+    });
+    let mut tried = Vec::new();
+    for path in named.chain(NAMES.map(PathBuf::from)) {
+        // SAFETY: what the library does when it is loaded is NVIDIA's, or the user's, who named it.
+        match unsafe { Library::new(&path) } {
+            Ok(library) => return Ok((library, path.display().to_string())),
+            // The loader's own text, which has the path.
+            Err(error) => tried.push(error.source().unwrap_or(&error).to_string()),
+        }
+    }
+    Err(CublasError::Missing { tried: tried.join("; ") })
+}
+
+/// `cudaDataType_t` of a type.
+fn type_of(dtype: Float) -> c_int {
+    match dtype {
+        Float::Bf16 => constants::R_16BF,
+        Float::F16 => constants::R_16F,
+        Float::F32 => constants::R_32F,
+    }
+}
+
+fn done(function: &'static str, status: c_int) -> Result<(), CublasError> {
+    match status {
+        constants::SUCCESS => Ok(()),
+        status => Err(CublasError::Status { function, status }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_loaded_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("libcublas.so.13");
+        std::fs::write(&file, "no library").unwrap();
+        let absent = directory.path().join("absent.so");
+        let named = env::join_paths([absent.as_path(), directory.path()]).unwrap();
+        // A machine may have cuBLAS: then that is what comes after the named ones have failed.
+        match find(Some(named)) {
+            Ok((_, name)) => assert!(NAMES.contains(&name.as_str())),
+            Err(error) => {
+                let error = error.to_string();
+                for part in ["cuBLAS not found", VARIABLE, "absent.so", "libcublas.so.12"] {
+                    assert!(error.contains(part), "{part}: {error}");
+                }
+                assert!(error.contains(file.to_str().unwrap()), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_library_is_no_cublas() {
+        // The C library is there wherever tests run.
+        let (library, name) = find(Some("libc.so.6".into())).unwrap();
+        let error = Api::new(&library, &name).err().unwrap();
+        assert!(matches!(&error, CublasError::Function { function: "cublasCreate_v2", .. }));
+        assert!(error.to_string().contains("libc.so.6 lacks cublasCreate_v2"), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! A layer that is measured.
+
+use super::check::Sample;
+use super::numbers::{Weights, activations};
+use super::timing::{Effort, Times, cuda};
+use super::{BenchError, Reference, Row, Session};
+use fused_rans::gpu::dense::DenseProduct;
+use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer, Workspace};
+use fused_rans::layout::TileGrid;
+use fused_rans::{Activations, Blob, Float, Outputs};
+use std::rc::Rc;
+
+/// Normwise error from which on the reference has multiplied something else: rounding the weights of
+/// groups to 16 bits gives a hundredth of that.
+const REFERENCE_ERROR: f64 = 0.05;
+
+/// A layer in device memory, as often as it takes to keep it out of the cache, and its dense weights
+/// likewise.
+pub struct Subject {
+    name: String,
+    format: &'static str,
+    shape: TileGrid,
+    blob_bytes: usize,
+    layers: Vec<Layer>,
+    /// Copies of the weights in the type of x; none if there is no room for them.
+    dense: Vec<Buffer>,
+    x_dtype: Float,
+    x: Buffer,
+    /// Bytes of device memory of a copy of the layer, and of dense weights, as the device counts them.
+    device_bytes: [usize; 2],
+    /// Outputs, ours and the reference's.
+    y: [Buffer; 2],
+    /// Most rows of x.
+    most: usize,
+    sample: Sample,
+    workspace: Workspace,
+    gpu: Gpu,
+    cuda_stream: Rc<CudaStream>,
+}
+
+impl Subject {
+    /// Uploads the layer and computes the products that it is held against, for up to `most` rows of x.
+    ///
+    /// # Errors
+    /// [`BenchError::Blob`] for a damaged layer, [`BenchError::Gpu`]. That the dense weights do not
+    /// fit is none.
+    pub fn new(
+        session: &Session,
+        name: &str,
+        blob: &Blob<'_>,
+        most: usize,
+    ) -> Result<Self, BenchError> {
+        let (gpu, shape) = (session.gpu().clone(), blob.grid());
+        let weights = Weights::decode(blob)?;
+        let (format, x_dtype) = (weights.format(), weights.activations());
+        let (x_bytes, x_numbers) = activations(x_dtype, most * shape.cols);
+        let sample = Sample::new(&weights, shape.rows, &x_numbers, shape.cols);
+        let copies = session.copies(blob.bytes().len());
+        let free = gpu.memory()?.0;
+        let layers = (0..copies).map(|_| gpu.upload(blob)).collect::<Result<Vec<_>, _>>()?;
+        let left = gpu.memory()?.0;
+        let dense = dense(session, &weights.into_dense())?;
+        let device_bytes = [
+            free.saturating_sub(left) / copies,
+            left.saturating_sub(gpu.memory()?.0) / dense.len().max(1),
+        ];
+        let workspace = gpu.workspace(layers[0].workspace_size(most)?)?;
+        let y = || gpu.buffer(4 * most * shape.rows);
+        Ok(Self {
+            name: name.to_owned(),
+            format,
+            shape,
+            blob_bytes: blob.bytes().len(),
+            workspace,
+            x_dtype,
+            x: uploaded(&gpu, &x_bytes)?,
+            y: [y()?, y()?],
+            most,
+            sample,
+            layers,
+            dense,
+            device_bytes,
+            cuda_stream: session.cuda_stream(),
+            gpu,
+        })
+    }
+
+    /// Checks the outputs with `m` rows of x, and then times them.
+    ///
+    /// # Errors
+    /// [`BenchError::Wrong`] and [`BenchError::Reference`] for outputs that are no product,
+    /// [`BenchError::Batch`] for more rows than there are, [`BenchError::Gpu`] and [`BenchError::Cublas`].
+    pub fn row(
+        &mut self,
+        session: &mut Session,
+        m: usize,
+        effort: Effort,
+    ) -> Result<Row, BenchError> {
+        if m == 0 || m > self.most {
+            return Err(BenchError::Batch { m, most: self.most });
+        }
+        let error = self.check(m)?;
+        let reference_error = self.reference_error(session, m)?;
+        let Times { us, reference_us } = self.time(session, m, effort)?;
+        let gbps = self.blob_bytes as f64 / us / 1e3;
+        let with_cublas = matches!(session.contest().1, Reference::Cublas(_));
+        Ok(Row {
+            name: self.name.clone(),
+            shape: [self.shape.rows, self.shape.cols],
+            format: self.format,
+            bits_per_weight: 8.0 * self.blob_bytes as f64
+                / (self.shape.rows * self.shape.cols) as f64,
+            m,
+            us,
+            gbps,
+            copy_share: gbps / session.copy_gbps(),
+            cublas_us: reference_us.filter(|_| with_cublas),
+            dense_us: reference_us.filter(|_| !with_cublas),
+            speedup: reference_us.map(|reference| reference / us),
+            device_bytes: self.device_bytes[0],
+            vram_saved: (!self.dense.is_empty())
+                .then(|| 1.0 - self.device_bytes[0] as f64 / self.device_bytes[1].max(1) as f64),
+            error,
+            reference_error,
+            plan: format!("{:?}", self.layers[0].plan(m)?),
+        })
+    }
+
+    /// Checks every copy's outputs; returns their normwise error.
+    fn check(&mut self, m: usize) -> Result<f64, BenchError> {
+        let mut error = 0.0;
+        for layer in 0..self.layers.len() {
+            self.clear(0)?;
+            self.queue(layer, m, Float::F32)?;
+            let y = self.outputs(0, m)?;
+            self.sample.check(&self.name, m, &y)?;
+            error = self.sample.error(m, &y);
+        }
+        Ok(error)
+    }
+
+    /// The reference's normwise error, if it has the weights and multiplies with them.
+    fn reference_error(
+        &mut self,
+        session: &mut Session,
+        m: usize,
+    ) -> Result<Option<f64>, BenchError> {
+        if self.dense.is_empty() {
+            return Ok(None);
+        }
+        self.clear(1)?;
+        let (_, reference) = session.contest();
+        let Self { dense, shape, x, y, x_dtype, gpu, cuda_stream, .. } = self;
+        let product = DenseProduct {
+            dtype: *x_dtype,
+            shape: *shape,
+            w: &dense[0],
+            x,
+            m,
+            y: &mut y[1],
+            y_dtype: Float::F32,
+        };
+        reference.queue(product, gpu, cuda_stream)?;
+        let error = self.sample.error(m, &self.outputs(1, m)?);
+        if error > REFERENCE_ERROR {
+            return Err(BenchError::Reference { name: self.name.clone(), m, error });
+        }
+        Ok(Some(error))
+    }
+
+    /// Times the layer and, if it has the weights, the reference in turns.
+    fn time(
+        &mut self,
+        session: &mut Session,
+        m: usize,
+        effort: Effort,
+    ) -> Result<Times, BenchError> {
+        let (timer, reference) = session.contest();
+        let &mut Self { shape, x_dtype: dtype, ref gpu, ref cuda_stream, .. } = self;
+        let (layers, dense, x, workspace) =
+            (&self.layers, &self.dense, &self.x, &mut self.workspace);
+        let [ours, theirs] = &mut self.y;
+        let y_dtype = reference.timed_outputs(dtype);
+        let mut our_call = |call: usize| {
+            let x = Activations { data: &***x, dtype, m, leading: shape.cols };
+            let y = Outputs { data: &mut ***ours, dtype: y_dtype, leading: shape.rows };
+            Ok(layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)?)
+        };
+        let mut their_call = |call: usize| {
+            let w = &dense[call % dense.len()];
+            let product = DenseProduct { dtype, shape, w, x, m, y: theirs, y_dtype };
+            reference.queue(product, gpu, cuda_stream)
+        };
+        match dense.is_empty() {
+            true => timer.in_turns(effort, &mut our_call, None),
+            false => timer.in_turns(effort, &mut our_call, Some(&mut their_call)),
+        }
+    }
+
+    /// Fills y with what is no number, should anything be left out; the reference's for `whose` 1.
+    fn clear(&mut self, whose: usize) -> Result<(), GpuError> {
+        self.y[whose].set_8(0xFF).map_err(cuda("clearing a buffer"))?;
+        self.gpu.synchronize()
+    }
+
+    /// Queues our multiplication with copy number `layer`.
+    fn queue(&mut self, layer: usize, m: usize, dtype: Float) -> Result<(), GpuError> {
+        let Self { layers, x, y, x_dtype, shape, workspace, cuda_stream, .. } = self;
+        let x = Activations { data: &***x, dtype: *x_dtype, m, leading: shape.cols };
+        let y = Outputs { data: &mut **y[0], dtype, leading: shape.rows };
+        layers[layer].matmul(x, y, workspace, cuda_stream)
+    }
+
+    /// The first `m` rows of y, F32, once they are there.
+    fn outputs(&self, whose: usize, m: usize) -> Result<Vec<u8>, GpuError> {
+        self.gpu.synchronize()?;
+        let mut y = vec![0; 4 * m * self.shape.rows];
+        let outputs = self.y[whose].index(..y.len());
+        outputs.copy_to(&mut y).map_err(cuda("copying from the device"))?;
+        Ok(y)
+    }
+}
+
+/// `bytes` in device memory.
+fn uploaded(gpu: &Gpu, bytes: &[u8]) -> Result<Buffer, GpuError> {
+    let mut buffer = gpu.buffer(bytes.len())?;
+    buffer.copy_from(bytes).map_err(cuda("copying to the device"))?;
+    // CUDA streams that do not block would not wait for it.
+    gpu.synchronize()?;
+    Ok(buffer)
+}
+
+/// Copies of dense weights, or none if there is no room.
+fn dense(session: &Session, weights: &[u8]) -> Result<Vec<Buffer>, GpuError> {
+    let gpu = session.gpu();
+    let copies = || {
+        let first = uploaded(gpu, weights)?;
+        let mut copies = vec![first];
+        for _ in 1..session.copies(weights.len()) {
+            let mut copy = gpu.buffer(weights.len())?;
+            copy.copy_from(&**copies[0]).map_err(cuda("copying"))?;
+            copies.push(copy);
+        }
+        gpu.synchronize()?;
+        Ok(copies)
+    };
+    match copies() {
+        Err(GpuError::OutOfMemory { .. }) => Ok(Vec::new()),
+        copies => copies,
+    }
+}

@@ -1,0 +1,158 @@
+//! The 32 streams of a slab, side by side.
+
+use crate::blob::frequencies::{END_SYMBOLS, EncodeTable};
+use crate::blob::tile::Rows;
+use fused_rans_layout::{Entry, LANES, PROB_BITS, TABLE};
+
+/// Encodes one stream a lane into `rows`; returns the streams' lengths in words.
+///
+/// Encoding runs from the last symbol to the first, so the bits come out last first: they are
+/// gathered as one long number a lane, lowest word first, and moved to the front of the words
+/// at the end, when the length is known.
+#[inline(always)]
+pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> [usize; LANES] {
+    let Some((last, others)) = symbols.split_last() else { return [0; LANES] };
+    let mut words: Rows = [[0; LANES]; 64];
+    let mut lanes = [Writer::default(); LANES];
+    for (lane, writer) in lanes.iter_mut().enumerate() {
+        let before = others.iter().rev().take(END_SYMBOLS).map(|symbols| symbols[lane]);
+        writer.state = best_end(table, last[lane], before);
+    }
+    // Two symbols give out at most 24 bits, so `pending` never holds more than 31 + 24.
+    for pair in others.rchunks(2) {
+        for (lane, writer) in lanes.iter_mut().enumerate() {
+            for symbols in pair.iter().rev() {
+                let (state, bits) = table.step(writer.state, symbols[lane]);
+                writer.put(writer.state & ((1 << bits) - 1), bits);
+                writer.state = state;
+            }
+            writer.flush(&mut words, lane);
+        }
+    }
+    *rows = [[0; LANES]; 64];
+    core::array::from_fn(|lane| {
+        let mut writer = lanes[lane];
+        writer.put(writer.state - TABLE as u32, PROB_BITS);
+        writer.finish(&words, rows, lane)
+    })
+}
+
+/// Of the states that stand for the last symbol, the one that leaves the fewest bits in front of the
+/// zeros at the stream's end, as far as the symbols `before` it tell, the nearest first.
+#[inline(always)]
+fn best_end(table: &EncodeTable, last: u8, before: impl Iterator<Item = u8> + Clone) -> u32 {
+    let mut best = (u32::MAX, 0);
+    for end in table.ends(last) {
+        let (mut state, mut number, mut bits) = (end, 0, 0);
+        for symbol in before.clone() {
+            let (next, more) = table.step(state, symbol);
+            number |= (state & ((1 << more) - 1)) << bits;
+            (state, bits) = (next, bits + more);
+        }
+        let left = bits - number.trailing_zeros().min(bits);
+        if left < best.0 {
+            best = (left, end);
+        }
+    }
+    best.1
+}
+
+#[derive(Clone, Copy, Default)]
+struct Writer {
+    state: u32,
+    pending_bits: u32,
+    pending: u64,
+    words: usize,
+}
+
+impl Writer {
+    #[inline(always)]
+    fn put(&mut self, value: u32, bits: u32) {
+        self.pending |= u64::from(value) << self.pending_bits;
+        self.pending_bits += bits;
+    }
+
+    /// Writes the lowest word of what is pending, and keeps it as written if it was whole.
+    #[inline(always)]
+    fn flush(&mut self, words: &mut Rows, lane: usize) {
+        words[self.words % 64][lane] = self.pending as u32;
+        let whole = self.pending_bits / 32;
+        self.words += whole as usize;
+        self.pending >>= 32 * whole;
+        self.pending_bits %= 32;
+    }
+
+    /// Turns the number's words (lowest first) into the stream's (first bit highest, zeros after
+    /// the last bit); returns how many.
+    #[inline(always)]
+    fn finish(mut self, words: &Rows, rows: &mut Rows, lane: usize) -> usize {
+        let word = |at: usize, writer: &Self| match at.checked_sub(writer.words) {
+            None => words[at % 64][lane],
+            Some(0) => writer.pending as u32,
+            Some(_) => (writer.pending >> 32) as u32,
+        };
+        let total = 32 * self.words + self.pending_bits as usize;
+        let count = total.div_ceil(32);
+        let padding = 32 * count - total;
+        self.pending &= (1 << self.pending_bits) - 1;
+        for (row, at) in rows[..count].iter_mut().zip((0..count).rev()) {
+            let below = if at == 0 { 0 } else { word(at - 1, &self) };
+            let both = u64::from(word(at, &self)) << 32 | u64::from(below);
+            row[lane] = (both << padding >> 32) as u32;
+        }
+        count
+    }
+}
+
+/// Decodes one stream a lane from `rows`; returns the words that the longest has.
+#[inline(always)]
+pub fn decode(table: &[Entry; TABLE], rows: &Rows, symbols: &mut [[u8; LANES]]) -> u32 {
+    let words: &[u32; 64 * LANES] = rows.as_flattened().try_into().expect("64 rows");
+    let mut index = rows[0].map(|word| word >> (32 - PROB_BITS));
+    let mut position = [PROB_BITS; LANES];
+    let Some((last, others)) = symbols.as_chunks_mut().0.split_last_mut() else { return 0 };
+    for pair in others {
+        decode_pair(table, words, &mut index, &mut position, pair);
+    }
+    // The last symbol's own bits are nowhere.
+    let end = |lane: usize| position[lane] + table[index[lane] as usize % TABLE].bits();
+    let longest = (0..LANES).map(end).fold(0, u32::max);
+    decode_pair(table, words, &mut index, &mut position, last);
+    longest.div_ceil(32)
+}
+
+/// Decodes two symbols of each stream.
+///
+/// The loop over the lanes has no branch and only 32-bit values, so that it vectorizes where the
+/// machine can gather.
+#[inline(always)]
+fn decode_pair(
+    table: &[Entry; TABLE],
+    words: &[u32; 64 * LANES],
+    index: &mut [u32; LANES],
+    position: &mut [u32; LANES],
+    pair: &mut [[u8; LANES]; 2],
+) {
+    for lane in 0..LANES {
+        // Two symbols take at most 24 bits, so one window of 32 serves both.
+        let row = position[lane] as usize / 32;
+        let high = words[(row * LANES + lane) % words.len()];
+        let low = words[((row + 1) * LANES + lane) % words.len()];
+        let window = funnel_shift_left(high, low, position[lane] % 32);
+        let first = table[index[lane] as usize % TABLE];
+        let between = funnel_shift_left(first.sub(), window, first.bits());
+        let window = window << first.bits();
+        let second = table[between as usize % TABLE];
+        index[lane] = funnel_shift_left(second.sub(), window, second.bits());
+        position[lane] += first.bits() + second.bits();
+        pair[0][lane] = first.symbol();
+        pair[1][lane] = second.symbol();
+    }
+}
+
+/// Upper word of `high:low << bits`, for `bits` below 32.
+#[inline(always)]
+fn funnel_shift_left(high: u32, low: u32, bits: u32) -> u32 {
+    // Shifted twice, since all 32 at once is one too many where `bits` is 0.
+    high << bits | low >> 1 >> (31 - bits)
+}

@@ -1,0 +1,281 @@
+//! Compressed files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crc32c::crc32c;
+
+use crate::Blob;
+use crate::file::error::{FileError, HeaderFault, TensorFault};
+use crate::file::format::container::{self, Metadata};
+use crate::file::format::header::{Header, LENGTH_BYTES, Tensor};
+use crate::file::format::mapped::{Mapped, PlainFile};
+use crate::layout::LINE;
+
+/// A compressed file, open for reading. Its header's checksum, its layout, its agreement with the
+/// original header and every blob's own header have been checked; the weights have not.
+///
+/// The file is memory-mapped: it must not be changed while this value lives.
+#[derive(Debug)]
+pub struct CompressedFile {
+    mapped: Mapped,
+    /// The original file's header, verbatim.
+    text: String,
+    original: Header,
+    /// What the file holds of each tensor of `original`, in its order.
+    parts: Vec<Part>,
+    by_name: HashMap<String, usize>,
+    /// Whether each tensor of `original` is quantized.
+    quantized: Vec<bool>,
+}
+
+/// The stored form of a tensor.
+#[derive(Debug)]
+struct Part {
+    stored: Tensor,
+    crc: u32,
+    is_blob: bool,
+}
+
+impl CompressedFile {
+    /// Opens `path` and checks all of it but the weights.
+    ///
+    /// # Errors
+    /// [`FileError::NotCompressed`] for a valid safetensors file that is not compressed;
+    /// [`FileError::Version`]; and what can be wrong with a damaged file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
+        let mapped = Mapped::open(path.as_ref())?;
+        if container::is_marked(mapped.header_text()) {
+            return Self::from_marked(mapped);
+        }
+        let plain = PlainFile::from_unmarked(mapped)?;
+        Err(unmarked(&plain).unwrap_or_else(|| {
+            let path = plain.file().path().to_owned();
+            FileError::NotCompressed { path }
+        }))
+    }
+
+    /// Opens a file whose header starts like a compressed one's.
+    pub(in crate::file) fn from_marked(mapped: Mapped) -> Result<Self, FileError> {
+        let path = mapped.path();
+        container::check_head(path, mapped.head())?;
+        let mut header = mapped.parse_header()?;
+        let Metadata { text, checksums } =
+            Metadata::take(&mut header).map_err(FileError::header(path))?;
+        if !mapped.data_start().is_multiple_of(LINE) {
+            let fault = HeaderFault::Metadata("the data section is not aligned");
+            return Err(FileError::header(path)(fault));
+        }
+        let original = Header::parse(text.as_bytes())
+            .map_err(|fault| FileError::header(path)(HeaderFault::Original(Box::new(fault))))?;
+        let parts = pair(path, &original, header, &checksums)?;
+        let names = original.tensors.iter().map(|tensor| tensor.name.clone());
+        let by_name = names.zip(0..).collect();
+        let file = Self { mapped, text, original, parts, by_name, quantized: Vec::new() };
+        let tensors = file.original.tensors.iter().zip(&file.parts);
+        let quantized = tensors.map(|(tensor, part)| {
+            file.check(tensor, part).map_err(|fault| file.fault(tensor, fault))
+        });
+        let quantized: Vec<bool> = quantized.collect::<Result<_, _>>()?;
+        Ok(Self { quantized, ..file })
+    }
+
+    /// Checks what can be known of a stored tensor without reading its weights; returns whether it is quantized.
+    fn check(&self, original: &Tensor, part: &Part) -> Result<bool, TensorFault> {
+        if !part.is_blob {
+            let same = (original.dtype, &original.shape) == (part.stored.dtype, &part.stored.shape);
+            return same.then_some(false).ok_or(TensorFault::Original("another dtype or shape"));
+        }
+        let start = self.mapped.data_start() + part.stored.range.start;
+        if !start.is_multiple_of(LINE) || !part.stored.bytes().is_multiple_of(LINE) {
+            return Err(TensorFault::Original("a blob is not aligned"));
+        }
+        if part.stored.shape.len() != 1 {
+            return Err(TensorFault::Original("a blob has more than one dimension"));
+        }
+        let blob = Blob::parse(self.bytes(part))?;
+        let shape = (blob.rows(), blob.cols());
+        // Weights with scales are what a quantizer makes.
+        let quantized = blob.row_scales().is_some() || blob.groups().is_some();
+        let same = match quantized {
+            true => original.numbers().is_some_and(|(_, rows, cols)| (rows, cols) == shape),
+            false => original.matrix() == Some((blob.dtype(), shape.0, shape.1)),
+        };
+        if !same {
+            return Err(TensorFault::Original("the blob has another dtype or shape"));
+        }
+        if blob.crc() != part.crc {
+            return Err(TensorFault::Checksum);
+        }
+        Ok(quantized)
+    }
+
+    /// Path that the file was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.mapped.path()
+    }
+
+    /// Checks that nobody has changed the file since it was opened.
+    pub(in crate::file) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.mapped.check_unchanged()
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.mapped.len()
+    }
+
+    /// Bytes of the file that was compressed.
+    #[must_use]
+    pub fn original_bytes(&self) -> u64 {
+        (LENGTH_BYTES + self.text.len()) as u64 + self.original.data_len as u64
+    }
+
+    /// Tensors, compressed or not.
+    #[must_use]
+    pub fn tensor_count(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Names of the compressed tensors, in the order of the original file.
+    pub fn blob_names(&self) -> impl Iterator<Item = &str> {
+        let tensors = self.original.tensors.iter().zip(&self.parts);
+        tensors.filter(|(_, part)| part.is_blob).map(|(tensor, _)| tensor.name.as_str())
+    }
+
+    /// The compressed tensor called `name`. Of a quantized one, [`Blob::dequantize`] gives the numbers that its weights
+    /// stand for.
+    ///
+    /// # Errors
+    /// [`FileError::NoSuchBlob`] if there is none; [`FileError::Tensor`] if the file has been
+    /// changed since it was opened.
+    pub fn blob(&self, name: &str) -> Result<Blob<'_>, FileError> {
+        let index = self.by_name.get(name).copied();
+        index.and_then(|index| self.blob_at(index).transpose()).unwrap_or_else(|| {
+            let path = self.path().to_owned();
+            Err(FileError::NoSuchBlob { path, tensor: name.to_owned() })
+        })
+    }
+
+    /// The blob of an original tensor, unless it is stored as it was.
+    pub(in crate::file) fn blob_at(&self, index: usize) -> Result<Option<Blob<'_>>, FileError> {
+        let part = &self.parts[index];
+        if !part.is_blob {
+            return Ok(None);
+        }
+        let parsed = Blob::parse(self.bytes(part));
+        parsed.map(Some).map_err(|fault| self.fault(&self.original.tensors[index], fault))
+    }
+
+    /// The original header's text.
+    pub(in crate::file) fn original_text(&self) -> &str {
+        &self.text
+    }
+
+    /// The original tensors, in the order of their data.
+    pub(in crate::file) fn tensors(&self) -> &[Tensor] {
+        &self.original.tensors
+    }
+
+    /// Whether each of the original tensors is quantized, in their order.
+    pub(in crate::file) fn quantized(&self) -> &[bool] {
+        &self.quantized
+    }
+
+    /// The stored bytes of an original tensor.
+    pub(in crate::file) fn stored(&self, index: usize) -> &[u8] {
+        self.bytes(&self.parts[index])
+    }
+
+    /// The original bytes of a tensor, or what its quantized weights stand for, verified. `scratch` is memory to
+    /// decode into, kept from call to call; what it holds does not matter.
+    pub(in crate::file) fn original<'a>(
+        &'a self,
+        index: usize,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], FileError> {
+        let tensor = &self.original.tensors[index];
+        let Some(blob) = self.blob_at(index)? else {
+            let part = &self.parts[index];
+            let bytes = self.bytes(part);
+            return match crc32c(bytes) == part.crc {
+                true => Ok(bytes),
+                false => Err(self.fault(tensor, TensorFault::Checksum)),
+            };
+        };
+        let bytes = tensor.bytes();
+        if let Some(more) = bytes.checked_sub(scratch.len()) {
+            // The size comes from a blob that holds that many weights' tiles; all the same no
+            // file may abort the process.
+            scratch.try_reserve_exact(more).map_err(|_| FileError::Memory {
+                path: self.path().to_owned(),
+                tensor: tensor.name.clone(),
+                bytes: bytes as u64,
+            })?;
+            scratch.resize(bytes, 0);
+        }
+        let out = &mut scratch[..bytes];
+        let decoded = match tensor.numbers().filter(|_| self.quantized[index]) {
+            Some((dtype, ..)) => blob.dequantize(dtype, out),
+            None => blob.decode(out),
+        };
+        decoded.map_err(|fault| self.fault(tensor, fault))?;
+        Ok(out)
+    }
+
+    fn bytes(&self, part: &Part) -> &[u8] {
+        &self.mapped.data()[part.stored.range.clone()]
+    }
+
+    fn fault(&self, tensor: &Tensor, fault: impl Into<TensorFault>) -> FileError {
+        FileError::tensor(self.path(), &tensor.name, fault)
+    }
+}
+
+/// The error for an unmarked file that carries metadata of ours nevertheless.
+pub(in crate::file) fn unmarked(plain: &PlainFile) -> Option<FileError> {
+    let fault = HeaderFault::Metadata("not at the head: another program has rewritten the header");
+    let changed = container::has_own_keys(plain.header());
+    changed.then(|| FileError::header(plain.file().path())(fault))
+}
+
+/// Finds what `stored` holds of every tensor of `original`: the same names, blobs first, both
+/// blobs and the rest in the original order.
+fn pair(
+    path: &Path,
+    original: &Header,
+    stored: Header,
+    checksums: &[u32],
+) -> Result<Vec<Part>, FileError> {
+    let fault =
+        |tensor: &Tensor, what| FileError::tensor(path, &tensor.name, TensorFault::Original(what));
+    let by_name: HashMap<&str, usize> =
+        stored.tensors.iter().map(|tensor| tensor.name.as_str()).zip(0..).collect();
+    let mut places = Vec::with_capacity(original.tensors.len());
+    for tensor in &original.tensors {
+        let place = by_name.get(tensor.name.as_str()).copied();
+        let place = place.ok_or_else(|| fault(tensor, "not in the file"))?;
+        places.push((place, container::is_blob(tensor, &stored.tensors[place])));
+    }
+    let blobs = places.iter().filter(|(_, is_blob)| *is_blob).count();
+    let (mut next_blob, mut next_raw) = (0, blobs);
+    for (tensor, &(place, is_blob)) in original.tensors.iter().zip(&places) {
+        let next = if is_blob { &mut next_blob } else { &mut next_raw };
+        if place != *next {
+            return Err(fault(tensor, "out of order"));
+        }
+        *next += 1;
+    }
+    // Every original tensor has a place of its own, so any other place is one too many.
+    if let Some(extra) = stored.tensors.get(places.len()) {
+        return Err(fault(extra, "not in the original"));
+    }
+    let mut slots: Vec<Option<Tensor>> = stored.tensors.into_iter().map(Some).collect();
+    let parts = places.into_iter().filter_map(|(place, is_blob)| {
+        let stored = slots[place].take()?;
+        Some(Part { stored, crc: checksums[place], is_blob })
+    });
+    Ok(parts.collect())
+}

@@ -1,0 +1,6 @@
+//! The container: safetensors headers, mapped files, compressed files.
+
+pub mod compressed;
+pub mod container;
+pub mod header;
+pub mod mapped;

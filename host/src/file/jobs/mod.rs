@@ -1,0 +1,6 @@
+//! The jobs: compress, decompress, compare, inspect.
+
+pub mod compare;
+pub mod compress;
+pub mod decompress;
+pub mod inspect;

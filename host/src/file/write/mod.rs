@@ -1,0 +1,4 @@
+//! Outputs that appear only when they are complete.
+
+pub mod output;
+pub mod temporary;

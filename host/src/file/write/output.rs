@@ -1,0 +1,88 @@
+//! Outputs that appear only when complete.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::file::error::FileError;
+use crate::file::write::temporary::Temporary;
+
+/// A file that is written beside its final place and renamed when it is complete. Dropped before
+/// that, it leaves nothing behind.
+pub(in crate::file) struct Output {
+    path: PathBuf,
+    // Before `temporary`, so that the file is closed when it is removed.
+    file: BufWriter<File>,
+    temporary: Temporary,
+}
+
+impl Output {
+    /// Starts the output `path` of a job that reads `input`.
+    pub(in crate::file) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
+        match fs::metadata(path) {
+            Ok(status) if !status.is_file() => {
+                return Err(FileError::NotAFile { path: path.to_owned() });
+            }
+            Ok(_) if same_file(path, input).map_err(FileError::io(path, "read"))? => {
+                return Err(FileError::SameFile { path: path.to_owned() });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(FileError::io(path, "write")(error)),
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // Files that `tempfile` opens itself, others cannot read.
+        let create = |path: &Path| File::options().write(true).create_new(true).open(path);
+        let (file, temporary) =
+            Temporary::create(directory, create).map_err(FileError::io(path, "write"))?;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(Self { path: path.to_owned(), file, temporary })
+    }
+
+    /// Appends `bytes`.
+    pub(in crate::file) fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.file.write_all(bytes).map_err(FileError::io(&self.path, "write"))
+    }
+
+    /// Goes to `position`, counted from the start.
+    pub(in crate::file) fn seek(&mut self, position: u64) -> Result<(), FileError> {
+        let position = self.file.seek(SeekFrom::Start(position));
+        position.map(drop).map_err(FileError::io(&self.path, "write"))
+    }
+
+    /// Has the output's bytes written to the disk and gives it its name; returns its size. The
+    /// directory is not synced: should the system crash soon after, the name may lead to what it
+    /// led to before, but never to a part of the output.
+    pub(in crate::file) fn commit(self) -> Result<u64, FileError> {
+        let Self { path, file, temporary } = self;
+        let finish = || -> io::Result<u64> {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()?;
+            let bytes = file.metadata()?.len();
+            drop(file);
+            temporary.persist(&path)?;
+            Ok(bytes)
+        };
+        finish().map_err(FileError::io(&path, "write"))
+    }
+}
+
+/// Whether both paths lead to one file, by links of any kind.
+#[cfg(unix)]
+fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| -> io::Result<_> {
+        let status = fs::metadata(path)?;
+        Ok((status.dev(), status.ino()))
+    };
+    Ok(id(a)? == id(b)?)
+}
+
+/// Whether both paths lead to one file, by symbolic links.
+#[cfg(not(unix))]
+fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)
+}

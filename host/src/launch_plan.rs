@@ -1,0 +1,277 @@
+//! How a multiplication is launched: which kernel, how many blocks, how much shared memory.
+
+use crate::Blob;
+use crate::Float;
+use crate::{Dtype, Packing};
+use fused_rans_layout::{
+    LINE, LOOK_AHEAD, MAX_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps, ring_bytes,
+    slabs_at_once, slabs_bytes, sum_bytes,
+};
+
+/// What a plan must know of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Most bytes of shared memory that a block may ask for.
+    pub shared_memory: u32,
+}
+
+/// What a plan must know of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerShape {
+    /// Its tiles.
+    pub grid: TileGrid,
+    /// Rows of words of its longest slab.
+    pub rows_of_words: u32,
+    /// Raw bits of a weight.
+    pub raw_bits: u32,
+    /// Whether there are scales for groups of weights.
+    pub grouped: bool,
+}
+
+impl LayerShape {
+    /// Of the layer that a blob becomes.
+    #[must_use]
+    pub fn of(blob: &Blob<'_>) -> Self {
+        let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
+        let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
+        Self {
+            grid: blob.grid(),
+            rows_of_words: rows.unwrap_or(0),
+            raw_bits: blob.split().raw_bits().into(),
+            grouped: blob.groups().is_some(),
+        }
+    }
+}
+
+/// How a multiplication is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Rows of x that a kernel takes at once, in eights: 1, 2, 4 or 8. More rows take several launches.
+    pub batch_tiles: u32,
+    /// Blocks.
+    pub blocks: u32,
+    /// Warps of a block.
+    pub warps: u32,
+    /// Rows of words that a warp has room for, for each slab that it decodes at a time. Twice those of a slab
+    /// are always enough to send for the next one's early, a third more nearly always; with fewer
+    /// a warp waits for them.
+    pub buffer_rows: u32,
+}
+
+/// Rows of x that one launch takes at most.
+pub const MAX_BATCH: usize = 64;
+
+impl Plan {
+    /// The plan for `m` rows of x; `None` if the device or the layer is none that the kernels can
+    /// serve.
+    ///
+    /// As many warps as registers and shared memory allow, with room to send for words early. Where there is no
+    /// such room for two, there is less for each, and then x is taken fewer rows at a time.
+    #[must_use]
+    pub fn new(device: Device, layer: LayerShape, m: usize) -> Option<Self> {
+        let most = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
+        let batches = [8, 4, 2, 1].into_iter().filter(|&batch_tiles| batch_tiles <= most);
+        batches.into_iter().find_map(|batch_tiles| {
+            let most_warps = max_warps(batch_tiles as usize) as u32;
+            let rows = row_capacity(layer);
+            let enough = (2..=most_warps).rev().map(|warps| (warps, rows + rows / 3));
+            let scarce = (1..=most_warps).rev().map(|warps| (warps, rows));
+            enough.chain(scarce).find_map(|(warps, buffer_rows)| {
+                let plan = Self { batch_tiles, blocks: device.multiprocessors, warps, buffer_rows };
+                plan.widest(device, layer)
+            })
+        })
+    }
+
+    /// This plan with as many rows of words as there is room for, up to twice those of a slab.
+    fn widest(self, device: Device, layer: LayerShape) -> Option<Self> {
+        let free = device.shared_memory.checked_sub(self.shared_memory(layer)?)?;
+        let more = free / (LINE as u32 * self.warps * self.slabs() as u32);
+        let buffer_rows = (self.buffer_rows + more).min(2 * row_capacity(layer));
+        self.partition(layer).map(|_| Self { buffer_rows, ..self })
+    }
+
+    /// Slabs that a warp decodes at a time.
+    fn slabs(self) -> usize {
+        slabs_at_once(self.batch_tiles as usize)
+    }
+
+    /// The division of the layer among warps; `None` if the layer is too large, or there is nobody.
+    #[must_use]
+    pub fn partition(self, layer: LayerShape) -> Option<Partition> {
+        Partition::new(layer.grid, self.slabs(), self.blocks, self.warps)
+    }
+
+    /// Whether there are kernels that can be launched so.
+    #[must_use]
+    pub fn is_possible(self, layer: LayerShape) -> bool {
+        [1, 2, 4, 8].contains(&self.batch_tiles)
+            && self.warps <= max_warps(self.batch_tiles as usize) as u32
+            && self.buffer_rows >= row_capacity(layer)
+            && self.partition(layer).is_some()
+    }
+
+    /// Bytes of shared memory of a block: the decode table, the warps' rings, slabs and rows of words, and behind
+    /// the last one's as many rows as a stream can take, whatever its bits are: it may be one of few. `None`
+    /// if that overflows.
+    #[must_use]
+    pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
+        let batch_tiles = self.batch_tiles as usize;
+        let ring = ring_bytes(batch_tiles, layer.raw_bits);
+        let words = (self.buffer_rows as usize).checked_mul(LINE * self.slabs())?;
+        let warp = words.checked_add(ring + slabs_bytes(batch_tiles, layer.grouped))?;
+        let block = (self.warps as usize).checked_mul(warp)?;
+        let rest = 4 * TABLE + (MAX_ROWS + LOOK_AHEAD) * LINE;
+        u32::try_from(block.checked_add(rest)?).ok()
+    }
+
+    /// Bytes of sums that a launch leaves in its workspace; `None` if that overflows.
+    #[must_use]
+    pub fn partial_bytes(self) -> Option<usize> {
+        // A slot for each warp, and two for each block.
+        let slots = self.blocks as usize * (self.warps as usize + 2);
+        slots.checked_mul(sum_bytes(self.batch_tiles as usize))
+    }
+
+    /// Counters of a launch: for each fragment of sums of every stripe.
+    #[must_use]
+    pub fn counters(self, layer: LayerShape) -> Option<usize> {
+        let fragments = self.slabs() * SLAB_STRIPS * self.batch_tiles as usize;
+        Some(self.partition(layer)?.stripes as usize * fragments)
+    }
+}
+
+/// Rows of words of a slab, and those that a decoder looks ahead.
+#[must_use]
+pub fn row_capacity(layer: LayerShape) -> u32 {
+    layer.rows_of_words + LOOK_AHEAD as u32
+}
+
+/// What the kernels of a layer are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelKind {
+    /// Type of the weights.
+    pub dtype: Dtype,
+    /// Raw bits of I8 weights.
+    pub raw_bits: u8,
+    /// How many weights share a symbol.
+    pub packing: Packing,
+    /// Whether the decode table of BF16 or FP16 weights has wide entries.
+    pub wide: bool,
+    /// Whether there are groups.
+    pub grouped: bool,
+    /// Type of the activations.
+    pub activations: Float,
+}
+
+impl KernelKind {
+    /// Weights and activations, as kernels' names have them.
+    fn types(self) -> String {
+        let quads = if self.packing == Packing::Four { "_quads" } else { "" };
+        let weights = match (self.dtype, self.wide, self.grouped) {
+            (Dtype::Bf16, true, _) => "bf16".to_owned(),
+            (Dtype::Bf16, false, _) => "bf16_any".to_owned(),
+            (Dtype::F16, true, _) => "f16".to_owned(),
+            (Dtype::F16, false, _) => "f16_any".to_owned(),
+            (Dtype::F8E4M3, ..) => "f8".to_owned(),
+            (Dtype::I8, _, true) => format!("i4{quads}"),
+            (Dtype::I8, _, false) => format!("i8{quads}_r{}", self.raw_bits),
+        };
+        let activations = if self.activations == Float::Bf16 { "bf16" } else { "f16" };
+        format!("{weights}_{activations}")
+    }
+
+    /// Name of the kernel that multiplies with 8 times `batch_tiles` rows of x.
+    #[must_use]
+    pub fn matmul(self, batch_tiles: u32) -> String {
+        format!("matmul_{}_m{}", self.types(), 8 * batch_tiles)
+    }
+
+    /// Name of the kernel that writes its A fragments out.
+    #[must_use]
+    pub fn fragments(self) -> String {
+        format!("fragments_{}", self.types())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compute capabilities 8.6, 8.9 and 12.0; 8.0; 9.0.
+    const SHARED_MEMORY: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
+    const SHAPES: [(usize, usize); 9] = [
+        (5632, 2048),
+        (2048, 5632),
+        (4096, 4096),
+        (14336, 4096),
+        (4096, 14336),
+        (28672, 8192),
+        (8192, 28672),
+        (576, 1536),
+        (1, 1),
+    ];
+    /// (rows of words, raw bits) of layers of every type, as Gaussian weights have them; last with four weights a symbol.
+    const LAYERS: [(u32, u32); 7] =
+        [(24, 8), (24, 11), (22, 4), (24, 3), (29, 0), (12, 5), (14, 2)];
+
+    fn layer((rows, cols): (usize, usize), (rows_of_words, raw_bits): (u32, u32)) -> LayerShape {
+        LayerShape {
+            grid: TileGrid { rows, cols },
+            rows_of_words,
+            raw_bits,
+            grouped: raw_bits == 0 || raw_bits == 2,
+        }
+    }
+
+    #[test]
+    fn every_shape_and_batch_has_a_plan_that_fits() {
+        for shared_memory in SHARED_MEMORY {
+            for multiprocessors in [16, 84, 108, 128, 132, 170] {
+                let device = Device { multiprocessors, shared_memory };
+                for (shape, kind) in SHAPES.into_iter().flat_map(|s| LAYERS.map(|l| (s, l))) {
+                    for m in [1, 2, 4, 8, 9, 16, 17, 32, 33, 64, 65, 1000] {
+                        let layer = layer(shape, kind);
+                        let plan = Plan::new(device, layer, m).expect("there is one");
+                        assert!(plan.shared_memory(layer).unwrap() <= shared_memory, "{plan:?}");
+                        assert!(plan.is_possible(layer) && plan.partial_bytes().is_some());
+                        assert!(8 * plan.batch_tiles as usize <= m.next_power_of_two().max(8));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_devices_have_many_warps_with_room_for_few_rows() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        for kind in LAYERS {
+            let layer = layer((4096, 4096), kind);
+            let plan = Plan::new(device, layer, 8).unwrap();
+            assert!(plan.warps >= 10 && plan.batch_tiles == 1, "{kind:?} {plan:?}");
+            assert!(plan.buffer_rows >= row_capacity(layer) * 4 / 3);
+        }
+    }
+
+    #[test]
+    fn what_no_device_can_hold_has_no_plan() {
+        let small = Device { multiprocessors: 10, shared_memory: 32 << 10 };
+        assert_eq!(Plan::new(small, layer((256, 256), (24, 8)), 1), None);
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        let side = 1 << 25;
+        assert_eq!(Plan::new(device, layer((side, side), (24, 8)), 1), None);
+        let none = Device { multiprocessors: 0, ..device };
+        assert_eq!(Plan::new(none, layer((256, 256), (24, 8)), 1), None);
+    }
+
+    #[test]
+    fn the_longest_streams_have_room_on_large_devices() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        for raw_bits in [0, 4, 8, 11] {
+            let plan = Plan::new(device, layer((4096, 4096), (MAX_ROWS as u32, raw_bits)), 64);
+            assert!(plan.is_some(), "{raw_bits}");
+        }
+    }
+}

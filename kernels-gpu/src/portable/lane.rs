@@ -1,0 +1,112 @@
+//! The decode step.
+
+use crate::portable::slab::SlabMemory;
+use crate::portable::twins::funnel_shift_left;
+use crate::unrolled;
+use fused_rans_layout::{PROB_BITS, TableKind};
+
+/// The words that a lane reads from.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// The word that the position stands in, and the one after it.
+    pub window: [u32; 2],
+    /// Where the word to come is; what that means is up to the [`SlabMemory`].
+    pub next: u32,
+}
+
+/// A lane's place in its stream.
+///
+/// `position` is the bit position modulo 128 in its low 7 bits; above them it gathers what whole
+/// table entries leave there when they are added, which nothing reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane {
+    /// Index into the table, in `[0, TABLE)` by construction of the entries.
+    index: u32,
+    position: u32,
+    words: Words,
+}
+
+impl Lane {
+    /// The start of the stream: its first bits are the first index.
+    #[inline(always)]
+    pub fn new(memory: &impl SlabMemory) -> Self {
+        let words = memory.first_words();
+        Self { index: words.window[0] >> (32 - PROB_BITS), position: PROB_BITS, words }
+    }
+
+    /// The words that it reads from.
+    #[inline(always)]
+    pub fn words(&self) -> &Words {
+        &self.words
+    }
+
+    /// The entries of the symbols of a fragment: four, or two and zeros.
+    #[inline(always)]
+    pub fn fragment(&mut self, memory: &impl SlabMemory, table: TableKind) -> [u32; 4] {
+        let (stream, memory) = (core::array::from_mut(self), core::array::from_ref(memory));
+        let [entries] = Self::fragments(stream, memory, table);
+        entries
+    }
+
+    /// Likewise, of `S` streams in turns.
+    #[inline(always)]
+    pub fn fragments<const S: usize>(
+        streams: &mut [Self; S],
+        memory: &[impl SlabMemory; S],
+        table: TableKind,
+    ) -> [[u32; 4]; S] {
+        let mut entries = [[0; 4]; S];
+        let first = Self::pairs(streams, memory, table);
+        let second = match table {
+            TableKind::Plain | TableKind::Wide => Self::pairs(streams, memory, table),
+            TableKind::Quad => [[0; 2]; S],
+        };
+        unrolled::<S>(
+            #[inline(always)]
+            |s| entries[s] = [first[s][0], first[s][1], second[s][0], second[s][1]],
+        );
+        entries
+    }
+
+    /// The entries of the next two symbols of `S` streams: step by step of all, so that one waits for the
+    /// table while the other does its arithmetic.
+    #[inline(always)]
+    fn pairs<const S: usize>(
+        streams: &mut [Self; S],
+        memory: &[impl SlabMemory; S],
+        table: TableKind,
+    ) -> [[u32; 2]; S] {
+        let shift = table.sub_shift();
+        let mut windows = [0; S];
+        let mut entries = [[0; 2]; S];
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                // At most 12 bits each: one window of 32 bits serves both.
+                let [first, second] = streams[s].words.window;
+                windows[s] = funnel_shift_left(first, second, streams[s].position);
+                entries[s][0] = memory[s].entry(streams[s].index);
+            },
+        );
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                let first = entries[s][0];
+                let index = funnel_shift_left(first >> shift, windows[s], first);
+                windows[s] = funnel_shift_left(windows[s], 0, first);
+                entries[s][1] = memory[s].entry(index);
+            },
+        );
+        unrolled::<S>(
+            #[inline(always)]
+            |s| {
+                let ([first, second], stream) = (entries[s], &mut streams[s]);
+                stream.index = funnel_shift_left(second >> shift, windows[s], second);
+                let position = stream.position.wrapping_add(first).wrapping_add(second);
+                memory[s].advance((position ^ stream.position) & 32, &mut stream.words);
+                stream.position = position;
+            },
+        );
+        entries
+    }
+}

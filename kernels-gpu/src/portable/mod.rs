@@ -1,0 +1,8 @@
+//! The decode step and everything around it that also compiles for the CPU, where it is tested.
+
+pub mod crc;
+pub mod format;
+pub mod lane;
+pub mod operand;
+pub mod slab;
+pub mod twins;

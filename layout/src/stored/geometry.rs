@@ -1,0 +1,185 @@
+//! How a matrix divides into tiles, and a tile into slabs and fragments.
+
+use super::fragment::{Place, fragment_column, matrix_column, register_position};
+use crate::{FRAGMENT, LANES, Packing, SLAB_STRIPS, TILE, planes};
+
+/// The tiles of a matrix, counted row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileGrid {
+    /// Rows of the matrix (N, output features).
+    pub rows: usize,
+    /// Columns of the matrix (K, input features).
+    pub cols: usize,
+}
+
+impl TileGrid {
+    /// Tiles beside each other.
+    #[must_use]
+    pub const fn across(self) -> usize {
+        self.cols.div_ceil(TILE)
+    }
+
+    /// Tiles in all; `None` if the number overflows.
+    #[must_use]
+    pub const fn tiles(self) -> Option<usize> {
+        self.rows.div_ceil(TILE).checked_mul(self.across())
+    }
+
+    /// (first row, first column) of tile number `tile`.
+    #[must_use]
+    pub const fn origin(self, tile: usize) -> (usize, usize) {
+        (tile / self.across() * TILE, tile % self.across() * TILE)
+    }
+
+    /// The shape of tile number `tile`: whole tiles, except at the right and lower edge.
+    ///
+    /// # Panics
+    /// May panic if there is no such tile.
+    #[must_use]
+    pub const fn shape(self, tile: usize) -> TileShape {
+        let (row, col) = self.origin(tile);
+        let (rows, cols) = (self.rows - row, self.cols - col);
+        TileShape {
+            rows: if rows < TILE { rows } else { TILE },
+            cols: if cols < TILE { cols } else { TILE },
+        }
+    }
+}
+
+/// A tile's extent in weights, each side in `[1, TILE]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileShape {
+    /// Rows of the tile.
+    pub rows: usize,
+    /// Columns of the tile.
+    pub cols: usize,
+}
+
+impl TileShape {
+    /// Strips of 16 rows, the last one padded.
+    #[must_use]
+    pub const fn strips(self) -> usize {
+        self.rows.div_ceil(FRAGMENT)
+    }
+
+    /// Steps of 16 columns, the last one padded.
+    #[must_use]
+    pub const fn steps(self) -> usize {
+        self.cols.div_ceil(FRAGMENT)
+    }
+
+    /// Slabs: pairs of strips, and a last single strip if their number is odd.
+    #[must_use]
+    pub const fn slabs(self) -> usize {
+        self.strips().div_ceil(SLAB_STRIPS)
+    }
+
+    /// The shape of slab number `slab`.
+    #[must_use]
+    pub const fn slab(self, slab: usize) -> SlabShape {
+        let rest = self.strips() - SLAB_STRIPS * slab;
+        SlabShape {
+            strips: if rest < SLAB_STRIPS { rest } else { SLAB_STRIPS },
+            steps: self.steps(),
+        }
+    }
+
+    /// Whether the tile has [`TILE`] rows and columns.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        self.rows == TILE && self.cols == TILE
+    }
+
+    /// Weights of the tile, padding not counted.
+    #[must_use]
+    pub const fn weights(self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Bytes of the raw planes of all slabs.
+    #[must_use]
+    pub fn raw_bytes(self, raw_bits: u8) -> usize {
+        (0..self.slabs()).map(|s| self.slab(s).raw_bytes(raw_bits)).sum()
+    }
+}
+
+/// A slab: one or two strips of a tile over its whole width; the work of one warp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlabShape {
+    /// Strips of 16 rows: 1 or 2.
+    pub strips: usize,
+    /// Steps of 16 columns.
+    pub steps: usize,
+}
+
+impl SlabShape {
+    /// A slab of a whole tile.
+    pub const WHOLE: Self = Self { strips: SLAB_STRIPS, steps: TILE / FRAGMENT };
+
+    /// Fragments; number `step * strips + strip` stands at that step and strip.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragments(self) -> usize {
+        self.strips * self.steps
+    }
+
+    /// Every (strip, g) of the slab: rows g and g + 8 of a strip, which a lane's registers pair.
+    pub fn row_pairs(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.strips).flat_map(|strip| (0..FRAGMENT / 2).map(move |g| (strip, g)))
+    }
+
+    /// Symbols of each lane's stream.
+    #[inline(always)]
+    #[must_use]
+    pub const fn symbols(self, packing: Packing) -> usize {
+        packing.symbols_per_fragment() * self.fragments()
+    }
+
+    /// Bytes of the slab's raw planes, a multiple of [`LINE`](crate::LINE).
+    #[must_use]
+    pub fn raw_bytes(self, raw_bits: u8) -> usize {
+        planes(raw_bits).map(|plane| plane.words(self) * LANES * 4).sum()
+    }
+
+    /// Where the weight at (`row`, `col`) of the slab stands.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self, row: usize, col: usize) -> Place {
+        let (step, col) = fragment_column(self.steps, col);
+        Place {
+            fragment: step * self.strips + row / FRAGMENT,
+            lane: row % 8 * 4 + col % 8 / 2,
+            register: col / 8 * 2 + row % FRAGMENT / 8,
+            half: col % 2,
+        }
+    }
+
+    /// (row, column) in the slab of the weight at `place`: the inverse of [`SlabShape::place`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn position(self, place: Place) -> (usize, usize) {
+        let (row, col) = register_position(place.lane, place.register, place.half);
+        let (step, strip) = (place.fragment / self.strips, place.fragment % self.strips);
+        (FRAGMENT * strip + row, matrix_column(self.steps, step, col))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_of_a_slab_has_a_place_of_its_own() {
+        for (strips, steps) in [(1, 1), (2, 1), (1, 3), (2, 5), (2, 16)] {
+            let slab = SlabShape { strips, steps };
+            for (row, col) in
+                (0..16 * strips).flat_map(|row| (0..16 * steps).map(move |col| (row, col)))
+            {
+                let place = slab.place(row, col);
+                assert!(place.fragment < slab.fragments());
+                assert_eq!(slab.position(place), (row, col));
+            }
+        }
+    }
+}
