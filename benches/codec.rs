@@ -5,7 +5,7 @@ mod common;
 
 use common::Weights;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fused_rans::quantize::{Options, Quantizer, Source};
+use fused_rans::quantize::{NumberMatrix, Options, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use half::bf16;
 use std::hint::black_box;
@@ -40,7 +40,7 @@ fn quantize(criterion: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     let (rows, cols) = SHAPE;
     let data = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 1);
-    let source = Source::new(Float::Bf16, rows, cols, &data).expect("the buffer fits");
+    let source = NumberMatrix::new(Float::Bf16, rows, cols, &data).expect("the buffer fits");
     let mut group = criterion.benchmark_group("BF16 to");
     group.throughput(Throughput::Bytes(data.len() as u64)).sample_size(10);
     for format in ["int8", "int4", "int4-zero-points", "fp8", "rate=4", "rate=5.7"] {

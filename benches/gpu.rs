@@ -123,14 +123,14 @@ mod bench {
         let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
         let (x, mut y) = (gpu.buffer(2 * cols)?, gpu.buffer(4 * rows)?);
         let checked = queue_us(gpu, || {
-            let x = Activations { data: &**x, dtype: Float::Bf16, m, leading: cols };
-            let y = Outputs { data: &mut **y, dtype: Float::F32, leading: rows };
+            let x = Activations { data: &**x, dtype: Float::Bf16, rows: m, row_stride: cols };
+            let y = Outputs { data: &mut **y, dtype: Float::F32, row_stride: rows };
             layer.matmul(x, y, &mut workspace, cuda_stream)
         })?;
         let [x_at, y_at] = [&x, &y].map(|buffer| buffer.as_device_ptr().as_raw());
         let raw = queue_us(gpu, || {
-            let x = Activations { data: x_at, dtype: Float::Bf16, m, leading: cols };
-            let y = Outputs { data: y_at, dtype: Float::F32, leading: rows };
+            let x = Activations { data: x_at, dtype: Float::Bf16, rows: m, row_stride: cols };
+            let y = Outputs { data: y_at, dtype: Float::F32, row_stride: rows };
             // SAFETY: the buffers are as large as the operands, and live until the device is done.
             unsafe { layer.matmul_raw(x, y, &mut workspace, cuda_stream.as_inner()) }
         })?;

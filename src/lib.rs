@@ -36,8 +36,8 @@ pub fn ptx() -> &'static str {
 /// let (x, mut y) = (gpu.buffer(8 * k * 2)?, gpu.buffer(8 * n * 4)?);
 /// let mut workspace = gpu.workspace(layer.workspace_size(8)?)?;
 /// layer.matmul(
-///     Activations { data: &x, dtype: Float::Bf16, m: 8, leading: k },
-///     Outputs { data: &mut y, dtype: Float::F32, leading: n },
+///     Activations { data: &x, dtype: Float::Bf16, rows: 8, row_stride: k },
+///     Outputs { data: &mut y, dtype: Float::F32, row_stride: n },
 ///     &mut workspace,
 ///     &cuda_stream,
 /// )?;

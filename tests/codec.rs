@@ -6,8 +6,8 @@ use common::{AnyGroups, AnyWide, Recipe, Weights, any_matrix};
 use fused_rans::layout::{GroupPlane, TileKind};
 use fused_rans::tile::Tile;
 use fused_rans::{
-    Blob, BlobError, Dtype, Float, Groups, Matrix, Packing, WideInteger, encode, encode_grouped,
-    reference,
+    Blob, BlobError, Dtype, Float, Groups, LargeInteger, Matrix, WeightsPerSymbol, encode,
+    encode_grouped, reference,
 };
 use proptest::prelude::*;
 
@@ -70,8 +70,8 @@ proptest! {
         let Some(bytes) = encode(wide.matrix()) else { return Ok(()) };
         prop_assert!(reference::encode(wide.matrix()).as_ref() == Some(&bytes));
         let blob = check_blob(wide.matrix(), &bytes);
-        prop_assert_eq!(blob.is_wide(), !wide.integers.is_empty());
-        prop_assert!(blob.wide_integers().unwrap() == wide.integers);
+        prop_assert_eq!(blob.has_large_integers(), !wide.integers.is_empty());
+        prop_assert!(blob.large_integers().unwrap() == wide.integers);
         let mut numbers = vec![0xA5; 4 * wide.data.len()];
         blob.dequantize(Float::F32, &mut numbers).unwrap();
         let expected: Vec<u8> = wide.numbers().into_iter().flat_map(f32::to_le_bytes).collect();
@@ -91,9 +91,11 @@ fn raw_tiles_keep_their_scales() {
     // The tile below is too small to code, and no multiple of 16 bytes.
     let (rows, cols) = (256 + 3, 256 + 9);
     let data = Weights::Small.bytes(Dtype::I8, rows * cols, 3);
-    for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+    for (weights_per_symbol, zeros) in
+        WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
+    {
         let groups = AnyGroups::new(rows, cols, zeros, 9);
-        let matrix = Matrix::new(Dtype::I8, rows, cols, &data).unwrap().packed(packing);
+        let matrix = Matrix::new(Dtype::I8, rows, cols, &data).unwrap().packed(weights_per_symbol);
         let bytes = check_grouped(matrix, groups.groups()).expect("it shrinks");
         let blob = Blob::parse(&bytes).unwrap();
         let kinds: Vec<u8> = blob.index().iter().map(|tile| tile.kind).collect();
@@ -157,11 +159,12 @@ fn wide_integers_that_do_not_fit_are_refused() {
     let scales = vec![0x3F80; 4];
     let mut data = vec![1; 4 * 5];
     data[5 + 2] = 300u16 as u8;
-    let at = |row, col, integer| WideInteger { row, col, integer };
+    let at = |row, col, integer| LargeInteger { row, col, integer };
     let matrix = Matrix::new(Dtype::I8, 4, 5, &data).unwrap();
-    let widened = |wide: &[WideInteger]| matrix.scaled(&scales).unwrap().widened(wide).is_ok();
-    assert!(widened(&[]));
-    assert!(widened(&[at(1, 2, 300)]));
+    let with_large_integers =
+        |wide: &[LargeInteger]| matrix.scaled(&scales).unwrap().with_large_integers(wide).is_ok();
+    assert!(with_large_integers(&[]));
+    assert!(with_large_integers(&[at(1, 2, 300)]));
     let refused = [
         // A byte; nine significant bits; outside; another low byte; twice; out of order.
         vec![at(1, 2, 44)],
@@ -173,17 +176,17 @@ fn wide_integers_that_do_not_fit_are_refused() {
         vec![at(1, 2, 300), at(0, 2, -255)],
     ];
     for wide in refused {
-        assert!(!widened(&wide), "{wide:?}");
+        assert!(!with_large_integers(&wide), "{wide:?}");
     }
-    assert!(widened(&[at(0, 2, -255), at(1, 2, 300)]), "in order");
+    assert!(with_large_integers(&[at(0, 2, -255), at(1, 2, 300)]), "in order");
     let wide = [at(1, 2, 300)];
-    let of_another = |matrix: Matrix<'_>| matrix.widened(&wide).map(drop);
-    assert!(matches!(of_another(matrix), Err(BlobError::WideIntegers(_))), "without scales");
+    let of_another = |matrix: Matrix<'_>| matrix.with_large_integers(&wide).map(drop);
+    assert!(matches!(of_another(matrix), Err(BlobError::LargeIntegers(_))), "without scales");
     let f8 = Matrix::new(Dtype::F8E4M3, 4, 5, &data).unwrap().scaled(&scales).unwrap();
-    assert!(matches!(of_another(f8), Err(BlobError::WideIntegers(_))));
-    let matrix = matrix.scaled(&scales).unwrap().widened(&wide).unwrap();
+    assert!(matches!(of_another(f8), Err(BlobError::LargeIntegers(_))));
+    let matrix = matrix.scaled(&scales).unwrap().with_large_integers(&wide).unwrap();
     let grouped = encode_grouped(matrix, Groups { scales: &[0; 4], zeros: None });
-    assert!(matches!(grouped, Err(BlobError::WideIntegers(_))));
+    assert!(matches!(grouped, Err(BlobError::LargeIntegers(_))));
 }
 
 /// A tile lists 65,535 exceptions at most.
@@ -254,24 +257,27 @@ fn every_value_of_every_type_comes_back() {
 fn four_weights_share_a_symbol_where_they_can() {
     let (rows, cols) = (256, 272);
     let packed = |dtype, data: &[u8]| {
-        let matrix = Matrix::new(dtype, rows, cols, data).unwrap().packed(Packing::Four);
+        let matrix = Matrix::new(dtype, rows, cols, data).unwrap().packed(WeightsPerSymbol::Four);
         let bytes = check_matrix(matrix).expect("it shrinks");
         Blob::parse(&bytes).unwrap().split()
     };
     for dtype in Dtype::ALL {
         let split = packed(dtype, &Weights::Gaussian.bytes(dtype, rows * cols, 3));
         let four = dtype == Dtype::I8;
-        assert_eq!(split.packing(), if four { Packing::Four } else { Packing::Two });
+        assert_eq!(
+            split.weights_per_symbol(),
+            if four { WeightsPerSymbol::Four } else { WeightsPerSymbol::Two }
+        );
     }
     let small: Vec<u8> = Weights::Gaussian.bytes(Dtype::I8, rows * cols, 3);
     let small: Vec<u8> = small.iter().map(|&w| (w.cast_signed() >> 2).clamp(-8, 7) as u8).collect();
     assert_eq!(packed(Dtype::I8, &small).raw_bits(), 2);
     // Too many weights are outside of -64 to 63.
     let wide = Weights::Integers(8).bytes(Dtype::I8, rows * cols, 3);
-    assert_eq!(packed(Dtype::I8, &wide).packing(), Packing::Two);
+    assert_eq!(packed(Dtype::I8, &wide).weights_per_symbol(), WeightsPerSymbol::Two);
     // Nearly all symbols are the same: too frequent for a table of four.
     let zeros = Weights::MostlyZero.bytes(Dtype::I8, rows * cols, 3);
-    assert_eq!(packed(Dtype::I8, &zeros).packing(), Packing::Two);
+    assert_eq!(packed(Dtype::I8, &zeros).weights_per_symbol(), WeightsPerSymbol::Two);
 }
 
 #[test]

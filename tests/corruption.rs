@@ -361,7 +361,7 @@ fn exceptions_must_ascend_inside_the_tile() {
 /// Only integers with scales of rows are wide, and only as numbers that BF16 has, too.
 #[test]
 fn wide_integers_are_said_to_be_there() {
-    let impossible = Err(BlobError::Header("impossible wide integers"));
+    let impossible = Err(BlobError::Header("impossible large integers"));
     let outside = Err(BlobError::Tile { tile: 0, fault: TileFault::Exception });
     let find = |name| victims().iter().find(|victim| victim.name == name).expect("it is there");
     let flags = |name, flags| craft_of(find(name).clone(), |v| v.set((9, 1), flags));

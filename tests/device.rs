@@ -6,7 +6,7 @@ mod step;
 
 use common::{Weights, any_matrix};
 use fused_rans::layout::{Place, TileEntry};
-use fused_rans::{Blob, Dtype, Matrix, Packing, encode};
+use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode};
 use proptest::prelude::*;
 
 /// Returns how many tiles the device step decoded.
@@ -28,8 +28,9 @@ fn whole_tiles_of_every_type_go_through_the_device_step() {
     for dtype in Dtype::ALL {
         for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero, Weights::Small] {
             let data = weights.bytes(dtype, 256 * 272, 3);
-            for packing in Packing::ALL {
-                let coded = check(Matrix::new(dtype, 256, 272, &data).unwrap().packed(packing));
+            for weights_per_symbol in WeightsPerSymbol::ALL {
+                let coded =
+                    check(Matrix::new(dtype, 256, 272, &data).unwrap().packed(weights_per_symbol));
                 assert!(coded > 0, "{dtype:?} {weights:?} was not coded");
             }
         }

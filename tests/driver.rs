@@ -137,7 +137,7 @@ mod on_the_fake {
             GpuError::NoDevice { source, .. } | GpuError::Cuda { source, .. } => source as u32,
             GpuError::Kernels { code }
             | GpuError::Setup { code }
-            | GpuError::Operand { code }
+            | GpuError::Argument { code }
             | GpuError::Launch { code } => code,
             GpuError::OutOfMemory { .. } => 2,
             _ => panic!("not of the driver: {error:?}"),

@@ -12,7 +12,7 @@ mod headers;
 use std::fs;
 
 use craft::{Files, Tensor, bf16, compress, framed, i8, noise, plain, tensor};
-use fused_rans::file::{self, CompressedFile, ErrorKind, FileError, Format, Options};
+use fused_rans::file::{self, CompressedFile, ErrorKind, FileError, Options, StoredAs};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 
@@ -158,7 +158,7 @@ fn reports_count_everything() {
     for (tensor, (a, b)) in mixed().iter().zip(before.tensors.iter().zip(&after.tensors)) {
         assert_eq!((&a.name, &a.shape, &a.dtype), (&b.name, &b.shape, &b.dtype));
         assert_eq!((&a.name, a.weights), (&tensor.name, b.weights));
-        assert_eq!(a.format, Format::Raw);
+        assert_eq!(a.format, StoredAs::Raw);
         assert_eq!(a.stored_bytes, tensor.data.len() as u64);
         assert!(
             (a.entropy_bits_per_weight - b.entropy_bits_per_weight).abs() < 1e-6,
@@ -169,7 +169,7 @@ fn reports_count_everything() {
             assert_eq!((a.bits_per_weight, a.entropy_bits_per_weight), (0.0, 0.0));
         }
     }
-    assert_eq!(after.tensors[1].format, Format::Lossless);
+    assert_eq!(after.tensors[1].format, StoredAs::Lossless);
     assert_eq!(before.tensors[11].entropy_bits_per_weight, 4.0);
     assert_eq!(before.totals.stored_bytes, bytes.len() as u64);
     assert_eq!(after.totals.original_bytes, bytes.len() as u64);

@@ -16,7 +16,7 @@ use std::sync::Once;
 
 use codec::{Codec, FAST, REFERENCE};
 use fused_rans::layout::{GroupPlane, TileKind};
-use fused_rans::{Blob, Dtype, Groups, Packing, reference};
+use fused_rans::{Blob, Dtype, Groups, WeightsPerSymbol, reference};
 use matrices::{GOLDEN, Golden};
 
 /// The bytes of the golden file at `path`. Those that are missing are written before the first is
@@ -46,7 +46,7 @@ fn stored(golden: &Golden) -> Vec<u8> {
 
 fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
     let (weights, scales) = (golden.weights(), golden.scales());
-    let wide = golden.wide_integers();
+    let wide = golden.large_integers();
     let matrix = golden.matrix(&weights, &scales, &wide);
     let blob = if golden.grouped {
         let (scales, zeros) = golden.groups();
@@ -84,8 +84,8 @@ fn the_golden_files_decode_to_their_weights() {
         assert!(stored == groups, "{}: groups", golden.name);
         let scales = golden.row_scales.then(|| golden.scales());
         assert!(blob.row_scales() == scales.as_deref(), "{}: scales of rows", golden.name);
-        assert_eq!(blob.wide_integers().unwrap(), golden.wide_integers(), "{}", golden.name);
-        assert_eq!(blob.is_wide(), golden.wide, "{}", golden.name);
+        assert_eq!(blob.large_integers().unwrap(), golden.large_integers(), "{}", golden.name);
+        assert_eq!(blob.has_large_integers(), golden.wide, "{}", golden.name);
     }
 }
 
@@ -108,7 +108,7 @@ fn the_golden_files_cover_the_format() {
     for raw_bits in [0, 1, 3, 4, 8, 11] {
         assert!(any(&|b| b.split().raw_bits() == raw_bits), "{raw_bits} raw bits");
     }
-    let quads = |b: &Blob<'_>| b.split().packing() == Packing::Four;
+    let quads = |b: &Blob<'_>| b.split().weights_per_symbol() == WeightsPerSymbol::Four;
     for half_range in [8, 16] {
         assert!(any(&|b| quads(b) && b.split().half_range() == half_range), "{half_range}");
     }
@@ -121,7 +121,7 @@ fn the_golden_files_cover_the_format() {
     for dtype in [Dtype::I8, Dtype::F8E4M3] {
         assert!(any(&|b| b.dtype() == dtype && b.row_scales().is_some()), "{dtype:?}");
     }
-    assert!(any(&|b| b.wide_integers().is_ok_and(|wide| wide.len() < b.exceptions() as usize)));
+    assert!(any(&|b| b.large_integers().is_ok_and(|wide| wide.len() < b.exceptions() as usize)));
     assert!(any(&|b| b.frequencies().as_array().contains(&4096)));
     assert!(any(&|b| b.index().iter().any(|t| t.kind == TileKind::Raw as u8)));
     assert!(any(&|b| b.index().iter().any(|t| t.full_rows[0] > 0 && t.tail_rows[0] > 0)));

@@ -7,7 +7,7 @@ use common::{Weights, any_matrix, device};
 use fused_rans::file::{self, CompressedFile};
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::TABLE;
-use fused_rans::{Blob, BlobError, Dtype, Matrix, Packing, encode};
+use fused_rans::{Blob, BlobError, Dtype, Matrix, WeightsPerSymbol, encode};
 use proptest::prelude::*;
 
 /// Decodes on the device; returns the exceptions, or `None` if the matrix does not shrink.
@@ -15,7 +15,7 @@ fn check(gpu: &Gpu, matrix: Matrix<'_>) -> Option<u64> {
     let bytes = encode(matrix)?;
     let blob = Blob::parse(&bytes).unwrap();
     let layer = gpu.upload(&blob).unwrap();
-    let wide = blob.frequencies().wide_table(blob.split()).map_or(0, |table| table.len());
+    let wide = blob.frequencies().exponent_table(blob.split()).map_or(0, |table| table.len());
     // Behind the blob there is room for a slab's tails, whatever their lengths say.
     assert_eq!(layer.device_bytes(), bytes.len() + 15 * 128 + 4 * (TABLE + wide));
     let same = layer.decode_to_host().unwrap() == matrix.data();
@@ -43,7 +43,7 @@ fn large_and_odd_layers_of_every_type() {
                 let matrix = Matrix::new(dtype, rows, cols, &data).unwrap();
                 let exceptions = check(gpu, matrix);
                 if dtype == Dtype::I8 {
-                    check(gpu, matrix.packed(Packing::Four));
+                    check(gpu, matrix.packed(WeightsPerSymbol::Four));
                 }
                 // Thin matrices may not shrink, and one byte's values may leave no exceptions.
                 let dirty = matches!(weights, Weights::Dirty) && rows >= 192;

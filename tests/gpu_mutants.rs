@@ -26,10 +26,10 @@ mod victim;
 use common::product::activation_type;
 use common::{AnyGroups, AnyWide, Recipe, Weights, device};
 use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
-use fused_rans::launch_plan::{LayerShape, Plan, row_capacity};
+use fused_rans::launch_plan::{LaunchPlan, LayerShape, row_capacity};
 use fused_rans::{
-    Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, Packing, TileFault, encode,
-    encode_grouped,
+    Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, TileFault, WeightsPerSymbol,
+    encode, encode_grouped,
 };
 use std::time::Instant;
 use victim::victims;
@@ -92,21 +92,22 @@ fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Ve
     let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
     let bytes = 4 * m * rows;
     guarded(gpu, bytes, |buffer, cuda_stream| {
-        let x = Activations { data: &**x, dtype, m, leading: cols };
+        let x = Activations { data: &**x, dtype, rows: m, row_stride: cols };
         let mut out = buffer.index(GUARD..GUARD + bytes);
         let Some(buffer_rows) = alone else {
-            let y = Outputs { data: &mut out, dtype: Float::F32, leading: rows };
+            let y = Outputs { data: &mut out, dtype: Float::F32, row_stride: rows };
             return layer.matmul(x, y, &mut workspace, cuda_stream);
         };
-        let plan = Plan { blocks: 1, warps: 1, buffer_rows, ..layer.plan(m)? };
-        let x = Activations { data: x.data.as_device_ptr().as_raw(), dtype, m, leading: cols };
-        let y = Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, leading: rows };
+        let plan = LaunchPlan { blocks: 1, warps: 1, buffer_rows, ..layer.plan(m)? };
+        let x =
+            Activations { data: x.data.as_device_ptr().as_raw(), dtype, rows: m, row_stride: cols };
+        let y = Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, row_stride: rows };
         // SAFETY: the buffers are as large as the operands, and live until the device has been waited for.
         unsafe { layer.matmul_planned(plan, x, y, &mut workspace, cuda_stream.as_inner()) }
     })
 }
 
-/// Golden blobs, and larger ones, which are multiplied by turns: of each type and packing, with groups, with wide integers,
+/// Golden blobs, and larger ones, which are multiplied by turns: of each type and weights_per_symbol, with groups, with large integers,
 /// with exceptions.
 fn blobs() -> Vec<Vec<u8>> {
     let mut blobs: Vec<Vec<u8>> = victims().iter().map(|victim| victim.bytes.clone()).collect();
@@ -114,14 +115,16 @@ fn blobs() -> Vec<Vec<u8>> {
         let of = |dtype, weights| Recipe { rows, cols, weights, ..Recipe::gaussian(dtype) };
         for weights in [Weights::Gaussian, Weights::Dirty] {
             let recipes = Dtype::ALL.map(|dtype| of(dtype, weights));
-            let quads = Recipe { packing: Packing::Four, ..of(Dtype::I8, weights) };
+            let quads =
+                Recipe { weights_per_symbol: WeightsPerSymbol::Four, ..of(Dtype::I8, weights) };
             let all = recipes.into_iter().chain([quads]);
             blobs.extend(all.filter_map(|recipe| encode(recipe.matrix(&recipe.bytes()))));
         }
         let integers = of(Dtype::I8, Weights::Gaussian);
-        for packing in Packing::ALL {
-            let recipe = Recipe { packing, ..integers.clone() };
-            let groups = AnyGroups::of_numbers(rows, cols, packing == Packing::Four, 5);
+        for weights_per_symbol in WeightsPerSymbol::ALL {
+            let recipe = Recipe { weights_per_symbol, ..integers.clone() };
+            let groups =
+                AnyGroups::of_numbers(rows, cols, weights_per_symbol == WeightsPerSymbol::Four, 5);
             let nibbles = recipe.nibbles();
             blobs.extend(encode_grouped(recipe.matrix(&nibbles), groups.groups()).unwrap());
         }

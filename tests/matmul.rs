@@ -9,7 +9,7 @@ use common::product::{
 use common::quantized::{QuantizedCase, quantized_cases};
 use fused_rans::layout::GroupPlane;
 use fused_rans::{
-    Activations, Blob, BlobError, Dtype, Epilogue, Float, Groups, MatmulError, Matrix, Operand,
+    Activations, Argument, Blob, BlobError, Dtype, Epilogue, Float, Groups, MatmulError, Matrix,
     Outputs, TileFault, encode, encode_grouped,
 };
 use half::{bf16, f16};
@@ -89,8 +89,8 @@ fn outputs_depend_neither_on_threads_nor_on_other_rows() {
     for m in [0, 31, 32, 69] {
         let mut row = vec![0; 4 * 1037];
         let data = &inputs.x[2 * 300 * m..];
-        let x = Activations { data, dtype: Float::Bf16, m: 1, leading: 300 };
-        let out = Outputs { data: &mut row[..], dtype: Float::F32, leading: 1037 };
+        let x = Activations { data, dtype: Float::Bf16, rows: 1, row_stride: 300 };
+        let out = Outputs { data: &mut row[..], dtype: Float::F32, row_stride: 1037 };
         blob.matmul(x, out, inputs.epilogue()).unwrap();
         assert!(row == y[4 * 1037 * m..][..4 * 1037], "row {m}");
     }
@@ -104,8 +104,8 @@ fn number(dtype: Dtype, bits: u16) -> f32 {
         Dtype::I8 => f32::from(bits as u8 as i8),
         Dtype::F8E4M3 => {
             // F16 has e4m3's subnormals too: its exponents' bias is 8 larger.
-            let widened = f16::from_bits(bits >> 7 << 15 | (bits & 0x7F) << 7);
-            256.0 * widened.to_f32()
+            let with_large_integers = f16::from_bits(bits >> 7 << 15 | (bits & 0x7F) << 7);
+            256.0 * with_large_integers.to_f32()
         }
     }
 }
@@ -136,8 +136,8 @@ fn every_weight_is_multiplied_as_its_number() {
         let mut x = vec![0; 2 * cols];
         x[2 * column..][..2].copy_from_slice(&one.to_le_bytes());
         let mut y = vec![0; 4 * rows];
-        let x = Activations { data: &x[..], dtype: x_type, m: 1, leading: cols };
-        let out = Outputs { data: &mut y[..], dtype: Float::F32, leading: rows };
+        let x = Activations { data: &x[..], dtype: x_type, rows: 1, row_stride: cols };
+        let out = Outputs { data: &mut y[..], dtype: Float::F32, row_stride: rows };
         blob.matmul(x, out, Epilogue::default()).unwrap();
         for (&value, y) in values.iter().zip(y.as_chunks().0) {
             assert_eq!(f32::from_le_bytes(*y), number(dtype, value), "{dtype:?} {value:#x}");
@@ -153,8 +153,8 @@ fn sums_of_groups(integers: &[u8], groups: Groups<'_>) -> Vec<f32> {
     let bytes = encode_grouped(matrix, groups).unwrap().expect("it shrinks");
     let x = f16::ONE.to_le_bytes().repeat(cols);
     let mut y = vec![0; 4 * rows];
-    let x = Activations { data: &x[..], dtype: Float::F16, m: 1, leading: cols };
-    let out = Outputs { data: &mut y[..], dtype: Float::F32, leading: rows };
+    let x = Activations { data: &x[..], dtype: Float::F16, rows: 1, row_stride: cols };
+    let out = Outputs { data: &mut y[..], dtype: Float::F32, row_stride: rows };
     Blob::parse(&bytes).unwrap().matmul(x, out, Epilogue::default()).unwrap();
     y.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }
@@ -216,14 +216,19 @@ fn operands_that_do_not_fit_are_refused_and_outputs_left_alone() {
     let blob = Blob::parse(&bytes).unwrap();
     let refuse = |x: Activations<usize>, y: Outputs<usize>, epilogue: Epilogue<'_>| {
         let (input, mut output) = (vec![0; x.data], vec![0xA5; y.data]);
-        let x = Activations { data: &input[..], dtype: x.dtype, m: x.m, leading: x.leading };
-        let out = Outputs { data: &mut output[..], dtype: y.dtype, leading: y.leading };
+        let x = Activations {
+            data: &input[..],
+            dtype: x.dtype,
+            rows: x.rows,
+            row_stride: x.row_stride,
+        };
+        let out = Outputs { data: &mut output[..], dtype: y.dtype, row_stride: y.row_stride };
         let error = blob.matmul(x, out, epilogue).expect_err("it does not fit");
         assert!(output.iter().all(|&byte| byte == 0xA5), "{error}");
         error
     };
-    let x = Activations { data: 2 * 2 * 96, dtype: Float::Bf16, m: 2, leading: 96 };
-    let y = Outputs { data: 2 * 2 * 64, dtype: Float::Bf16, leading: 64 };
+    let x = Activations { data: 2 * 2 * 96, dtype: Float::Bf16, rows: 2, row_stride: 96 };
+    let y = Outputs { data: 2 * 2 * 64, dtype: Float::Bf16, row_stride: 64 };
     let none = Epilogue::default();
 
     let weights = Dtype::Bf16;
@@ -234,27 +239,27 @@ fn operands_that_do_not_fit_are_refused_and_outputs_left_alone() {
     assert_eq!(f16, MatmulError::OutputType { activations: Float::Bf16, found: Float::F16 });
     assert!(f16.to_string().contains("are BF16 or F32, not F16"), "{f16}");
 
-    let (operand, cols) = (Operand::Activations, 96);
-    let leading = refuse(Activations { leading: 95, ..x }, y, none);
-    assert_eq!(leading, MatmulError::Leading { operand, cols, found: 95 });
+    let (operand, cols) = (Argument::Activations, 96);
+    let row_stride = refuse(Activations { row_stride: 95, ..x }, y, none);
+    assert_eq!(row_stride, MatmulError::RowStride { operand, cols, found: 95 });
     let short = refuse(Activations { data: 383, ..x }, y, none);
     assert_eq!(short, MatmulError::TooShort { operand, expected: 384, found: 383 });
-    let large = refuse(Activations { m: usize::MAX, ..x }, y, none);
-    assert_eq!(large, MatmulError::TooLarge { operand, rows: usize::MAX, leading: 96 });
+    let large = refuse(Activations { rows: usize::MAX, ..x }, y, none);
+    assert_eq!(large, MatmulError::TooLarge { operand, rows: usize::MAX, row_stride: 96 });
 
-    let (operand, cols) = (Operand::Outputs, 64);
-    let leading = refuse(x, Outputs { leading: 63, ..y }, none);
-    assert_eq!(leading, MatmulError::Leading { operand, cols, found: 63 });
+    let (operand, cols) = (Argument::Outputs, 64);
+    let row_stride = refuse(x, Outputs { row_stride: 63, ..y }, none);
+    assert_eq!(row_stride, MatmulError::RowStride { operand, cols, found: 63 });
     let short = refuse(x, Outputs { data: 255, ..y }, none);
     assert_eq!(short, MatmulError::TooShort { operand, expected: 256, found: 255 });
-    let large = refuse(x, Outputs { leading: usize::MAX / 2, ..y }, none);
-    assert_eq!(large, MatmulError::TooLarge { operand, rows: 2, leading: usize::MAX / 2 });
+    let large = refuse(x, Outputs { row_stride: usize::MAX / 2, ..y }, none);
+    assert_eq!(large, MatmulError::TooLarge { operand, rows: 2, row_stride: usize::MAX / 2 });
 
     let scale = refuse(x, y, Epilogue { scale: Some(&[1.0; 63]), bias: None });
-    let operand = Operand::Scale;
+    let operand = Argument::Scale;
     assert_eq!(scale, MatmulError::Features { operand, expected: 64, found: 63 });
     let bias = refuse(x, y, Epilogue { scale: None, bias: Some(&[1.0; 65]) });
-    let operand = Operand::Bias;
+    let operand = Argument::Bias;
     assert_eq!(bias, MatmulError::Features { operand, expected: 64, found: 65 });
 }
 
@@ -262,8 +267,8 @@ fn operands_that_do_not_fit_are_refused_and_outputs_left_alone() {
 fn without_activations_there_is_nothing_to_do() {
     let bytes = small_blob();
     let mut y = [0xA5; 8];
-    let x = Activations { data: &[][..], dtype: Float::Bf16, m: 0, leading: 96 };
-    let out = Outputs { data: &mut y[..], dtype: Float::F32, leading: 64 };
+    let x = Activations { data: &[][..], dtype: Float::Bf16, rows: 0, row_stride: 96 };
+    let out = Outputs { data: &mut y[..], dtype: Float::F32, row_stride: 64 };
     Blob::parse(&bytes).unwrap().matmul(x, out, Epilogue::default()).unwrap();
     assert_eq!(y, [0xA5; 8]);
 }

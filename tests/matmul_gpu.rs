@@ -7,9 +7,9 @@ use common::product::{Accumulator, Case, Values, any_case, weight_numbers};
 use common::quantized::{QuantizedCase, quantized_cases};
 use common::{Recipe, Weights, device, integer_splits};
 use fused_rans::gpu::{CopyDestination, Gpu, GpuError, Layer, Workspace};
-use fused_rans::launch_plan::{self, KernelKind, LayerShape, Plan};
+use fused_rans::launch_plan::{self as plan, KernelKind, LaunchPlan, LayerShape};
 use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE, TileKind};
-use fused_rans::{Blob, Dtype, Float, MatmulError, Packing};
+use fused_rans::{Blob, Dtype, Float, MatmulError, WeightsPerSymbol};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) ->
 
 /// Likewise, launched as `plan` says.
 fn multiply_as(
-    plan: Plan,
+    plan: LaunchPlan,
     gpu: &Gpu,
     layer: &Layer,
     case: &Case,
@@ -185,25 +185,30 @@ fn compare_fragments(case: &Case, fragments: &[u32]) {
 
 /// A case for every kernel but for the rows of x.
 fn every_type() -> Vec<Case> {
-    let case = |dtype, packing, weights, x| {
-        let recipe = Recipe { packing, weights, ..Recipe::gaussian(dtype) };
+    let case = |dtype, weights_per_symbol, weights, x| {
+        let recipe = Recipe { weights_per_symbol, weights, ..Recipe::gaussian(dtype) };
         Case { recipe, ..Case::plain(dtype, x, 256, 256, 1) }
     };
     let mut cases = Vec::new();
     for weights in [Weights::Gaussian, Weights::MostlyZero] {
-        cases.push(case(Dtype::Bf16, Packing::Two, weights, Float::Bf16));
-        cases.push(case(Dtype::F16, Packing::Two, weights, Float::F16));
+        cases.push(case(Dtype::Bf16, WeightsPerSymbol::Two, weights, Float::Bf16));
+        cases.push(case(Dtype::F16, WeightsPerSymbol::Two, weights, Float::F16));
     }
     for x in [Float::Bf16, Float::F16] {
-        cases.push(case(Dtype::F8E4M3, Packing::Two, Weights::Dirty, x));
+        cases.push(case(Dtype::F8E4M3, WeightsPerSymbol::Two, Weights::Dirty, x));
         for (split, weights) in integer_splits() {
-            let any = case(Dtype::I8, split.packing(), weights, x);
+            let any = case(Dtype::I8, split.weights_per_symbol(), weights, x);
             let recipe = Recipe { raw_bits: Some(split.raw_bits()), ..any.recipe };
             cases.push(Case { recipe, ..any });
         }
-        for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+        for (weights_per_symbol, zeros) in
+            WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
+        {
             let groups = Some(GroupPlane { zeros });
-            cases.push(Case { groups, ..case(Dtype::I8, packing, Weights::Integers(4), x) });
+            cases.push(Case {
+                groups,
+                ..case(Dtype::I8, weights_per_symbol, Weights::Integers(4), x)
+            });
         }
     }
     cases
@@ -264,23 +269,23 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<String> {
     let shape = LayerShape::of(&blob);
     let kind = KernelKind {
         dtype: blob.dtype(),
-        packing: blob.split().packing(),
+        weights_per_symbol: blob.split().weights_per_symbol(),
         raw_bits: blob.split().raw_bits(),
-        wide: blob.frequencies().wide_table(blob.split()).is_some(),
+        wide: blob.frequencies().exponent_table(blob.split()).is_some(),
         grouped: blob.groups().is_some(),
         activations: case.x,
     };
     let own = layer.plan(case.m).unwrap();
     let small = plan::Device { multiprocessors: 3, shared_memory: 99 << 10 };
-    let small = Plan::new(small, shape, case.m).unwrap();
-    let scarce = Plan { blocks: 2, warps: 2, buffer_rows: plan::row_capacity(shape), ..own };
+    let small = LaunchPlan::new(small, shape, case.m).unwrap();
+    let scarce = LaunchPlan { blocks: 2, warps: 2, buffer_rows: plan::row_capacity(shape), ..own };
     let plans = [own, small, scarce].into_iter();
     plans
         .map(|plan| {
             let y = multiply_as(plan, gpu, &layer, case, &mut workspace);
             let result = case.check(&numbers, &inputs, Accumulator::F32, &y);
             assert_eq!(result, Ok(()), "{case:?} {plan:?}");
-            kind.matmul(plan.batch_tiles)
+            kind.matmul(plan.octets)
         })
         .collect()
 }

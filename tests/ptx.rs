@@ -98,12 +98,12 @@ impl Convergent {
             ("fragments", _) => Some(Self::mainloop(2, 2)),
             ("matmul", types) => {
                 let (_, rows) = types.rsplit_once("_m")?;
-                let batch_tiles = rows.parse::<usize>().ok()? / 8;
-                let slabs = slabs_at_once(batch_tiles);
+                let octets = rows.parse::<usize>().ok()? / 8;
+                let slabs = slabs_at_once(octets);
                 // Both halves of a turn, or one for both.
-                let halves = if batch_tiles > 2 { 1 } else { 2 };
+                let halves = if octets > 2 { 1 } else { 2 };
                 // Two steps of two strips of every slab; by fragments, one for each strip.
-                let mma_sync = batch_tiles * (halves * 2 * 2 * slabs + 2);
+                let mma_sync = octets * (halves * 2 * 2 * slabs + 2);
                 let mainloop = Self::mainloop(slabs, halves);
                 // All warps are done; a block's sums are there for others, and which one comes last.
                 Some(Self {

@@ -7,7 +7,7 @@ mod reference;
 #[allow(dead_code, reason = "every test binary uses its own part")]
 mod sources;
 
-use fused_rans::quantize::{Curve, Moments, Options, QuantizeError, Quantizer, Source};
+use fused_rans::quantize::{Curve, Moments, NumberMatrix, Options, QuantizeError, Quantizer};
 use fused_rans::{Blob, Dtype, Float, encode};
 use half::bf16;
 use proptest::prelude::*;
@@ -175,9 +175,13 @@ fn the_ends_of_the_range_stay_finite() {
 fn sources_are_as_large_as_they_say() {
     let bytes = [0; 24];
     for (rows, cols, fits) in [(3, 4, true), (4, 4, false), (0, 4, false), (usize::MAX, 4, false)] {
-        assert_eq!(Source::new(Float::F16, rows, cols, &bytes).is_ok(), fits, "{rows} x {cols}");
+        assert_eq!(
+            NumberMatrix::new(Float::F16, rows, cols, &bytes).is_ok(),
+            fits,
+            "{rows} x {cols}"
+        );
     }
-    assert!(Source::new(Float::F32, 0, 0, &[]).is_err());
+    assert!(NumberMatrix::new(Float::F32, 0, 0, &[]).is_err());
 }
 
 /// Inputs that depend on each other: each is a part of the one before it and something new.
@@ -233,7 +237,7 @@ fn feedback_is_what_the_formula_says() {
     let differ = matrix.data()[..CHECKED * 150]
         .iter()
         .zip(&expected)
-        // Of wide integers the low byte.
+        // Of large integers the low byte.
         .filter(|&(&found, &expected)| found.cast_signed() != expected as i8);
     // F32 and F64 may round a tie to different sides, and then go different ways.
     assert!(differ.count() < 10);

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use craft::{Files, Tensor, bf16, framed, i8, noise, plain, resealed, tensor, unframed};
 use fused_rans::file::{
-    self, Calibration, CompressedFile, ErrorKind, FileError, Format, HeaderFault, Options, Rules,
-    RulesError, Summary, TensorFault, Warning, compress_model, inspect_model,
+    self, Calibration, CompressedFile, ErrorKind, FileError, HeaderFault, Options, Rules,
+    RulesError, StoredAs, Summary, TensorFault, Warning, compress_model, inspect_model,
 };
-use fused_rans::quantize::{QuantizeError, Quantizer, Source};
+use fused_rans::quantize::{NumberMatrix, QuantizeError, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use sources::{normal, store};
 
@@ -52,7 +52,7 @@ fn compress(input: &Path, output: &Path, options: &Options) -> Result<Summary, F
 }
 
 /// Formats of a file's tensors, in order of the original.
-fn formats(path: &Path) -> Vec<Format> {
+fn formats(path: &Path) -> Vec<StoredAs> {
     inspect_model(path).unwrap().tensors.iter().map(|tensor| tensor.format).collect()
 }
 
@@ -107,7 +107,7 @@ fn check_restored(packed: &CompressedFile, restored: &[u8], format: &str) {
             continue;
         }
         let float = Float::ALL.into_iter().find(|float| float.name() == dtype).unwrap();
-        let source = Source::new(float, shape[0], shape[1], &data).unwrap();
+        let source = NumberMatrix::new(float, shape[0], shape[1], &data).unwrap();
         let expected = format.parse::<Quantizer>().unwrap().quantize(source, Default::default());
         let expected = expected.unwrap();
         let mut row = vec![0.0; shape[1]];
@@ -122,14 +122,14 @@ fn check_restored(packed: &CompressedFile, restored: &[u8], format: &str) {
 
 #[test]
 fn embeddings_and_norms_are_left_alone_unless_asked_for() {
-    use Format::{Lossless, Quantized, Raw};
+    use StoredAs::{Lossless, Quantized, Raw};
     let files = Files::new();
     let input = files.put("in", &plain(&model(), "", 0));
     let packed = files.path("packed");
     compress(&input, &packed, &options("int8")).unwrap();
     let expected = [Lossless, Quantized, Quantized, Quantized, Raw, Lossless, Raw, Raw];
     assert_eq!(formats(&packed), expected);
-    compress(&input, &packed, &options("int8").delicate(true)).unwrap();
+    compress(&input, &packed, &options("int8").quantize_embeddings(true)).unwrap();
     assert_eq!(formats(&packed)[0], Quantized);
     let only = options("int8").select(|name| name.contains("q_proj"));
     compress(&input, &packed, &only).unwrap();
@@ -138,7 +138,7 @@ fn embeddings_and_norms_are_left_alone_unless_asked_for() {
 
 #[test]
 fn rules_say_what_becomes_of_single_layers() {
-    use Format::{Lossless, Quantized, Raw};
+    use StoredAs::{Lossless, Quantized, Raw};
     let files = Files::new();
     let input = files.put("in", &plain(&model(), "", 0));
     let packed = files.path("packed");
@@ -221,14 +221,14 @@ fn an_average_rate_is_spread_over_the_layers_and_kept() {
         (mean - 4.0).abs() < 0.02 && even.iter().all(|bits| (bits - 4.0).abs() < 0.05),
         "{even:?}"
     );
-    let (mean, spread) = bits(&options("rate=4").spread(true));
+    let (mean, spread) = bits(&options("rate=4").share_rate(true));
     assert!((mean - 4.0).abs() < 0.05, "{mean}");
     assert!(spread[2] > spread[1] + 1.0 && spread[0] > spread[1] + 1.0, "{spread:?}");
     let pinned = Rules::parse(
         "[[layer]]\nname = 'dddd'\nformat = 'rate=6'\n[[layer]]\nname = 'a'\nweight = 1e-3",
     )
     .unwrap();
-    let (_, pinned) = bits(&options("rate=4").spread(true).rules(pinned));
+    let (_, pinned) = bits(&options("rate=4").share_rate(true).rules(pinned));
     assert!((pinned[3] - 6.0).abs() < 0.05 && pinned[0] < spread[0] - 1.0, "{pinned:?}");
 }
 
@@ -280,7 +280,7 @@ fn calibrations_are_found_by_name() {
         assert_eq!(compress(&input, &packed, options).unwrap().calibrated, 2);
         fs::read(&packed).unwrap()
     };
-    assert!(stored(&with()) != stored(&with().spread(true)));
+    assert!(stored(&with()) != stored(&with().share_rate(true)));
     // Other quantizers do not look at them.
     let int8 = options("int8").calibration(Calibration::open(&calibration).unwrap());
     assert_eq!(compress(&input, &packed, &int8).unwrap().calibrated, 0);
@@ -346,15 +346,18 @@ fn what_has_no_effect_is_told() {
     let pinned = "[[layer]]\nname = 'q'\nformat = 'rate=5'";
     // Rules may ask for a rate where the rest of the model is coded otherwise.
     for format in ["int8", "fp8", "int4"] {
-        assert_eq!(warnings(options(format).spread(true)), [Warning::Spread]);
-        assert_eq!(warnings(options(format).spread(false)), []);
+        assert_eq!(warnings(options(format).share_rate(true)), [Warning::Spread]);
+        assert_eq!(warnings(options(format).share_rate(false)), []);
         assert_eq!(warnings(options(format).calibration(moments("q"))), [Warning::Calibration]);
         let calibrated = options(format).calibration(moments("q")).rules(rules(pinned));
         assert_eq!(warnings(calibrated), []);
     }
-    assert_eq!(warnings(Options::default().spread(true)), [Warning::Spread]);
-    assert_eq!(warnings(options("rate=4").spread(true)), []);
-    assert_eq!(warnings(options("rate=4").spread(true).rules(rules(pinned))), [Warning::Spread]);
+    assert_eq!(warnings(Options::default().share_rate(true)), [Warning::Spread]);
+    assert_eq!(warnings(options("rate=4").share_rate(true)), []);
+    assert_eq!(
+        warnings(options("rate=4").share_rate(true).rules(rules(pinned))),
+        [Warning::Spread]
+    );
     assert_eq!(warnings(options("rate=4").calibration(moments("q"))), []);
     let other = options("rate=4").calibration(moments("other"));
     assert_eq!(warnings(other), [Warning::OtherCalibration]);
@@ -427,7 +430,7 @@ fn what_cannot_be_quantized_is_named_and_leaves_nothing_behind() {
         let QuantizeError::NotFinite { row, col, .. } = source else { panic!("{source}") };
         assert_eq!((&*tensor, row, col), ("model.layers.0.down_proj.weight", 37, 21));
     }
-    let spread = compress(&input, &packed, &options("rate=4").spread(true));
+    let spread = compress(&input, &packed, &options("rate=4").share_rate(true));
     assert!(matches!(spread, Err(FileError::Tensor { .. })));
     assert_eq!(files.names(), ["in"]);
 }

@@ -5,7 +5,7 @@
 mod sources;
 
 use fused_rans::quantize::{Curve, Moments, Options, QuantizeError, Rate, spread};
-use fused_rans::{Blob, Packing, encode};
+use fused_rans::{Blob, WeightsPerSymbol, encode};
 use half::bf16;
 use proptest::prelude::*;
 use sources::{Numbers, coded, dequantize, normal, quantize, rate, student_t};
@@ -40,19 +40,19 @@ proptest! {
 
     #[test]
     fn rates_are_met(numbers in large(), bits in 2.0..=7.0) {
-        for packing in Packing::ALL {
-            let options = Options { packing, ..Options::default() };
+        for weights_per_symbol in WeightsPerSymbol::ALL {
+            let options = Options { weights_per_symbol, ..Options::default() };
             let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
             let (found, blob) = coded(&quantized, &numbers);
             // Each tile is padded to whole lines.
             let tiles = numbers.rows.div_ceil(256) * numbers.cols.div_ceil(256);
             let limit = 0.05 + 8.0 * 128.0 * tiles as f64 / numbers.values.len() as f64;
-            prop_assert!((found - bits).abs() < limit, "{found} instead of {bits} bits, {packing:?}");
+            prop_assert!((found - bits).abs() < limit, "{found} instead of {bits} bits, {weights_per_symbol:?}");
             let blob = Blob::parse(&blob).unwrap();
             let share = blob.exceptions() as f64 / numbers.values.len() as f64;
             // As few as cost little; more only for rates that ask for more.
             let limit = if bits < 5.0 { 5e-3 } else { 0.02 };
-            prop_assert!(share < limit, "{share} are exceptions, {packing:?}");
+            prop_assert!(share < limit, "{share} are exceptions, {weights_per_symbol:?}");
         }
     }
 
@@ -158,7 +158,7 @@ fn numbers_that_lie_far_out_do_not_make_others_coarser() {
     let (bits, blob) = coded(&quantized, &numbers);
     assert!((bits - 5.0).abs() < 0.05, "{bits}");
     let blob = Blob::parse(&blob).unwrap();
-    assert!(blob.is_wide());
+    assert!(blob.has_large_integers());
     assert!(blob.exceptions() < 256 * 1024 / 256, "{}", blob.exceptions());
     let (back, _) = dequantize(&quantized, &numbers);
     for (values, back) in numbers.values.chunks_exact(1024).zip(back.chunks_exact(1024)) {
@@ -186,11 +186,13 @@ fn samples_are_of_all_rows() {
 /// Of one value or two, with any raw bits: weights may all be outside of what is coded.
 #[test]
 fn raw_bits_of_matrices_of_few_values_are_taken_or_refused() {
-    for (raw_bits, packing) in (0..6).flat_map(|r| Packing::ALL.map(|packing| (r, packing))) {
+    for (raw_bits, weights_per_symbol) in
+        (0..6).flat_map(|r| WeightsPerSymbol::ALL.map(|weights_per_symbol| (r, weights_per_symbol)))
+    {
         for (bits, two) in [2.0, 3.5, 5.0, 7.0].into_iter().flat_map(|b| [(b, false), (b, true)]) {
             let mut numbers = normal(64, 512, 1.0, 17);
             numbers.values.iter_mut().for_each(|x| *x = if two { x.signum() } else { 1.0 });
-            let options = Options { packing, raw_bits: Some(raw_bits), moments: None };
+            let options = Options { weights_per_symbol, raw_bits: Some(raw_bits), moments: None };
             assert!(Curve::of(numbers.source(), options).is_ok());
             match rate(bits).quantize(numbers.source(), options) {
                 Ok(quantized) => assert!(coded(&quantized, &numbers).0 < bits + 0.1),
@@ -226,18 +228,21 @@ fn raw_bits_that_are_too_many_are_refused() {
 #[test]
 fn splits_can_be_chosen() {
     let numbers = normal(256, 512, 1.0, 4);
-    for (packing, raw_bits) in
-        [(Packing::Two, 2), (Packing::Two, 4), (Packing::Four, 3), (Packing::Four, 4)]
-    {
-        let options = Options { packing, raw_bits: Some(raw_bits), moments: None };
+    for (weights_per_symbol, raw_bits) in [
+        (WeightsPerSymbol::Two, 2),
+        (WeightsPerSymbol::Two, 4),
+        (WeightsPerSymbol::Four, 3),
+        (WeightsPerSymbol::Four, 4),
+    ] {
+        let options = Options { weights_per_symbol, raw_bits: Some(raw_bits), moments: None };
         let quantized = rate(5.5).quantize(numbers.source(), options).unwrap();
         let (bits, blob) = coded(&quantized, &numbers);
         assert!((bits - 5.5).abs() < 0.05, "{bits}");
         let split = Blob::parse(&blob).unwrap().split();
         // What four a symbol cannot code at this rate is coded two a symbol.
-        match split.packing() == packing {
+        match split.weights_per_symbol() == weights_per_symbol {
             true => assert_eq!(split.raw_bits(), raw_bits),
-            false => assert_eq!((packing, raw_bits), (Packing::Four, 3)),
+            false => assert_eq!((weights_per_symbol, raw_bits), (WeightsPerSymbol::Four, 3)),
         }
     }
 }

@@ -14,8 +14,8 @@ use fused_rans::layout::{
     TAIL_LENGTH_BYTES, TILE, TableKind, TileEntry,
 };
 use fused_rans::tile::{Rows, Tile};
-use fused_rans::{Blob, Dtype, Matrix, Packing, encode, encode_grouped};
-use fused_rans_kernels::{Format, IntegerOffset, Lane, Operand, RawWords, SliceMemory};
+use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode, encode_grouped};
+use fused_rans_kernels::{IntegerOffset, Lane, MmaType, RawWords, SliceMemory, WeightFormat};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -41,10 +41,10 @@ type Sums = [OfLanes<[f64; 4]>; S * SLAB_STRIPS];
 const NOTHING: Sums = [[[0.0; 4]; LANES]; S * SLAB_STRIPS];
 
 /// `mma.sync.aligned.m16n8k16`, its fragments as the PTX ISA has them.
-fn mma(operand: Operand, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f64; 4]>) {
+fn mma(operand: MmaType, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f64; 4]>) {
     let number = |bits: u32| match operand {
-        Operand::Bf16 => bf16::from_bits(bits as u16).to_f64(),
-        Operand::F16 => f16::from_bits(bits as u16).to_f64(),
+        MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
+        MmaType::F16 => f16::from_bits(bits as u16).to_f64(),
     };
     let (mut rows, mut cols) = ([[0.0; 16]; 16], [[0.0; 16]; 8]);
     for (lane, half) in (0..32).flat_map(|lane| [(lane, 0), (lane, 1)]) {
@@ -135,8 +135,8 @@ struct Kernel<'a> {
     blob: &'a Blob<'a>,
     tiles: &'a [Vec<Slab>],
     table: &'a [u32; TABLE],
-    format: Format,
-    operand: Operand,
+    format: WeightFormat,
+    operand: MmaType,
     /// Activations, 8 x K.
     x: &'a [u16],
 }
@@ -146,11 +146,11 @@ impl<'a> Kernel<'a> {
     fn multiply(&self) -> Vec<[f64; 8]> {
         let (stripe_rows, across) = (S * SLAB_ROWS, self.blob.grid().across());
         let mut y = vec![[0.0; 8]; self.blob.rows().next_multiple_of(stripe_rows)];
-        for (stripe, y) in y.chunks_exact_mut(stripe_rows).enumerate() {
+        for (band, y) in y.chunks_exact_mut(stripe_rows).enumerate() {
             let mut sums = NOTHING;
             for col in 0..across {
-                let tile = &self.tiles[S * stripe / SLABS * across + col];
-                let slabs = tile[S * stripe % SLABS..].first_chunk().expect("two slabs");
+                let tile = &self.tiles[S * band / SLABS * across + col];
+                let slabs = tile[S * band % SLABS..].first_chunk().expect("two slabs");
                 self.unit(slabs, TILE * col, &mut sums);
             }
             for (at, sum) in sums.as_flattened().as_flattened().iter().enumerate() {
@@ -291,19 +291,19 @@ fn check(matrix: Matrix<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
     let mut rng = SmallRng::seed_from_u64(8);
     let activations: Vec<f32> =
         (0..8 * cols).map(|_| (2 * rng.random_range(-8i8..8) + 1).into()).collect();
-    let wide = blob.frequencies().wide_table(blob.split());
-    let format = Format::from(blob.split());
+    let wide = blob.frequencies().exponent_table(blob.split());
+    let format = WeightFormat::from(blob.split());
     let table = blob.frequencies().kernel_table(blob.split());
     let table = table.as_slice().try_into().expect("an entry for each slot");
     let operands = match dtype {
-        Dtype::Bf16 => &[Operand::Bf16][..],
-        Dtype::F16 => &[Operand::F16],
-        Dtype::F8E4M3 | Dtype::I8 => &[Operand::Bf16, Operand::F16],
+        Dtype::Bf16 => &[MmaType::Bf16][..],
+        Dtype::F16 => &[MmaType::F16],
+        Dtype::F8E4M3 | Dtype::I8 => &[MmaType::Bf16, MmaType::F16],
     };
     for &operand in operands {
         let bits = |&x: &f32| match operand {
-            Operand::Bf16 => bf16::from_f32(x).to_bits(),
-            Operand::F16 => f16::from_f32(x).to_bits(),
+            MmaType::Bf16 => bf16::from_f32(x).to_bits(),
+            MmaType::F16 => f16::from_f32(x).to_bits(),
         };
         let inputs: Vec<u16> = activations.iter().map(bits).collect();
         let (blob, tiles, x) = (&blob, tiles.as_ref()?, &inputs);
@@ -311,7 +311,7 @@ fn check(matrix: Matrix<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
         let mut products = vec![kernel.multiply()];
         if let Some(wide) = &wide {
             let table = wide.as_slice().try_into().expect("an entry for each slot");
-            let format = Format::of(blob.split(), TableKind::Wide);
+            let format = WeightFormat::of(blob.split(), TableKind::Exponent);
             products.push(Kernel { table, format, ..kernel }.multiply());
         }
         for (row, weights) in weights.chunks_exact(cols).enumerate() {
@@ -342,20 +342,20 @@ fn tame(dtype: Dtype, weights: Vec<u8>) -> Vec<u8> {
 fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
     // Whole units and narrow ones.
     let (rows, cols) = (128, TILE + 192);
-    let check = |dtype, packing, weights: &[u8], groups: Option<&AnyGroups>| {
-        let matrix = Matrix::new(dtype, rows, cols, weights).unwrap().packed(packing);
+    let check = |dtype, weights_per_symbol, weights: &[u8], groups: Option<&AnyGroups>| {
+        let matrix = Matrix::new(dtype, rows, cols, weights).unwrap().packed(weights_per_symbol);
         check(matrix, groups).expect("it shrinks")
     };
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3] {
         for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero] {
             let bytes = check(
                 dtype,
-                Packing::Two,
+                WeightsPerSymbol::Two,
                 &tame(dtype, weights.bytes(dtype, rows * cols, 3)),
                 None,
             );
             let (blob, two_bytes) = (Blob::parse(&bytes).unwrap(), dtype.bytes() == 2);
-            let wide = blob.frequencies().wide_table(blob.split()).is_some();
+            let wide = blob.frequencies().exponent_table(blob.split()).is_some();
             match weights {
                 Weights::Dirty => assert_eq!(blob.exceptions() > 100, two_bytes),
                 Weights::MostlyZero => assert!(!wide),
@@ -365,16 +365,18 @@ fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
     }
     for (split, weights) in integer_splits() {
         let weights = weights.bytes(Dtype::I8, rows * cols, 5);
-        let bytes = check(Dtype::I8, split.packing(), &weights, None);
+        let bytes = check(Dtype::I8, split.weights_per_symbol(), &weights, None);
         let blob = Blob::parse(&bytes).unwrap();
         assert_eq!(blob.split(), split);
         assert_eq!(blob.exceptions() > 4, split.half_range() < 128);
     }
-    for (packing, zeros) in Packing::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
-        let recipe = Recipe { packing, rows, cols, ..Recipe::gaussian(Dtype::I8) };
+    for (weights_per_symbol, zeros) in
+        WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
+    {
+        let recipe = Recipe { weights_per_symbol, rows, cols, ..Recipe::gaussian(Dtype::I8) };
         let groups = AnyGroups::of_numbers(rows, cols, zeros, 6);
-        let bytes = check(Dtype::I8, packing, &recipe.nibbles(), Some(&groups));
-        assert_eq!(Blob::parse(&bytes).unwrap().split().packing(), packing);
+        let bytes = check(Dtype::I8, weights_per_symbol, &recipe.nibbles(), Some(&groups));
+        assert_eq!(Blob::parse(&bytes).unwrap().split().weights_per_symbol(), weights_per_symbol);
     }
 }
 
@@ -384,7 +386,7 @@ proptest! {
     fn a_warp_multiplies_exactly_with_any_layer(
         matrix in any_matrix(),
         zeros in prop::option::of(any::<bool>()),
-        // The last stripe, too, has four strips, if not all of their rows.
+        // The last band, too, has four strips, if not all of their rows.
         rows in prop::sample::select(vec![50usize, 64, 128, 250, 256, 320]),
         cols in (1..=8usize).prop_map(|turns| 64 * turns),
     ) {

@@ -1,13 +1,13 @@
 //! Weights and activations as numbers.
 
 use fused_rans::layout::{GROUP, TileGrid};
-use fused_rans::{Blob, BlobError, Dtype, Float, Packing, WideInteger};
+use fused_rans::{Blob, BlobError, Dtype, Float, LargeInteger, WeightsPerSymbol};
 use half::{bf16, f16};
 
 /// A layer's weights, decoded.
 pub struct Weights {
     dtype: Dtype,
-    packing: Packing,
+    weights_per_symbol: WeightsPerSymbol,
     shape: TileGrid,
     bytes: Vec<u8>,
     /// Scales and zero points of groups.
@@ -15,7 +15,7 @@ pub struct Weights {
     /// Scales of rows.
     row_scales: Option<Vec<u16>>,
     /// By row, then by column.
-    wide_integers: Vec<WideInteger>,
+    large_integers: Vec<LargeInteger>,
 }
 
 impl Weights {
@@ -27,22 +27,30 @@ impl Weights {
             Some(scales) => Some((scales, blob.zeros()?)),
             None => None,
         };
-        let (dtype, packing) = (blob.dtype(), blob.split().packing());
+        let (dtype, weights_per_symbol) = (blob.dtype(), blob.split().weights_per_symbol());
         let row_scales = blob.row_scales().map(<[u16]>::to_vec);
-        let wide_integers = blob.wide_integers()?;
-        Ok(Self { dtype, packing, shape: blob.grid(), bytes, groups, row_scales, wide_integers })
+        let large_integers = blob.large_integers()?;
+        Ok(Self {
+            dtype,
+            weights_per_symbol,
+            shape: blob.grid(),
+            bytes,
+            groups,
+            row_scales,
+            large_integers,
+        })
     }
 
     /// What the format is called in tables; `x4` if four weights share a symbol.
     pub fn format(&self) -> &'static str {
-        match (self.dtype, &self.groups, self.packing) {
+        match (self.dtype, &self.groups, self.weights_per_symbol) {
             (Dtype::Bf16, ..) => "BF16",
             (Dtype::F16, ..) => "FP16",
             (Dtype::F8E4M3, ..) => "FP8",
-            (Dtype::I8, None, Packing::Two) => "INT8",
-            (Dtype::I8, None, Packing::Four) => "INT8x4",
-            (Dtype::I8, Some(_), Packing::Two) => "INT4",
-            (Dtype::I8, Some(_), Packing::Four) => "INT4x4",
+            (Dtype::I8, None, WeightsPerSymbol::Two) => "INT8",
+            (Dtype::I8, None, WeightsPerSymbol::Four) => "INT8x4",
+            (Dtype::I8, Some(_), WeightsPerSymbol::Two) => "INT4",
+            (Dtype::I8, Some(_), WeightsPerSymbol::Four) => "INT4x4",
         }
     }
 
@@ -64,8 +72,8 @@ impl Weights {
             Dtype::F8E4M3 => bytes.iter().map(|&bits| e4m3(bits)).collect(),
             Dtype::I8 => bytes.iter().map(|&bits| f64::from(bits.cast_signed())).collect(),
         };
-        let start = self.wide_integers.partition_point(|wide| wide.row < row);
-        for wide in self.wide_integers[start..].iter().take_while(|wide| wide.row == row) {
+        let start = self.large_integers.partition_point(|wide| wide.row < row);
+        for wide in self.large_integers[start..].iter().take_while(|wide| wide.row == row) {
             numbers[wide.col] = wide.integer.into();
         }
         if let Some((scales, zeros)) = &self.groups {
@@ -180,7 +188,8 @@ mod tests {
         let scales: Vec<u16> =
             (0..64 * 3u8).map(|i| f16::from_f32(f32::from(i % 4)).to_bits()).collect();
         let zeros = vec![2; 64 * 3];
-        let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().packed(Packing::Four);
+        let matrix =
+            Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().packed(WeightsPerSymbol::Four);
         let groups = Groups { scales: &scales, zeros: Some(&zeros) };
         let weights = weights(&encode_grouped(matrix, groups).unwrap().unwrap());
         assert_eq!((weights.format(), weights.activations()), ("INT4x4", Float::F16));
@@ -209,13 +218,13 @@ mod tests {
 
     #[test]
     fn wide_integers_are_all_that_they_are() {
-        let at = |row, col, integer| WideInteger { row, col, integer };
+        let at = |row, col, integer| LargeInteger { row, col, integer };
         let integers = [at(3, 5, 300), at(4, 0, -2048), at(4, 299, 255), at(63, 1, 32512)];
         let mut bytes = vec![1; 64 * 300];
         integers.iter().for_each(|wide| bytes[wide.row * 300 + wide.col] = wide.integer as u8);
         let scales = vec![bf16::from_f32(0.5).to_bits(); 64];
         let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().scaled(&scales).unwrap();
-        let weights = weights(&encode(matrix.widened(&integers).unwrap()).unwrap());
+        let weights = weights(&encode(matrix.with_large_integers(&integers).unwrap()).unwrap());
         assert_eq!(weights.row(4)[..2], [-1024.0, 0.5]);
         assert_eq!(weights.row(4)[299], 127.5);
         assert_eq!(weights.row(62), [0.5; 300]);

@@ -176,7 +176,7 @@ mod tests {
             vram_saved: Some(0.3304),
             error: 1.25e-7,
             reference_error: None,
-            plan: "batch_tiles: 1, blocks: 132".to_owned(),
+            plan: "octets: 1, blocks: 132".to_owned(),
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let cells = "a \"layer\"|4096x14336|BF16|10.65|8|31.42|2490|82.7|47.00|-|1.50x";
         assert_eq!(row().cells().join("|"), cells);
         let csv = "\"a \"\"layer\"\"\",4096,14336,BF16,10.654,8,31.416,2489.6,0.8271,47.000,,1.496,\
-                   78643200,0.330,1.250e-7,,\"batch_tiles: 1, blocks: 132\"";
+                   78643200,0.330,1.250e-7,,\"octets: 1, blocks: 132\"";
         assert_eq!(row().csv(), csv);
         // The plan's comma is quoted.
         assert_eq!(Row::CSV.split(',').count() + 1, csv.split(',').count());

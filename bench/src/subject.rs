@@ -182,8 +182,8 @@ impl Subject {
         let [ours, theirs] = &mut self.y;
         let y_dtype = reference.timed_outputs(dtype);
         let mut our_call = |call: usize| {
-            let x = Activations { data: &***x, dtype, m, leading: shape.cols };
-            let y = Outputs { data: &mut ***ours, dtype: y_dtype, leading: shape.rows };
+            let x = Activations { data: &***x, dtype, rows: m, row_stride: shape.cols };
+            let y = Outputs { data: &mut ***ours, dtype: y_dtype, row_stride: shape.rows };
             Ok(layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)?)
         };
         let mut their_call = |call: usize| {
@@ -206,8 +206,8 @@ impl Subject {
     /// Queues our multiplication with copy number `layer`.
     fn queue(&mut self, layer: usize, m: usize, dtype: Float) -> Result<(), GpuError> {
         let Self { layers, x, y, x_dtype, shape, workspace, cuda_stream, .. } = self;
-        let x = Activations { data: &***x, dtype: *x_dtype, m, leading: shape.cols };
-        let y = Outputs { data: &mut **y[0], dtype, leading: shape.rows };
+        let x = Activations { data: &***x, dtype: *x_dtype, rows: m, row_stride: shape.cols };
+        let y = Outputs { data: &mut **y[0], dtype, row_stride: shape.rows };
         layers[layer].matmul(x, y, workspace, cuda_stream)
     }
 

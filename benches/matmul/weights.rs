@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use fused_rans::layout::GROUP;
-use fused_rans::{Dtype, Groups, Matrix, Packing, encode, encode_grouped};
+use fused_rans::{Dtype, Groups, Matrix, WeightsPerSymbol, encode, encode_grouped};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -57,11 +57,11 @@ pub fn blob(format: Format, rows: usize, cols: usize) -> Result<Vec<u8>, Box<dyn
             (Dtype::I8, drawn(count, |z| [integer(2.5 * z, -8.0, 7.0)]))
         }
     };
-    let packing = match format {
-        Format::Int8x4 | Format::Int4x4 => Packing::Four,
-        _ => Packing::Two,
+    let weights_per_symbol = match format {
+        Format::Int8x4 | Format::Int4x4 => WeightsPerSymbol::Four,
+        _ => WeightsPerSymbol::Two,
     };
-    let matrix = Matrix::new(dtype, rows, cols, &bytes)?.packed(packing);
+    let matrix = Matrix::new(dtype, rows, cols, &bytes)?.packed(weights_per_symbol);
     let blob = match format {
         Format::Int4 | Format::Int4x4 => {
             let scales = drawn(rows * cols.div_ceil(GROUP), |z| [scale(z)]);

@@ -72,8 +72,8 @@ fn some(names: &[String]) -> String {
 /// What is to become of which tensor.
 fn options(args: Compress) -> Result<Options, Failure> {
     let Compress { include, exclude, .. } = args;
-    let options = Options::default().packing(args.weights_per_symbol);
-    let mut options = options.delicate(include.is_some()).spread(args.spread);
+    let options = Options::default().weights_per_symbol(args.weights_per_symbol);
+    let mut options = options.quantize_embeddings(include.is_some()).share_rate(args.spread);
     if let Format::Quantized(quantizer) = args.format {
         options = options.quantize(quantizer);
     }

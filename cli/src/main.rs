@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use fused_rans::quantize::{QuantizeError, Quantizer};
-use fused_rans::{Packing, file};
+use fused_rans::{WeightsPerSymbol, file};
 use regex::Regex;
 
 /// Most threads that can be asked for.
@@ -75,8 +75,8 @@ struct Compress {
     #[arg(long, value_name = "RULES.toml")]
     rules: Option<PathBuf>,
     /// How many weights share a symbol, of integers: 2 are smaller, 4 are multiplied faster on a GPU
-    #[arg(long, value_name = "N", default_value = "2", value_parser = packing)]
-    weights_per_symbol: Packing,
+    #[arg(long, value_name = "N", default_value = "2", value_parser = weights_per_symbol)]
+    weights_per_symbol: WeightsPerSymbol,
     /// Compress only tensors whose name this pattern is found in; quantize embeddings, too, if it is
     #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
     include: Option<Regex>,
@@ -106,9 +106,9 @@ fn format(text: &str) -> Result<Format, String> {
 }
 
 /// `2` or `4`
-fn packing(text: &str) -> Result<Packing, String> {
-    let packing = text.parse().ok().and_then(Packing::from_code);
-    packing.ok_or_else(|| "neither 2 nor 4".to_owned())
+fn weights_per_symbol(text: &str) -> Result<WeightsPerSymbol, String> {
+    let weights_per_symbol = text.parse().ok().and_then(WeightsPerSymbol::from_code);
+    weights_per_symbol.ok_or_else(|| "neither 2 nor 4".to_owned())
 }
 
 #[derive(Debug, Args)]

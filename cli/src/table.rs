@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fused_rans::file::{Coding, Format, RelativeError, Report, TensorReport};
+use fused_rans::file::{CodingReport, RelativeError, Report, StoredAs, TensorReport};
 
 /// Characters that a column has room for, so that a file's longest name does not widen every line, or beyond what can be
 /// formatted. Longer cells move what follows.
@@ -103,8 +103,8 @@ pub(super) fn report_table(report: &Report) -> Table {
 
 fn tensor_row(tensor: &TensorReport) -> Vec<String> {
     let format = match tensor.format {
-        Format::Lossless => "lossless",
-        Format::Quantized => "quantized",
+        StoredAs::Lossless => "lossless",
+        StoredAs::Quantized => "quantized",
         _ => "raw",
     };
     vec![
@@ -122,12 +122,12 @@ fn tensor_row(tensor: &TensorReport) -> Vec<String> {
 }
 
 /// `I8 2x 4+3 row`: two weights a symbol, of which 4 bits are coded and 3 raw, with a scale a row.
-fn coding(coding: &Coding) -> String {
-    let Coding { dtype, weights_per_symbol, raw_bits, .. } = coding;
+fn coding(coding: &CodingReport) -> String {
+    let CodingReport { dtype, weights_per_symbol, raw_bits, .. } = coding;
     let mut text = format!("{dtype} {weights_per_symbol}x {}+{raw_bits}", 8 / weights_per_symbol);
     let scales = [
         (coding.row_scales, " row"),
-        (coding.wide_integers, " wide"),
+        (coding.large_integers, " wide"),
         (coding.group_scales, " group"),
         (coding.zero_points, " zero"),
     ];

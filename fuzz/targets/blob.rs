@@ -50,15 +50,15 @@ fn read(bytes: &[u8]) {
     }
 }
 
-/// Wide integers are read if the blob is intact, in order, into memory that it bears out: 24 bytes for four, and as much
+/// Large integers are read if the blob is intact, in order, into memory that it bears out: 24 bytes for four, and as much
 /// again while their list grows.
 fn check_wide(blob: &Blob<'_>, intact: bool) {
-    let (wide, largest) = allocation::largest(|| blob.wide_integers());
+    let (wide, largest) = allocation::largest(|| blob.large_integers());
     assert!(
         largest <= 12 * blob.bytes().len() + 4096,
-        "wide integers took {largest} bytes at once"
+        "large integers took {largest} bytes at once"
     );
-    assert_eq!(wide.is_ok(), intact || !blob.is_wide());
+    assert_eq!(wide.is_ok(), intact || !blob.has_large_integers());
     let wide = wide.unwrap_or_default();
     assert!(wide.is_sorted_by(|a, b| (a.row, a.col) < (b.row, b.col)));
     assert!(wide.iter().all(|wide| wide.row < blob.rows() && wide.col < blob.cols()));
@@ -67,7 +67,7 @@ fn check_wide(blob: &Blob<'_>, intact: bool) {
 
 /// What an intact blob's weights stand for, and a product with them.
 fn check_numbers(blob: &Blob<'_>, weights: &[u8]) {
-    for wide in blob.wide_integers().expect("it is intact") {
+    for wide in blob.large_integers().expect("it is intact") {
         let weight = weights[wide.row * blob.cols() + wide.col];
         assert_eq!(wide.integer as u8, weight);
     }
@@ -78,7 +78,7 @@ fn check_numbers(blob: &Blob<'_>, weights: &[u8]) {
     }
     let dtype = if blob.dtype().name() == "F16" { Float::F16 } else { Float::Bf16 };
     let (x, mut y) = (vec![0x3F; 2 * cols], vec![0; 4 * rows]);
-    let x = Activations { data: &x[..], dtype, m: 1, leading: cols };
-    let y = Outputs { data: &mut y[..], dtype: Float::F32, leading: rows };
+    let x = Activations { data: &x[..], dtype, rows: 1, row_stride: cols };
+    let y = Outputs { data: &mut y[..], dtype: Float::F32, row_stride: rows };
     blob.matmul(x, y, Epilogue::default()).expect("it is intact");
 }

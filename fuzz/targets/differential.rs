@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fused_rans::{Blob, BlobError, Dtype, Groups, Matrix, Packing, WideInteger};
+use fused_rans::{Blob, BlobError, Dtype, Groups, LargeInteger, Matrix, WeightsPerSymbol};
 use fused_rans_fuzz::codec::{Codec, Encoded, FAST, REFERENCE};
 use fused_rans_fuzz::{one_thread, readers, seal, step};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -67,7 +67,7 @@ struct Parts {
     dtype: Dtype,
     sides: [usize; 2],
     weights: Vec<u8>,
-    wide: Vec<WideInteger>,
+    wide: Vec<LargeInteger>,
     scales: Vec<u16>,
     zeros: Vec<i8>,
 }
@@ -94,14 +94,16 @@ impl Parts {
 
     fn encode(&self, case: &Case<'_>, codec: &Codec) -> Encoded {
         let Self { dtype, sides: [rows, cols], ref weights, .. } = *self;
-        let packing = if case.quads { Packing::Four } else { Packing::Two };
-        let matrix = Matrix::new(dtype, rows, cols, weights)?.packed(packing);
+        let weights_per_symbol =
+            if case.quads { WeightsPerSymbol::Four } else { WeightsPerSymbol::Two };
+        let matrix = Matrix::new(dtype, rows, cols, weights)?.packed(weights_per_symbol);
         let matrix = matrix.instead_of(usize::MAX);
         let matrix = case.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits % 8));
         let zeros = match case.extra {
             Extra::Nothing => return Ok((codec.plain)(matrix)),
             Extra::RowScales | Extra::Wide(_) => {
-                let matrix = matrix.scaled(&self.scales[..rows])?.widened(&self.wide)?;
+                let matrix =
+                    matrix.scaled(&self.scales[..rows])?.with_large_integers(&self.wide)?;
                 return Ok((codec.plain)(matrix));
             }
             Extra::Groups => None,
@@ -112,14 +114,18 @@ impl Parts {
 }
 
 /// Integers that take more than a byte, in order; their low bytes are put among the weights.
-fn widen(wide: &[(u8, u8, u16)], [rows, cols]: [usize; 2], weights: &mut [u8]) -> Vec<WideInteger> {
+fn widen(
+    wide: &[(u8, u8, u16)],
+    [rows, cols]: [usize; 2],
+    weights: &mut [u8],
+) -> Vec<LargeInteger> {
     let place = |&(row, col, bits)| ((usize::from(row) % rows, usize::from(col) % cols), bits);
     let wide: BTreeMap<(usize, usize), u16> = wide.iter().map(place).collect();
     let integers = wide.into_iter().map(|((row, col), bits)| {
         let magnitude = (129 + i32::from(bits % 128)) << (bits >> 7 & 7);
         let integer = magnitude.min(32512) as i16 * [1, -1][usize::from(bits >> 15)];
         weights[row * cols + col] = integer as u8;
-        WideInteger { row, col, integer }
+        LargeInteger { row, col, integer }
     });
     integers.collect()
 }

@@ -1,8 +1,8 @@
 //! 512 bytes as a table of frequencies: as they are, as counts, and cut to the right sum.
 #![no_main]
 
-use fused_rans::layout::{Entry, PROB_BITS, QuadEntry, SYMBOLS, Split, TABLE, WideEntry};
-use fused_rans::{Dtype, Frequencies, Packing};
+use fused_rans::layout::{Entry, ExponentEntry, FourWeightEntry, PROB_BITS, SYMBOLS, Split, TABLE};
+use fused_rans::{Dtype, Frequencies, WeightsPerSymbol};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -47,11 +47,12 @@ fn check(frequencies: &Frequencies) {
         assert_eq!(entry.0 >> 5 & 3, 0);
         check_step(entry.sub(), entry.bits());
     }
-    let [wide, narrow] = [Split::window(Dtype::Bf16, 0, false), Split::i8(Packing::Four, 2)];
+    let [wide, narrow] =
+        [Split::window(Dtype::Bf16, 0, false), Split::i8(WeightsPerSymbol::Four, 2)];
     let [wide, narrow] = [wide, narrow].map(|split| split.expect("there is such a split"));
     assert!(frequencies.kernel_table(wide).iter().eq(table.iter().map(|entry| &entry.0)));
-    check_wide(frequencies.wide_table(wide), frequencies.max(), &table);
-    if frequencies.max() <= QuadEntry::MAX_FREQUENCY {
+    check_wide(frequencies.exponent_table(wide), frequencies.max(), &table);
+    if frequencies.max() <= FourWeightEntry::MAX_FREQUENCY {
         check_quads(&frequencies.kernel_table(narrow), &table);
     }
 }
@@ -81,16 +82,16 @@ fn check_step(sub: u32, bits: u32) {
 }
 
 fn check_wide(wide: Option<Vec<u32>>, largest: u16, table: &[Entry; TABLE]) {
-    assert_eq!(wide.is_some(), largest <= WideEntry::MAX_FREQUENCY);
+    assert_eq!(wide.is_some(), largest <= ExponentEntry::MAX_FREQUENCY);
     for (wide, entry) in wide.iter().flatten().zip(table) {
-        assert_eq!((wide >> WideEntry::SUB_SHIFT, wide & 15), (entry.sub(), entry.bits()));
+        assert_eq!((wide >> ExponentEntry::SUB_SHIFT, wide & 15), (entry.sub(), entry.bits()));
         assert_eq!(wide >> 4 & 7, 0);
     }
 }
 
 fn check_quads(quads: &[u32], table: &[Entry; TABLE]) {
     for (quad, entry) in quads.iter().zip(table) {
-        assert_eq!((quad >> QuadEntry::SUB_SHIFT, quad & 31), (entry.sub(), entry.bits()));
+        assert_eq!((quad >> FourWeightEntry::SUB_SHIFT, quad & 31), (entry.sub(), entry.bits()));
         assert_eq!((quad >> 18 & 15) << 4 | quad >> 10 & 15, u32::from(entry.symbol()));
         assert_eq!((quad >> 14 & 15, quad >> 5 & 31), (0, 0));
     }

@@ -2,10 +2,10 @@
 
 use crate::Blob;
 use crate::Float;
-use crate::{Dtype, Packing};
+use crate::{Dtype, WeightsPerSymbol};
 use fused_rans_layout::{
-    LINE, LOOK_AHEAD, MAX_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps, ring_bytes,
-    slabs_at_once, slabs_bytes, sum_bytes,
+    LINE, LOOK_AHEAD, MAX_WORD_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps,
+    ring_bytes, slabs_at_once, slabs_bytes, sum_bytes,
 };
 
 /// What a plan must know of a device.
@@ -47,9 +47,9 @@ impl LayerShape {
 
 /// How a multiplication is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct LaunchPlan {
     /// Rows of x that a kernel takes at once, in eights: 1, 2, 4 or 8. More rows take several launches.
-    pub batch_tiles: u32,
+    pub octets: u32,
     /// Blocks.
     pub blocks: u32,
     /// Warps of a block.
@@ -63,7 +63,7 @@ pub struct Plan {
 /// Rows of x that one launch takes at most.
 pub const MAX_BATCH: usize = 64;
 
-impl Plan {
+impl LaunchPlan {
     /// The plan for `m` rows of x; `None` if the device or the layer is none that the kernels can
     /// serve.
     ///
@@ -72,14 +72,14 @@ impl Plan {
     #[must_use]
     pub fn new(device: Device, layer: LayerShape, m: usize) -> Option<Self> {
         let most = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
-        let batches = [8, 4, 2, 1].into_iter().filter(|&batch_tiles| batch_tiles <= most);
-        batches.into_iter().find_map(|batch_tiles| {
-            let most_warps = max_warps(batch_tiles as usize) as u32;
+        let batches = [8, 4, 2, 1].into_iter().filter(|&octets| octets <= most);
+        batches.into_iter().find_map(|octets| {
+            let most_warps = max_warps(octets as usize) as u32;
             let rows = row_capacity(layer);
             let enough = (2..=most_warps).rev().map(|warps| (warps, rows + rows / 3));
             let scarce = (1..=most_warps).rev().map(|warps| (warps, rows));
             enough.chain(scarce).find_map(|(warps, buffer_rows)| {
-                let plan = Self { batch_tiles, blocks: device.multiprocessors, warps, buffer_rows };
+                let plan = Self { octets, blocks: device.multiprocessors, warps, buffer_rows };
                 plan.widest(device, layer)
             })
         })
@@ -95,7 +95,7 @@ impl Plan {
 
     /// Slabs that a warp decodes at a time.
     fn slabs(self) -> usize {
-        slabs_at_once(self.batch_tiles as usize)
+        slabs_at_once(self.octets as usize)
     }
 
     /// The division of the layer among warps; `None` if the layer is too large, or there is nobody.
@@ -107,8 +107,8 @@ impl Plan {
     /// Whether there are kernels that can be launched so.
     #[must_use]
     pub fn is_possible(self, layer: LayerShape) -> bool {
-        [1, 2, 4, 8].contains(&self.batch_tiles)
-            && self.warps <= max_warps(self.batch_tiles as usize) as u32
+        [1, 2, 4, 8].contains(&self.octets)
+            && self.warps <= max_warps(self.octets as usize) as u32
             && self.buffer_rows >= row_capacity(layer)
             && self.partition(layer).is_some()
     }
@@ -118,12 +118,12 @@ impl Plan {
     /// if that overflows.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
-        let batch_tiles = self.batch_tiles as usize;
-        let ring = ring_bytes(batch_tiles, layer.raw_bits);
+        let octets = self.octets as usize;
+        let ring = ring_bytes(octets, layer.raw_bits);
         let words = (self.buffer_rows as usize).checked_mul(LINE * self.slabs())?;
-        let warp = words.checked_add(ring + slabs_bytes(batch_tiles, layer.grouped))?;
+        let warp = words.checked_add(ring + slabs_bytes(octets, layer.grouped))?;
         let block = (self.warps as usize).checked_mul(warp)?;
-        let rest = 4 * TABLE + (MAX_ROWS + LOOK_AHEAD) * LINE;
+        let rest = 4 * TABLE + (MAX_WORD_ROWS + LOOK_AHEAD) * LINE;
         u32::try_from(block.checked_add(rest)?).ok()
     }
 
@@ -132,14 +132,14 @@ impl Plan {
     pub fn partial_bytes(self) -> Option<usize> {
         // A slot for each warp, and two for each block.
         let slots = self.blocks as usize * (self.warps as usize + 2);
-        slots.checked_mul(sum_bytes(self.batch_tiles as usize))
+        slots.checked_mul(sum_bytes(self.octets as usize))
     }
 
-    /// Counters of a launch: for each fragment of sums of every stripe.
+    /// Counters of a launch: for each fragment of sums of every band.
     #[must_use]
     pub fn counters(self, layer: LayerShape) -> Option<usize> {
-        let fragments = self.slabs() * SLAB_STRIPS * self.batch_tiles as usize;
-        Some(self.partition(layer)?.stripes as usize * fragments)
+        let fragments = self.slabs() * SLAB_STRIPS * self.octets as usize;
+        Some(self.partition(layer)?.bands as usize * fragments)
     }
 }
 
@@ -157,7 +157,7 @@ pub struct KernelKind {
     /// Raw bits of I8 weights.
     pub raw_bits: u8,
     /// How many weights share a symbol.
-    pub packing: Packing,
+    pub weights_per_symbol: WeightsPerSymbol,
     /// Whether the decode table of BF16 or FP16 weights has wide entries.
     pub wide: bool,
     /// Whether there are groups.
@@ -169,7 +169,7 @@ pub struct KernelKind {
 impl KernelKind {
     /// Weights and activations, as kernels' names have them.
     fn types(self) -> String {
-        let quads = if self.packing == Packing::Four { "_quads" } else { "" };
+        let quads = if self.weights_per_symbol == WeightsPerSymbol::Four { "_quads" } else { "" };
         let weights = match (self.dtype, self.wide, self.grouped) {
             (Dtype::Bf16, true, _) => "bf16".to_owned(),
             (Dtype::Bf16, false, _) => "bf16_any".to_owned(),
@@ -183,10 +183,10 @@ impl KernelKind {
         format!("{weights}_{activations}")
     }
 
-    /// Name of the kernel that multiplies with 8 times `batch_tiles` rows of x.
+    /// Name of the kernel that multiplies with 8 times `octets` rows of x.
     #[must_use]
-    pub fn matmul(self, batch_tiles: u32) -> String {
-        format!("matmul_{}_m{}", self.types(), 8 * batch_tiles)
+    pub fn matmul(self, octets: u32) -> String {
+        format!("matmul_{}_m{}", self.types(), 8 * octets)
     }
 
     /// Name of the kernel that writes its A fragments out.
@@ -234,10 +234,10 @@ mod tests {
                 for (shape, kind) in SHAPES.into_iter().flat_map(|s| LAYERS.map(|l| (s, l))) {
                     for m in [1, 2, 4, 8, 9, 16, 17, 32, 33, 64, 65, 1000] {
                         let layer = layer(shape, kind);
-                        let plan = Plan::new(device, layer, m).expect("there is one");
+                        let plan = LaunchPlan::new(device, layer, m).expect("there is one");
                         assert!(plan.shared_memory(layer).unwrap() <= shared_memory, "{plan:?}");
                         assert!(plan.is_possible(layer) && plan.partial_bytes().is_some());
-                        assert!(8 * plan.batch_tiles as usize <= m.next_power_of_two().max(8));
+                        assert!(8 * plan.octets as usize <= m.next_power_of_two().max(8));
                     }
                 }
             }
@@ -249,8 +249,8 @@ mod tests {
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         for kind in LAYERS {
             let layer = layer((4096, 4096), kind);
-            let plan = Plan::new(device, layer, 8).unwrap();
-            assert!(plan.warps >= 10 && plan.batch_tiles == 1, "{kind:?} {plan:?}");
+            let plan = LaunchPlan::new(device, layer, 8).unwrap();
+            assert!(plan.warps >= 10 && plan.octets == 1, "{kind:?} {plan:?}");
             assert!(plan.buffer_rows >= row_capacity(layer) * 4 / 3);
         }
     }
@@ -258,19 +258,20 @@ mod tests {
     #[test]
     fn what_no_device_can_hold_has_no_plan() {
         let small = Device { multiprocessors: 10, shared_memory: 32 << 10 };
-        assert_eq!(Plan::new(small, layer((256, 256), (24, 8)), 1), None);
+        assert_eq!(LaunchPlan::new(small, layer((256, 256), (24, 8)), 1), None);
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         let side = 1 << 25;
-        assert_eq!(Plan::new(device, layer((side, side), (24, 8)), 1), None);
+        assert_eq!(LaunchPlan::new(device, layer((side, side), (24, 8)), 1), None);
         let none = Device { multiprocessors: 0, ..device };
-        assert_eq!(Plan::new(none, layer((256, 256), (24, 8)), 1), None);
+        assert_eq!(LaunchPlan::new(none, layer((256, 256), (24, 8)), 1), None);
     }
 
     #[test]
     fn the_longest_streams_have_room_on_large_devices() {
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         for raw_bits in [0, 4, 8, 11] {
-            let plan = Plan::new(device, layer((4096, 4096), (MAX_ROWS as u32, raw_bits)), 64);
+            let plan =
+                LaunchPlan::new(device, layer((4096, 4096), (MAX_WORD_ROWS as u32, raw_bits)), 64);
             assert!(plan.is_some(), "{raw_bits}");
         }
     }

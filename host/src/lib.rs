@@ -21,10 +21,10 @@ pub use blob::frequencies::Frequencies;
 pub use blob::groups::Groups;
 #[doc(hidden)] // for tests that look into tiles
 pub use blob::tile;
-pub use blob::values::WideInteger;
+pub use blob::values::LargeInteger;
 pub use codec::coding_model::entropy;
 pub use codec::{Matrix, encode, encode_grouped, reference};
 pub use float::Float;
 pub use fused_rans_layout as layout;
-pub use fused_rans_layout::{Dtype, Packing};
-pub use matmul::{Activations, Epilogue, MatmulError, Operand, Outputs};
+pub use fused_rans_layout::{Dtype, WeightsPerSymbol};
+pub use matmul::{Activations, Argument, Epilogue, MatmulError, Outputs};

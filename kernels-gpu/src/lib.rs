@@ -5,7 +5,7 @@
 //! the very steps that the GPU runs. Lanes share nothing while they decode, so a CPU test
 //! plays a warp by running its lanes one after the other.
 //!
-//! [`ptx`] are the instructions, [`Lane`] is the decode step, [`Format`] joins coded and raw bits
+//! [`ptx`] are the instructions, [`Lane`] is the decode step, [`WeightFormat`] joins coded and raw bits
 //! into MMA registers, [`decode_slab`] is a lane's way through a slab; [`crc`] are checksums.
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
@@ -23,9 +23,9 @@ mod device;
 mod portable;
 
 pub use portable::crc;
-pub use portable::format::{Format, RawWords};
+pub use portable::format::{RawWords, WeightFormat};
 pub use portable::lane::{Lane, Words};
-pub use portable::operand::{IntegerOffset, Operand};
+pub use portable::operand::{IntegerOffset, MmaType};
 pub use portable::slab::{SlabMemory, SliceMemory, decode_slab};
 pub use portable::twins as ptx;
 

@@ -2,7 +2,7 @@
 //!
 //! A matrix is cut into [`TILE`] x [`TILE`] tiles; a tile into slabs of two 16-row strips; a slab is
 //! what one warp decodes: 32 lane-private rANS streams of up to [`MAX_SYMBOLS`] symbols. A symbol is
-//! the coded bits of two weights, four each, or of four, two each ([`Packing`]); the rest of each weight
+//! the coded bits of two weights, four each, or of four, two each ([`WeightsPerSymbol`]); the rest of each weight
 //! lies in the raw planes.
 //! Symbols and raw bits stand in the order in which `mma.sync.m16n8k16` wants its A operand.
 //!
@@ -20,11 +20,11 @@ pub use launch::{
     slabs_bytes, sum_bytes,
 };
 pub use stored::{
-    Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Packing, Place, Plane, SlabShape, Split,
-    TAIL_LENGTH_BYTES, TileEntry, TileGrid, TileKind, TileShape, exchange_signs, fragment_column,
-    matrix_column, planes, register_position,
+    Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,
+    TAIL_LENGTH_BYTES, TileEntry, TileGrid, TileKind, TileShape, WeightsPerSymbol, exchange_signs,
+    fragment_column, matrix_column, planes, register_position,
 };
-pub use table::{Entry, QuadEntry, TableKind, WideEntry};
+pub use table::{Entry, ExponentEntry, FourWeightEntry, TableKind};
 
 /// log2 of the decode table's size; the rANS state lives in `[TABLE, 2 * TABLE)`.
 pub const PROB_BITS: u32 = 12;
@@ -55,14 +55,14 @@ pub const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
 pub const SLABS: usize = TILE / SLAB_ROWS;
 
 /// Symbols of a lane's stream in a whole slab, at most.
-pub const MAX_SYMBOLS: usize = SlabShape::WHOLE.symbols(Packing::Two);
+pub const MAX_SYMBOLS: usize = SlabShape::WHOLE.symbols(WeightsPerSymbol::Two);
 
 /// Upper bound on a stream's length in bits: the initial index and `PROB_BITS` bits a symbol.
 pub const MAX_STREAM_BITS: usize = PROB_BITS as usize * (1 + MAX_SYMBOLS);
 
 /// Upper bound on a stream's length in 32-bit words, so on a slab's rows of words.
-pub const MAX_ROWS: usize = MAX_STREAM_BITS.div_ceil(32);
-const _: () = assert!(MAX_ROWS <= u8::MAX as usize, "row counts are stored in bytes");
+pub const MAX_WORD_ROWS: usize = MAX_STREAM_BITS.div_ceil(32);
+const _: () = assert!(MAX_WORD_ROWS <= u8::MAX as usize, "row counts are stored in bytes");
 
 /// Rows after a slab's last that a decoder may look at, whatever is there: it holds the word that it reads from
 /// and the one after it.

@@ -55,19 +55,19 @@ impl Entry {
 ///
 /// `[31:23] sub-state without its leading one | [22:15] exponent 1 | [14:7] exponent 0 | [6:4] zero | [3:0] bits to take`
 ///
-/// There is no room for large sub-states, so frequencies above [`WideEntry::MAX_FREQUENCY`] have none.
+/// There is no room for large sub-states, so frequencies above [`ExponentEntry::MAX_FREQUENCY`] have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct WideEntry(pub u32);
+pub struct ExponentEntry(pub u32);
 
-impl WideEntry {
+impl ExponentEntry {
     /// Position of the sub-state.
     pub const SUB_SHIFT: u32 = 23;
     /// The largest frequency whose sub-states fit.
     pub const MAX_FREQUENCY: u16 = 512;
 
     /// The entry of a symbol with these exponents, in the same state as `entry`. The symbol's frequency must be
-    /// at most [`WideEntry::MAX_FREQUENCY`].
+    /// at most [`ExponentEntry::MAX_FREQUENCY`].
     #[must_use]
     pub const fn new(entry: Entry, exponents: [u8; 2]) -> Self {
         let sub = entry.sub() << Self::SUB_SHIFT;
@@ -86,16 +86,16 @@ impl WideEntry {
 /// half the lower two bits are the first register's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct QuadEntry(pub u32);
+pub struct FourWeightEntry(pub u32);
 
-impl QuadEntry {
+impl FourWeightEntry {
     /// Position of the sub-state.
     pub const SUB_SHIFT: u32 = 22;
     /// The largest frequency whose sub-states fit.
     pub const MAX_FREQUENCY: u16 = 1024;
 
     /// The entry of the same symbol in the same state as `entry`. The symbol's frequency must be at most
-    /// [`QuadEntry::MAX_FREQUENCY`].
+    /// [`FourWeightEntry::MAX_FREQUENCY`].
     #[must_use]
     pub const fn new(entry: Entry) -> Self {
         let (sub, symbol) = (entry.sub() << Self::SUB_SHIFT, entry.symbol() as u32);
@@ -109,10 +109,10 @@ impl QuadEntry {
 pub enum TableKind {
     /// [`Entry`]
     Plain,
-    /// [`WideEntry`]
-    Wide,
-    /// [`QuadEntry`]
-    Quad,
+    /// [`ExponentEntry`]
+    Exponent,
+    /// [`FourWeightEntry`]
+    FourWeight,
 }
 
 impl TableKind {
@@ -122,8 +122,8 @@ impl TableKind {
     pub const fn sub_shift(self) -> u32 {
         match self {
             Self::Plain => Entry::SUB_SHIFT,
-            Self::Wide => WideEntry::SUB_SHIFT,
-            Self::Quad => QuadEntry::SUB_SHIFT,
+            Self::Exponent => ExponentEntry::SUB_SHIFT,
+            Self::FourWeight => FourWeightEntry::SUB_SHIFT,
         }
     }
 }
@@ -134,10 +134,10 @@ mod tests {
 
     #[test]
     fn wide_entries_have_room_for_the_frequencies_they_promise() {
-        let largest = 2 * u32::from(WideEntry::MAX_FREQUENCY) - 1;
+        let largest = 2 * u32::from(ExponentEntry::MAX_FREQUENCY) - 1;
         for sub_state in 1..=largest {
             let entry = Entry::new(0, sub_state);
-            let wide = WideEntry::new(entry, [0xAB, 0xCD]).0;
+            let wide = ExponentEntry::new(entry, [0xAB, 0xCD]).0;
             assert_eq!((wide >> 23, wide & 31), (entry.sub(), entry.bits()));
             assert_eq!((wide >> 15 & 0xFF, wide >> 7 & 0xFF, wide >> 4 & 7), (0xCD, 0xAB, 0));
         }
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn quad_entries_have_room_for_the_frequencies_they_promise() {
-        for sub_state in 1..2 * u32::from(QuadEntry::MAX_FREQUENCY) {
+        for sub_state in 1..2 * u32::from(FourWeightEntry::MAX_FREQUENCY) {
             let entry = Entry::new(0xA5, sub_state);
-            let quad = QuadEntry::new(entry).0;
+            let quad = FourWeightEntry::new(entry).0;
             assert_eq!((quad >> 22, quad & 31), (entry.sub(), entry.bits()));
             assert_eq!((quad >> 18 & 15, quad >> 10 & 15), (0xA, 0x5));
             assert_eq!((quad >> 14 & 15, quad >> 5 & 31), (0, 0));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use fused_rans_host::file::{
-    self, Calibration, CompressedFile, Format as Stored, Options, TensorReport,
+    self, Calibration, CompressedFile, Options, StoredAs as Stored, TensorReport,
 };
 use fused_rans_host::{Float, quantize::Quantizer};
 
@@ -160,7 +160,7 @@ impl Table {
         let temporary = tempfile::Builder::new().prefix(output::PREFIX).tempdir();
         let temporary = temporary.map_err(Error::io(&std::env::temp_dir(), "write"))?;
         let folder = temporary.path().join("model");
-        let mut options = Options::default().quantize(quantizer).spread(spread);
+        let mut options = Options::default().quantize(quantizer).share_rate(spread);
         if calibrated {
             options = options.calibration(Calibration::open(&self.calibration)?);
         }

@@ -7,7 +7,7 @@ pub mod quantized;
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::{Split, TILE};
-use fused_rans::{Dtype, Groups, Matrix, Packing, WideInteger};
+use fused_rans::{Dtype, Groups, LargeInteger, Matrix, WeightsPerSymbol};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -132,7 +132,7 @@ fn from_f32(dtype: Dtype, value: f32) -> u16 {
 pub struct Recipe {
     pub dtype: Dtype,
     /// How many integers are to share a symbol.
-    pub packing: Packing,
+    pub weights_per_symbol: WeightsPerSymbol,
     /// Raw bits of integers, if they are not the encoder's to choose.
     pub raw_bits: Option<u8>,
     pub rows: usize,
@@ -144,8 +144,8 @@ pub struct Recipe {
 impl Recipe {
     /// A tile of Gaussian weights.
     pub fn gaussian(dtype: Dtype) -> Self {
-        let (packing, weights) = (Packing::Two, Weights::Gaussian);
-        Self { dtype, packing, raw_bits: None, rows: 256, cols: 256, weights, seed: 1 }
+        let (weights_per_symbol, weights) = (WeightsPerSymbol::Two, Weights::Gaussian);
+        Self { dtype, weights_per_symbol, raw_bits: None, rows: 256, cols: 256, weights, seed: 1 }
     }
 
     /// The weights, row by row, little endian.
@@ -167,7 +167,7 @@ impl Recipe {
     /// The matrix whose weights, row by row, are `data`.
     pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
-        let matrix = matrix.expect("it is that long").packed(self.packing);
+        let matrix = matrix.expect("it is that long").packed(self.weights_per_symbol);
         self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits))
     }
 
@@ -226,7 +226,7 @@ pub struct AnyWide {
     recipe: Recipe,
     pub data: Vec<u8>,
     pub scales: Vec<u16>,
-    pub integers: Vec<WideInteger>,
+    pub integers: Vec<LargeInteger>,
 }
 
 impl AnyWide {
@@ -241,7 +241,7 @@ impl AnyWide {
                 let magnitude = rng.random_range(129..256) << rng.random_range(0..8);
                 let integer = [1, -1][rng.random_range(0..2)] * magnitude.min(32512i32) as i16;
                 let (row, col) = (at / recipe.cols, at % recipe.cols);
-                integers.push(WideInteger { row, col, integer });
+                integers.push(LargeInteger { row, col, integer });
                 *weight = integer as u8;
             }
         }
@@ -252,14 +252,14 @@ impl AnyWide {
 
     pub fn matrix(&self) -> Matrix<'_> {
         let matrix = self.recipe.matrix(&self.data).instead_of(16 * self.data.len());
-        matrix.scaled(&self.scales).unwrap().widened(&self.integers).unwrap()
+        matrix.scaled(&self.scales).unwrap().with_large_integers(&self.integers).unwrap()
     }
 
     /// What the weights stand for.
     pub fn numbers(&self) -> Vec<f32> {
         let mut numbers: Vec<f32> =
             self.data.iter().map(|&weight| f32::from(weight.cast_signed())).collect();
-        for &WideInteger { row, col, integer } in &self.integers {
+        for &LargeInteger { row, col, integer } in &self.integers {
             numbers[row * self.recipe.cols + col] = integer.into();
         }
         for (row, scale) in numbers.chunks_exact_mut(self.recipe.cols).zip(&self.scales) {
@@ -271,7 +271,7 @@ impl AnyWide {
 
 /// All splits of integers, with weights that are split so.
 pub fn integer_splits() -> impl Iterator<Item = (Split, Weights)> {
-    let splits = Packing::ALL.into_iter().flat_map(Split::all_i8);
+    let splits = WeightsPerSymbol::ALL.into_iter().flat_map(Split::all_i8);
     splits.map(|split| (split, Weights::Integers((2 * split.half_range()).ilog2())))
 }
 
@@ -279,12 +279,12 @@ pub fn integer_splits() -> impl Iterator<Item = (Split, Weights)> {
 pub fn any_matrix() -> impl Strategy<Value = Recipe> {
     let dtype = prop::sample::select(&Dtype::ALL[..]);
     let weights = prop::sample::select(&Weights::ALL[..]);
-    let packing = prop::sample::select(&Packing::ALL[..]);
+    let weights_per_symbol = prop::sample::select(&WeightsPerSymbol::ALL[..]);
     let raw_bits = prop::option::weighted(0.2, 0..6u8);
-    (side(), side(), dtype, packing, raw_bits, weights, any::<u64>()).prop_map(
-        |(rows, cols, dtype, packing, raw_bits, weights, seed)| Recipe {
+    (side(), side(), dtype, weights_per_symbol, raw_bits, weights, any::<u64>()).prop_map(
+        |(rows, cols, dtype, weights_per_symbol, raw_bits, weights, seed)| Recipe {
             dtype,
-            packing,
+            weights_per_symbol,
             raw_bits,
             rows,
             cols,

@@ -254,7 +254,7 @@ impl Case {
 
     /// The activations in the buffer of x; `data` is where the first one is.
     pub fn activations<T>(&self, data: T) -> Activations<T> {
-        Activations { data, dtype: self.x, m: self.m, leading: self.leading_x }
+        Activations { data, dtype: self.x, rows: self.m, row_stride: self.leading_x }
     }
 
     /// A buffer for y: [`Case::offset_y`] bytes, then room for the rows.
@@ -265,7 +265,7 @@ impl Case {
 
     /// The outputs in the buffer of y; `data` is where the first one goes.
     pub fn outputs<T>(&self, data: T) -> Outputs<T> {
-        Outputs { data, dtype: self.y, leading: self.leading_y }
+        Outputs { data, dtype: self.y, row_stride: self.leading_y }
     }
 
     /// Checks the buffer of y, every output and every byte between them, against the product of
@@ -301,8 +301,8 @@ impl Case {
 }
 
 /// Elements from the first row's first to the last row's last.
-fn extent(rows: usize, cols: usize, leading: usize) -> usize {
-    (rows - 1) * leading + cols
+fn extent(rows: usize, cols: usize, row_stride: usize) -> usize {
+    (rows - 1) * row_stride + cols
 }
 
 /// A scale or bias: of any sign, over six orders of magnitude, sometimes 0 or 1.

@@ -2,8 +2,8 @@
 
 use super::product::Case;
 use super::{AnyWide, Recipe, Weights};
-use fused_rans::quantize::{Options, Quantizer, Source};
-use fused_rans::{Dtype, Float, Packing, encode};
+use fused_rans::quantize::{NumberMatrix, Options, Quantizer};
+use fused_rans::{Dtype, Float, WeightsPerSymbol, encode};
 
 /// A quantized matrix, and what its weights stand for.
 pub struct QuantizedCase {
@@ -27,11 +27,19 @@ fn wide() -> impl Iterator<Item = QuantizedCase> {
         [(Float::Bf16, 320, 576), (Float::F16, 300, 400)].map(|of| (split, weights, of))
     });
     cases.map(|(split, weights, (x, rows, cols))| {
-        let (packing, raw_bits) = (split.packing(), Some(split.raw_bits()));
-        let recipe = Recipe { dtype: Dtype::I8, packing, raw_bits, rows, cols, weights, seed: 12 };
+        let (weights_per_symbol, raw_bits) = (split.weights_per_symbol(), Some(split.raw_bits()));
+        let recipe = Recipe {
+            dtype: Dtype::I8,
+            weights_per_symbol,
+            raw_bits,
+            rows,
+            cols,
+            weights,
+            seed: 12,
+        };
         let wide = AnyWide::new(&recipe, 300);
         QuantizedCase {
-            name: format!("wide integers, {split:?}, {}", x.name()),
+            name: format!("large integers, {split:?}, {}", x.name()),
             blob: encode(wide.matrix()).expect("it may be large"),
             case: Case { bias: true, ..Case::plain(Dtype::I8, x, rows, cols, 1) },
             weights: wide.numbers().into_iter().map(f64::from).collect(),
@@ -44,17 +52,20 @@ fn quantizers() -> impl Iterator<Item = QuantizedCase> {
     let rates =
         [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.7, 6.0, 7.0].map(|bits| format!("rate={bits}"));
     let formats = quantizers.into_iter().chain(rates);
-    let formats = formats.flat_map(|format| Packing::ALL.map(|packing| (format.clone(), packing)));
-    let formats = formats.flat_map(|(format, packing)| {
-        [(Float::Bf16, 320, 576), (Float::F16, 300, 400)].map(|of| (format.clone(), packing, of))
+    let formats = formats.flat_map(|format| {
+        WeightsPerSymbol::ALL.map(|weights_per_symbol| (format.clone(), weights_per_symbol))
     });
-    formats.map(|(format, packing, (x, rows, cols))| {
-        let name = format!("{format}, {packing:?} a symbol, {}", x.name());
+    let formats = formats.flat_map(|(format, weights_per_symbol)| {
+        [(Float::Bf16, 320, 576), (Float::F16, 300, 400)]
+            .map(|of| (format.clone(), weights_per_symbol, of))
+    });
+    formats.map(|(format, weights_per_symbol, (x, rows, cols))| {
+        let name = format!("{format}, {weights_per_symbol:?} a symbol, {}", x.name());
         // Rows of very different sizes, a few of them 0.
         let mut numbers = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 11);
         numbers[2 * cols..6 * cols].fill(0);
-        let source = Source::new(Float::Bf16, rows, cols, &numbers).unwrap();
-        let options = Options { packing, ..Options::default() };
+        let source = NumberMatrix::new(Float::Bf16, rows, cols, &numbers).unwrap();
+        let options = Options { weights_per_symbol, ..Options::default() };
         let quantized = format.parse::<Quantizer>().unwrap().quantize(source, options).unwrap();
         let mut weights = vec![0.0; rows * cols];
         for (row, weights) in weights.chunks_exact_mut(cols).enumerate() {

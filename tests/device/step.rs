@@ -3,19 +3,19 @@
 use fused_rans::Blob;
 use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TableKind};
 use fused_rans::tile::{CodedTile, Rows, Tile};
-use fused_rans_kernels::{Format, SliceMemory, decode_slab};
+use fused_rans_kernels::{SliceMemory, WeightFormat, decode_slab};
 
 /// Decodes all coded tiles of `blob`, whose weights are `data`, row by row; returns how many there are.
 pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
     let table = blob.frequencies().kernel_table(blob.split());
-    let wide = blob.frequencies().wide_table(blob.split());
+    let wide = blob.frequencies().exponent_table(blob.split());
     let mut coded = 0;
     for number in 0..blob.index().len() {
         let Tile::Coded(tile) = blob.tile(number).unwrap() else { continue };
         coded += 1;
-        let decoded = decode_tile(&tile, Format::from(blob.split()), &table);
+        let decoded = decode_tile(&tile, WeightFormat::from(blob.split()), &table);
         if let Some(wide) = &wide {
-            let format = Format::of(blob.split(), TableKind::Wide);
+            let format = WeightFormat::of(blob.split(), TableKind::Exponent);
             assert!(decode_tile(&tile, format, wide) == decoded, "wide entries differ");
         }
         let width = tile.shape.steps() * FRAGMENT;
@@ -38,7 +38,7 @@ fn rows<'a>(blob: &Blob<'_>, data: &'a [u8], tile: usize) -> impl Iterator<Item 
 }
 
 /// A tile's weights, row by row, whole fragments, as the kernel's lanes decode them.
-fn decode_tile(tile: &CodedTile<'_>, format: Format, table: &[u32]) -> Vec<u16> {
+fn decode_tile(tile: &CodedTile<'_>, format: WeightFormat, table: &[u32]) -> Vec<u16> {
     let (shape, table) = (tile.shape, table.try_into().expect("an entry for each slot"));
     let width = shape.steps() * FRAGMENT;
     let mut weights = vec![0; shape.strips() * FRAGMENT * width];

@@ -96,8 +96,8 @@ impl Operands {
 
     pub fn multiply(&mut self, layer: &Layer, m: usize, on: &Stream) -> Result<(), GpuError> {
         let dtype = activation_type(layer.dtype(), true);
-        let x = Activations { data: &**self.x, dtype, m, leading: layer.cols() };
-        let y = Outputs { data: &mut **self.y, dtype: Float::F32, leading: layer.rows() };
+        let x = Activations { data: &**self.x, dtype, rows: m, row_stride: layer.cols() };
+        let y = Outputs { data: &mut **self.y, dtype: Float::F32, row_stride: layer.rows() };
         layer.matmul(x, y, &mut self.workspace, on)
     }
 }

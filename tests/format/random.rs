@@ -1,7 +1,7 @@
 //! Random blobs and files, the same in every run.
 
 use fused_rans::file::{Options, compress_model};
-use fused_rans::{Blob, Dtype, Float, Packing, encode, encode_grouped};
+use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol, encode, encode_grouped};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -41,7 +41,7 @@ fn plain_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
 fn split_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     integer_splits().enumerate().map(|(number, (split, weights))| {
         let recipe = Recipe {
-            packing: split.packing(),
+            weights_per_symbol: split.weights_per_symbol(),
             raw_bits: Some(split.raw_bits()),
             ..recipe(Dtype::I8, 21 + 11 * number, 200 - 17 * number, weights)
         };
@@ -52,17 +52,20 @@ fn split_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
 
 /// With scales of rows: any bits, and numbers with integers of more than a byte.
 fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
-    let dtypes =
-        [(Dtype::F8E4M3, Packing::Two), (Dtype::I8, Packing::Two), (Dtype::I8, Packing::Four)];
-    let scaled = dtypes.into_iter().map(|(dtype, packing)| {
-        let recipe = Recipe { packing, ..recipe(dtype, 90, 61, Weights::Dirty) };
+    let dtypes = [
+        (Dtype::F8E4M3, WeightsPerSymbol::Two),
+        (Dtype::I8, WeightsPerSymbol::Two),
+        (Dtype::I8, WeightsPerSymbol::Four),
+    ];
+    let scaled = dtypes.into_iter().map(|(dtype, weights_per_symbol)| {
+        let recipe = Recipe { weights_per_symbol, ..recipe(dtype, 90, 61, Weights::Dirty) };
         let (data, mut random) = (recipe.bytes(), SmallRng::seed_from_u64(5));
         let scales: Vec<u16> = (0..recipe.rows).map(|_| random.random()).collect();
         let matrix = recipe.matrix(&data).instead_of(LARGE).scaled(&scales).unwrap();
         (format!("{recipe:?}, scales of rows"), encode(matrix).unwrap())
     });
-    let wide = Packing::ALL.into_iter().map(|packing| {
-        let recipe = Recipe { packing, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
+    let wide = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
+        let recipe = Recipe { weights_per_symbol, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
         (format!("{recipe:?}, wide"), encode(AnyWide::new(&recipe, 60).matrix()).unwrap())
     });
     scaled.chain(wide)
@@ -70,9 +73,12 @@ fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
 
 /// With groups, with zero points and without, in coded tiles and raw ones.
 fn grouped_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
-    let kinds = Packing::ALL.into_iter().flat_map(|packing| {
+    let kinds = WeightsPerSymbol::ALL.into_iter().flat_map(|weights_per_symbol| {
         [(true, 129, 290), (false, 41, 300), (true, 5, 2)].map(|(zeros, rows, cols)| {
-            (Recipe { packing, ..recipe(Dtype::I8, rows, cols, Weights::RawTiles) }, zeros)
+            (
+                Recipe { weights_per_symbol, ..recipe(Dtype::I8, rows, cols, Weights::RawTiles) },
+                zeros,
+            )
         })
     });
     kinds.map(|(recipe, zeros)| {

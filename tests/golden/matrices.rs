@@ -1,7 +1,7 @@
 //! The matrices behind the golden files, in integer arithmetic alone: the same on every machine.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
-use fused_rans::{Dtype, Matrix, Packing, WideInteger};
+use fused_rans::{Dtype, LargeInteger, Matrix, WeightsPerSymbol};
 
 /// A golden file and the matrix that it holds.
 pub struct Golden {
@@ -9,7 +9,7 @@ pub struct Golden {
     pub name: &'static str,
     pub dtype: Dtype,
     /// How many integers are to share a symbol.
-    pub packing: Packing,
+    pub weights_per_symbol: WeightsPerSymbol,
     /// Raw bits, if they are not the encoder's to choose.
     raw_bits: Option<u8>,
     pub rows: usize,
@@ -117,7 +117,7 @@ pub const GOLDEN: [Golden; 15] = [
         name: "i8_quads_r3",
         raw_bits: Some(3),
         dtype: Dtype::I8,
-        packing: Packing::Four,
+        weights_per_symbol: WeightsPerSymbol::Four,
         rows: 45,
         cols: 103,
         weight: i8_quads,
@@ -127,7 +127,7 @@ pub const GOLDEN: [Golden; 15] = [
     Golden {
         name: "i8_quads_grouped",
         dtype: Dtype::I8,
-        packing: Packing::Four,
+        weights_per_symbol: WeightsPerSymbol::Four,
         rows: 240,
         cols: 272,
         weight: |random, _, _| i8_code(around_zero(random)),
@@ -162,7 +162,7 @@ pub const GOLDEN: [Golden; 15] = [
 const PLAIN: Golden = Golden {
     name: "",
     dtype: Dtype::I8,
-    packing: Packing::Two,
+    weights_per_symbol: WeightsPerSymbol::Two,
     raw_bits: None,
     rows: 0,
     cols: 0,
@@ -173,23 +173,23 @@ const PLAIN: Golden = Golden {
 };
 
 impl Golden {
-    /// The matrix whose weights are `data`, with these scales if its rows have some, and these wide integers.
+    /// The matrix whose weights are `data`, with these scales if its rows have some, and these large integers.
     pub fn matrix<'a>(
         &self,
         data: &'a [u8],
         scales: &'a [u16],
-        wide: &'a [WideInteger],
+        wide: &'a [LargeInteger],
     ) -> Matrix<'a> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
-        let matrix = matrix.expect("it is that long").packed(self.packing);
+        let matrix = matrix.expect("it is that long").packed(self.weights_per_symbol);
         let matrix = self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
         let scaled = || matrix.scaled(scales).expect("one a row");
         let matrix = if self.row_scales { scaled() } else { matrix };
-        matrix.widened(wide).expect("they are those of the weights")
+        matrix.with_large_integers(wide).expect("they are those of the weights")
     }
 
     /// The integers that take more than a byte: eight significant bits, and up to seven zeros.
-    pub fn wide_integers(&self) -> Vec<WideInteger> {
+    pub fn large_integers(&self) -> Vec<LargeInteger> {
         let mut random = Random(0x0BAD_CAFE);
         let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
         let places = places.filter(|(row, col)| self.wide && (97 * row + 31 * col) % 1009 == 0);
@@ -197,7 +197,7 @@ impl Golden {
             let magnitude = (128 + random.bits(7)) << random.bits(3);
             let magnitude = magnitude.min(32512) as i16;
             let integer = if random.bits(1) == 0 { magnitude } else { -magnitude };
-            WideInteger { row, col, integer }
+            LargeInteger { row, col, integer }
         };
         places.map(&mut integer).collect()
     }
@@ -215,7 +215,7 @@ impl Golden {
         let weights = places.map(|(row, col)| (self.weight)(&mut random, row, col));
         let weights = weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.bytes()));
         let mut weights: Vec<u8> = weights.collect();
-        for WideInteger { row, col, integer } in self.wide_integers() {
+        for LargeInteger { row, col, integer } in self.large_integers() {
             weights[row * self.cols + col] = integer as u8;
         }
         weights

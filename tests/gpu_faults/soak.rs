@@ -5,7 +5,7 @@ use super::{Product, device_alone};
 use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{CopyDestination, Gpu};
 use fused_rans::layout::TileGrid;
-use fused_rans::{Blob, Dtype, Float, Packing};
+use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol};
 use half::{bf16, f16};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -89,7 +89,7 @@ fn large(number: usize) -> Case {
     let m = [1, 2, 5, 8, 13, 16, 24, 32, 57, 64][number % 10];
     let mut case = Case::ordinary(Dtype::ALL[number % 4], rows, cols, m);
     if number / 4 % 2 == 1 && case.recipe.dtype == Dtype::I8 {
-        case.recipe.packing = Packing::Four;
+        case.recipe.weights_per_symbol = WeightsPerSymbol::Four;
     }
     case.recipe.seed = number as u64;
     case

@@ -34,7 +34,7 @@ fn shards() -> [(&'static str, Vec<u8>); 3] {
 }
 
 fn rate(spread: bool) -> Options {
-    Options::default().quantize("rate=4".parse().unwrap()).spread(spread)
+    Options::default().quantize("rate=4".parse().unwrap()).share_rate(spread)
 }
 
 /// What a job reports, which never goes back and ends at `total`.

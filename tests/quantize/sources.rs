@@ -1,6 +1,6 @@
 //! Numbers to be quantized, and what becomes of them.
 
-use fused_rans::quantize::{Options, Quantized, Quantizer, Source};
+use fused_rans::quantize::{NumberMatrix, Options, Quantized, Quantizer};
 use fused_rans::{Float, encode};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -17,11 +17,11 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    pub fn source(&self) -> Source<'_> {
+    pub fn source(&self) -> NumberMatrix<'_> {
         let bytes = self.values.as_ptr().cast::<u8>();
         // SAFETY: the bytes of the vector, which is borrowed as long; any bytes are valid `u8`s.
         let bytes = unsafe { std::slice::from_raw_parts(bytes, 4 * self.values.len()) };
-        Source::new(Float::F32, self.rows, self.cols, bytes).unwrap()
+        NumberMatrix::new(Float::F32, self.rows, self.cols, bytes).unwrap()
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fused_rans::file::{Format, Report, TensorReport, Totals};
+use fused_rans::file::{Report, StoredAs, TensorReport, Totals};
 
 use super::super::table::size;
 use super::name::{self, Place};
@@ -16,7 +16,7 @@ const MIN_LAYERS: usize = 3;
 const MAX_PANELS: usize = 48;
 
 /// The same for the list below them.
-const MAX_ROWS: usize = 40;
+const MAX_WORD_ROWS: usize = 40;
 
 /// Panels side by side.
 pub(super) const MAX_COLUMNS: usize = 4;
@@ -107,7 +107,7 @@ impl Chart {
         let (mut groups, mut rows) = grouped(&shown);
         let dropped = keep_largest(&mut groups, MAX_PANELS, |group| weights(group.tensors()));
         let small = dropped.iter().map(|group| group.tensors().count()).sum::<usize>()
-            + keep_largest(&mut rows, MAX_ROWS, |tensor| tensor.weights).len();
+            + keep_largest(&mut rows, MAX_WORD_ROWS, |tensor| tensor.weights).len();
         let pooled = groups.iter().any(|group| group.layers.values().any(|all| all.len() > 1));
         let row = |tensor: &TensorReport| Row {
             name: tensor.name.clone(),
@@ -125,7 +125,7 @@ impl Chart {
 
 /// Norms and biases that are stored as they are would hide the matrices.
 fn is_shown(tensor: &TensorReport) -> bool {
-    tensor.weights > 0 && (tensor.format != Format::Raw || tensor.shape.len() > 1)
+    tensor.weights > 0 && (tensor.format != StoredAs::Raw || tensor.shape.len() > 1)
 }
 
 /// What has enough layers for a panel, by kind, and the rest in the file's order.
@@ -188,8 +188,8 @@ fn section_of(group: &Group<'_>) -> usize {
     let mut sums = [0_u64; 3];
     for tensor in group.tensors() {
         let section = match tensor.format {
-            Format::Quantized => 0,
-            Format::Lossless => 1,
+            StoredAs::Quantized => 0,
+            StoredAs::Lossless => 1,
             _ => 2,
         };
         sums[section] += tensor.weights;
@@ -241,7 +241,7 @@ fn notes(panels: bool, pooled: bool, small: usize, unshown: usize) -> Vec<String
 mod tests {
     use super::*;
 
-    fn tensor(name: &str, format: Format, weights: u64, bits: f64) -> TensorReport {
+    fn tensor(name: &str, format: StoredAs, weights: u64, bits: f64) -> TensorReport {
         TensorReport {
             name: name.to_owned(),
             shape: vec![1, 1],
@@ -268,15 +268,15 @@ mod tests {
         Chart::of(&Report { tensors, totals }, Path::new("a/model"))
     }
 
-    fn layers(kind: &str, format: Format) -> impl Iterator<Item = TensorReport> {
+    fn layers(kind: &str, format: StoredAs) -> impl Iterator<Item = TensorReport> {
         [10, 2, 0].map(|layer| tensor(&format!("l.{layer}.{kind}"), format, 1, 8.0)).into_iter()
     }
 
     #[test]
     fn sections_are_formats_lines_are_modules() {
         let kinds = ["m.b", "a.q", "a.x.y", "a.k", "m.c", "m.d", "m.e", "m.f"];
-        let quantized = kinds.into_iter().flat_map(|kind| layers(kind, Format::Quantized));
-        let chart = chart(quantized.chain(layers("m.gate", Format::Raw)).collect());
+        let quantized = kinds.into_iter().flat_map(|kind| layers(kind, StoredAs::Quantized));
+        let chart = chart(quantized.chain(layers("m.gate", StoredAs::Raw)).collect());
         let names = |section: &Section| -> Vec<Vec<String>> {
             let line = |line: &Vec<Panel>| line.iter().map(|panel| panel.name.clone()).collect();
             section.panels.iter().map(line).collect()
@@ -294,10 +294,10 @@ mod tests {
 
     #[test]
     fn experts_are_pooled_by_weights() {
-        let mut tensors: Vec<_> = layers("x.0.w", Format::Lossless).collect();
+        let mut tensors: Vec<_> = layers("x.0.w", StoredAs::Lossless).collect();
         // The name of the kind itself: of no layer.
-        tensors.push(tensor("l.*.x.*.w", Format::Lossless, 1, 1.0));
-        tensors.push(tensor("l.2.x.1.w", Format::Lossless, 3, 4.0));
+        tensors.push(tensor("l.*.x.*.w", StoredAs::Lossless, 1, 1.0));
+        tensors.push(tensor("l.2.x.1.w", StoredAs::Lossless, 3, 4.0));
         let chart = chart(tensors);
         let panel = &chart.sections[0].panels[0][0];
         assert_eq!(panel.points[1], (2, Bits { stored: 5.0, entropy: 2.5 }));
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn few_layers_are_listed_in_the_order_of_the_file() {
         let names = ["l.1.b", "l.0.b", "emb", "l.0.a"];
-        let tensors = names.map(|name| tensor(name, Format::Lossless, 1, 4.0));
+        let tensors = names.map(|name| tensor(name, StoredAs::Lossless, 1, 4.0));
         let chart = chart(tensors.to_vec());
         assert!(chart.sections.is_empty() && chart.notes.is_empty());
         assert!(chart.rows.iter().map(|row| row.name.as_str()).eq(names));

@@ -82,11 +82,11 @@ pub enum BlobError {
         /// Scales found.
         found: usize,
     },
-    /// Invalid argument: wide integers that the matrix cannot have.
+    /// Invalid argument: large integers that the matrix cannot have.
     #[error(
-        "wide integers are those of an I8 matrix with scales of rows and without groups that take more than a byte: {0}"
+        "large integers are those of an I8 matrix with scales of rows and without groups that take more than a byte: {0}"
     )]
-    WideIntegers(&'static str),
+    LargeIntegers(&'static str),
     /// Invalid argument: groups of weights that are not integers.
     #[error("only I8 matrices have groups, this one is {}", dtype.name())]
     GroupType {

@@ -1,6 +1,8 @@
 //! The frequency table of a matrix, and the coding tables made from it.
 
-use fused_rans_layout::{Entry, PROB_BITS, Packing, QuadEntry, SYMBOLS, Split, TABLE, WideEntry};
+use fused_rans_layout::{
+    Entry, ExponentEntry, FourWeightEntry, PROB_BITS, SYMBOLS, Split, TABLE, WeightsPerSymbol,
+};
 
 /// Slots of a stream's last symbol that an encoder tries.
 pub(crate) const ENDS: usize = 8;
@@ -94,29 +96,31 @@ impl Frequencies {
     /// The decode table of the fused kernels for weights that split so; `None` if their type has
     /// none, or a frequency is too large.
     #[must_use]
-    pub fn wide_table(&self, split: Split) -> Option<Vec<u32>> {
-        if self.max() > WideEntry::MAX_FREQUENCY || split.packing() != Packing::Two {
+    pub fn exponent_table(&self, split: Split) -> Option<Vec<u32>> {
+        if self.max() > ExponentEntry::MAX_FREQUENCY
+            || split.weights_per_symbol() != WeightsPerSymbol::Two
+        {
             return None;
         }
         let wide = |entry: &Entry| {
             let symbol = entry.symbol();
             let exponents =
                 [split.exponent_in_place(symbol & 15)?, split.exponent_in_place(symbol >> 4)?];
-            Some(WideEntry::new(*entry, exponents).0)
+            Some(ExponentEntry::new(*entry, exponents).0)
         };
         self.decode_table().iter().map(wide).collect()
     }
 
     /// The decode table of the kernels for weights that split so, but for those that have a
-    /// [wide one](Frequencies::wide_table).
+    /// [wide one](Frequencies::exponent_table).
     ///
     /// # Panics
     /// If a frequency is too large for symbols of four weights; a blob that was parsed has none.
     #[must_use]
     pub fn kernel_table(&self, split: Split) -> Vec<u32> {
-        let entry = |&entry: &Entry| match split.packing() {
-            Packing::Two => entry.0,
-            Packing::Four => QuadEntry::new(entry).0,
+        let entry = |&entry: &Entry| match split.weights_per_symbol() {
+            WeightsPerSymbol::Two => entry.0,
+            WeightsPerSymbol::Four => FourWeightEntry::new(entry).0,
         };
         self.decode_table().iter().map(entry).collect()
     }

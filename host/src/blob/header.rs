@@ -1,11 +1,12 @@
 //! The blob's header: 128 bytes, then the frequency table, the index, and the scales of rows.
 
 use crate::blob::frequencies::Frequencies;
-use crate::blob::tile_format::Coding;
+use crate::blob::tile_format::TileFormat;
 use crate::{BlobError, TileFault};
 use bytemuck::{Pod, Zeroable};
 use fused_rans_layout::{
-    Dtype, GroupPlane, LINE, PROB_BITS, Packing, QuadEntry, SYMBOLS, Split, TileEntry, TileGrid,
+    Dtype, FourWeightEntry, GroupPlane, LINE, PROB_BITS, SYMBOLS, Split, TileEntry, TileGrid,
+    WeightsPerSymbol,
 };
 
 #[cfg(target_endian = "big")]
@@ -66,8 +67,8 @@ const _: () = assert!(size_of::<Header>() == LINE);
 
 impl Header {
     /// A header without lengths and checksums.
-    pub fn new(coding: Coding, row_scales: bool, grid: TileGrid, entropy: f64) -> Self {
-        let Coding { split, groups, wide } = coding;
+    pub fn new(coding: TileFormat, row_scales: bool, grid: TileGrid, entropy: f64) -> Self {
+        let TileFormat { split, groups, wide } = coding;
         let mut flags = if split.zero() { ZERO } else { 0 };
         flags |= if row_scales { ROW_SCALES } else { 0 };
         flags |= if wide { WIDE } else { 0 };
@@ -81,7 +82,7 @@ impl Header {
             raw_bits: split.raw_bits(),
             base: split.base(),
             flags,
-            weights_per_symbol: split.packing() as u8,
+            weights_per_symbol: split.weights_per_symbol() as u8,
             prob_bits: PROB_BITS as u8,
             rows: grid.rows as u64,
             cols: grid.cols as u64,
@@ -100,7 +101,7 @@ impl Header {
     }
 
     /// How the weights are coded, and the grid, if all fields are ones that an encoder writes.
-    fn check(&self) -> Result<(Coding, TileGrid), BlobError> {
+    fn check(&self) -> Result<(TileFormat, TileGrid), BlobError> {
         let fault = |what| Err(BlobError::Header(what));
         let Some(dtype) = Dtype::from_code(self.dtype) else {
             return fault("unknown element type");
@@ -109,12 +110,16 @@ impl Header {
         if self.flags & !known != 0 || self.reserved != [0; 68] {
             return fault("unknown flags");
         }
-        let packing = Packing::from_code(self.weights_per_symbol);
-        let Some(packing) = packing.filter(|_| u32::from(self.prob_bits) == PROB_BITS) else {
+        let weights_per_symbol = WeightsPerSymbol::from_code(self.weights_per_symbol);
+        let Some(weights_per_symbol) =
+            weights_per_symbol.filter(|_| u32::from(self.prob_bits) == PROB_BITS)
+        else {
             return fault("unknown symbol layout");
         };
         let zero = self.flags & ZERO != 0;
-        let Some(split) = Split::from_fields(dtype, packing, self.raw_bits, self.base, zero) else {
+        let Some(split) =
+            Split::from_fields(dtype, weights_per_symbol, self.raw_bits, self.base, zero)
+        else {
             return fault("impossible split of the weights");
         };
         let zeros = self.flags & ZERO_POINTS != 0;
@@ -127,7 +132,7 @@ impl Header {
         }
         let wide = self.flags & WIDE != 0;
         if wide && (dtype != Dtype::I8 || groups.is_some() || !self.row_scales()) {
-            return fault("impossible wide integers");
+            return fault("impossible large integers");
         }
         // That no tile has exceptions then follows from their sum.
         if groups.is_some() && (split.half_range() != 8 || self.exceptions != 0) {
@@ -141,7 +146,7 @@ impl Header {
             (Ok(rows @ 1..), Ok(cols @ 1..))
                 if matrix_bytes(dtype.bytes(), rows, cols).is_some() =>
             {
-                Ok((Coding { split, groups, wide }, TileGrid { rows, cols }))
+                Ok((TileFormat { split, groups, wide }, TileGrid { rows, cols }))
             }
             _ => fault("impossible shape"),
         }
@@ -197,7 +202,7 @@ pub struct Front {
     /// The header.
     pub header: Header,
     /// How the weights are coded.
-    pub coding: Coding,
+    pub coding: TileFormat,
     /// The tiles.
     pub grid: TileGrid,
     /// The frequency table.
@@ -235,7 +240,9 @@ impl Front {
         let table = &blob[HEADER_BYTES..HEADER_BYTES + TABLE_BYTES];
         let frequencies = Frequencies::from_stored(bytemuck::pod_read_unaligned(table))
             .ok_or(BlobError::Header("the frequencies do not sum to the table's size"))?;
-        if coding.split.packing() == Packing::Four && frequencies.max() > QuadEntry::MAX_FREQUENCY {
+        if coding.split.weights_per_symbol() == WeightsPerSymbol::Four
+            && frequencies.max() > FourWeightEntry::MAX_FREQUENCY
+        {
             return Err(BlobError::Header("a symbol of four weights is too frequent"));
         }
         let records = blob[HEADER_BYTES + TABLE_BYTES..start].chunks_exact(size_of::<TileEntry>());

@@ -11,7 +11,7 @@ pub mod values;
 use crate::blob::groups::{OwnedGroups, group_count, groups, scale, zero};
 use crate::blob::header::{Front, check_size};
 use crate::blob::tile::Tile;
-use crate::blob::values::{Numbers, WideInteger};
+use crate::blob::values::{LargeInteger, Numbers};
 use crate::codec::fast;
 use crate::codec::parallel_crc;
 use crate::{BlobError, Dtype, Float, Frequencies, TileFault};
@@ -110,10 +110,10 @@ impl<'a> Blob<'a> {
         self.front.row_scales.as_deref()
     }
 
-    /// Whether some of its integers take more than the byte that [`Blob::decode`] gives: [`Blob::wide_integers`]. What
+    /// Whether some of its integers take more than the byte that [`Blob::decode`] gives: [`Blob::large_integers`]. What
     /// dequantizes and multiplies takes all of them. Only matrices with scales of rows have such.
     #[must_use]
-    pub fn is_wide(&self) -> bool {
+    pub fn has_large_integers(&self) -> bool {
         self.front.coding.wide
     }
 
@@ -199,7 +199,7 @@ impl<'a> Blob<'a> {
         Ok(Numbers {
             dtype: self.dtype(),
             groups: groups.transpose()?,
-            wide: self.wide_integers()?,
+            wide: self.large_integers()?,
         })
     }
 
@@ -207,21 +207,21 @@ impl<'a> Blob<'a> {
     ///
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile.
-    pub fn wide_integers(&self) -> Result<Vec<WideInteger>, BlobError> {
-        let tiles = if self.is_wide() { self.index().len() } else { 0 };
-        let tiles = (0..tiles).into_par_iter().map(|tile| self.wide_in(tile));
+    pub fn large_integers(&self) -> Result<Vec<LargeInteger>, BlobError> {
+        let tiles = if self.has_large_integers() { self.index().len() } else { 0 };
+        let tiles = (0..tiles).into_par_iter().map(|tile| self.large_in(tile));
         let mut integers = tiles.collect::<Result<Vec<_>, _>>()?.concat();
         integers.sort_unstable();
         Ok(integers)
     }
 
-    fn wide_in(&self, tile: usize) -> Result<Vec<WideInteger>, BlobError> {
+    fn large_in(&self, tile: usize) -> Result<Vec<LargeInteger>, BlobError> {
         let Tile::Coded(coded) = self.tile(tile)? else { return Ok(Vec::new()) };
         let (top, left) = self.grid().origin(tile);
         let slabs = (top..).step_by(SLAB_ROWS).zip(coded.slabs());
         let integers = slabs.flat_map(|(first_row, slab)| {
             slab.exceptions().filter_map(move |(row, col, weight)| {
-                WideInteger::of_weight(first_row + row, left + col, weight)
+                LargeInteger::of_weight(first_row + row, left + col, weight)
             })
         });
         Ok(integers.collect())
@@ -240,7 +240,7 @@ impl<'a> Blob<'a> {
         (0..self.front.index.len()).into_par_iter().try_for_each(|tile| self.tile(tile).map(drop))
     }
 
-    /// Decodes into `out`, row-major, little endian; of [wide integers](Blob::wide_integers) the low bytes. Verifies every
+    /// Decodes into `out`, row-major, little endian; of [large integers](Blob::large_integers) the low bytes. Verifies every
     /// checksum. Runs on rayon's current thread pool.
     ///
     /// # Errors
@@ -251,7 +251,7 @@ impl<'a> Blob<'a> {
         let table = self.front.frequencies.decode_table();
         let row_bytes = self.cols() * self.dtype().bytes();
         let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
-        bands.try_for_each(|(band, out)| self.decode_band(band, out, &table))?;
+        bands.try_for_each(|(band, out)| self.decode_tile_row(band, out, &table))?;
         if parallel_crc(out) == self.weights_crc() {
             Ok(())
         } else {
@@ -288,7 +288,7 @@ impl<'a> Blob<'a> {
     }
 
     /// Decodes a row of tiles, side by side: each gets its part of every row of `out`.
-    pub(crate) fn decode_band(
+    pub(crate) fn decode_tile_row(
         &self,
         band: usize,
         out: &mut [u8],

@@ -1,16 +1,16 @@
 //! A tile's payload, taken apart and put together.
 
 use crate::TileFault;
-use crate::blob::tile_format::Coding;
+use crate::blob::tile_format::TileFormat;
 use fused_rans_layout::{
-    FRAGMENT, LANES, LINE, LOOK_AHEAD, MAX_ROWS, MAX_TAIL_ROWS, SLAB_STRIPS, SlabShape,
+    FRAGMENT, LANES, LINE, LOOK_AHEAD, MAX_TAIL_ROWS, MAX_WORD_ROWS, SLAB_STRIPS, SlabShape,
     TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
 };
 
 /// Rows of words of one slab, expanded: a lane that a row leaves out has the word 0. Room to look
 /// ahead of any stream, and then up to a power of two.
 pub type Rows = [[u32; LANES]; 64];
-const _: () = assert!(MAX_ROWS + LOOK_AHEAD <= 64);
+const _: () = assert!(MAX_WORD_ROWS + LOOK_AHEAD <= 64);
 
 /// The parts of a coded tile, borrowed from its payload.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ impl<'a> Tile<'a> {
     pub(crate) fn new(
         entry: &'a TileEntry,
         shape: TileShape,
-        coding: Coding,
+        coding: TileFormat,
         payload: &'a [u8],
     ) -> Result<Self, TileFault> {
         let mut rest = payload;
@@ -94,7 +94,7 @@ impl<'a> Tile<'a> {
 
 impl<'a> CodedTile<'a> {
     /// Checks what the slabs' parts say.
-    fn check(self, coding: Coding) -> Result<(), TileFault> {
+    fn check(self, coding: TileFormat) -> Result<(), TileFault> {
         let mut tail_words = 0;
         for (number, slab) in self.slabs().enumerate() {
             let longest = slab.tail_lengths().into_iter().max();
@@ -203,7 +203,7 @@ impl<'a> Slab<'a> {
     }
 
     /// Exceptions must ascend, lie in the matrix, and be weights that can be some.
-    fn check_exceptions(self, coding: Coding) -> Result<(), TileFault> {
+    fn check_exceptions(self, coding: TileFormat) -> Result<(), TileFault> {
         let records = words(self.exceptions).map(|record| record >> 16);
         let ascend = records.clone().is_sorted_by(|a, b| a < b);
         let known = records.clone().all(|record| record & 7 == 0);
@@ -292,12 +292,12 @@ impl TileWriter {
     }
 
     /// The record (without its offset) and the payload: coded, or the weights of `raw_tile` as they
-    /// are, if that takes no more lines and they are all that there is: no tile with wide integers is raw. `groups` are the
+    /// are, if that takes no more lines and they are all that there is: no tile with large integers is raw. `groups` are the
     /// slabs' scales and zero points. `None` if there are more exceptions than a tile can have.
     pub fn finish(
         self,
         shape: TileShape,
-        coding: Coding,
+        coding: TileFormat,
         groups: &[u8],
         raw_tile: impl FnOnce() -> Vec<u8>,
     ) -> Option<(TileEntry, Vec<u8>)> {
@@ -311,7 +311,7 @@ impl TileWriter {
             payload.extend_from_slice(groups);
             entry = TileEntry { kind: TileKind::Raw as u8, ..TileEntry::default() };
         } else {
-            // Four bytes each, they are fewer than 2^16 where the weights' 128 KB would be more; wide integers have to be
+            // Four bytes each, they are fewer than 2^16 where the weights' 128 KB would be more; large integers have to be
             // listed, however many they are.
             entry.exceptions = exceptions.len().try_into().ok()?;
             entry.kind = TileKind::Coded as u8;

@@ -2,8 +2,8 @@
 
 use crate::blob::values::may_be_exception;
 use fused_rans_layout::{
-    Dtype, GroupPlane, LINE, MAX_ROWS, MAX_TAIL_ROWS, SLABS, Split, TAIL_LENGTH_BYTES, TileEntry,
-    TileKind, TileShape,
+    Dtype, GroupPlane, LINE, MAX_TAIL_ROWS, MAX_WORD_ROWS, SLABS, Split, TAIL_LENGTH_BYTES,
+    TileEntry, TileKind, TileShape,
 };
 
 /// Scales stand at multiples of this many bytes of the payload.
@@ -11,7 +11,7 @@ pub const GROUP_ALIGNMENT: usize = 16;
 
 /// What the payload of every tile of a blob depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Coding {
+pub struct TileFormat {
     /// How the weights split.
     pub split: Split,
     /// The groups' scales and zero points, if there are any.
@@ -20,7 +20,7 @@ pub struct Coding {
     pub wide: bool,
 }
 
-impl Coding {
+impl TileFormat {
     /// Bytes of the scales and zero points of a tile.
     pub fn group_bytes(self, shape: TileShape) -> usize {
         self.groups.map_or(0, |plane| plane.bytes() * shape.slabs())
@@ -83,7 +83,7 @@ fn check_slabs(entry: &TileEntry, slabs: usize) -> Result<(), &'static str> {
             return Err("a slab that the tile lacks");
         }
         let rows = usize::from(full) + usize::from(tail);
-        if rows > MAX_ROWS || usize::from(tail) > MAX_TAIL_ROWS {
+        if rows > MAX_WORD_ROWS || usize::from(tail) > MAX_TAIL_ROWS {
             return Err("too many rows of words");
         }
     }

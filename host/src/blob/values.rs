@@ -14,7 +14,7 @@ pub struct Numbers {
     /// Scales and zero points of groups.
     pub groups: Option<OwnedGroups>,
     /// Those that take more than a byte.
-    pub wide: Vec<WideInteger>,
+    pub wide: Vec<LargeInteger>,
 }
 
 impl Numbers {
@@ -46,7 +46,7 @@ impl Numbers {
 /// An integer of a matrix that takes more than a byte: `low + 256 * high`, both of them signed. As a weight of
 /// [`Dtype::I8`] it is its low byte; all of it stands among its tile's exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WideInteger {
+pub struct LargeInteger {
     /// Row in the matrix.
     pub row: usize,
     /// Column in the matrix.
@@ -55,7 +55,7 @@ pub struct WideInteger {
     pub integer: i16,
 }
 
-impl WideInteger {
+impl LargeInteger {
     /// As exceptions have it. `None` if it is none that exceptions can have.
     pub(crate) fn weight(self) -> Option<u16> {
         let (low, high) = bytes(self.integer)?;
@@ -71,28 +71,28 @@ impl WideInteger {
         (high != 0).then_some(Self { row, col, integer })
     }
 
-    /// Checks that these are wide integers of a matrix of `rows` x `cols` integers with the low bytes `weights`.
+    /// Checks that these are large integers of a matrix of `rows` x `cols` integers with the low bytes `weights`.
     pub(crate) fn check(
         all: &[Self],
         (rows, cols): (usize, usize),
         weights: &[u8],
     ) -> Result<(), BlobError> {
         if !all.is_sorted_by(|a, b| (a.row, a.col) < (b.row, b.col)) {
-            return Err(BlobError::WideIntegers(
+            return Err(BlobError::LargeIntegers(
                 "they are not in order, by row and then by column",
             ));
         }
         for wide in all {
             if wide.row >= rows || wide.col >= cols {
-                return Err(BlobError::WideIntegers("one is outside of the matrix"));
+                return Err(BlobError::LargeIntegers("one is outside of the matrix"));
             }
             let Some(weight) = wide.weight() else {
-                return Err(BlobError::WideIntegers(
+                return Err(BlobError::LargeIntegers(
                     "one is in -128 to 127, above 32512, or no number that BF16 has",
                 ));
             };
             if weights[wide.row * cols + wide.col] != weight as u8 {
-                return Err(BlobError::WideIntegers(
+                return Err(BlobError::LargeIntegers(
                     "the weight at the place of one is not its low byte",
                 ));
             }
@@ -102,8 +102,8 @@ impl WideInteger {
 }
 
 /// Those of `all`, which are in order, that are in row `row` and these columns.
-pub fn between(all: &[WideInteger], row: usize, cols: Range<usize>) -> &[WideInteger] {
-    let place = |wide: &WideInteger| (wide.row, wide.col);
+pub fn between(all: &[LargeInteger], row: usize, cols: Range<usize>) -> &[LargeInteger] {
+    let place = |wide: &LargeInteger| (wide.row, wide.col);
     let start = all.partition_point(|wide| place(wide) < (row, cols.start));
     let rest = &all[start..];
     &rest[..rest.partition_point(|wide| place(wide) < (row, cols.end))]
@@ -120,7 +120,7 @@ fn sum(low: i8, high: i8) -> i32 {
     i32::from(low) + 256 * i32::from(high)
 }
 
-/// Whether an exception that is an integer can have this weight: a high byte only where there are wide integers, and
+/// Whether an exception that is an integer can have this weight: a high byte only where there are large integers, and
 /// together only a number that BF16 has, too, as which it is multiplied.
 pub fn may_be_exception(weight: u16, wide: bool) -> bool {
     let (low, high) = TileEntry::exception_bytes(weight);
@@ -141,12 +141,12 @@ mod tests {
     #[test]
     fn every_integer_is_its_bytes() {
         for integer in i16::MIN..=i16::MAX {
-            let wide = WideInteger { row: 1, col: 2, integer };
+            let wide = LargeInteger { row: 1, col: 2, integer };
             let in_bf16 = bf16::from_f32(integer.into()).to_f32() == f32::from(integer);
             let allowed = i8::try_from(integer).is_err() && in_bf16 && integer <= 32512;
             let weight = wide.weight();
             assert_eq!(weight.is_some(), allowed, "{integer}");
-            let back = weight.and_then(|weight| WideInteger::of_weight(1, 2, weight));
+            let back = weight.and_then(|weight| LargeInteger::of_weight(1, 2, weight));
             assert_eq!(back, allowed.then_some(wide));
         }
     }
@@ -156,7 +156,7 @@ mod tests {
         for weight in 0..=u16::MAX {
             let (low, high) = TileEntry::exception_bytes(weight);
             assert_eq!(may_be_exception(weight, false), high == 0);
-            let integer = WideInteger::of_weight(0, 0, weight);
+            let integer = LargeInteger::of_weight(0, 0, weight);
             let allowed = high == 0 || integer.is_some_and(|wide| wide.weight() == Some(weight));
             assert_eq!(may_be_exception(weight, true), allowed, "{low} {high}");
         }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn parts_of_rows_are_found() {
-        let at = |row, col| WideInteger { row, col, integer: 200 };
+        let at = |row, col| LargeInteger { row, col, integer: 200 };
         let wide = [at(0, 5), at(2, 3), at(2, 256), at(2, 300)];
         assert_eq!(between(&wide, 0, 0..usize::MAX), &wide[..1]);
         assert_eq!(between(&wide, 1, 0..usize::MAX), []);

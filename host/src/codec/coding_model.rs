@@ -3,7 +3,7 @@
 use crate::blob::frequencies::Frequencies;
 use crate::codec::Matrix;
 use crate::codec::fast;
-use fused_rans_layout::{Dtype, Packing, QuadEntry, SYMBOLS, Split};
+use fused_rans_layout::{Dtype, FourWeightEntry, SYMBOLS, Split, WeightsPerSymbol};
 use rayon::prelude::*;
 
 /// Weights that one task counts.
@@ -20,7 +20,7 @@ pub const EXCEPTION_TIME: f64 = 400.0;
 
 /// How a matrix is coded.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub struct CodingModel {
     /// How its weights split.
     pub split: Split,
     /// The coded bits that stand in for exceptions and for padding: the most frequent ones.
@@ -31,7 +31,7 @@ pub struct Model {
     pub entropy: f64,
 }
 
-impl Model {
+impl CodingModel {
     /// The model of `matrix`, which has at least one weight.
     pub fn of(matrix: Matrix<'_>) -> Self {
         let exponents = exponent_counts(matrix.dtype(), matrix.data());
@@ -46,8 +46,8 @@ impl Model {
         symbols: impl Fn(Split, u8) -> [u64; SYMBOLS],
     ) -> Self {
         let dtype = matrix.dtype();
-        let with = |packing| {
-            let wanted = Wanted { packing, ..matrix.wanted() };
+        let with = |weights_per_symbol| {
+            let wanted = CodingRequest { weights_per_symbol, ..matrix.wanted() };
             let (split, coded, _) = split_for(wanted, exponents)?;
             let filler = most_frequent(&coded);
             let frequencies = Frequencies::from_counts(&symbols(split, filler));
@@ -55,10 +55,12 @@ impl Model {
             Some(Self { split, filler, frequencies, entropy: entropy_of(dtype, exponents) })
         };
         let fits = |model: &Self| {
-            let two = model.split.packing() == Packing::Two;
-            two || model.frequencies.max() <= QuadEntry::MAX_FREQUENCY
+            let two = model.split.weights_per_symbol() == WeightsPerSymbol::Two;
+            two || model.frequencies.max() <= FourWeightEntry::MAX_FREQUENCY
         };
-        let model = with(matrix.wanted().packing).filter(fits).or_else(|| with(Packing::Two));
+        let model = with(matrix.wanted().weights_per_symbol)
+            .filter(fits)
+            .or_else(|| with(WeightsPerSymbol::Two));
         model.expect("there are always two weights a symbol")
     }
 }
@@ -108,25 +110,25 @@ pub fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
 
 /// How a caller wants a matrix to be coded.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct CodingRequest {
     /// Type of the weights.
     pub dtype: Dtype,
     /// How many integers share a symbol; of other types two do.
-    pub packing: Packing,
+    pub weights_per_symbol: WeightsPerSymbol,
     /// The raw bits of integers, if they are not the encoder's to choose.
     pub raw_bits: Option<u8>,
 }
 
 /// The split of weights with these exponents, how often each value of its coded bits occurs, and how many weights are
 /// exceptions. `None` if four weights a symbol would leave too many.
-pub fn split_for(wanted: Wanted, counts: &[u64; 256]) -> Option<(Split, [u64; 16], u64)> {
-    let Wanted { dtype, packing, raw_bits } = wanted;
+pub fn split_for(wanted: CodingRequest, counts: &[u64; 256]) -> Option<(Split, [u64; 16], u64)> {
+    let CodingRequest { dtype, weights_per_symbol, raw_bits } = wanted;
     let split = match dtype {
         Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
         Dtype::F8E4M3 => Split::f8_e4m3(),
-        Dtype::I8 => match raw_bits.and_then(|raw_bits| Split::i8(packing, raw_bits)) {
+        Dtype::I8 => match raw_bits.and_then(|raw_bits| Split::i8(weights_per_symbol, raw_bits)) {
             Some(split) => split,
-            None => best_raw_bits(packing, counts)?,
+            None => best_raw_bits(weights_per_symbol, counts)?,
         },
     };
     let (coded, exceptions) = coded_counts(split, counts);
@@ -149,16 +151,16 @@ fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
 
 /// The split of integers: of two a symbol the one with the smallest code, or that of 4-bit integers if all are; of
 /// four, which are to be multiplied fast, the narrowest with few exceptions, if there is one.
-fn best_raw_bits(packing: Packing, counts: &[u64; 256]) -> Option<Split> {
-    match packing {
-        Packing::Two => Some(smallest_code(counts)),
-        Packing::Four => few_exceptions(counts),
+fn best_raw_bits(weights_per_symbol: WeightsPerSymbol, counts: &[u64; 256]) -> Option<Split> {
+    match weights_per_symbol {
+        WeightsPerSymbol::Two => Some(smallest_code(counts)),
+        WeightsPerSymbol::Four => few_exceptions(counts),
     }
 }
 
 fn few_exceptions(counts: &[u64; 256]) -> Option<Split> {
     let few = counts.iter().sum::<u64>() / FEW;
-    Split::all_i8(Packing::Four).find(|&split| coded_counts(split, counts).1 <= few)
+    Split::all_i8(WeightsPerSymbol::Four).find(|&split| coded_counts(split, counts).1 <= few)
 }
 
 fn smallest_code(counts: &[u64; 256]) -> Split {
@@ -171,7 +173,7 @@ fn smallest_code(counts: &[u64; 256]) -> Split {
             + exceptions as f64 * (EXCEPTION_BITS + EXCEPTION_TIME)
     };
     // Those of 4-bit integers, which may have groups.
-    let splits = || Split::all_i8(Packing::Two);
+    let splits = || Split::all_i8(WeightsPerSymbol::Two);
     let whole = splits().next().filter(|&split| coded_counts(split, counts).1 == 0);
     whole.unwrap_or_else(|| {
         splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are some")
@@ -184,7 +186,7 @@ fn coded_counts(split: Split, counts: &[u64; 256]) -> ([u64; 16], u64) {
     for (exponent, &count) in (0..=u8::MAX).zip(counts) {
         // Any weight with this exponent will do.
         let bits = split.coded(split.dtype().with_exponent(exponent));
-        if bits < split.packing().values() {
+        if bits < split.weights_per_symbol().values() {
             coded[usize::from(bits)] += count;
         } else {
             exceptions += count;

@@ -2,20 +2,20 @@
 
 use crate::blob::header::payload_start;
 use crate::codec::coding_model::{
-    EXCEPTION_BITS, EXCEPTION_TIME, Wanted, most_frequent, split_for, symbol_counts,
+    CodingRequest, EXCEPTION_BITS, EXCEPTION_TIME, most_frequent, split_for, symbol_counts,
 };
 use crate::{Frequencies, Matrix};
 use fused_rans_layout::{
-    FRAGMENT, LANES, LINE, Packing, QuadEntry, SLAB_STRIPS, SYMBOLS, Split, TABLE,
-    TAIL_LENGTH_BYTES, TileGrid,
+    FRAGMENT, FourWeightEntry, LANES, LINE, SLAB_STRIPS, SYMBOLS, Split, TABLE, TAIL_LENGTH_BYTES,
+    TileGrid, WeightsPerSymbol,
 };
 
 /// Bits that a stream takes beside its symbols' codes, less the code of its last symbol, which is free: the first index,
 /// half a word for the padding, less what an encoder saves by its choice of the last slot. The latter was measured.
-const fn stream_bits(packing: Packing) -> f64 {
-    let saved = match packing {
-        Packing::Two => 9.0,
-        Packing::Four => 6.0,
+const fn stream_bits(weights_per_symbol: WeightsPerSymbol) -> f64 {
+    let saved = match weights_per_symbol {
+        WeightsPerSymbol::Two => 9.0,
+        WeightsPerSymbol::Four => 6.0,
     };
     12.0 + 16.0 - saved
 }
@@ -39,7 +39,7 @@ impl Estimate {
 /// About how large a blob of `grid` is whose one-byte weights occur `counts` times, or in that proportion, with a scale for
 /// each row; `wide` of them take more than the byte that is counted. `None` if it cannot be coded as `wanted`.
 pub fn estimate(
-    wanted: Wanted,
+    wanted: CodingRequest,
     grid: TileGrid,
     counts: &[u64; 256],
     wide: u64,
@@ -49,7 +49,7 @@ pub fn estimate(
     let filler = most_frequent(&coded);
     coded[usize::from(filler)] += exceptions;
     let shares = coded.map(|count| count as f64 / total);
-    let symbols = symbol_shares(split.packing(), &shares, filler, grid);
+    let symbols = symbol_shares(split.weights_per_symbol(), &shares, filler, grid);
     let counts = symbols.map(|share| (share * SCALE) as u64);
     // The low bytes of wide ones may be exceptions already; then this is too much, but there are few.
     of_symbols(split, grid, &symbols, &counts, (exceptions + wide) as f64 / total)
@@ -76,16 +76,19 @@ fn of_symbols(
     exceptions: f64,
 ) -> Option<Estimate> {
     let frequencies = Frequencies::from_counts(counts)?;
-    if split.packing() == Packing::Four && frequencies.max() > QuadEntry::MAX_FREQUENCY {
+    if split.weights_per_symbol() == WeightsPerSymbol::Four
+        && frequencies.max() > FourWeightEntry::MAX_FREQUENCY
+    {
         return None;
     }
     let symbol_bits = code_length(shares, &frequencies);
     let fragments = grid.rows.div_ceil(FRAGMENT) as f64 * grid.cols.div_ceil(FRAGMENT) as f64;
     let slabs = grid.rows.div_ceil(SLAB_STRIPS * FRAGMENT) as f64 * grid.across() as f64;
-    let coded_symbols = fragments * (FRAGMENT * FRAGMENT) as f64 / split.packing() as u8 as f64;
+    let coded_symbols =
+        fragments * (FRAGMENT * FRAGMENT) as f64 / split.weights_per_symbol() as u8 as f64;
     let streams = slabs * LANES as f64;
-    let words =
-        coded_symbols * symbol_bits + streams * (stream_bits(split.packing()) - symbol_bits);
+    let words = coded_symbols * symbol_bits
+        + streams * (stream_bits(split.weights_per_symbol()) - symbol_bits);
     let raw = fragments * (FRAGMENT * FRAGMENT) as f64 * f64::from(split.raw_bits());
     let weights = grid.rows as f64 * grid.cols as f64;
     let tiles = grid.tiles()?;
@@ -102,7 +105,7 @@ const SCALE: f64 = (1u64 << 24) as f64;
 /// The shares of the symbols of a matrix of weights that do not depend on each other. A symbol holds rows g and g + 8 of a
 /// strip, both of the matrix, or the upper one and padding, or padding alone, which has the coded bits `filler`.
 fn symbol_shares(
-    packing: Packing,
+    weights_per_symbol: WeightsPerSymbol,
     shares: &[f64; 16],
     filler: u8,
     grid: TileGrid,
@@ -115,11 +118,11 @@ fn symbol_shares(
     let (whole, half) = (whole as f64 / all, half as f64 / all);
     let padding: [f64; 16] =
         core::array::from_fn(|bits| f64::from(u8::from(bits == usize::from(filler))));
-    let (bits, values) = (packing.bits(), usize::from(packing.values()));
+    let (bits, values) = (weights_per_symbol.bits(), usize::from(weights_per_symbol.values()));
     // Fields 0 and 2 are of the upper row, 1 and 3 of the lower one.
     let product = |symbol: usize, lower: &[f64; 16], upper: &[f64; 16]| -> f64 {
         let share = |n: u32| [upper, lower][n as usize % 2][symbol >> (bits * n) & (values - 1)];
-        (0..packing as u32).map(share).product()
+        (0..weights_per_symbol as u32).map(share).product()
     };
     core::array::from_fn(|symbol| {
         whole * product(symbol, shares, shares)

@@ -10,10 +10,10 @@ use crate::blob::groups::Groups;
 use crate::blob::header::{
     HEADER_BYTES, Header, check_size, front_crc, may_have_row_scales, payload_start,
 };
-use crate::blob::tile_format::Coding;
-use crate::blob::values::{WideInteger, between};
-use crate::codec::coding_model::{Model, Wanted};
-use fused_rans_layout::{Dtype, LINE, Packing, TILE, TileEntry, TileGrid};
+use crate::blob::tile_format::TileFormat;
+use crate::blob::values::{LargeInteger, between};
+use crate::codec::coding_model::{CodingModel, CodingRequest};
+use fused_rans_layout::{Dtype, LINE, TILE, TileEntry, TileGrid, WeightsPerSymbol};
 use rayon::prelude::*;
 
 /// A row-major matrix of weights, little endian, at any alignment.
@@ -24,8 +24,8 @@ pub struct Matrix<'a> {
     data: &'a [u8],
     groups: Option<Groups<'a>>,
     row_scales: Option<&'a [u16]>,
-    wide: &'a [WideInteger],
-    packing: Packing,
+    wide: &'a [LargeInteger],
+    weights_per_symbol: WeightsPerSymbol,
     raw_bits: Option<u8>,
     limit: Option<usize>,
 }
@@ -38,7 +38,7 @@ impl<'a> Matrix<'a> {
     /// [`BlobError::TooLarge`] if that cannot be addressed.
     pub fn new(dtype: Dtype, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, BlobError> {
         check_size(dtype.bytes(), rows, cols, data.len())?;
-        let (grid, packing) = (TileGrid { rows, cols }, Packing::Two);
+        let (grid, weights_per_symbol) = (TileGrid { rows, cols }, WeightsPerSymbol::Two);
         Ok(Self {
             dtype,
             grid,
@@ -46,7 +46,7 @@ impl<'a> Matrix<'a> {
             groups: None,
             row_scales: None,
             wide: &[],
-            packing,
+            weights_per_symbol,
             raw_bits: None,
             limit: None,
         })
@@ -58,8 +58,8 @@ impl<'a> Matrix<'a> {
     /// Two weights a symbol, the default, are smaller: of 4-bit integers by 0.1 bits a weight and more. Four are
     /// multiplied faster.
     #[must_use]
-    pub fn packed(self, packing: Packing) -> Self {
-        Self { packing, ..self }
+    pub fn packed(self, weights_per_symbol: WeightsPerSymbol) -> Self {
+        Self { weights_per_symbol, ..self }
     }
 
     /// This matrix of integers, to be coded with so many raw bits (0 to 4; with four weights a symbol 2 to 5; not
@@ -92,23 +92,23 @@ impl<'a> Matrix<'a> {
     /// `wide`: by row, and then by column.
     ///
     /// # Errors
-    /// [`BlobError::WideIntegers`] if there are some, and it is another matrix, or they are not in order, outside, not
+    /// [`BlobError::LargeIntegers`] if there are some, and it is another matrix, or they are not in order, outside, not
     /// wide, or not those of these low bytes.
-    pub fn widened(self, wide: &'a [WideInteger]) -> Result<Self, BlobError> {
+    pub fn with_large_integers(self, wide: &'a [LargeInteger]) -> Result<Self, BlobError> {
         if wide.is_empty() {
             return Ok(self);
         }
         if self.dtype != Dtype::I8 || self.row_scales.is_none() || self.groups.is_some() {
-            return Err(BlobError::WideIntegers("this is another one"));
+            return Err(BlobError::LargeIntegers("this is another one"));
         }
-        WideInteger::check(wide, (self.grid.rows, self.grid.cols), self.data)?;
+        LargeInteger::check(wide, (self.grid.rows, self.grid.cols), self.data)?;
         Ok(Self { wide, ..self })
     }
 
     /// This matrix with scales of groups.
     pub(crate) fn grouped(self, groups: Groups<'a>) -> Result<Self, BlobError> {
         if !self.wide.is_empty() {
-            return Err(BlobError::WideIntegers("there are groups"));
+            return Err(BlobError::LargeIntegers("there are groups"));
         }
         groups.check(self.dtype, self.grid, self.data)?;
         Ok(Self { groups: Some(groups), ..self })
@@ -133,9 +133,9 @@ impl<'a> Matrix<'a> {
     }
 
     /// How it is to be coded. Integers with groups have no exceptions, whatever was asked for.
-    pub(crate) fn wanted(self) -> Wanted {
+    pub(crate) fn wanted(self) -> CodingRequest {
         let raw_bits = self.raw_bits.filter(|_| self.groups.is_none());
-        Wanted { dtype: self.dtype, packing: self.packing, raw_bits }
+        CodingRequest { dtype: self.dtype, weights_per_symbol: self.weights_per_symbol, raw_bits }
     }
 
     /// The scales and zero points of groups, if there are any.
@@ -151,9 +151,9 @@ impl<'a> Matrix<'a> {
     }
 
     /// How `model` codes it.
-    pub(crate) fn coding(self, model: &Model) -> Coding {
+    pub(crate) fn coding(self, model: &CodingModel) -> TileFormat {
         let groups = self.groups.map(|groups| groups.plane());
-        Coding { split: model.split, groups, wide: !self.wide.is_empty() }
+        TileFormat { split: model.split, groups, wide: !self.wide.is_empty() }
     }
 
     /// The part of row `row` of a tile that lies in the matrix: empty below its last row.
@@ -168,8 +168,8 @@ impl<'a> Matrix<'a> {
         &self.data[start * bytes..][..shape.cols * bytes]
     }
 
-    /// The wide integers in row `row` of a tile: column in the tile, and the weight as an exception has it.
-    pub(crate) fn wide_row(self, tile: usize, row: usize) -> impl Iterator<Item = (usize, u16)> {
+    /// The large integers in row `row` of a tile: column in the tile, and the weight as an exception has it.
+    pub(crate) fn large_row(self, tile: usize, row: usize) -> impl Iterator<Item = (usize, u16)> {
         let (first_row, first_col) = self.grid.origin(tile);
         let row = first_row + row;
         let wide = between(self.wide, row, first_col..first_col + TILE).iter();
@@ -203,7 +203,7 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     if tiles.checked_mul(LINE)?.checked_add(front)? >= matrix.limit() {
         return None;
     }
-    let model = Model::of(matrix);
+    let model = CodingModel::of(matrix);
     let table = model.frequencies.encode_table();
     let tiles = (0..tiles).into_par_iter();
     let tiles = tiles.map(|tile| fast::encode_tile(matrix, &model, &table, tile));
@@ -228,7 +228,7 @@ pub fn encode_grouped(
 /// Puts a blob together; `None` if it is not smaller than the matrix.
 pub(crate) fn assemble(
     matrix: Matrix<'_>,
-    model: &Model,
+    model: &CodingModel,
     tiles: Vec<(TileEntry, Vec<u8>)>,
 ) -> Option<Vec<u8>> {
     let row_scales = matrix.row_scales.unwrap_or_default();

@@ -9,7 +9,7 @@ use core::cmp::Reverse;
 
 use crate::blob::frequencies::{END_SYMBOLS, ENDS};
 use crate::blob::groups::Groups;
-use crate::codec::coding_model::Model;
+use crate::codec::coding_model::CodingModel;
 use crate::codec::{Matrix, assemble};
 use crate::{Blob, BlobError, Frequencies, TileFault};
 use fused_rans_layout::{
@@ -30,7 +30,7 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
         let weight = matrix.weight(weight, 0);
         exponents[usize::from(matrix.dtype().exponent(weight))] += 1;
     }
-    let model = Model::new(matrix, &exponents, |split, filler| {
+    let model = CodingModel::new(matrix, &exponents, |split, filler| {
         let mut counts = [0; SYMBOLS];
         let slabs = tiles.clone().flat_map(|tile| tile_symbols(matrix, split, filler, tile));
         slabs.flatten().flatten().for_each(|symbol| counts[usize::from(symbol)] += 1);
@@ -105,13 +105,13 @@ fn weight_at(matrix: Matrix<'_>, tile: usize, row: usize, col: usize) -> Option<
 fn tile_symbols(matrix: Matrix<'_>, split: Split, filler: u8, tile: usize) -> Vec<Vec<Vec<u8>>> {
     let shape = matrix.grid().shape(tile);
     let slab_symbols = |slab: usize| {
-        let packing = split.packing();
-        let mut symbols = vec![vec![0u8; shape.slab(slab).symbols(packing)]; LANES];
+        let weights_per_symbol = split.weights_per_symbol();
+        let mut symbols = vec![vec![0u8; shape.slab(slab).symbols(weights_per_symbol)]; LANES];
         for (place, row, col) in places(shape.slab(slab)) {
             let weight = weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
             let coded = weight.map_or(filler, |weight| split.coded(weight));
-            let coded = if coded < packing.values() { coded } else { filler };
-            let (symbol, shift) = place.symbol(packing);
+            let coded = if coded < weights_per_symbol.values() { coded } else { filler };
+            let (symbol, shift) = place.symbol(weights_per_symbol);
             symbols[place.lane][symbol] |= coded << shift;
         }
         symbols
@@ -130,7 +130,7 @@ struct CodedSlab {
 
 fn encode_tile(
     matrix: Matrix<'_>,
-    model: &Model,
+    model: &CodingModel,
     states: &[Vec<usize>],
     tile: usize,
 ) -> Option<(TileEntry, Vec<u8>)> {
@@ -140,9 +140,10 @@ fn encode_tile(
         let weight = |row, col| weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
         let raw = |row, col| weight(row, col).map_or(0, |weight| split.raw(weight));
         let exception = |(place, row, col)| {
-            let mut wide = matrix.wide_row(tile, slab * SLAB_ROWS + row);
+            let mut wide = matrix.large_row(tile, slab * SLAB_ROWS + row);
             let wide = wide.find(|&(wide, _)| wide == col).map(|(_, weight)| weight);
-            let outside = |&weight: &u16| split.coded(weight) >= split.packing().values();
+            let outside =
+                |&weight: &u16| split.coded(weight) >= split.weights_per_symbol().values();
             let weight = wide.or_else(|| weight(row, col).filter(outside));
             weight.map(|weight| TileEntry::exception(place, weight))
         };
@@ -161,8 +162,8 @@ fn encode_tile(
         weights.resize(weights.len().next_multiple_of(16), 0);
         weights.extend_from_slice(&groups);
     }
-    let is_wide = |row| matrix.wide_row(tile, row).next().is_some();
-    let raw_tile = Some(weights).filter(|_| !(0..shape.rows).any(is_wide));
+    let has_large_integers = |row| matrix.large_row(tile, row).next().is_some();
+    let raw_tile = Some(weights).filter(|_| !(0..shape.rows).any(has_large_integers));
     write_payload(&slabs, &groups, raw_tile)
 }
 
@@ -412,12 +413,13 @@ fn decode_slab(
     weights: &mut [u32],
 ) -> Option<()> {
     let cols = weights.len() / (shape.strips * FRAGMENT);
-    let (packing, count) = (split.packing(), shape.symbols(split.packing()));
+    let (weights_per_symbol, count) =
+        (split.weights_per_symbol(), shape.symbols(split.weights_per_symbol()));
     let symbols = streams.iter().map(|stream| decode_stream(table, stream, count));
     let symbols: Vec<Vec<u8>> = symbols.collect::<Option<_>>()?;
     for (place, row, col) in places(shape).filter(|&(_, _, col)| col < cols) {
-        let (symbol, shift) = place.symbol(packing);
-        let coded = symbols[place.lane][symbol] >> shift & (packing.values() - 1);
+        let (symbol, shift) = place.symbol(weights_per_symbol);
+        let coded = symbols[place.lane][symbol] >> shift & (weights_per_symbol.values() - 1);
         let raw = raw_at(shape, split.raw_bits(), raw, &place);
         weights[row * cols + col] = split.join(coded, raw).into();
     }

@@ -38,7 +38,7 @@ pub use format::compressed::CompressedFile;
 pub use format::container::VERSION;
 pub use jobs::compress::compress;
 pub use jobs::decompress::{decompress, verify, verify_against};
-pub use jobs::inspect::{Coding, Format, Report, TensorReport, Totals, inspect};
+pub use jobs::inspect::{CodingReport, Report, StoredAs, TensorReport, Totals, inspect};
 
 pub use model::{
     IndexFault, Model, ModelFault, compress_model, decompress_model, inspect_model, verify_model,

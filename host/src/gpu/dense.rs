@@ -43,8 +43,8 @@ impl DenseProduct<'_> {
     pub fn check(&self) -> Result<(), GpuError> {
         let &Self { dtype, shape, m, y_dtype, .. } = self;
         let weights = if dtype == Float::F16 { Dtype::F16 } else { Dtype::Bf16 };
-        let x = Activations { data: self.x.len(), dtype, m, leading: shape.cols };
-        let y = Outputs { data: self.y.len(), dtype: y_dtype, leading: shape.rows };
+        let x = Activations { data: self.x.len(), dtype, rows: m, row_stride: shape.cols };
+        let y = Outputs { data: self.y.len(), dtype: y_dtype, row_stride: shape.rows };
         check(weights, shape, x, y, Epilogue::default())?;
         check_size(weights.bytes(), shape.rows, shape.cols, self.w.len())?;
         Ok(())

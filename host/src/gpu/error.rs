@@ -59,7 +59,7 @@ pub enum GpuError {
     },
     /// The driver does not say whose memory an operand is in.
     #[error("asking for an operand's device: {}", fault(*code))]
-    Operand {
+    Argument {
         /// The driver's code, a `CUresult`.
         code: u32,
     },
@@ -172,7 +172,7 @@ impl GpuError {
             Self::Cuda { source, .. } => Some(source as u32),
             Self::Kernels { code }
             | Self::Setup { code }
-            | Self::Operand { code }
+            | Self::Argument { code }
             | Self::Launch { code } => Some(code),
             _ => None,
         }

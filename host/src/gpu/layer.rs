@@ -13,8 +13,8 @@ use bytemuck::Pod;
 use cust::memory::{CopyDestination, DeviceBuffer, DeviceCopy, DeviceSlice};
 use cust::stream::Stream;
 use fused_rans_layout::{
-    GroupPlane, LINE, LOOK_AHEAD, MAX_ROWS, MAX_TAIL_ROWS, Packing, Region, SLABS, Split, TABLE,
-    TILE_THREADS, TileGrid,
+    GroupPlane, LINE, LOOK_AHEAD, MAX_TAIL_ROWS, MAX_WORD_ROWS, Region, SLABS, Split, TABLE,
+    TILE_THREADS, TileGrid, WeightsPerSymbol,
 };
 use half::bf16;
 use std::borrow::Cow;
@@ -42,7 +42,7 @@ pub struct Layer {
     /// The expanded decode table.
     table: DeviceBuffer<u32>,
     /// The one of the fused kernels, where the weights have one of their own.
-    wide_table: Option<DeviceBuffer<u32>>,
+    exponent_table: Option<DeviceBuffer<u32>>,
     scale: Option<DeviceBuffer<f32>>,
     bias: Option<DeviceBuffer<f32>>,
     split: Split,
@@ -79,13 +79,13 @@ impl Layer {
         }
         let mut checksums = Checksums { front: crc32c::crc32c(&front), parts: Vec::new() };
         let table = blob.frequencies().kernel_table(blob.split());
-        let wide = blob.frequencies().wide_table(blob.split());
+        let wide = blob.frequencies().exponent_table(blob.split());
         let scale = scales(blob, epilogue.scale);
         let parts = &mut checksums.parts;
         let layer = Self {
             blob: upload_blob(&front, &blob.bytes()[front_bytes..])?,
             table: upload_part(&table, LayerPart::Table, parts)?,
-            wide_table: upload_numbers(wide.as_deref(), LayerPart::Table, parts)?,
+            exponent_table: upload_numbers(wide.as_deref(), LayerPart::Table, parts)?,
             scale: upload_numbers(scale.as_deref(), LayerPart::Scale, parts)?,
             bias: upload_numbers(epilogue.bias, LayerPart::Bias, parts)?,
             split: blob.split(),
@@ -121,8 +121,8 @@ impl Layer {
         KernelKind {
             dtype: self.dtype(),
             raw_bits: self.split.raw_bits(),
-            packing: self.split.packing(),
-            wide: self.wide_table.is_some(),
+            weights_per_symbol: self.split.weights_per_symbol(),
+            wide: self.exponent_table.is_some(),
             grouped: self.groups.is_some(),
             activations,
         }
@@ -172,7 +172,7 @@ impl Layer {
 
     /// Device address of the table that the fused kernels decode with.
     pub(super) fn fused_table(&self) -> u64 {
-        self.wide_table.as_ref().unwrap_or(&self.table).as_device_ptr().as_raw()
+        self.exponent_table.as_ref().unwrap_or(&self.table).as_device_ptr().as_raw()
     }
 
     /// Device addresses of scale and bias; null where there is none.
@@ -211,17 +211,17 @@ impl Layer {
     #[must_use]
     pub fn device_bytes(&self) -> usize {
         let numbers = [&self.scale, &self.bias].into_iter().flatten().map(|n| n.len());
-        let wide = self.wide_table.as_ref().map_or(0, |table| table.len());
+        let wide = self.exponent_table.as_ref().map_or(0, |table| table.len());
         self.blob.len() + 4 * (self.table.len() + wide + numbers.sum::<usize>())
     }
 
     /// Decodes the layer to row-major weights in `out` and waits until that is done. They are what the layer holds: without
-    /// scales, and of [wide integers](Blob::wide_integers) the low bytes.
+    /// scales, and of [large integers](Blob::large_integers) the low bytes.
     ///
     /// # Errors
     /// [`BlobError::BufferSize`] (as [`GpuError::Blob`]) if `out` is not [`Layer::weight_bytes`] long,
     /// [`GpuError::Misaligned`] if it does not start at a multiple of 16 bytes, [`GpuError::OtherDevice`] if it is not in
-    /// this device's memory; [`GpuError::Operand`], [`GpuError::Kernels`], [`GpuError::Setup`], [`GpuError::Launch`] and
+    /// this device's memory; [`GpuError::Argument`], [`GpuError::Kernels`], [`GpuError::Setup`], [`GpuError::Launch`] and
     /// [`GpuError::Cuda`] from the driver.
     pub fn decode(&self, out: &mut DeviceSlice<u8>, cuda_stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: the layer and `out` are borrowed until the work has been waited for.
@@ -260,7 +260,7 @@ impl Layer {
     ) -> Result<(), GpuError> {
         self.gpu.enter()?;
         check_size(self.dtype().bytes(), self.rows(), self.cols(), out.len())?;
-        let kernel = kernel(&self.gpu, self.dtype(), self.split.packing())?;
+        let kernel = kernel(&self.gpu, self.dtype(), self.split.weights_per_symbol())?;
         let [blob, index, table] = self.addresses();
         self.gpu.check_operand(out, ALIGNMENT)?;
         let out = out.as_device_ptr().as_raw();
@@ -306,29 +306,33 @@ impl Drop for Layer {
 }
 
 /// The kernel that decodes layers of `dtype`.
-pub(super) fn kernel(gpu: &Gpu, dtype: Dtype, packing: Packing) -> Result<Kernel, GpuError> {
-    let name = match (dtype, packing) {
+pub(super) fn kernel(
+    gpu: &Gpu,
+    dtype: Dtype,
+    weights_per_symbol: WeightsPerSymbol,
+) -> Result<Kernel, GpuError> {
+    let name = match (dtype, weights_per_symbol) {
         (Dtype::Bf16, _) => "decode_bf16",
         (Dtype::F16, _) => "decode_f16",
         (Dtype::F8E4M3, _) => "decode_f8_e4m3",
-        (Dtype::I8, Packing::Two) => "decode_i8",
-        (Dtype::I8, Packing::Four) => "decode_i8_quads",
+        (Dtype::I8, WeightsPerSymbol::Two) => "decode_i8",
+        (Dtype::I8, WeightsPerSymbol::Four) => "decode_i8_quads",
     };
-    let most = shared_memory((MAX_ROWS + LOOK_AHEAD) as u32);
+    let most = shared_memory((MAX_WORD_ROWS + LOOK_AHEAD) as u32);
     gpu.kernels().get(name, |kernel| kernel.allow_shared_memory(most, 100))
 }
 
 /// Bytes of shared memory that a decode kernel's block takes: the table, rows for every slab, and
 /// behind the last one's as many as a stream can take, whatever its bits are.
 fn shared_memory(row_capacity: u32) -> u32 {
-    let rows = (SLABS - 1) * row_capacity as usize + MAX_ROWS + LOOK_AHEAD;
+    let rows = (SLABS - 1) * row_capacity as usize + MAX_WORD_ROWS + LOOK_AHEAD;
     (4 * TABLE + rows * LINE) as u32
 }
 
 /// Checks that scale and bias have a number for each row of the matrix.
 fn check_epilogue(grid: TileGrid, epilogue: Epilogue<'_>) -> Result<(), MatmulError> {
-    let x = Activations { data: 0, dtype: Float::F16, m: 0, leading: grid.cols };
-    let y = Outputs { data: 0, dtype: Float::F32, leading: grid.rows };
+    let x = Activations { data: 0, dtype: Float::F16, rows: 0, row_stride: grid.cols };
+    let y = Outputs { data: 0, dtype: Float::F32, row_stride: grid.rows };
     // Types that go together, and no rows: only the epilogue is left to be checked.
     check(Dtype::I8, grid, x, y, epilogue)
 }

@@ -5,7 +5,7 @@ use super::kernels::{Kernel, parameters};
 use super::layer::Layer;
 use super::workspace::{Workspace, WorkspaceSize};
 use crate::Float;
-use crate::launch_plan::{MAX_BATCH, Plan, row_capacity};
+use crate::launch_plan::{LaunchPlan, MAX_BATCH, row_capacity};
 use crate::matmul::{Activations, Epilogue, Outputs, check};
 use cust::memory::DeviceSlice;
 use cust::stream::Stream;
@@ -13,7 +13,7 @@ use cust::sys;
 use fused_rans_layout::{LANES, SLABS, SlabShape, TILE};
 
 /// Most rows of a layer, and elements from a row of y to the next: kernels round rows up to whole tiles, in 32 bits.
-const MAX_ROWS: u32 = u32::MAX - TILE as u32;
+const MAX_LAYER_ROWS: u32 = u32::MAX - TILE as u32;
 /// Rows of x have to be aligned to this for the fastest loads.
 const ALIGNMENT: u64 = 16;
 
@@ -23,11 +23,11 @@ impl Layer {
     /// # Errors
     /// [`GpuError::SharedMemory`] if the device has too little for this layer,
     /// [`GpuError::TooManyTiles`] if the layer is too large.
-    pub fn plan(&self, m: usize) -> Result<Plan, GpuError> {
+    pub fn plan(&self, m: usize) -> Result<LaunchPlan, GpuError> {
         let (device, shape) = (self.gpu().plan_device(), self.shape());
-        Plan::new(device, shape, m).ok_or_else(|| {
+        LaunchPlan::new(device, shape, m).ok_or_else(|| {
             let blocks = device.multiprocessors;
-            let plan = Plan { batch_tiles: 1, blocks, warps: 1, buffer_rows: row_capacity(shape) };
+            let plan = LaunchPlan { octets: 1, blocks, warps: 1, buffer_rows: row_capacity(shape) };
             match (plan.partition(shape), plan.shared_memory(shape)) {
                 (Some(_), Some(needed)) => GpuError::SharedMemory { needed },
                 _ => GpuError::TooManyTiles { tiles: shape.grid.tiles().unwrap_or(usize::MAX) },
@@ -48,7 +48,7 @@ impl Layer {
         Ok(size)
     }
 
-    fn size_of(&self, plan: Plan) -> WorkspaceSize {
+    fn size_of(&self, plan: LaunchPlan) -> WorkspaceSize {
         WorkspaceSize {
             partials: plan.partial_bytes().unwrap_or(usize::MAX),
             counters: 4 * plan.counters(self.shape()).unwrap_or(usize::MAX / 4),
@@ -71,8 +71,8 @@ impl Layer {
     /// # fn product(
     /// #     layer: &Layer, x: &Buffer, y: &mut Buffer, workspace: &mut Workspace, cuda_stream: &Stream,
     /// # ) -> Result<(), GpuError> {
-    /// let x = Activations { data: &***x, dtype: Float::Bf16, m: 1, leading: layer.cols() };
-    /// let y = Outputs { data: &mut ***y, dtype: Float::F32, leading: layer.rows() };
+    /// let x = Activations { data: &***x, dtype: Float::Bf16, rows: 1, row_stride: layer.cols() };
+    /// let y = Outputs { data: &mut ***y, dtype: Float::F32, row_stride: layer.rows() };
     /// layer.matmul(x, y, workspace, cuda_stream)
     /// # }
     /// ```
@@ -85,8 +85,8 @@ impl Layer {
     /// # fn product(
     /// #     layer: &Layer, x: &mut Buffer, workspace: &mut Workspace, cuda_stream: &Stream,
     /// # ) -> Result<(), GpuError> {
-    /// let y = Outputs { data: &mut ***x, dtype: Float::F32, leading: layer.rows() };
-    /// let x = Activations { data: &***x, dtype: Float::Bf16, m: 1, leading: layer.cols() };
+    /// let y = Outputs { data: &mut ***x, dtype: Float::F32, row_stride: layer.rows() };
+    /// let x = Activations { data: &***x, dtype: Float::Bf16, rows: 1, row_stride: layer.cols() };
     /// layer.matmul(x, y, workspace, cuda_stream)
     /// # }
     /// ```
@@ -111,7 +111,7 @@ impl Layer {
     /// # Errors
     /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
     /// small, [`GpuError::OtherDevice`] for one or for operands of another device, [`GpuError::Misaligned`] for operands that
-    /// are not aligned to their elements; as [`Layer::plan`]; [`GpuError::Operand`], [`GpuError::Kernels`], [`GpuError::Setup`],
+    /// are not aligned to their elements; as [`Layer::plan`]; [`GpuError::Argument`], [`GpuError::Kernels`], [`GpuError::Setup`],
     /// [`GpuError::Launch`] and [`GpuError::Cuda`] from the driver. What fails while the kernel runs is reported by a later call.
     pub fn matmul(
         &self,
@@ -133,13 +133,18 @@ impl Layer {
         let x_at = Activations {
             data: x.data.as_device_ptr().as_raw(),
             dtype: x.dtype,
-            m: x.m,
-            leading: x.leading,
+            rows: x.rows,
+            row_stride: x.row_stride,
         };
-        let y_at =
-            Outputs { data: y.data.as_device_ptr().as_raw(), dtype: y.dtype, leading: y.leading };
+        let y_at = Outputs {
+            data: y.data.as_device_ptr().as_raw(),
+            dtype: y.dtype,
+            row_stride: y.row_stride,
+        };
         // SAFETY: the buffers are as large as the operands; the driver frees none that is in use.
-        unsafe { self.queue_matmul(self.plan(x.m)?, x_at, y_at, workspace, cuda_stream.as_inner()) }
+        unsafe {
+            self.queue_matmul(self.plan(x.rows)?, x_at, y_at, workspace, cuda_stream.as_inner())
+        }
     }
 
     /// As [`Layer::matmul`], from and to device addresses, as other frameworks have them, on a CUDA stream of
@@ -161,7 +166,7 @@ impl Layer {
         cuda_stream: sys::CUstream,
     ) -> Result<(), GpuError> {
         // SAFETY: the caller's promise.
-        unsafe { self.matmul_planned(self.plan(x.m)?, x, y, workspace, cuda_stream) }
+        unsafe { self.matmul_planned(self.plan(x.rows)?, x, y, workspace, cuda_stream) }
     }
 
     /// As [`Layer::matmul_raw`], launched as `plan` says.
@@ -174,7 +179,7 @@ impl Layer {
     /// As [`Layer::matmul_raw`].
     pub unsafe fn matmul_planned(
         &self,
-        plan: Plan,
+        plan: LaunchPlan,
         x: Activations<u64>,
         y: Outputs<u64>,
         workspace: &mut Workspace,
@@ -199,7 +204,7 @@ impl Layer {
     /// As [`Layer::matmul_raw`].
     unsafe fn queue_matmul(
         &self,
-        plan: Plan,
+        plan: LaunchPlan,
         x: Activations<u64>,
         y: Outputs<u64>,
         workspace: &mut Workspace,
@@ -216,11 +221,11 @@ impl Layer {
             });
         }
         let launch = Launch::new(self, plan, x, y, workspace)?;
-        let kernel = launch.kernel(&self.kernel_kind(x.dtype).matmul(plan.batch_tiles))?;
-        let batch = 8 * plan.batch_tiles as usize;
-        for first in (0..x.m).step_by(batch) {
+        let kernel = launch.kernel(&self.kernel_kind(x.dtype).matmul(plan.octets))?;
+        let batch = 8 * plan.octets as usize;
+        for first in (0..x.rows).step_by(batch) {
             // SAFETY: the caller's promise.
-            unsafe { launch.queue(kernel, first, batch.min(x.m - first), cuda_stream)? };
+            unsafe { launch.queue(kernel, first, batch.min(x.rows - first), cuda_stream)? };
         }
         Ok(())
     }
@@ -245,9 +250,12 @@ impl Layer {
         zeros.set_8(0).map_err(super::error::at("clearing a buffer"))?;
         self.gpu().synchronize()?;
         let data = zeros.as_device_ptr().as_raw();
-        let x = Activations { data, dtype: activations, m: 1, leading: self.cols() };
-        let y =
-            Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, leading: self.rows() };
+        let x = Activations { data, dtype: activations, rows: 1, row_stride: self.cols() };
+        let y = Outputs {
+            data: out.as_device_ptr().as_raw(),
+            dtype: Float::F32,
+            row_stride: self.rows(),
+        };
         let launch = Launch::new(self, plan, x, y, &mut workspace)?;
         let kernel = launch.kernel(&self.kernel_kind(activations).fragments())?;
         // SAFETY: x is a row, y has room for all fragments; both live until the device is done.
@@ -263,7 +271,7 @@ impl Layer {
 /// What is the same for all launches of a multiplication.
 struct Launch<'a> {
     layer: &'a Layer,
-    plan: Plan,
+    plan: LaunchPlan,
     shared_memory: u32,
     x: Activations<u64>,
     y: Outputs<u64>,
@@ -275,7 +283,7 @@ struct Launch<'a> {
 impl<'a> Launch<'a> {
     fn new(
         layer: &'a Layer,
-        plan: Plan,
+        plan: LaunchPlan,
         x: Activations<u64>,
         y: Outputs<u64>,
         workspace: &mut Workspace,
@@ -284,12 +292,12 @@ impl<'a> Launch<'a> {
         let shared_memory = plan.shared_memory(shape).filter(|_| plan.is_possible(shape));
         let tiles = layer.shape().grid.tiles().unwrap_or(usize::MAX);
         // Elements of a launch's rows of x are counted in 32 bits.
-        let fits = u32::try_from(x.leading.saturating_mul(MAX_BATCH)).is_ok()
-            && u32::try_from(y.leading).is_ok_and(|rows| rows <= MAX_ROWS);
+        let fits = u32::try_from(x.row_stride.saturating_mul(MAX_BATCH)).is_ok()
+            && u32::try_from(y.row_stride).is_ok_and(|rows| rows <= MAX_LAYER_ROWS);
         let shared_memory =
             shared_memory.filter(|_| fits).ok_or(GpuError::TooManyTiles { tiles })?;
         let aligned =
-            x.data.is_multiple_of(ALIGNMENT) && (2 * x.leading as u64).is_multiple_of(ALIGNMENT);
+            x.data.is_multiple_of(ALIGNMENT) && (2 * x.row_stride as u64).is_multiple_of(ALIGNMENT);
         let flags = u32::from(y.dtype == Float::F32)
             | u32::from(aligned) << 1
             | u32::from(layer.zero_points()) << 2
@@ -335,10 +343,10 @@ impl<'a> Launch<'a> {
         let ([blob, index, _], table) = (layer.addresses(), layer.fused_table());
         let [scale, bias] = layer.epilogue_addresses();
         let (partials, counters) = (self.partials, self.counters);
-        let x_at = x.data + (first * x.leading * x.dtype.bytes()) as u64;
-        let y_at = y.data + (first * y.leading * y.dtype.bytes()) as u64;
+        let x_at = x.data + (first * x.row_stride * x.dtype.bytes()) as u64;
+        let y_at = y.data + (first * y.row_stride * y.dtype.bytes()) as u64;
         let (rows, cols, m) = (layer.rows() as u32, layer.cols() as u32, m as u32);
-        let (leading_x, leading_y) = (x.leading as u32, y.leading as u32);
+        let (leading_x, leading_y) = (x.row_stride as u32, y.row_stride as u32);
         let base = u32::from(layer.split().base());
         let threads = self.plan.warps * LANES as u32;
         let (buffer_rows, flags) = (self.plan.buffer_rows, self.flags);

@@ -25,7 +25,7 @@ pub use handle::{Buffer, CudaStream};
 pub use layer::Layer;
 pub use workspace::{Workspace, WorkspaceSize};
 
-use crate::{Blob, BlobError, Dtype, Epilogue, Packing, TileFault, launch_plan};
+use crate::{Blob, BlobError, Dtype, Epilogue, TileFault, WeightsPerSymbol, launch_plan};
 use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
 use cust::{CudaFlags, memory};
@@ -87,7 +87,7 @@ impl Gpu {
         };
         let gpu = Self(Arc::new(Shared { kernels: Kernels::new(ptx), context, device, for_plans }));
         // Whether the driver takes the PTX at all shows here, not at the first decoding.
-        layer::kernel(&gpu, Dtype::Bf16, Packing::Two)?;
+        layer::kernel(&gpu, Dtype::Bf16, WeightsPerSymbol::Two)?;
         Ok(gpu)
     }
 
@@ -210,7 +210,7 @@ impl Gpu {
                 self.memory()?;
                 Err(GpuError::OtherDevice { expected: self.ordinal() })
             }
-            code => Err(GpuError::Operand { code }),
+            code => Err(GpuError::Argument { code }),
         }
     }
 

@@ -36,8 +36,8 @@ impl Blob<'_> {
     ///
     /// let mut y = vec![0; 4 * 2 * 64];
     /// Blob::parse(&blob)?.matmul(
-    ///     Activations { data: &x, dtype: Float::Bf16, m: 2, leading: 512 },
-    ///     Outputs { data: &mut y, dtype: Float::F32, leading: 64 },
+    ///     Activations { data: &x, dtype: Float::Bf16, rows: 2, row_stride: 512 },
+    ///     Outputs { data: &mut y, dtype: Float::F32, row_stride: 64 },
     ///     Epilogue { scale: None, bias: Some(&[1.0; 64]) },
     /// )?;
     /// assert_eq!(y[..4], 257f32.to_le_bytes());
@@ -56,7 +56,7 @@ impl Blob<'_> {
     ) -> Result<(), MatmulError> {
         let (x_size, y_size) = (x.sized(x.data.len()), y.sized(y.data.len()));
         check(self.dtype(), self.grid(), x_size, y_size, epilogue)?;
-        if x.m == 0 {
+        if x.rows == 0 {
             return Ok(());
         }
         let mut products = Products { blob: self, numbers: self.numbers()?, x, y, epilogue };
@@ -84,7 +84,7 @@ impl Blob<'_> {
     ) -> Result<(), BlobError> {
         let row_bytes = self.cols() * self.dtype().bytes();
         let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
-        bands.try_for_each(|(band, out)| self.decode_band(first_row / TILE + band, out, table))
+        bands.try_for_each(|(band, out)| self.decode_tile_row(first_row / TILE + band, out, table))
     }
 }
 
@@ -100,8 +100,8 @@ struct Products<'a> {
 impl Products<'_> {
     /// Computes the outputs of the rows of weights in `stored`, the matrix's from `first_row` on.
     fn add_rows(&mut self, first_row: usize, stored: &[u8]) {
-        for first in (0..self.x.m).step_by(BLOCK) {
-            let x = self.load_activations(first, BLOCK.min(self.x.m - first));
+        for first in (0..self.x.rows).step_by(BLOCK) {
+            let x = self.load_activations(first, BLOCK.min(self.x.rows - first));
             let sums = self.multiply(&x, first_row, stored);
             self.store(first, first_row, x.len() / self.blob.cols(), &sums);
         }
@@ -112,7 +112,7 @@ impl Products<'_> {
         let (dtype, cols) = (self.x.dtype, self.blob.cols());
         let mut x = vec![0.0; rows * cols];
         x.par_chunks_exact_mut(cols).enumerate().for_each(|(row, x)| {
-            let start = (first + row) * self.x.leading;
+            let start = (first + row) * self.x.row_stride;
             dtype.load(&self.x.data[start * dtype.bytes()..], x);
         });
         x
@@ -142,7 +142,7 @@ impl Products<'_> {
     fn store(&mut self, first: usize, first_row: usize, x_rows: usize, sums: &[f64]) {
         let bytes = self.y.dtype.bytes();
         for m in 0..x_rows {
-            let start = (first + m) * self.y.leading + first_row;
+            let start = (first + m) * self.y.row_stride + first_row;
             let out = self.y.data[start * bytes..].chunks_exact_mut(bytes);
             for ((n, sums), out) in (first_row..).zip(sums.chunks_exact(x_rows)).zip(out) {
                 let scale = self.epilogue.scale.map_or(1.0, |scale| f64::from(scale[n]));
@@ -197,8 +197,8 @@ mod tests {
     fn other_weights_than_were_compressed_are_an_error() {
         let bytes = other_weights();
         let (x, mut y) = ([0; 2 * 100], vec![0; 2 * 1000]);
-        let x = Activations { data: &x[..], dtype: Float::F16, m: 1, leading: 100 };
-        let y = Outputs { data: &mut y[..], dtype: Float::F16, leading: 1000 };
+        let x = Activations { data: &x[..], dtype: Float::F16, rows: 1, row_stride: 100 };
+        let y = Outputs { data: &mut y[..], dtype: Float::F16, row_stride: 1000 };
         let result =
             Blob::parse(&bytes).expect("its front is intact").matmul(x, y, Epilogue::default());
         assert_eq!(result, Err(MatmulError::Blob(BlobError::WeightsChecksum)));

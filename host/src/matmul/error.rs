@@ -6,7 +6,7 @@ use std::fmt;
 
 /// What an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operand {
+pub enum Argument {
     /// x, M x K.
     Activations,
     /// y, M x N.
@@ -17,7 +17,7 @@ pub enum Operand {
     Bias,
 }
 
-impl fmt::Display for Operand {
+impl fmt::Display for Argument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Activations => "activations",
@@ -56,35 +56,35 @@ pub enum MatmulError {
     },
     /// Invalid argument: rows overlap.
     #[error(
-        "the {operand} have {cols} elements a row, but rows start every {found}; the leading dimension is counted in elements and at least {cols}"
+        "the {operand} have {cols} elements a row, but rows start every {found}; the row_stride dimension is counted in elements and at least {cols}"
     )]
-    Leading {
+    RowStride {
         /// The matrix.
-        operand: Operand,
+        operand: Argument,
         /// Elements of a row: K of activations, N of outputs.
         cols: usize,
-        /// The leading dimension.
+        /// The row_stride dimension.
         found: usize,
     },
     /// Invalid argument: a buffer ends too early.
     #[error("the {operand} take {expected} bytes, the buffer has {found}")]
     TooShort {
         /// The matrix.
-        operand: Operand,
+        operand: Argument,
         /// Bytes from its first to its last element.
         expected: u64,
         /// Bytes of the buffer.
         found: u64,
     },
     /// Invalid argument: there cannot be so many bytes.
-    #[error("{rows} rows of {operand}, one every {leading} elements, cannot be addressed")]
+    #[error("{rows} rows of {operand}, one every {row_stride} elements, cannot be addressed")]
     TooLarge {
         /// The matrix.
-        operand: Operand,
+        operand: Argument,
         /// Rows, M.
         rows: usize,
-        /// The leading dimension.
-        leading: usize,
+        /// The row_stride dimension.
+        row_stride: usize,
     },
     /// Invalid argument: scale or bias do not have one number for each row of the weights.
     #[error(
@@ -92,7 +92,7 @@ pub enum MatmulError {
     )]
     Features {
         /// Scale or bias.
-        operand: Operand,
+        operand: Argument,
         /// Rows of the weights, N.
         expected: usize,
         /// Numbers given.

@@ -19,12 +19,12 @@
 mod cpu;
 mod error;
 
-pub use error::{MatmulError, Operand};
+pub use error::{Argument, MatmulError};
 
 use crate::{Dtype, Float};
 use fused_rans_layout::TileGrid;
 
-/// Activations x, M x K, row-major: row m starts at element `m * leading`.
+/// Activations x, M x K, row-major: row m starts at element `m * row_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Activations<T> {
     /// Where they are: bytes here, little endian and at any alignment, or a buffer on a GPU.
@@ -32,12 +32,12 @@ pub struct Activations<T> {
     /// Element type: [`Float::Bf16`] or [`Float::F16`].
     pub dtype: Float,
     /// Rows, M. With 0 there is nothing to do.
-    pub m: usize,
+    pub rows: usize,
     /// Elements from the start of a row to the start of the next, at least K.
-    pub leading: usize,
+    pub row_stride: usize,
 }
 
-/// Outputs y, M x N, row-major: row m starts at element `m * leading`. What lies between the rows is
+/// Outputs y, M x N, row-major: row m starts at element `m * row_stride`. What lies between the rows is
 /// left as it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Outputs<T> {
@@ -46,7 +46,7 @@ pub struct Outputs<T> {
     /// Element type: the activations' or [`Float::F32`].
     pub dtype: Float,
     /// Elements from the start of a row to the start of the next, at least N.
-    pub leading: usize,
+    pub row_stride: usize,
 }
 
 /// What becomes of a sum of products: `y[m][n] = sum * scale[n] + bias[n]`, rounded once.
@@ -61,14 +61,14 @@ pub struct Epilogue<'a> {
 impl<T> Activations<T> {
     /// The same activations with their bytes counted, as [`check`] takes them.
     pub fn sized(&self, bytes: usize) -> Activations<usize> {
-        Activations { data: bytes, dtype: self.dtype, m: self.m, leading: self.leading }
+        Activations { data: bytes, dtype: self.dtype, rows: self.rows, row_stride: self.row_stride }
     }
 }
 
 impl<T> Outputs<T> {
     /// The same outputs with their bytes counted, as [`check`] takes them.
     pub fn sized(&self, bytes: usize) -> Outputs<usize> {
-        Outputs { data: bytes, dtype: self.dtype, leading: self.leading }
+        Outputs { data: bytes, dtype: self.dtype, row_stride: self.row_stride }
     }
 }
 
@@ -97,11 +97,13 @@ pub fn check(
     if y.dtype != x.dtype && y.dtype != Float::F32 {
         return Err(MatmulError::OutputType { activations: x.dtype, found: y.dtype });
     }
-    let activations = Extent { rows: x.m, cols: shape.cols, leading: x.leading, dtype: x.dtype };
-    activations.check(Operand::Activations, x.data)?;
-    let outputs = Extent { rows: x.m, cols: shape.rows, leading: y.leading, dtype: y.dtype };
-    outputs.check(Operand::Outputs, y.data)?;
-    let vectors = [(Operand::Scale, epilogue.scale), (Operand::Bias, epilogue.bias)];
+    let activations =
+        Extent { rows: x.rows, cols: shape.cols, row_stride: x.row_stride, dtype: x.dtype };
+    activations.check(Argument::Activations, x.data)?;
+    let outputs =
+        Extent { rows: x.rows, cols: shape.rows, row_stride: y.row_stride, dtype: y.dtype };
+    outputs.check(Argument::Outputs, y.data)?;
+    let vectors = [(Argument::Scale, epilogue.scale), (Argument::Bias, epilogue.bias)];
     for (operand, vector) in vectors {
         let found = vector.map_or(shape.rows, <[f32]>::len);
         if found != shape.rows {
@@ -115,18 +117,18 @@ pub fn check(
 struct Extent {
     rows: usize,
     cols: usize,
-    leading: usize,
+    row_stride: usize,
     dtype: Float,
 }
 
 impl Extent {
     /// Checks that the rows do not overlap and that a buffer of `found` bytes holds them.
-    fn check(&self, operand: Operand, found: usize) -> Result<(), MatmulError> {
-        let &Self { rows, cols, leading, .. } = self;
-        if leading < cols {
-            return Err(MatmulError::Leading { operand, cols, found: leading });
+    fn check(&self, operand: Argument, found: usize) -> Result<(), MatmulError> {
+        let &Self { rows, cols, row_stride, .. } = self;
+        if row_stride < cols {
+            return Err(MatmulError::RowStride { operand, cols, found: row_stride });
         }
-        let expected = self.bytes().ok_or(MatmulError::TooLarge { operand, rows, leading })?;
+        let expected = self.bytes().ok_or(MatmulError::TooLarge { operand, rows, row_stride })?;
         if found < expected {
             let (expected, found) = (expected as u64, found as u64);
             return Err(MatmulError::TooShort { operand, expected, found });
@@ -138,7 +140,7 @@ impl Extent {
     /// addressed.
     fn bytes(&self) -> Option<usize> {
         let Some(before) = self.rows.checked_sub(1) else { return Some(0) };
-        let elements = before.checked_mul(self.leading)?.checked_add(self.cols)?;
+        let elements = before.checked_mul(self.row_stride)?.checked_add(self.cols)?;
         let bytes = elements.checked_mul(self.dtype.bytes())?;
         (bytes <= isize::MAX as usize).then_some(bytes)
     }
@@ -152,8 +154,8 @@ mod tests {
     /// 3 x 5 BF16 weights, two rows of activations at a distance of 7, of outputs at one of 4.
     const SHAPE: TileGrid = TileGrid { rows: 3, cols: 5 };
     const X: Activations<usize> =
-        Activations { data: 2 * (7 + 5), dtype: Float::Bf16, m: 2, leading: 7 };
-    const Y: Outputs<usize> = Outputs { data: 4 * (4 + 3), dtype: Float::F32, leading: 4 };
+        Activations { data: 2 * (7 + 5), dtype: Float::Bf16, rows: 2, row_stride: 7 };
+    const Y: Outputs<usize> = Outputs { data: 4 * (4 + 3), dtype: Float::F32, row_stride: 4 };
 
     fn of(x: Activations<usize>, y: Outputs<usize>) -> Result<(), MatmulError> {
         check(Dtype::Bf16, SHAPE, x, y, Epilogue::default())
@@ -165,16 +167,17 @@ mod tests {
         let short = |operand, expected| {
             Err(MatmulError::TooShort { operand, expected, found: expected - 1 })
         };
-        assert_eq!(of(Activations { data: 23, ..X }, Y), short(Operand::Activations, 24));
-        assert_eq!(of(X, Outputs { data: 27, ..Y }), short(Operand::Outputs, 28));
-        assert_eq!(of(Activations { data: 0, m: 0, ..X }, Outputs { data: 0, ..Y }), Ok(()));
+        assert_eq!(of(Activations { data: 23, ..X }, Y), short(Argument::Activations, 24));
+        assert_eq!(of(X, Outputs { data: 27, ..Y }), short(Argument::Outputs, 28));
+        assert_eq!(of(Activations { data: 0, rows: 0, ..X }, Outputs { data: 0, ..Y }), Ok(()));
     }
 
     #[test]
     fn rows_do_not_overlap() {
-        let leading = |operand, cols| Err(MatmulError::Leading { operand, cols, found: cols - 1 });
-        assert_eq!(of(Activations { leading: 4, ..X }, Y), leading(Operand::Activations, 5));
-        assert_eq!(of(X, Outputs { leading: 2, ..Y }), leading(Operand::Outputs, 3));
+        let row_stride =
+            |operand, cols| Err(MatmulError::RowStride { operand, cols, found: cols - 1 });
+        assert_eq!(of(Activations { row_stride: 4, ..X }, Y), row_stride(Argument::Activations, 5));
+        assert_eq!(of(X, Outputs { row_stride: 2, ..Y }), row_stride(Argument::Outputs, 3));
     }
 
     #[test]
@@ -209,9 +212,9 @@ mod tests {
             let numbers = vec![1.0; found];
             let expected = |operand| Err(MatmulError::Features { operand, expected: 3, found });
             let scale = Epilogue { scale: Some(&numbers), bias: None };
-            assert_eq!(check(Dtype::Bf16, SHAPE, X, Y, scale), expected(Operand::Scale));
+            assert_eq!(check(Dtype::Bf16, SHAPE, X, Y, scale), expected(Argument::Scale));
             let bias = Epilogue { scale: Some(&[1.0; 3]), bias: Some(&numbers) };
-            assert_eq!(check(Dtype::Bf16, SHAPE, X, Y, bias), expected(Operand::Bias));
+            assert_eq!(check(Dtype::Bf16, SHAPE, X, Y, bias), expected(Argument::Bias));
         }
         let all = Epilogue { scale: Some(&[1.0; 3]), bias: Some(&[1.0; 3]) };
         assert_eq!(check(Dtype::Bf16, SHAPE, X, Y, all), Ok(()));
@@ -232,16 +235,16 @@ mod tests {
             let result = check(
                 Dtype::I8,
                 TileGrid { rows, cols },
-                Activations { data: x, dtype: Float::F16, m, leading: x_leading },
-                Outputs { data: y, dtype: Float::F32, leading: y_leading },
+                Activations { data: x, dtype: Float::F16, rows: m, row_stride: x_leading },
+                Outputs { data: y, dtype: Float::F32, row_stride: y_leading },
                 Epilogue::default(),
             );
-            let holds = |found: usize, bytes: u128, cols: usize, leading: usize| {
-                let before = (m as u128).saturating_sub(1) * leading as u128;
+            let holds = |found: usize, bytes: u128, cols: usize, row_stride: usize| {
+                let before = (m as u128).saturating_sub(1) * row_stride as u128;
                 let elements = if m == 0 { 0 } else { before + cols as u128 };
                 let needed = elements.checked_mul(bytes);
                 let limit = found.min(isize::MAX as usize) as u128;
-                cols <= leading && needed.is_some_and(|needed| needed <= limit)
+                cols <= row_stride && needed.is_some_and(|needed| needed <= limit)
             };
             let fits = holds(x, 2, cols, x_leading) && holds(y, 4, rows, y_leading);
             prop_assert_eq!(result.is_ok(), fits, "{:?}", result);

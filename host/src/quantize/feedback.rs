@@ -11,7 +11,7 @@
 //! Frantar et al., "GPTQ", 2023, compute the same from the inverse of H.)
 
 use super::calibration::Factor;
-use super::round::wide_integer;
+use super::round::large_integer;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -72,7 +72,7 @@ impl Block<'_> {
             let place = self.first + n;
             let at = self.factor.order[place];
             let target = weights[at] + carried[n];
-            let rounded = wide_integer(target, self.step);
+            let rounded = large_integer(target, self.step);
             out[at] = rounded;
             let value = (self.step * f32::from(rounded)).clamp(f32::MIN, f32::MAX);
             errors[n] = weights[at] - value;

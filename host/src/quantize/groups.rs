@@ -3,7 +3,7 @@
 use super::quantized::Quantized;
 use super::round::{integer, rounded};
 use super::source::absmax;
-use super::{QuantizeError, Source};
+use super::{NumberMatrix, QuantizeError};
 use crate::Dtype;
 use crate::blob::groups::OwnedGroups;
 use crate::blob::values::Numbers;
@@ -26,7 +26,10 @@ struct Row {
     zeros: Vec<i8>,
 }
 
-pub(super) fn int4(source: Source<'_>, zero_points: bool) -> Result<Quantized, QuantizeError> {
+pub(super) fn int4(
+    source: NumberMatrix<'_>,
+    zero_points: bool,
+) -> Result<Quantized, QuantizeError> {
     let (weights, rows) = source.map_rows_to_weights(|row, numbers, out| {
         let factor = factor(absmax(row, numbers)? / LARGEST as f32);
         let across = numbers.len().div_ceil(GROUP);

@@ -15,7 +15,7 @@
 //! byte are listed as exceptions.
 //!
 //! ```
-//! use fused_rans_host::quantize::{Options, Quantizer, Source};
+//! use fused_rans_host::quantize::{Options, Quantizer, NumberMatrix};
 //! use fused_rans_host::{Blob, Float, encode};
 //! use rand::SeedableRng;
 //! use rand_distr::{Distribution, StandardNormal};
@@ -24,7 +24,7 @@
 //! let numbers: Vec<u8> = (0..256 * 512)
 //!     .flat_map(|_| f32::to_le_bytes(StandardNormal.sample(&mut random)))
 //!     .collect();
-//! let source = Source::new(Float::F32, 256, 512, &numbers)?;
+//! let source = NumberMatrix::new(Float::F32, 256, 512, &numbers)?;
 //! let quantized = Quantizer::rate(5.0)?.quantize(source, Options::default())?;
 //! let blob = encode(quantized.matrix()).expect("five bits are fewer than eight");
 //! assert!((8.0 * blob.len() as f64 / (256.0 * 512.0) - 5.0).abs() < 0.05);
@@ -51,10 +51,10 @@ pub use calibration::Moments;
 pub use error::QuantizeError;
 pub use quantized::Quantized;
 pub use rate::Rate;
-pub use source::Source;
+pub use source::NumberMatrix;
 pub use spread::{Curve, spread};
 
-use fused_rans_layout::Packing;
+use fused_rans_layout::WeightsPerSymbol;
 use std::fmt;
 use std::str::FromStr;
 
@@ -79,7 +79,7 @@ pub enum Quantizer {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     /// How many integers share a symbol; see [`Matrix::packed`](crate::Matrix::packed).
-    pub packing: Packing,
+    pub weights_per_symbol: WeightsPerSymbol,
     /// Their raw bits, if they are not the encoder's to choose; see [`Matrix::split_at`](crate::Matrix::split_at).
     pub raw_bits: Option<u8>,
     /// Second moments of the inputs, by which [`Quantizer::Rate`] lets each weight make up for the errors of those
@@ -104,7 +104,7 @@ impl Quantizer {
     /// [`QuantizeError::Narrow`] and [`QuantizeError::Unreachable`].
     pub fn quantize(
         self,
-        source: Source<'_>,
+        source: NumberMatrix<'_>,
         options: Options<'_>,
     ) -> Result<Quantized, QuantizeError> {
         let quantized = match self {
@@ -113,8 +113,8 @@ impl Quantizer {
             Self::Int4 { zero_points } => groups::int4(source, zero_points),
             Self::Rate(rate) => return rate.quantize(source, options),
         }?;
-        let Options { packing, raw_bits, .. } = options;
-        Ok(Quantized { packing, raw_bits, ..quantized })
+        let Options { weights_per_symbol, raw_bits, .. } = options;
+        Ok(Quantized { weights_per_symbol, raw_bits, ..quantized })
     }
 }
 

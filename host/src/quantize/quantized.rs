@@ -1,8 +1,8 @@
 //! What a quantizer makes.
 
-use super::{QuantizeError, Source};
+use super::{NumberMatrix, QuantizeError};
 use crate::blob::values::Numbers;
-use crate::{Dtype, Matrix, Packing};
+use crate::{Dtype, Matrix, WeightsPerSymbol};
 use half::bf16;
 
 /// A matrix of one-byte weights with scales: what a [`Quantizer`](super::Quantizer) made of numbers.
@@ -15,7 +15,7 @@ pub struct Quantized {
     pub(super) row_scales: Option<Vec<u16>>,
     /// What the weights stand for.
     pub(super) numbers: Numbers,
-    pub(super) packing: Packing,
+    pub(super) weights_per_symbol: WeightsPerSymbol,
     pub(super) raw_bits: Option<u8>,
     /// Bytes of the numbers.
     pub(super) source_bytes: usize,
@@ -24,7 +24,7 @@ pub struct Quantized {
 impl Quantized {
     /// Weights of `dtype`, each row of which `round` makes of that row's numbers; it returns the row's scale.
     pub(super) fn by_row(
-        source: Source<'_>,
+        source: NumberMatrix<'_>,
         dtype: Dtype,
         round: impl Fn(usize, &mut [f32], &mut [u8]) -> Result<bf16, QuantizeError> + Sync,
     ) -> Result<Self, QuantizeError> {
@@ -34,14 +34,14 @@ impl Quantized {
     }
 
     /// Weights of `dtype` without scales, made of `source`.
-    pub(super) fn new(source: Source<'_>, dtype: Dtype, weights: Vec<u8>) -> Self {
+    pub(super) fn new(source: NumberMatrix<'_>, dtype: Dtype, weights: Vec<u8>) -> Self {
         Self {
             rows: source.rows(),
             cols: source.cols(),
             weights,
             row_scales: None,
             numbers: Numbers { dtype, groups: None, wide: Vec::new() },
-            packing: Packing::default(),
+            weights_per_symbol: WeightsPerSymbol::default(),
             raw_bits: None,
             source_bytes: source.bytes(),
         }
@@ -55,14 +55,16 @@ impl Quantized {
     pub fn matrix(&self) -> Matrix<'_> {
         let Numbers { dtype, groups, wide } = &self.numbers;
         let matrix = Matrix::new(*dtype, self.rows, self.cols, &self.weights);
-        let mut matrix =
-            matrix.expect("it is as large").instead_of(self.source_bytes).packed(self.packing);
+        let mut matrix = matrix
+            .expect("it is as large")
+            .instead_of(self.source_bytes)
+            .packed(self.weights_per_symbol);
         if let Some(raw_bits) = self.raw_bits {
             matrix = matrix.split_at(raw_bits);
         }
         if let Some(scales) = &self.row_scales {
             matrix = matrix.scaled(scales).expect("each row has one");
-            matrix = matrix.widened(wide).expect("they are what was rounded to");
+            matrix = matrix.with_large_integers(wide).expect("they are what was rounded to");
         }
         match groups {
             Some(groups) => matrix.grouped(groups.borrow()).expect("each group has one"),

@@ -3,16 +3,16 @@
 use super::calibration::Factor;
 use super::feedback::round_rows;
 use super::quantized::Quantized;
-use super::round::{low_bytes, wide_integers};
+use super::round::{large_integers, low_bytes};
 use super::rows::{Row, best_scale, squared_error, wide};
 use super::search::{Between, Found, MOST_ABOVE, NEAR_ENOUGH, badness, cost};
-use super::{Options, QuantizeError, Source};
-use crate::blob::values::{Numbers, WideInteger};
-use crate::codec::coding_model::{FEW, Wanted, add, exponent_counts};
+use super::{NumberMatrix, Options, QuantizeError};
+use crate::blob::values::{LargeInteger, Numbers};
+use crate::codec::coding_model::{CodingRequest, FEW, add, exponent_counts};
 use crate::codec::estimate::{Estimate, estimate, measure};
 use crate::codec::fast::count_exponents;
 use crate::{Dtype, encode};
-use fused_rans_layout::{FRAGMENT, LINE, Packing, Split, TILE};
+use fused_rans_layout::{FRAGMENT, LINE, Split, TILE, WeightsPerSymbol};
 use half::bf16;
 use rayon::prelude::*;
 use std::cmp::Ordering;
@@ -75,7 +75,7 @@ impl Rate {
 
     pub(super) fn quantize(
         self,
-        source: Source<'_>,
+        source: NumberMatrix<'_>,
         options: Options<'_>,
     ) -> Result<Quantized, QuantizeError> {
         let mut trial = Trial::new(source, options)?;
@@ -101,7 +101,7 @@ impl Rate {
 /// A matrix on which steps are tried. A step is given as an exponent of 2: what the row's root mean square is multiplied
 /// with.
 pub(super) struct Trial<'a> {
-    source: Source<'a>,
+    source: NumberMatrix<'a>,
     options: Options<'a>,
     factor: Option<&'a Factor>,
     rows: Vec<Row>,
@@ -134,11 +134,14 @@ struct Rounded {
     /// Sum of the squares of the errors.
     error: f64,
     /// What does not fit into the bytes.
-    wide: Vec<WideInteger>,
+    wide: Vec<LargeInteger>,
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(source: Source<'a>, options: Options<'a>) -> Result<Self, QuantizeError> {
+    pub(super) fn new(
+        source: NumberMatrix<'a>,
+        options: Options<'a>,
+    ) -> Result<Self, QuantizeError> {
         let (rows, cols) = (source.rows(), source.cols());
         if rows.min(cols) < FRAGMENT {
             return Err(QuantizeError::Narrow { rows, cols });
@@ -204,22 +207,22 @@ impl<'a> Trial<'a> {
     /// How the integers may be coded, the best way first, and the step of each by which the sample takes `bits` bits a
     /// weight, or fewer, if no step is fine enough for so many or sizes jump. More only if no step is coarse enough.
     fn search(&self, bits: f64) -> Vec<Found> {
-        let Options { packing, raw_bits, .. } = self.options;
-        if packing == Packing::Four {
-            let found = self.search_among(bits, &ways(packing, raw_bits));
+        let Options { weights_per_symbol, raw_bits, .. } = self.options;
+        if weights_per_symbol == WeightsPerSymbol::Four {
+            let found = self.search_among(bits, &ways(weights_per_symbol, raw_bits));
             // Not every distribution can be coded four a symbol.
             let near = |best: &Found| best.miss.abs() <= NEAR_ENOUGH && best.extra <= DEAREST;
             if found.first().is_some_and(near) {
                 return found;
             }
         }
-        let found = self.search_among(bits, &ways(Packing::Two, raw_bits));
+        let found = self.search_among(bits, &ways(WeightsPerSymbol::Two, raw_bits));
         assert!(!found.is_empty(), "two a symbol can be coded, whatever they are");
         found
     }
 
     /// As [`Trial::search`], with these ways to code. None if no way can code what the step gives.
-    fn search_among(&self, bits: f64, ways: &[Wanted]) -> Vec<Found> {
+    fn search_among(&self, bits: f64, ways: &[CodingRequest]) -> Vec<Found> {
         let smallest = |outcome: &Outcome| {
             let sizes = self.estimates(outcome, ways).map(|(estimate, _)| estimate.bits);
             sizes.min_by(f64::total_cmp)
@@ -228,7 +231,7 @@ impl<'a> Trial<'a> {
         let Tried { step, outcome, .. } = self.step_for(bits, 2.2 - bits, smallest);
         // The best at this step are the likeliest to be it at their own.
         let cost = |found: &Estimate| cost(found.bits, found.extra());
-        let mut ways: Vec<(Estimate, Wanted)> = self.estimates(&outcome, ways).collect();
+        let mut ways: Vec<(Estimate, CodingRequest)> = self.estimates(&outcome, ways).collect();
         ways.sort_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)));
         let mut all: Vec<Found> = Vec::new();
         for (number, (_, way)) in ways.into_iter().enumerate() {
@@ -243,7 +246,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The step, from about `step` on, for which `way` takes `bits` bits.
-    fn with_way(&self, bits: f64, step: f64, way: Wanted) -> Found {
+    fn with_way(&self, bits: f64, step: f64, way: CodingRequest) -> Found {
         let size = |outcome: &Outcome| self.estimate(outcome, way).map(|found| found.bits);
         let Tried { step, miss, outcome } = self.step_for(bits, step, size);
         let extra = self.estimate(&outcome, way).map_or(f64::INFINITY, |found| found.extra());
@@ -291,12 +294,18 @@ impl<'a> Trial<'a> {
 
     /// `way`, or, if its exceptions count for more than `extra` bits, of those of as many weights a symbol the cheapest that
     /// takes `bits` bits at most with these integers.
-    fn best_way(&self, outcome: &Outcome, way: Wanted, extra: f64, bits: f64) -> Wanted {
+    fn best_way(
+        &self,
+        outcome: &Outcome,
+        way: CodingRequest,
+        extra: f64,
+        bits: f64,
+    ) -> CodingRequest {
         if self.estimate(outcome, way).is_some_and(|own| own.extra() <= extra) {
             return way;
         }
-        let ways = ways(way.packing, self.options.raw_bits);
-        let fits = |(estimate, _): &(Estimate, Wanted)| estimate.bits <= bits + NEAR_ENOUGH;
+        let ways = ways(way.weights_per_symbol, self.options.raw_bits);
+        let fits = |(estimate, _): &(Estimate, CodingRequest)| estimate.bits <= bits + NEAR_ENOUGH;
         let cheapest = self.estimates(outcome, &ways).filter(fits).min_by(by_cost);
         cheapest.map_or(way, |(_, way)| way)
     }
@@ -305,17 +314,19 @@ impl<'a> Trial<'a> {
     fn estimates(
         &self,
         outcome: &Outcome,
-        ways: &[Wanted],
-    ) -> impl Iterator<Item = (Estimate, Wanted)> {
+        ways: &[CodingRequest],
+    ) -> impl Iterator<Item = (Estimate, CodingRequest)> {
         ways.iter().filter_map(|&way| Some((self.estimate(outcome, way)?, way)))
     }
 
     /// Bits a weight that the sample takes with `step`, coded in the cheapest way, and the sum of the squares of its errors.
     pub(super) fn point(&self, step: f64) -> (f64, f64) {
-        let Options { packing, raw_bits, .. } = self.options;
+        let Options { weights_per_symbol, raw_bits, .. } = self.options;
         let outcome = self.outcome(step);
-        let cheapest = |packing| self.estimates(&outcome, &ways(packing, raw_bits)).min_by(by_cost);
-        let found = cheapest(packing).or_else(|| cheapest(Packing::Two));
+        let cheapest = |weights_per_symbol| {
+            self.estimates(&outcome, &ways(weights_per_symbol, raw_bits)).min_by(by_cost)
+        };
+        let found = cheapest(weights_per_symbol).or_else(|| cheapest(WeightsPerSymbol::Two));
         let (estimate, _) = found.expect("two a symbol can be coded, whatever they are");
         (estimate.bits, outcome.error)
     }
@@ -366,7 +377,7 @@ impl<'a> Trial<'a> {
             batches.map(|(rows, out)| self.round(rows, from.step, out)).collect();
         let error = rounded.iter().map(|batch| batch.error).sum();
         let wide = rounded.iter().flat_map(|batch| &batch.wide);
-        let wide: Vec<WideInteger> = wide.copied().collect();
+        let wide: Vec<LargeInteger> = wide.copied().collect();
         let scales = rounded.into_iter().flat_map(|batch| batch.scales);
         let counts = exponent_counts(Dtype::I8, &weights);
         let outcome = Outcome { counts, wide: wide.len() as u64, error };
@@ -374,7 +385,7 @@ impl<'a> Trial<'a> {
         let made = Quantized {
             row_scales: Some(scales.map(bf16::to_bits).collect()),
             numbers: Numbers { dtype: Dtype::I8, groups: None, wide },
-            packing: way.packing,
+            weights_per_symbol: way.weights_per_symbol,
             raw_bits: way.raw_bits,
             ..Quantized::new(self.source, Dtype::I8, weights)
         };
@@ -410,7 +421,7 @@ impl<'a> Trial<'a> {
     }
 
     /// What a matrix takes whose integers occur in this proportion.
-    fn estimate(&self, outcome: &Outcome, way: Wanted) -> Option<Estimate> {
+    fn estimate(&self, outcome: &Outcome, way: CodingRequest) -> Option<Estimate> {
         estimate(way, self.source.grid(), &outcome.counts, outcome.wide)
     }
 
@@ -430,7 +441,7 @@ impl<'a> Trial<'a> {
         } else {
             let rows = numbers.chunks_exact(cols).zip(integers.chunks_exact_mut(cols));
             for ((numbers, integers), scale) in rows.zip(&mut scales) {
-                wide_integers(numbers, scale.to_f32(), integers);
+                large_integers(numbers, scale.to_f32(), integers);
                 *scale = best_scale(numbers, integers).unwrap_or(*scale);
                 error += squared_error(numbers, scale.to_f32(), integers);
             }
@@ -456,15 +467,19 @@ impl Outcome {
 }
 
 /// The cheaper first.
-fn by_cost((a, _): &(Estimate, Wanted), (b, _): &(Estimate, Wanted)) -> Ordering {
+fn by_cost((a, _): &(Estimate, CodingRequest), (b, _): &(Estimate, CodingRequest)) -> Ordering {
     a.cost.total_cmp(&b.cost)
 }
 
 /// The ways to code integers so many a symbol: with `raw_bits`, if there is such a way, or any.
-fn ways(packing: Packing, raw_bits: Option<u8>) -> Vec<Wanted> {
-    let wanted = raw_bits.and_then(|raw_bits| Split::i8(packing, raw_bits));
-    let splits = wanted.map_or_else(|| Split::all_i8(packing).collect(), |split| vec![split]);
-    let way =
-        |split: &Split| Wanted { dtype: Dtype::I8, packing, raw_bits: Some(split.raw_bits()) };
+fn ways(weights_per_symbol: WeightsPerSymbol, raw_bits: Option<u8>) -> Vec<CodingRequest> {
+    let wanted = raw_bits.and_then(|raw_bits| Split::i8(weights_per_symbol, raw_bits));
+    let splits =
+        wanted.map_or_else(|| Split::all_i8(weights_per_symbol).collect(), |split| vec![split]);
+    let way = |split: &Split| CodingRequest {
+        dtype: Dtype::I8,
+        weights_per_symbol,
+        raw_bits: Some(split.raw_bits()),
+    };
     splits.iter().map(way).collect()
 }

@@ -43,10 +43,10 @@ pub(super) fn rounded(bits: u32, dropped: u32) -> u32 {
 pub(super) const WIDEST: f32 = 32512.0;
 
 vectorized! {
-    /// The integers nearest to `numbers / scale`, as [`wide_integer`] has them.
-    pub(super) fn wide_integers(numbers: &[f32], scale: f32, out: &mut [i16]) {
+    /// The integers nearest to `numbers / scale`, as [`large_integer`] has them.
+    pub(super) fn large_integers(numbers: &[f32], scale: f32, out: &mut [i16]) {
         for (out, &number) in out.iter_mut().zip(numbers) {
-            *out = wide_integer(number, scale);
+            *out = large_integer(number, scale);
         }
     }
 }
@@ -54,7 +54,7 @@ vectorized! {
 /// The integer nearest to `number / scale` that BF16 has, which are all up to 256, from -[`WIDEST`] to [`WIDEST`]; 0 where
 /// the scale is.
 #[inline(always)]
-pub(super) fn wide_integer(number: f32, scale: f32) -> i16 {
+pub(super) fn large_integer(number: f32, scale: f32) -> i16 {
     let nearest = quotient(number, scale).clamp(-WIDEST, WIDEST).round_ties_even();
     f32::from_bits(rounded(nearest.to_bits(), 16) & 0xFFFF_0000) as i32 as i16
 }

@@ -2,8 +2,8 @@
 
 use super::round::{WIDEST, row_scale};
 use super::source::absmax;
-use super::{QuantizeError, Source};
-use crate::blob::values::WideInteger;
+use super::{NumberMatrix, QuantizeError};
+use crate::blob::values::LargeInteger;
 use half::bf16;
 
 /// The largest integer of a byte.
@@ -19,7 +19,7 @@ pub(super) struct Row {
 
 impl Row {
     /// The rows of `source`, of which one of so many weights may take more than a byte.
-    pub(super) fn all(source: Source<'_>, one_of: usize) -> Result<Vec<Self>, QuantizeError> {
+    pub(super) fn all(source: NumberMatrix<'_>, one_of: usize) -> Result<Vec<Self>, QuantizeError> {
         let all: Vec<usize> = (0..source.rows()).collect();
         source.map_rows(&all, |row, numbers| Self::of(row, numbers, one_of))
     }
@@ -52,10 +52,10 @@ impl Row {
 }
 
 /// The integers in these rows that take more than a byte.
-pub(super) fn wide(rows: &[usize], cols: usize, integers: &[i16]) -> Vec<WideInteger> {
+pub(super) fn wide(rows: &[usize], cols: usize, integers: &[i16]) -> Vec<LargeInteger> {
     let rows = rows.iter().zip(integers.chunks_exact(cols));
     let all = rows.flat_map(|(&row, integers)| {
-        integers.iter().enumerate().map(move |(col, &integer)| WideInteger { row, col, integer })
+        integers.iter().enumerate().map(move |(col, &integer)| LargeInteger { row, col, integer })
     });
     all.filter(|wide| i8::try_from(wide.integer).is_err()).collect()
 }

@@ -1,6 +1,6 @@
 //! Where a search for a step is, and what it comes to.
 
-use crate::codec::coding_model::Wanted;
+use crate::codec::coding_model::CodingRequest;
 use std::cmp::Ordering;
 
 /// Steps that are tried, over the root mean square of a row, as exponents of 2: up to where nearly all weights are 0.
@@ -14,7 +14,7 @@ pub(super) const MOST_ABOVE: f64 = 0.05;
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) step: f64,
-    pub(super) way: Wanted,
+    pub(super) way: CodingRequest,
     /// Bits a weight by which the rate is missed.
     pub(super) miss: f64,
     /// Bits a weight that the exceptions count for, beyond those that they take.

@@ -8,14 +8,14 @@ use rayon::prelude::*;
 
 /// A row-major matrix of numbers, little endian, at any alignment.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct NumberMatrix<'a> {
     dtype: Float,
     rows: usize,
     cols: usize,
     data: &'a [u8],
 }
 
-impl<'a> Source<'a> {
+impl<'a> NumberMatrix<'a> {
     /// A view of `data` as `rows` x `cols` numbers of `dtype`, at least one of each.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! An average rate, spread over many matrices.
 
 use super::rate::{RATES, Trial};
-use super::{Options, QuantizeError, Rate, Source};
+use super::{NumberMatrix, Options, QuantizeError, Rate};
 
 /// Steps at which bits and errors are measured, over the root mean square of a row, as exponents of 2: from 7.2 bits a
 /// weight of a normal distribution to 1.7.
@@ -27,7 +27,7 @@ impl Curve {
     ///
     /// # Errors
     /// As [`Quantizer::quantize`](super::Quantizer::quantize).
-    pub fn of(source: Source<'_>, options: Options<'_>) -> Result<Self, QuantizeError> {
+    pub fn of(source: NumberMatrix<'_>, options: Options<'_>) -> Result<Self, QuantizeError> {
         let mut trial = Trial::new(source, options)?;
         let mut energy = trial.energy();
         if options.moments.is_some() && energy <= 0.0 {

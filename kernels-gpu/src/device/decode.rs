@@ -5,7 +5,7 @@ use super::instructions::{
 };
 use super::output::Output;
 use super::payload::{Record, Rows, SlabPayload, copy_table};
-use crate::{Format, decode_slab};
+use crate::{WeightFormat, decode_slab};
 use core::arch::global_asm;
 use fused_rans_layout::{
     Dtype, FRAGMENT, LANES, LINE, SLAB_STRIPS, SlabShape, TABLE, TILE_THREADS, TableKind,
@@ -76,7 +76,7 @@ decode_kernel!(decode_bf16, Dtype::Bf16, Plain);
 decode_kernel!(decode_f16, Dtype::F16, Plain);
 decode_kernel!(decode_f8_e4m3, Dtype::F8E4M3, Plain);
 decode_kernel!(decode_i8, Dtype::I8, Plain);
-decode_kernel!(decode_i8_quads, Dtype::I8, Quad);
+decode_kernel!(decode_i8_quads, Dtype::I8, FourWeight);
 
 /// # Safety
 /// As the kernels'.
@@ -92,7 +92,7 @@ unsafe fn decode_tile(dtype: Dtype, table: TableKind, arguments: &Arguments) {
         return unsafe { out.copy(blob.add(entry.offset as usize * LINE)) };
     }
     let (raw_bits, base, zero) = (arguments.raw_bits, arguments.base, arguments.zero != 0);
-    let format = Format::new(dtype, table, raw_bits, base, zero);
+    let format = WeightFormat::new(dtype, table, raw_bits, base, zero);
     let slab = warp();
     let rows = 4 * TABLE + slab * arguments.row_capacity as usize * LINE;
     let rows = Rows { first: shared_memory() + rows as u32, stride: LINE as u32 };
@@ -127,7 +127,13 @@ unsafe fn decode_tile(dtype: Dtype, table: TableKind, arguments: &Arguments) {
 
 /// Decodes the warp's slab, whose words are at `rows`.
 #[inline(always)]
-fn decode_warp(format: Format, payload: &SlabPayload, rows: Rows, shape: TileShape, out: &Output) {
+fn decode_warp(
+    format: WeightFormat,
+    payload: &SlabPayload,
+    rows: Rows,
+    shape: TileShape,
+    out: &Output,
+) {
     let memory = payload.memory(rows);
     let (number, shape) = (warp(), shape.slab(warp()));
     let mut slab = out.slab(number);

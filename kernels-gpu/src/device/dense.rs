@@ -6,7 +6,7 @@
 //! are multiplied with a row of W as it comes in; more rows of x take another pass over it each 8.
 
 use super::instructions::{block, f16_to_f32, lane, load_global, warp};
-use crate::Operand;
+use crate::MmaType;
 use crate::unrolled;
 use core::arch::global_asm;
 use fused_rans_layout::LANES;
@@ -53,15 +53,15 @@ macro_rules! kernel {
     };
 }
 
-kernel!(dense_bf16, Operand::Bf16);
-kernel!(dense_f16, Operand::F16);
+kernel!(dense_bf16, MmaType::Bf16);
+kernel!(dense_f16, MmaType::F16);
 
 /// The warp's row of W, with all rows of x.
 ///
 /// # Safety
 /// As the kernels.
 #[inline(always)]
-unsafe fn run(operand: Operand, arguments: &Arguments) {
+unsafe fn run(operand: MmaType, arguments: &Arguments) {
     let row = block() * (THREADS / LANES) + warp();
     if row >= arguments.rows {
         return;
@@ -87,7 +87,7 @@ unsafe fn run(operand: Operand, arguments: &Arguments) {
 /// As the kernels; these rows are there.
 #[inline(always)]
 unsafe fn pass<const N: usize, const AHEAD: usize>(
-    operand: Operand,
+    operand: MmaType,
     arguments: &Arguments,
     row: usize,
     first: usize,
@@ -151,7 +151,7 @@ unsafe fn load_vector(row: *const u16, at: usize) -> [u32; 4] {
 /// As [`load_vector`], for the rows of x.
 #[inline(always)]
 unsafe fn add_products<const N: usize>(
-    operand: Operand,
+    operand: MmaType,
     sums: &mut [f32; N],
     weights: [u32; 4],
     x: *const u16,
@@ -172,16 +172,16 @@ unsafe fn add_products<const N: usize>(
 
 /// The numbers in the halves of a register.
 #[inline(always)]
-fn numbers(operand: Operand, pair: u32) -> [f32; 2] {
+fn numbers(operand: MmaType, pair: u32) -> [f32; 2] {
     [number(operand, pair as u16), number(operand, (pair >> 16) as u16)]
 }
 
 /// The number with these bits.
 #[inline(always)]
-fn number(operand: Operand, bits: u16) -> f32 {
+fn number(operand: MmaType, bits: u16) -> f32 {
     match operand {
-        Operand::Bf16 => f32::from_bits(u32::from(bits) << 16),
-        Operand::F16 => f16_to_f32(bits),
+        MmaType::Bf16 => f32::from_bits(u32::from(bits) << 16),
+        MmaType::F16 => f16_to_f32(bits),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The instructions that only a device has, one function each.
 
-use crate::{Operand, Words, unrolled};
+use crate::{MmaType, Words, unrolled};
 use core::arch::{asm, global_asm, nvptx};
 use fused_rans_layout::LANES;
 
@@ -392,18 +392,18 @@ unsafe extern "unadjusted" {
 /// # PTX
 /// `mma.sync.aligned.m16n8k16.row.col.f32.{bf16.bf16, f16.f16}.f32`
 #[inline(always)]
-pub fn mma(operand: Operand, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
+pub fn mma(operand: MmaType, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = c;
     // SAFETY: register arithmetic of the whole warp.
     unsafe {
         match operand {
-            Operand::Bf16 => {
+            MmaType::Bf16 => {
                 let d = mma_bf16(a[0], a[1], a[2], a[3], b[0], b[1], c0, c1, c2, c3);
                 (c0, c1, c2, c3) = d;
             }
             // The intrinsic's operands are pairs of halves, which rustc passes to nobody. Without
             // `pure` nothing moves it into a branch.
-            Operand::F16 => asm!(
+            MmaType::F16 => asm!(
                 "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {{{c0}, {c1}, {c2}, {c3}}}, \
                  {{{a0}, {a1}, {a2}, {a3}}}, {{{b0}, {b1}}}, {{{c0}, {c1}, {c2}, {c3}}};",
                 c0 = inout(reg32) c0, c1 = inout(reg32) c1, c2 = inout(reg32) c2,
@@ -596,14 +596,14 @@ pub fn acquire() {
 /// # PTX
 /// `cvt.rn.bf16.f32`, `cvt.rn.f16.f32`
 #[inline(always)]
-pub fn round(operand: Operand, value: f32) -> u16 {
+pub fn round(operand: MmaType, value: f32) -> u16 {
     let result: u16;
     // SAFETY: register arithmetic.
     unsafe {
         match operand {
-            Operand::Bf16 => asm!("cvt.rn.bf16.f32 {}, {};", out(reg16) result, in(reg32) value,
+            MmaType::Bf16 => asm!("cvt.rn.bf16.f32 {}, {};", out(reg16) result, in(reg32) value,
                 options(pure, nomem, nostack)),
-            Operand::F16 => asm!("cvt.rn.f16.f32 {}, {};", out(reg16) result, in(reg32) value,
+            MmaType::F16 => asm!("cvt.rn.f16.f32 {}, {};", out(reg16) result, in(reg32) value,
                 options(pure, nomem, nostack)),
         }
     }

@@ -514,7 +514,7 @@ impl SlabMemory for DeviceMemory {
 
     #[inline(always)]
     fn advance(&self, step: u32, words: &mut Words) {
-        // SAFETY: whatever its bits are, a stream takes no more than `MAX_ROWS` words and looks at
+        // SAFETY: whatever its bits are, a stream takes no more than `MAX_WORD_ROWS` words and looks at
         // `LOOK_AHEAD` more; above and below the slabs' rows there is room for so many.
         unsafe { advance(step, self.rows.stride, words) };
     }

@@ -1,7 +1,7 @@
 //! From table entries and raw words to the registers of an MMA A fragment.
 
 use crate::portable::twins::{bit_select, byte_permute};
-use fused_rans_layout::{Dtype, Packing, Split, TableKind};
+use fused_rans_layout::{Dtype, Split, TableKind, WeightsPerSymbol};
 
 /// The words of a lane's raw planes for four fragments, by plane. Planes that the format lacks are 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +44,7 @@ impl RawWords {
 /// How the weights of a layer come together: a [`Split`] as the kernels want it. What of it is a constant leaves
 /// other formats' code out of a kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Format {
+pub struct WeightFormat {
     dtype: Dtype,
     /// What the decode table's entries are. Symbols of four weights have a table of their own.
     table: TableKind,
@@ -54,7 +54,7 @@ pub struct Format {
     zero: bool,
 }
 
-impl Format {
+impl WeightFormat {
     /// The format of weights of type `dtype`, with the other fields as [`Split`] has them.
     #[inline(always)]
     #[must_use]
@@ -87,8 +87,8 @@ impl Format {
     #[inline(always)]
     pub(crate) fn half_range(&self) -> u32 {
         match self.table {
-            TableKind::Plain | TableKind::Wide => 8 << self.raw_bits,
-            TableKind::Quad => 2 << self.raw_bits,
+            TableKind::Plain | TableKind::Exponent => 8 << self.raw_bits,
+            TableKind::FourWeight => 2 << self.raw_bits,
         }
     }
 
@@ -116,7 +116,7 @@ impl Format {
     #[inline(always)]
     #[must_use]
     pub fn registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
-        if self.table == TableKind::Wide {
+        if self.table == TableKind::Exponent {
             return self.wide_registers(entries, raw, fragment);
         }
         if self.dtype == Dtype::I8 {
@@ -149,7 +149,7 @@ impl Format {
         [register(0), register(1), register(2), register(3)]
     }
 
-    /// For BF16 and FP16, from [`WideEntry`](fused_rans_layout::WideEntry)s: the exponents are in place, and
+    /// For BF16 and FP16, from [`ExponentEntry`](fused_rans_layout::ExponentEntry)s: the exponents are in place, and
     /// nothing else needs to be known of the format.
     #[inline(always)]
     fn wide_registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
@@ -172,7 +172,7 @@ impl Format {
         [register(0), register(1), register(2), register(3)]
     }
 
-    /// As [`Format::registers`] for integers, which stay in offset binary: `value + half_range`.
+    /// As [`WeightFormat::registers`] for integers, which stay in offset binary: `value + half_range`.
     #[inline(always)]
     pub(crate) fn codes(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
         let code = |register: usize| {
@@ -186,12 +186,12 @@ impl Format {
     fn coded(&self, entries: [u32; 4], register: usize) -> u32 {
         let (pair, second) = (register / 2, register as u32 % 2);
         match self.table {
-            TableKind::Quad => {
+            TableKind::FourWeight => {
                 // The first weight's bits are at 3 and 2, the second's at 5 and 4, and nothing is below them.
                 let bits = quad_columns(entries[pair]) << self.raw_bits >> (2 + 2 * second);
                 bits & 0x0003_0003 << self.raw_bits
             }
-            TableKind::Plain | TableKind::Wide => {
+            TableKind::Plain | TableKind::Exponent => {
                 let bits = both_columns(entries)[pair] >> (4 * second);
                 bits >> (7 - self.raw_bits) & 0x000F_000F << self.raw_bits
             }
@@ -214,13 +214,13 @@ impl Format {
         code
     }
 
-    /// Whether codes come as [`Format::four_bit_codes`] has them.
+    /// Whether codes come as [`WeightFormat::four_bit_codes`] has them.
     #[inline(always)]
     pub(crate) fn is_four_bit_quad(&self) -> bool {
-        self.table == TableKind::Quad && self.raw_bits == 2
+        self.table == TableKind::FourWeight && self.raw_bits == 2
     }
 
-    /// As [`Format::codes`], for 4-bit integers, four a symbol: the codes of registers 1 and 3 two bits up, where both
+    /// As [`WeightFormat::codes`], for 4-bit integers, four a symbol: the codes of registers 1 and 3 two bits up, where both
     /// their parts are, and in place of all other bits those of `others`.
     #[inline(always)]
     pub(crate) fn four_bit_codes(
@@ -252,7 +252,7 @@ impl Format {
     }
 }
 
-/// The coded bits of four weights, which a [`QuadEntry`](fused_rans_layout::QuadEntry) has: bits 3 and 2 of each half, then
+/// The coded bits of four weights, which a [`FourWeightEntry`](fused_rans_layout::FourWeightEntry) has: bits 3 and 2 of each half, then
 /// 5 and 4. Bits 1 and 0 are 0.
 #[inline(always)]
 fn quad_columns(entry: u32) -> u32 {
@@ -265,12 +265,12 @@ fn both_columns(entries: [u32; 4]) -> [u32; 2] {
     [byte_permute(entries[0], entries[1], 0x5410), byte_permute(entries[2], entries[3], 0x5410)]
 }
 
-impl From<Split> for Format {
+impl From<Split> for WeightFormat {
     /// With the table that has all frequencies.
     fn from(split: Split) -> Self {
-        let table = match split.packing() {
-            Packing::Two => TableKind::Plain,
-            Packing::Four => TableKind::Quad,
+        let table = match split.weights_per_symbol() {
+            WeightsPerSymbol::Two => TableKind::Plain,
+            WeightsPerSymbol::Four => TableKind::FourWeight,
         };
         Self::of(split, table)
     }

@@ -58,8 +58,8 @@ impl Lane {
         let mut entries = [[0; 4]; S];
         let first = Self::pairs(streams, memory, table);
         let second = match table {
-            TableKind::Plain | TableKind::Wide => Self::pairs(streams, memory, table),
-            TableKind::Quad => [[0; 2]; S],
+            TableKind::Plain | TableKind::Exponent => Self::pairs(streams, memory, table),
+            TableKind::FourWeight => [[0; 2]; S],
         };
         unrolled::<S>(
             #[inline(always)]

@@ -1,12 +1,12 @@
 //! From weights to the operands of an MMA, whose type is that of the activations.
 
 use crate::portable::twins::fused_multiply_add;
-use crate::{Format, RawWords};
+use crate::{RawWords, WeightFormat};
 use fused_rans_layout::Dtype;
 
 /// Type of an MMA's operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operand {
+pub enum MmaType {
     /// BF16, for weights in BF16, FP8 and I8.
     Bf16,
     /// FP16, for weights in FP16, FP8 and I8.
@@ -14,11 +14,11 @@ pub enum Operand {
 }
 
 /// An integer's distance from its offset binary code below the leading one of a large number: `-(magic + half of the
-/// range + zero point)`, in both halves of a register. See [`Format::operands`].
+/// range + zero point)`, in both halves of a register. See [`WeightFormat::operands`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IntegerOffset(u32);
 
-impl Operand {
+impl MmaType {
     /// A number in which small integers in the lowest bits count as such: 1024 in FP16, 128 in BF16,
     /// whose seven bits of mantissa leave out bit 7 of the code.
     const fn magic(self) -> u32 {
@@ -44,7 +44,7 @@ impl Operand {
         }
     }
 
-    /// [`Operand::magic`] as a number.
+    /// [`MmaType::magic`] as a number.
     const fn magic_number(self) -> i32 {
         match self {
             Self::Bf16 => 128,
@@ -90,27 +90,27 @@ impl IntegerOffset {
     /// operands leave room for any zero point; BF16 with 8-bit codes for 0 only.
     #[inline(always)]
     #[must_use]
-    pub fn new(operand: Operand, format: &Format, odd: bool, zero: i32) -> Self {
+    pub fn new(operand: MmaType, format: &WeightFormat, odd: bool, zero: i32) -> Self {
         let distance = format.half_range() as i32 + zero;
         Self(match operand {
             _ if odd && format.is_four_bit_quad() => {
                 operand.integer(-(operand.magic_number() / 4 + distance))
             }
-            Operand::Bf16 => operand.integer(-(operand.magic_number() + distance)),
+            MmaType::Bf16 => operand.integer(-(operand.magic_number() + distance)),
             // Above 1024 numbers are integers: the distance stands in the lowest bits.
-            Operand::F16 => 0xE400_E400 + distance as u32 * 0x0001_0001,
+            MmaType::F16 => 0xE400_E400 + distance as u32 * 0x0001_0001,
         })
     }
 }
 
-impl Format {
-    /// As [`Format::registers`], as operands of type `operand`: exactly the weights. Integers less
+impl WeightFormat {
+    /// As [`WeightFormat::registers`], as operands of type `operand`: exactly the weights. Integers less
     /// their zero point: `offsets` are those of registers 0 and 2 (row g), and of 1 and 3 (row g + 8).
     #[inline(always)]
     #[must_use]
     pub fn operands(
         &self,
-        operand: Operand,
+        operand: MmaType,
         entries: [u32; 4],
         raw: &RawWords,
         fragment: usize,
@@ -135,10 +135,10 @@ impl Format {
         [convert(0), convert(1), convert(2), convert(3)]
     }
 
-    /// The weights in the halves of a register (`odd`: 1 or 3, else 0 or 2) of [`Format::registers`], as operands.
+    /// The weights in the halves of a register (`odd`: 1 or 3, else 0 or 2) of [`WeightFormat::registers`], as operands.
     #[inline(always)]
     #[must_use]
-    pub fn operand(&self, operand: Operand, weights: u32, odd: bool, offset: IntegerOffset) -> u32 {
+    pub fn operand(&self, operand: MmaType, weights: u32, odd: bool, offset: IntegerOffset) -> u32 {
         match self.dtype() {
             Dtype::Bf16 | Dtype::F16 => weights,
             Dtype::F8E4M3 => f8(operand, weights),
@@ -162,7 +162,7 @@ impl Format {
     /// with the high byte.
     #[inline(always)]
     #[must_use]
-    pub fn exception(&self, operand: Operand, weights: u32, offset: IntegerOffset) -> u32 {
+    pub fn exception(&self, operand: MmaType, weights: u32, offset: IntegerOffset) -> u32 {
         let low = self.operand(operand, weights, false, offset);
         if self.dtype() != Dtype::I8 {
             return low;
@@ -175,8 +175,8 @@ impl Format {
     /// Integers from offset binary codes in the low bits of the halves: the code is put below the
     /// leading one of a large number, and the difference to the integer taken off.
     #[inline(always)]
-    fn integers(&self, operand: Operand, codes: u32, offset: IntegerOffset) -> u32 {
-        if operand == Operand::Bf16 && self.half_range() == 128 {
+    fn integers(&self, operand: MmaType, codes: u32, offset: IntegerOffset) -> u32 {
+        if operand == MmaType::Bf16 && self.half_range() == 128 {
             let offset = eight_bit_offset(operand, codes);
             let low = operand.magic() | codes & 0x007F_007F;
             return operand.fused_multiply_add(low, operand.one(), offset);
@@ -188,11 +188,11 @@ impl Format {
 /// For 8-bit codes of which only seven bits fit below the leading one: what takes them off 128 + those
 /// bits. In BF16 it is -256 (0xC380), or -128 (0xC300) if bit 7 is set.
 #[inline(always)]
-fn eight_bit_offset(operand: Operand, codes: u32) -> u32 {
+fn eight_bit_offset(operand: MmaType, codes: u32) -> u32 {
     match operand {
-        Operand::Bf16 => (codes & 0x0080_0080) ^ 0xC380_C380,
+        MmaType::Bf16 => (codes & 0x0080_0080) ^ 0xC380_C380,
         // -1152 (0xE480), or -1024 (0xE400).
-        Operand::F16 => (codes & 0x0080_0080) ^ 0xE480_E480,
+        MmaType::F16 => (codes & 0x0080_0080) ^ 0xE480_E480,
     }
 }
 
@@ -200,15 +200,15 @@ fn eight_bit_offset(operand: Operand, codes: u32) -> u32 {
 /// has its own, which makes them, subnormal ones too, smaller by the difference of the biases. The
 /// two NaNs become 480 and -480, what their bits would mean otherwise.
 #[inline(always)]
-fn f8(operand: Operand, weights: u32) -> u32 {
+fn f8(operand: MmaType, weights: u32) -> u32 {
     let (magnitude, sign) = (weights & 0x007F_007F, (weights & 0x0080_0080) << 8);
     match operand {
         // Biases 127 and 7: 2^120.
-        Operand::Bf16 => {
+        MmaType::Bf16 => {
             fused_multiply_add::<true>(magnitude << 4 | sign, 0x7B80_7B80, 0x8000_8000)
         }
         // Biases 15 and 7: 2^8.
-        Operand::F16 => {
+        MmaType::F16 => {
             fused_multiply_add::<false>(magnitude << 7 | sign, 0x5C00_5C00, 0x8000_8000)
         }
     }
@@ -218,15 +218,15 @@ fn f8(operand: Operand, weights: u32) -> u32 {
 mod tests {
     extern crate std;
     use super::*;
-    use fused_rans_layout::{Entry, Packing, QuadEntry, Split, TABLE, TileEntry};
+    use fused_rans_layout::{Entry, FourWeightEntry, Split, TABLE, TileEntry, WeightsPerSymbol};
     use half::{bf16, f16};
 
-    const OPERANDS: [Operand; 2] = [Operand::Bf16, Operand::F16];
+    const OPERANDS: [MmaType; 2] = [MmaType::Bf16, MmaType::F16];
 
-    fn number(operand: Operand, bits: u32) -> f64 {
+    fn number(operand: MmaType, bits: u32) -> f64 {
         match operand {
-            Operand::Bf16 => bf16::from_bits(bits as u16).to_f64(),
-            Operand::F16 => f16::from_bits(bits as u16).to_f64(),
+            MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
+            MmaType::F16 => f16::from_bits(bits as u16).to_f64(),
         }
     }
 
@@ -251,8 +251,8 @@ mod tests {
     }
 
     /// Every format of integers.
-    fn integer_formats() -> impl Iterator<Item = (Operand, Split, Format)> {
-        let splits = || Packing::ALL.into_iter().flat_map(Split::all_i8);
+    fn integer_formats() -> impl Iterator<Item = (MmaType, Split, WeightFormat)> {
+        let splits = || WeightsPerSymbol::ALL.into_iter().flat_map(Split::all_i8);
         let formats = move |operand| splits().map(move |split| (operand, split, split.into()));
         OPERANDS.into_iter().flat_map(formats)
     }
@@ -282,14 +282,14 @@ mod tests {
     fn fragment_of(
         code: u32,
         split: Split,
-        format: &Format,
-        operand: Operand,
+        format: &WeightFormat,
+        operand: MmaType,
         offsets: [IntegerOffset; 2],
     ) -> [u32; 4] {
         let (coded, raw) = (code >> split.raw_bits(), code & ((1 << split.raw_bits()) - 1));
-        let entry = match split.packing() {
-            Packing::Two => Entry::new((coded * 0x11) as u8, TABLE as u32).0,
-            Packing::Four => QuadEntry::new(Entry::new((coded * 0x55) as u8, 512)).0,
+        let entry = match split.weights_per_symbol() {
+            WeightsPerSymbol::Two => Entry::new((coded * 0x11) as u8, TABLE as u32).0,
+            WeightsPerSymbol::Four => FourWeightEntry::new(Entry::new((coded * 0x55) as u8, 512)).0,
         };
         let bits = u32::from(split.raw_bits());
         let plane = |width: u32| {

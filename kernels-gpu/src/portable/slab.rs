@@ -1,6 +1,6 @@
 //! A lane's way through a slab.
 
-use crate::{Format, Lane, RawWords, Words};
+use crate::{Lane, RawWords, WeightFormat, Words};
 use fused_rans_layout::{LANES, Plane, SlabShape, TABLE};
 
 /// Where a lane finds the table, its words and its raw bits: shared and global memory on the device,
@@ -23,7 +23,7 @@ pub fn decode_slab(
     memory: &impl SlabMemory,
     lane: usize,
     shape: SlabShape,
-    format: Format,
+    format: WeightFormat,
     mut emit: impl FnMut(usize, usize, [u32; 4]),
 ) {
     let mut stream = Lane::new(memory);
@@ -42,7 +42,7 @@ fn decode_fragment<const I: usize>(
     memory: &impl SlabMemory,
     stream: &mut Lane,
     shape: SlabShape,
-    format: Format,
+    format: WeightFormat,
     first: usize,
     raw: &RawWords,
     emit: &mut impl FnMut(usize, usize, [u32; 4]),

@@ -1,5 +1,5 @@
 //! What a block of the kernels that multiply keeps in shared memory: the host counts it, the kernels
-//! divide it. `batch_tiles` are the rows of x that a kernel takes, in eights; bytes are a warp's.
+//! divide it. `octets` are the rows of x that a kernel takes, in eights; bytes are a warp's.
 
 use crate::{GroupPlane, LANES, SLAB_ROWS, TAIL_LENGTH_BYTES, TileEntry};
 
@@ -10,15 +10,15 @@ pub const RING_STAGES: u32 = 3;
 /// most of the time; one where the sums of two do not fit the registers.
 #[inline(always)]
 #[must_use]
-pub const fn slabs_at_once(batch_tiles: usize) -> usize {
-    if batch_tiles > 4 { 1 } else { 2 }
+pub const fn slabs_at_once(octets: usize) -> usize {
+    if octets > 4 { 1 } else { 2 }
 }
 
 /// Warps of a block, at most: as many as leave each the registers that so many rows of x need.
 #[inline(always)]
 #[must_use]
-pub const fn max_warps(batch_tiles: usize) -> usize {
-    match batch_tiles {
+pub const fn max_warps(octets: usize) -> usize {
+    match octets {
         0..=1 => 12,
         2 => 8,
         _ => 8,
@@ -36,16 +36,16 @@ pub const fn ring_raw_bytes(raw_bits: u32) -> usize {
 /// 8 rows.
 #[inline(always)]
 #[must_use]
-pub const fn ring_stage_bytes(batch_tiles: usize, raw_bits: u32) -> usize {
-    slabs_at_once(batch_tiles) * ring_raw_bytes(raw_bits) + 16 * LANES * batch_tiles
+pub const fn ring_stage_bytes(octets: usize, raw_bits: u32) -> usize {
+    slabs_at_once(octets) * ring_raw_bytes(raw_bits) + 16 * LANES * octets
 }
 
 /// Bytes of a warp's ring, in which it leaves its sums in the end.
 #[inline(always)]
 #[must_use]
-pub const fn ring_bytes(batch_tiles: usize, raw_bits: u32) -> usize {
-    let ring = RING_STAGES as usize * ring_stage_bytes(batch_tiles, raw_bits);
-    let sums = sum_bytes(batch_tiles);
+pub const fn ring_bytes(octets: usize, raw_bits: u32) -> usize {
+    let ring = RING_STAGES as usize * ring_stage_bytes(octets, raw_bits);
+    let sums = sum_bytes(octets);
     if ring > sums { ring } else { sums }
 }
 
@@ -55,22 +55,22 @@ pub const SLAB_BYTES: usize = 64;
 /// Bytes of a tile's record and of the tail lengths of the slabs that a warp decodes at a time.
 #[inline(always)]
 #[must_use]
-pub const fn record_bytes(batch_tiles: usize) -> usize {
-    size_of::<TileEntry>() + slabs_at_once(batch_tiles) * TAIL_LENGTH_BYTES
+pub const fn record_bytes(octets: usize) -> usize {
+    size_of::<TileEntry>() + slabs_at_once(octets) * TAIL_LENGTH_BYTES
 }
 
 /// Bytes of what a warp must know of the slabs that it decodes and of the next ones, with their scales and
 /// zero points if there are groups.
 #[inline(always)]
 #[must_use]
-pub const fn slabs_bytes(batch_tiles: usize, grouped: bool) -> usize {
+pub const fn slabs_bytes(octets: usize, grouped: bool) -> usize {
     let groups = if grouped { GroupPlane { zeros: true }.bytes() } else { 0 };
-    record_bytes(batch_tiles) + 2 * slabs_at_once(batch_tiles) * (SLAB_BYTES + groups)
+    record_bytes(octets) + 2 * slabs_at_once(octets) * (SLAB_BYTES + groups)
 }
 
-/// Bytes of the sums of a warp's slabs and `batch_tiles` times 8 rows of x, F32; in the workspace, too.
+/// Bytes of the sums of a warp's slabs and `octets` times 8 rows of x, F32; in the workspace, too.
 #[inline(always)]
 #[must_use]
-pub const fn sum_bytes(batch_tiles: usize) -> usize {
-    4 * SLAB_ROWS * slabs_at_once(batch_tiles) * 8 * batch_tiles
+pub const fn sum_bytes(octets: usize) -> usize {
+    4 * SLAB_ROWS * slabs_at_once(octets) * 8 * octets
 }

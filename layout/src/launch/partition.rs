@@ -2,16 +2,16 @@
 
 use crate::{SLAB_ROWS, TILE, TileGrid};
 
-/// A layer as a row of units: a stripe is as many rows as a warp decodes at a time, a unit what a stripe has
-/// of a tile; units are counted along stripes. They are dealt to the blocks, and a block's to its warps,
+/// A layer as a row of units: a band is as many rows as a warp decodes at a time, a unit what a band has
+/// of a tile; units are counted along bands. They are dealt to the blocks, and a block's to its warps,
 /// in equal runs; where they do not come out even, the first ones have one more. So whoever shares
-/// a stripe stands beside each other, most of them in a block.
+/// a band stands beside each other, most of them in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// Units of a stripe.
+    /// Units of a band.
     pub across: u32,
     /// Stripes.
-    pub stripes: u32,
+    pub bands: u32,
     blocks: Shares,
     /// Warps of a block.
     warps: u32,
@@ -95,8 +95,8 @@ impl Partition {
     pub fn new(grid: TileGrid, slabs: usize, blocks: u32, warps: u32) -> Option<Self> {
         let rows = u32::try_from(grid.rows).ok()?;
         let cols = u32::try_from(grid.cols).ok()?;
-        let (stripes, across) = Self::units(rows, cols, slabs);
-        let counted = stripes.checked_mul(across)?.checked_add(1);
+        let (bands, across) = Self::units(rows, cols, slabs);
+        let counted = bands.checked_mul(across)?.checked_add(1);
         (counted.is_some() && blocks.checked_mul(warps)? > 0)
             .then(|| Self::divide(rows, cols, slabs, blocks, warps))
     }
@@ -105,9 +105,9 @@ impl Partition {
     #[inline(always)]
     #[must_use]
     pub const fn divide(rows: u32, cols: u32, slabs: usize, blocks: u32, warps: u32) -> Self {
-        let (stripes, across) = Self::units(rows, cols, slabs);
-        let all = Run { start: 0, end: stripes * across };
-        Self { across, stripes, blocks: Shares::new(all, blocks), warps }
+        let (bands, across) = Self::units(rows, cols, slabs);
+        let all = Run { start: 0, end: bands * across };
+        Self { across, bands, blocks: Shares::new(all, blocks), warps }
     }
 
     #[inline(always)]
@@ -115,11 +115,11 @@ impl Partition {
         (rows.div_ceil((SLAB_ROWS * slabs) as u32), cols.div_ceil(TILE as u32))
     }
 
-    /// The units of a stripe.
+    /// The units of a band.
     #[inline(always)]
     #[must_use]
-    pub const fn stripe(self, stripe: u32) -> Run {
-        Run { start: stripe * self.across, end: (stripe + 1) * self.across }
+    pub const fn band(self, band: u32) -> Run {
+        Run { start: band * self.across, end: (band + 1) * self.across }
     }
 
     /// The units of a block.
@@ -187,7 +187,7 @@ mod tests {
                     }
                     assert_eq!(next, block.end);
                 }
-                assert_eq!(next, partition.stripes * partition.across);
+                assert_eq!(next, partition.bands * partition.across);
                 assert!(most - least <= 1, "{least} {most}");
             }
         }
@@ -197,8 +197,8 @@ mod tests {
     fn whoever_shares_a_stripe_stands_beside_each_other() {
         for (rows, cols) in LAYERS {
             let partition = Partition::new(TileGrid { rows, cols }, 2, 132, 12).unwrap();
-            for stripe in 0..partition.stripes {
-                let all = partition.stripe(stripe);
+            for band in 0..partition.bands {
+                let all = partition.band(band);
                 let (first, last) = partition.blocks_of(all);
                 for number in first..=last {
                     let block = partition.block(number);

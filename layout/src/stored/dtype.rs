@@ -1,6 +1,6 @@
 //! Element types, and how a weight splits into coded and raw bits.
 
-use crate::Packing;
+use crate::WeightsPerSymbol;
 
 /// Element type of a compressed matrix. The discriminant is the stored code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +89,7 @@ impl Dtype {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     dtype: Dtype,
-    packing: Packing,
+    weights_per_symbol: WeightsPerSymbol,
     raw_bits: u8,
     base: u8,
     zero: bool,
@@ -109,39 +109,39 @@ impl Split {
         if base > largest {
             return None;
         }
-        Some(Self { dtype, packing: Packing::Two, raw_bits, base, zero })
+        Some(Self { dtype, weights_per_symbol: WeightsPerSymbol::Two, raw_bits, base, zero })
     }
 
     /// The split of F8_E4M3 weights, two a symbol: the exponent field is coded.
     #[must_use]
     pub const fn f8_e4m3() -> Self {
-        let (dtype, packing) = (Dtype::F8E4M3, Packing::Two);
-        Self { dtype, packing, raw_bits: 4, base: 0, zero: false }
+        let (dtype, weights_per_symbol) = (Dtype::F8E4M3, WeightsPerSymbol::Two);
+        Self { dtype, weights_per_symbol, raw_bits: 4, base: 0, zero: false }
     }
 
     /// The split of integers: with `u = value + (half << raw_bits)`, `half` being half of the coded bits' values,
     /// `u >> raw_bits` is coded and the raw bits are the rest of `u`. `None` for more than 4 raw bits, and of
     /// four weights a symbol for fewer than 2 or more than 5.
     #[must_use]
-    pub const fn i8(packing: Packing, raw_bits: u8) -> Option<Self> {
-        match (packing, raw_bits) {
-            (Packing::Two, 0..=4) | (Packing::Four, 2..=5) => {
-                Some(Self { dtype: Dtype::I8, packing, raw_bits, base: 0, zero: false })
+    pub const fn i8(weights_per_symbol: WeightsPerSymbol, raw_bits: u8) -> Option<Self> {
+        match (weights_per_symbol, raw_bits) {
+            (WeightsPerSymbol::Two, 0..=4) | (WeightsPerSymbol::Four, 2..=5) => {
+                Some(Self { dtype: Dtype::I8, weights_per_symbol, raw_bits, base: 0, zero: false })
             }
             _ => None,
         }
     }
 
     /// The splits of integers, the one with the fewest raw bits first: the one of 4-bit integers.
-    pub fn all_i8(packing: Packing) -> impl Iterator<Item = Self> {
-        (0..8).filter_map(move |raw_bits| Self::i8(packing, raw_bits))
+    pub fn all_i8(weights_per_symbol: WeightsPerSymbol) -> impl Iterator<Item = Self> {
+        (0..8).filter_map(move |raw_bits| Self::i8(weights_per_symbol, raw_bits))
     }
 
     /// The split with these stored fields, if they are ones that an encoder can store.
     #[must_use]
     pub const fn from_fields(
         dtype: Dtype,
-        packing: Packing,
+        weights_per_symbol: WeightsPerSymbol,
         raw_bits: u8,
         base: u8,
         zero: bool,
@@ -149,11 +149,18 @@ impl Split {
         let split = match dtype {
             Dtype::Bf16 | Dtype::F16 => Self::window(dtype, base, zero),
             Dtype::F8E4M3 => Some(Self::f8_e4m3()),
-            Dtype::I8 => Self::i8(packing, raw_bits),
+            Dtype::I8 => Self::i8(weights_per_symbol, raw_bits),
         };
         match split {
-            Some(s) if s.packing as u8 == packing as u8 && s.raw_bits == raw_bits => {
-                if s.base == base && s.zero == zero { split } else { None }
+            Some(s)
+                if s.weights_per_symbol as u8 == weights_per_symbol as u8
+                    && s.raw_bits == raw_bits =>
+            {
+                if s.base == base && s.zero == zero {
+                    split
+                } else {
+                    None
+                }
             }
             _ => None,
         }
@@ -178,15 +185,15 @@ impl Split {
     /// How many weights share a symbol.
     #[inline(always)]
     #[must_use]
-    pub const fn packing(self) -> Packing {
-        self.packing
+    pub const fn weights_per_symbol(self) -> WeightsPerSymbol {
+        self.weights_per_symbol
     }
 
     /// Integers from this on, and below its negative, are exceptions: half of the range.
     #[inline(always)]
     #[must_use]
     pub const fn half_range(self) -> u16 {
-        (self.packing.values() as u16) << self.raw_bits >> 1
+        (self.weights_per_symbol.values() as u16) << self.raw_bits >> 1
     }
 
     /// Bits of a weight that are stored as they are.
@@ -207,7 +214,7 @@ impl Split {
         self.zero
     }
 
-    /// The coded bits of `weight`, or a number that is none of their [values](Packing::values) if the weight is
+    /// The coded bits of `weight`, or a number that is none of their [values](WeightsPerSymbol::values) if the weight is
     /// an exception.
     #[inline(always)]
     #[must_use]
@@ -230,7 +237,7 @@ impl Split {
             Dtype::I8 => {
                 let u = (weight as u8 as i8 as i16) + self.half_range() as i16;
                 let coded = u >> self.raw_bits;
-                if coded < 0 || coded >= self.packing.values() as i16 {
+                if coded < 0 || coded >= self.weights_per_symbol.values() as i16 {
                     u8::MAX
                 } else {
                     coded as u8
@@ -294,7 +301,9 @@ mod tests {
                 [false, true].into_iter().filter_map(move |zero| Split::window(dtype, base, zero))
             })
         });
-        windows.chain([Split::f8_e4m3()]).chain(Packing::ALL.into_iter().flat_map(Split::all_i8))
+        windows
+            .chain([Split::f8_e4m3()])
+            .chain(WeightsPerSymbol::ALL.into_iter().flat_map(Split::all_i8))
     }
 
     #[test]
@@ -314,7 +323,7 @@ mod tests {
             for weight in (0..values).map(|w| w as u16) {
                 let (coded, raw) = (split.coded(weight), split.raw(weight));
                 assert!(u32::from(raw) < 1 << split.raw_bits());
-                if coded < split.packing().values() {
+                if coded < split.weights_per_symbol().values() {
                     assert_eq!(split.join(coded, raw), weight, "{split:?}");
                 }
             }
@@ -324,7 +333,8 @@ mod tests {
     #[test]
     fn the_window_covers_all_values_of_the_coded_bits() {
         for split in splits() {
-            let (weights, values) = (1u32 << (8 * split.dtype().bytes()), split.packing().values());
+            let (weights, values) =
+                (1u32 << (8 * split.dtype().bytes()), split.weights_per_symbol().values());
             let coded = (0..weights).filter(|&w| split.coded(w as u16) < values).count();
             assert_eq!(coded, usize::from(values) << split.raw_bits(), "{split:?}");
         }
@@ -333,18 +343,22 @@ mod tests {
     #[test]
     fn stored_fields_round_trip_and_nothing_else_is_taken() {
         for split in splits() {
-            let (dtype, packing, raw_bits) = (split.dtype(), split.packing(), split.raw_bits());
-            let found = Split::from_fields(dtype, packing, raw_bits, split.base(), split.zero());
+            let (dtype, weights_per_symbol, raw_bits) =
+                (split.dtype(), split.weights_per_symbol(), split.raw_bits());
+            let found =
+                Split::from_fields(dtype, weights_per_symbol, raw_bits, split.base(), split.zero());
             assert_eq!(found, Some(split));
         }
-        let two =
-            |dtype, raw_bits, base| Split::from_fields(dtype, Packing::Two, raw_bits, base, false);
+        let two = |dtype, raw_bits, base| {
+            Split::from_fields(dtype, WeightsPerSymbol::Two, raw_bits, base, false)
+        };
         assert_eq!(two(Dtype::Bf16, 7, 0), None);
         assert_eq!(two(Dtype::Bf16, 8, 241), None);
         assert_eq!(two(Dtype::F16, 11, 17), None);
         assert_eq!(two(Dtype::F8E4M3, 4, 1), None);
         assert_eq!(two(Dtype::I8, 5, 0), None);
-        let four = |dtype, raw_bits| Split::from_fields(dtype, Packing::Four, raw_bits, 0, false);
+        let four =
+            |dtype, raw_bits| Split::from_fields(dtype, WeightsPerSymbol::Four, raw_bits, 0, false);
         assert_eq!(four(Dtype::I8, 1), None);
         assert_eq!(four(Dtype::I8, 6), None);
         assert_eq!(four(Dtype::Bf16, 8), None);

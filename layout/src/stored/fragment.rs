@@ -8,7 +8,7 @@
 //! [`matrix_column`] gives a lane 8 columns beside each other in two steps, so that it loads
 //! activations, and stores decoded weights, 16 bytes at a time.
 
-use crate::{FRAGMENT, Packing};
+use crate::{FRAGMENT, WeightsPerSymbol};
 
 /// (row, column) in the fragment of half `half` (0 low, 1 high) of A register `register` of `lane`.
 #[inline(always)]
@@ -64,14 +64,14 @@ impl Place {
     /// (symbol of the lane's stream, where its bits stand in that symbol).
     #[inline(always)]
     #[must_use]
-    pub const fn symbol(self, packing: Packing) -> (usize, u32) {
+    pub const fn symbol(self, weights_per_symbol: WeightsPerSymbol) -> (usize, u32) {
         let (pair, row, half) = (self.register / 2, self.register % 2, self.half);
-        let (symbol, field) = match packing {
-            Packing::Two => (2 * pair + half, row),
-            Packing::Four => (pair, 2 * half + row),
+        let (symbol, field) = match weights_per_symbol {
+            WeightsPerSymbol::Two => (2 * pair + half, row),
+            WeightsPerSymbol::Four => (pair, 2 * half + row),
         };
-        let first = packing.symbols_per_fragment() * self.fragment;
-        (first + symbol, packing.bits() * field as u32)
+        let first = weights_per_symbol.symbols_per_fragment() * self.fragment;
+        (first + symbol, weights_per_symbol.bits() * field as u32)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a matrix divides into tiles, and a tile into slabs and fragments.
 
 use super::fragment::{Place, fragment_column, matrix_column, register_position};
-use crate::{FRAGMENT, LANES, Packing, SLAB_STRIPS, TILE, planes};
+use crate::{FRAGMENT, LANES, SLAB_STRIPS, TILE, WeightsPerSymbol, planes};
 
 /// The tiles of a matrix, counted row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +132,8 @@ impl SlabShape {
     /// Symbols of each lane's stream.
     #[inline(always)]
     #[must_use]
-    pub const fn symbols(self, packing: Packing) -> usize {
-        packing.symbols_per_fragment() * self.fragments()
+    pub const fn symbols(self, weights_per_symbol: WeightsPerSymbol) -> usize {
+        weights_per_symbol.symbols_per_fragment() * self.fragments()
     }
 
     /// Bytes of the slab's raw planes, a multiple of [`LINE`](crate::LINE).

@@ -4,14 +4,14 @@ mod dtype;
 mod fragment;
 mod geometry;
 mod group;
-mod packing;
 mod raw_plane;
 mod record;
+mod weights_per_symbol;
 
 pub use dtype::{Dtype, Split};
 pub use fragment::{Place, fragment_column, matrix_column, register_position};
 pub use geometry::{SlabShape, TileGrid, TileShape};
 pub use group::{GROUP, GROUPS, GroupPlane};
-pub use packing::Packing;
 pub use raw_plane::{Plane, exchange_signs, planes};
 pub use record::{MAX_TAIL_ROWS, TAIL_LENGTH_BYTES, TileEntry, TileKind};
+pub use weights_per_symbol::WeightsPerSymbol;

@@ -13,7 +13,7 @@ use crate::TileFault;
 use crate::blob::frequencies::EncodeTable;
 use crate::blob::tile::{CodedTile, TileWriter};
 use crate::codec::Matrix;
-use crate::codec::coding_model::Model;
+use crate::codec::coding_model::CodingModel;
 use crate::vectorized::vectorized;
 use count::Counter;
 use fused_rans_layout::{
@@ -47,7 +47,7 @@ vectorized! {
         let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
         for slab in 0..shape.slabs() {
             weights.load_coded(matrix, split, filler, tile, slab, &mut Vec::new());
-            weights.count(shape.slab(slab), split.packing(), &mut counter);
+            weights.count(shape.slab(slab), split.weights_per_symbol(), &mut counter);
         }
         counter.sums()
     }
@@ -57,7 +57,7 @@ vectorized! {
     /// Encodes tile number `tile`: its record (without offset) and its payload.
     pub fn encode_tile(
         matrix: Matrix,
-        model: &Model,
+        model: &CodingModel,
         table: &EncodeTable,
         tile: usize,
     ) -> Option<(TileEntry, Vec<u8>)> {
@@ -73,9 +73,9 @@ vectorized! {
             weights.load_coded(matrix, split, filler, tile, slab, &mut exceptions);
             add_wide(matrix, tile, slab, &mut exceptions);
             weights.load_raw(matrix, split, tile, slab);
-            weights.symbols(slab_shape, split.packing(), &mut symbols);
+            weights.symbols(slab_shape, split.weights_per_symbol(), &mut symbols);
             planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
-            let count = slab_shape.symbols(split.packing());
+            let count = slab_shape.symbols(split.weights_per_symbol());
             let lengths = streams::encode(table, &symbols[..count], &mut rows);
             writer.slab(&raw, &rows, &lengths, &exceptions);
         }
@@ -84,11 +84,11 @@ vectorized! {
     }
 }
 
-/// Adds a slab's wide integers to its exceptions, and sorts these.
+/// Adds a slab's large integers to its exceptions, and sorts these.
 fn add_wide(matrix: Matrix<'_>, tile: usize, slab: usize, exceptions: &mut Vec<u32>) {
     let shape = matrix.grid().shape(tile).slab(slab);
     for row in 0..SLAB_ROWS {
-        let wide = matrix.wide_row(tile, slab * SLAB_ROWS + row);
+        let wide = matrix.large_row(tile, slab * SLAB_ROWS + row);
         exceptions
             .extend(wide.map(|(col, weight)| TileEntry::exception(shape.place(row, col), weight)));
     }
@@ -117,7 +117,7 @@ vectorized! {
         let bytes = split.dtype().bytes();
         for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.coded.len())) {
             slab.expand(&mut rows);
-            let count = slab.shape.symbols(split.packing());
+            let count = slab.shape.symbols(split.weights_per_symbol());
             if streams::decode(table, &rows, &mut symbols[..count]) > slab.word_rows {
                 return Err(TileFault::Stream);
             }

@@ -4,7 +4,8 @@ use super::count::Counter;
 use super::{Symbols, planes};
 use crate::codec::Matrix;
 use fused_rans_layout::{
-    Dtype, FRAGMENT, Packing, SLAB_STRIPS, SlabShape, Split, TILE, TileEntry, matrix_column,
+    Dtype, FRAGMENT, SLAB_STRIPS, SlabShape, Split, TILE, TileEntry, WeightsPerSymbol,
+    matrix_column,
 };
 
 /// Compiles a loop once for each type: `constant` is the type as a constant in `body`. A macro, since
@@ -73,7 +74,7 @@ impl SlabWeights {
                     *bits = split.coded(weight);
                 });
             });
-            let values = split.packing().values();
+            let values = split.weights_per_symbol().values();
             if coded.iter().fold(0, |max, &bits| max.max(bits)) >= values {
                 let outside = coded.iter_mut().enumerate().filter(|(_, bits)| **bits >= values);
                 for (col, bits) in outside {
@@ -102,23 +103,28 @@ impl SlabWeights {
 
     /// The symbols of rows g and g + 8 of a strip, at their first columns.
     #[inline(always)]
-    fn of_rows(&self, packing: Packing, strip: usize, g: usize) -> [u8; TILE] {
+    fn of_rows(&self, weights_per_symbol: WeightsPerSymbol, strip: usize, g: usize) -> [u8; TILE] {
         let (upper, lower) = self.coded[strip * FRAGMENT + g..].split_at(8);
-        let pair = |col: usize| upper[0][col] | lower[0][col] << packing.bits();
-        match packing {
-            Packing::Two => core::array::from_fn(pair),
-            Packing::Four => core::array::from_fn(|col| pair(col) | pair(col | 1) << 4),
+        let pair = |col: usize| upper[0][col] | lower[0][col] << weights_per_symbol.bits();
+        match weights_per_symbol {
+            WeightsPerSymbol::Two => core::array::from_fn(pair),
+            WeightsPerSymbol::Four => core::array::from_fn(|col| pair(col) | pair(col | 1) << 4),
         }
     }
 
     /// Counts the symbols.
     #[inline(always)]
-    pub fn count(&self, shape: SlabShape, packing: Packing, counter: &mut Counter) {
+    pub fn count(
+        &self,
+        shape: SlabShape,
+        weights_per_symbol: WeightsPerSymbol,
+        counter: &mut Counter,
+    ) {
         for (strip, g) in shape.row_pairs() {
-            let symbols = &self.of_rows(packing, strip, g)[..shape.steps * FRAGMENT];
-            match packing {
-                Packing::Two => counter.add(symbols),
-                Packing::Four => {
+            let symbols = &self.of_rows(weights_per_symbol, strip, g)[..shape.steps * FRAGMENT];
+            match weights_per_symbol {
+                WeightsPerSymbol::Two => counter.add(symbols),
+                WeightsPerSymbol::Four => {
                     let (pairs, mut even) = (symbols.as_chunks().0, [0; TILE / 2]);
                     even.iter_mut().zip(pairs).for_each(|(symbol, &[first, _])| *symbol = first);
                     counter.add(&even[..pairs.len()]);
@@ -129,10 +135,15 @@ impl SlabWeights {
 
     /// Brings the coded bits into the order of the streams.
     #[inline(always)]
-    pub fn symbols(&self, shape: SlabShape, packing: Packing, symbols: &mut Symbols) {
-        match packing {
-            Packing::Two => self.symbols_of::<4>(shape, packing, symbols),
-            Packing::Four => self.symbols_of::<2>(shape, packing, symbols),
+    pub fn symbols(
+        &self,
+        shape: SlabShape,
+        weights_per_symbol: WeightsPerSymbol,
+        symbols: &mut Symbols,
+    ) {
+        match weights_per_symbol {
+            WeightsPerSymbol::Two => self.symbols_of::<4>(shape, weights_per_symbol, symbols),
+            WeightsPerSymbol::Four => self.symbols_of::<2>(shape, weights_per_symbol, symbols),
         }
     }
 
@@ -141,11 +152,11 @@ impl SlabWeights {
     fn symbols_of<const PER: usize>(
         &self,
         shape: SlabShape,
-        packing: Packing,
+        weights_per_symbol: WeightsPerSymbol,
         symbols: &mut Symbols,
     ) {
         for (strip, g) in shape.row_pairs() {
-            let of_rows = self.of_rows(packing, strip, g);
+            let of_rows = self.of_rows(weights_per_symbol, strip, g);
             for (step, columns) in (0..shape.steps).step_by(2).zip(of_rows.as_chunks().0) {
                 let mut put = |step: usize, by_symbol: [[u8; 4]; PER]| {
                     let first = (step * shape.strips + strip) * PER;
@@ -154,11 +165,11 @@ impl SlabWeights {
                     }
                 };
                 if step + 1 < shape.steps {
-                    let [even, odd] = by_symbol::<PER, 2>(packing, columns);
+                    let [even, odd] = by_symbol::<PER, 2>(weights_per_symbol, columns);
                     put(step, even);
                     put(step + 1, odd);
                 } else {
-                    let [last] = by_symbol::<PER, 1>(packing, columns);
+                    let [last] = by_symbol::<PER, 1>(weights_per_symbol, columns);
                     put(step, last);
                 }
             }
@@ -169,9 +180,9 @@ impl SlabWeights {
     /// faster.
     #[inline(always)]
     pub fn set(&mut self, shape: SlabShape, split: Split, symbols: &Symbols, planes: &[u8]) {
-        match split.packing() {
-            Packing::Two => self.set_coded::<4>(shape, Packing::Two, symbols),
-            Packing::Four => self.set_coded::<2>(shape, Packing::Four, symbols),
+        match split.weights_per_symbol() {
+            WeightsPerSymbol::Two => self.set_coded::<4>(shape, WeightsPerSymbol::Two, symbols),
+            WeightsPerSymbol::Four => self.set_coded::<2>(shape, WeightsPerSymbol::Four, symbols),
         }
         planes::unpack(shape, split.raw_bits(), planes, &mut self.raw);
     }
@@ -181,7 +192,7 @@ impl SlabWeights {
     fn set_coded<const PER: usize>(
         &mut self,
         shape: SlabShape,
-        packing: Packing,
+        weights_per_symbol: WeightsPerSymbol,
         symbols: &Symbols,
     ) {
         for (strip, g) in shape.row_pairs() {
@@ -193,19 +204,19 @@ impl SlabWeights {
                     core::array::from_fn(|symbol| core::array::from_fn(|t| at[symbol][4 * g + t]))
                 };
                 *columns = if step + 1 < shape.steps {
-                    by_column(packing, [get(step), get(step + 1)])
+                    by_column(weights_per_symbol, [get(step), get(step + 1)])
                 } else {
-                    by_column(packing, [get(step)])
+                    by_column(weights_per_symbol, [get(step)])
                 };
             }
             let (upper, lower) = self.coded[strip * FRAGMENT + g..].split_at_mut(8);
             for (col, (upper, lower)) in upper[0].iter_mut().zip(&mut lower[0]).enumerate() {
-                let pair = match packing {
-                    Packing::Two => of_rows[col],
-                    Packing::Four => of_rows[col & !1] >> (4 * (col & 1)) & 15,
+                let pair = match weights_per_symbol {
+                    WeightsPerSymbol::Two => of_rows[col],
+                    WeightsPerSymbol::Four => of_rows[col & !1] >> (4 * (col & 1)) & 15,
                 };
-                *upper = pair & (packing.values() - 1);
-                *lower = pair >> packing.bits();
+                *upper = pair & (weights_per_symbol.values() - 1);
+                *lower = pair >> weights_per_symbol.bits();
             }
         }
     }
@@ -234,14 +245,15 @@ impl SlabWeights {
 /// The columns of two steps, or of one that has no partner and half as many.
 type Columns = [u8; 2 * FRAGMENT];
 
-/// The symbols at the columns of `STEPS` steps by step, symbol and lane of four: [`Packing::position`]
+/// The symbols at the columns of `STEPS` steps by step, symbol and lane of four: [`WeightsPerSymbol::position`]
 /// for one row.
 #[inline(always)]
 fn by_symbol<const PER: usize, const STEPS: usize>(
-    packing: Packing,
+    weights_per_symbol: WeightsPerSymbol,
     columns: &Columns,
 ) -> [[[u8; 4]; PER]; STEPS] {
-    let col = |step, symbol, t| matrix_column(STEPS, step, packing.position(t, symbol).1);
+    let col =
+        |step, symbol, t| matrix_column(STEPS, step, weights_per_symbol.position(t, symbol).1);
     core::array::from_fn(|step| {
         core::array::from_fn(|symbol| core::array::from_fn(|t| columns[col(step, symbol, t)]))
     })
@@ -250,14 +262,15 @@ fn by_symbol<const PER: usize, const STEPS: usize>(
 /// Undoes [`by_symbol`].
 #[inline(always)]
 fn by_column<const PER: usize, const STEPS: usize>(
-    packing: Packing,
+    weights_per_symbol: WeightsPerSymbol,
     symbols: [[[u8; 4]; PER]; STEPS],
 ) -> Columns {
     let mut columns = [0; 2 * FRAGMENT];
     for (step, symbols) in symbols.into_iter().enumerate() {
         for (symbol, lanes) in symbols.into_iter().enumerate() {
             for (t, value) in lanes.into_iter().enumerate() {
-                columns[matrix_column(STEPS, step, packing.position(t, symbol).1)] = value;
+                columns[matrix_column(STEPS, step, weights_per_symbol.position(t, symbol).1)] =
+                    value;
             }
         }
     }

@@ -11,12 +11,12 @@ use crate::file::format::container::{self, Stored};
 use crate::file::format::header::Tensor;
 use crate::file::format::mapped::PlainFile;
 use crate::file::policy::options::{Options, Quantization, Treatment};
-use crate::file::policy::plan::{Plan, planned};
+use crate::file::policy::plan::{RatePlan, planned};
 use crate::file::write::output::Output;
 use crate::file::{Progress, Summary};
 use crate::layout::LINE;
-use crate::quantize::{self, QuantizeError, Quantized, Quantizer, Source};
-use crate::{Blob, BlobError, Matrix, Packing, encode};
+use crate::quantize::{self, NumberMatrix, QuantizeError, Quantized, Quantizer};
+use crate::{Blob, BlobError, Matrix, WeightsPerSymbol, encode};
 
 /// Compresses the safetensors file `input` into `output`, which is replaced if it exists and
 /// appears only when complete. Runs on rayon's current thread pool. Beyond the mapped input it
@@ -59,7 +59,7 @@ impl Compression {
     pub(in crate::file) fn run(
         self,
         options: &Options,
-        plan: &Plan,
+        plan: &RatePlan,
         progress: &mut Progress<'_>,
     ) -> Result<Summary, FileError> {
         let Self { plain, data_start, mut out } = self;
@@ -131,7 +131,7 @@ fn count(summary: &mut Summary, tensor: &Tensor, kind: Kind) {
 /// A tensor to be compressed.
 struct Job<'a> {
     options: &'a Options,
-    plan: &'a Plan,
+    plan: &'a RatePlan,
     path: &'a Path,
     tensor: &'a Tensor,
     data: &'a [u8],
@@ -159,12 +159,12 @@ impl Job<'_> {
     fn run(&self) -> Result<Made, FileError> {
         let (bytes, kind) = match self.options.treatment(self.tensor) {
             Treatment::Raw => (None, Kind::Lossless),
-            Treatment::Lossless { packing, raw_bits } => {
-                (self.lossless(packing, raw_bits)?, Kind::Lossless)
+            Treatment::Lossless { weights_per_symbol, raw_bits } => {
+                (self.lossless(weights_per_symbol, raw_bits)?, Kind::Lossless)
             }
             Treatment::Quantize(quantization) => match self.quantized(quantization)? {
                 Some((bytes, kind)) => (Some(bytes), kind),
-                None => (self.lossless(quantization.packing, None)?, Kind::TooSmall),
+                None => (self.lossless(quantization.weights_per_symbol, None)?, Kind::TooSmall),
             },
         };
         let Some(bytes) = bytes else { return Ok(Made { blob: None, kind }) };
@@ -176,12 +176,12 @@ impl Job<'_> {
     /// The tensor's blob, or `None` if that would not be smaller.
     fn lossless(
         &self,
-        packing: Packing,
+        weights_per_symbol: WeightsPerSymbol,
         raw_bits: Option<u8>,
     ) -> Result<Option<Vec<u8>>, FileError> {
         let Some((dtype, rows, cols)) = self.tensor.matrix() else { return Ok(None) };
         let matrix = match Matrix::new(dtype, rows, cols, self.data) {
-            Ok(matrix) => matrix.packed(packing),
+            Ok(matrix) => matrix.packed(weights_per_symbol),
             // The format cannot hold it; the file can.
             Err(BlobError::TooLarge { .. }) => return Ok(None),
             Err(fault) => return Err(self.fault(fault)),
@@ -199,9 +199,9 @@ impl Job<'_> {
             Quantizer::Rate(_) => self.options.moments(name)?,
             _ => None,
         };
-        let Quantization { packing, raw_bits, .. } = quantization;
-        let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
-        let source = Source::new(dtype, rows, cols, self.data);
+        let Quantization { weights_per_symbol, raw_bits, .. } = quantization;
+        let coding = quantize::Options { weights_per_symbol, raw_bits, moments: moments.as_ref() };
+        let source = NumberMatrix::new(dtype, rows, cols, self.data);
         let quantize =
             |coding| source.clone().and_then(|source| quantizer.quantize(source, coding));
         let is_small = |made: &Result<Quantized, QuantizeError>| match made {

@@ -31,7 +31,7 @@ pub struct TensorReport {
     /// Dtype before compression, as safetensors calls it.
     pub dtype: String,
     /// How the tensor is stored.
-    pub format: Format,
+    pub format: StoredAs,
     /// Elements.
     pub weights: u64,
     /// Bytes that the tensor takes in the file, everything counted.
@@ -44,12 +44,12 @@ pub struct TensorReport {
     /// Weights outside the coded window.
     pub exceptions: u64,
     /// How the weights of a blob are coded.
-    pub coding: Option<Coding>,
+    pub coding: Option<CodingReport>,
 }
 
 /// How the weights of a blob are coded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Coding {
+pub struct CodingReport {
     /// Their type: another than the tensor's, if it is quantized.
     pub dtype: String,
     /// How many share a symbol.
@@ -59,22 +59,22 @@ pub struct Coding {
     /// Whether rows have scales.
     pub row_scales: bool,
     /// Whether some integers take more than a byte.
-    pub wide_integers: bool,
+    pub large_integers: bool,
     /// Whether groups of 128 columns have scales.
     pub group_scales: bool,
     /// Whether these have zero points.
     pub zero_points: bool,
 }
 
-impl Coding {
+impl CodingReport {
     fn of(blob: &Blob<'_>) -> Self {
         let split = blob.split();
         Self {
             dtype: split.dtype().name().to_owned(),
-            weights_per_symbol: split.packing() as u8,
+            weights_per_symbol: split.weights_per_symbol() as u8,
             raw_bits: split.raw_bits(),
             row_scales: blob.row_scales().is_some(),
-            wide_integers: blob.is_wide(),
+            large_integers: blob.has_large_integers(),
             group_scales: blob.groups().is_some(),
             zero_points: blob.groups().is_some_and(|groups| groups.zeros),
         }
@@ -85,7 +85,7 @@ impl Coding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum Format {
+pub enum StoredAs {
     /// As a blob that gives every bit back.
     Lossless,
     /// As a blob of fewer bits, with scales.
@@ -127,11 +127,11 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Report, FileError> {
             Some(blob) => {
                 let bytes = file.stored(index).len();
                 let format = match file.quantized()[index] {
-                    true => Format::Quantized,
-                    false => Format::Lossless,
+                    true => StoredAs::Quantized,
+                    false => StoredAs::Lossless,
                 };
                 let row = row(tensor, format, bytes, blob.entropy());
-                let coding = Some(Coding::of(&blob));
+                let coding = Some(CodingReport::of(&blob));
                 Ok(TensorReport { exceptions: blob.exceptions(), coding, ..row })
             }
         });
@@ -152,10 +152,10 @@ fn raw(tensor: &Tensor, data: &[u8]) -> TensorReport {
         Some(dtype) => entropy(dtype, data),
         None => tensor.dtype.bitsize() as f64,
     };
-    row(tensor, Format::Raw, data.len(), entropy)
+    row(tensor, StoredAs::Raw, data.len(), entropy)
 }
 
-fn row(tensor: &Tensor, format: Format, stored_bytes: usize, entropy: f64) -> TensorReport {
+fn row(tensor: &Tensor, format: StoredAs, stored_bytes: usize, entropy: f64) -> TensorReport {
     let (weights, stored_bytes) = (tensor.weights(), stored_bytes as u64);
     TensorReport {
         name: tensor.name.clone(),

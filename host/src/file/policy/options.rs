@@ -1,6 +1,6 @@
 //! What is to become of which tensor.
 
-use crate::Packing;
+use crate::WeightsPerSymbol;
 use crate::file::error::FileError;
 use crate::file::format::header::Tensor;
 use crate::file::policy::calibration::Calibration;
@@ -20,10 +20,10 @@ const DELICATE: [&str; 6] = ["embed", "wte", "wpe", "norm", "bias", "position"];
 #[derive(Default)]
 pub struct Options {
     select: Option<Select>,
-    packing: Packing,
+    weights_per_symbol: WeightsPerSymbol,
     quantizer: Option<Quantizer>,
-    delicate: bool,
-    spread: bool,
+    quantize_embeddings: bool,
+    share_rate: bool,
     rules: Rules,
     calibration: Option<Calibration>,
 }
@@ -34,7 +34,7 @@ pub(in crate::file) enum Treatment {
     /// It keeps its bytes.
     Raw,
     /// It is coded without loss, where that makes it smaller.
-    Lossless { packing: Packing, raw_bits: Option<u8> },
+    Lossless { weights_per_symbol: WeightsPerSymbol, raw_bits: Option<u8> },
     /// It is quantized.
     Quantize(Quantization),
 }
@@ -45,7 +45,7 @@ pub(in crate::file) struct Quantization {
     pub(in crate::file) quantizer: Quantizer,
     /// Whether the quantizer is this tensor's own, rather than all others'.
     pub(in crate::file) pinned: bool,
-    pub(in crate::file) packing: Packing,
+    pub(in crate::file) weights_per_symbol: WeightsPerSymbol,
     pub(in crate::file) raw_bits: Option<u8>,
     /// What its error counts, others being 1.
     pub(in crate::file) weight: f64,
@@ -71,8 +71,8 @@ impl Options {
 
     /// Codes integers with so many weights a symbol where that is possible; see [`Matrix::packed`](crate::Matrix::packed).
     #[must_use]
-    pub fn packing(mut self, packing: Packing) -> Self {
-        self.packing = packing;
+    pub fn weights_per_symbol(mut self, weights_per_symbol: WeightsPerSymbol) -> Self {
+        self.weights_per_symbol = weights_per_symbol;
         self
     }
 
@@ -86,8 +86,8 @@ impl Options {
 
     /// Quantizes embeddings, norms and biases, too.
     #[must_use]
-    pub fn delicate(mut self, quantize: bool) -> Self {
-        self.delicate = quantize;
+    pub fn quantize_embeddings(mut self, quantize: bool) -> Self {
+        self.quantize_embeddings = quantize;
         self
     }
 
@@ -95,8 +95,8 @@ impl Options {
     /// each so many that the sum of their relative errors is least (of their outputs, with a calibration), rather than the
     /// same to all, which is the default. What that is worth depends on the model and the rate (`docs/quality.md`).
     #[must_use]
-    pub fn spread(mut self, spread: bool) -> Self {
-        self.spread = spread;
+    pub fn share_rate(mut self, share: bool) -> Self {
+        self.share_rate = share;
         self
     }
 
@@ -124,8 +124,8 @@ impl Options {
         self.calibration.as_ref().map_or(Ok(()), Calibration::check_unchanged)
     }
 
-    pub(in crate::file) fn spreads(&self) -> bool {
-        self.spread
+    pub(in crate::file) fn shares_rate(&self) -> bool {
+        self.share_rate
     }
 
     /// What of this has no effect on `tensors`, which are all that there are.
@@ -144,7 +144,7 @@ impl Options {
             warnings.push(Warning::Format);
         }
         let shared = rates.iter().any(|(_, quantization)| quantization.shared_rate().is_some());
-        if self.spread && !shared {
+        if self.share_rate && !shared {
             warnings.push(Warning::Spread);
         }
         if let Some(calibration) = &self.calibration {
@@ -171,20 +171,21 @@ impl Options {
             return Treatment::Raw;
         }
         let rule = self.rules.of(name);
-        let (packing, raw_bits) = (rule.packing.unwrap_or(self.packing), rule.raw_bits);
-        let lossless = Treatment::Lossless { packing, raw_bits };
+        let (weights_per_symbol, raw_bits) =
+            (rule.weights_per_symbol.unwrap_or(self.weights_per_symbol), rule.raw_bits);
+        let lossless = Treatment::Lossless { weights_per_symbol, raw_bits };
         let quantizer = match rule.format {
             Some(Target::Raw) => return Treatment::Raw,
             Some(Target::Lossless) => return lossless,
             Some(Target::Quantized(quantizer)) => Some(quantizer),
-            None => self.quantizer.filter(|_| self.delicate || !is_delicate(name)),
+            None => self.quantizer.filter(|_| self.quantize_embeddings || !is_delicate(name)),
         };
         match quantizer.filter(|_| tensor.numbers().is_some()) {
             None => lossless,
             Some(quantizer) => Treatment::Quantize(Quantization {
                 quantizer,
                 pinned: rule.format.is_some(),
-                packing,
+                weights_per_symbol,
                 raw_bits,
                 weight: rule.weight.unwrap_or(1.0),
             }),

@@ -9,11 +9,11 @@ use crate::file::format::mapped::PlainFile;
 use crate::file::jobs::compress::Meter;
 use crate::file::policy::options::{Options, Quantization, Treatment};
 use crate::file::{Progress, Summary};
-use crate::quantize::{self, Curve, QuantizeError, Quantizer, Rate, Source};
+use crate::quantize::{self, Curve, NumberMatrix, QuantizeError, Quantizer, Rate};
 
 /// The files of a job, and the rates of the tensors whose own was not the user's.
 #[derive(Debug)]
-pub(in crate::file) struct Plan {
+pub(in crate::file) struct RatePlan {
     files: Vec<PlainFile>,
     rates: HashMap<String, Rate>,
 }
@@ -24,14 +24,14 @@ pub(in crate::file) fn planned<'a>(
     files: impl IntoIterator<Item = &'a Path>,
     options: &Options,
     progress: &mut Progress<'_>,
-    job: impl FnOnce(&Plan, &mut Progress<'_>) -> Result<Summary, FileError>,
+    job: impl FnOnce(&RatePlan, &mut Progress<'_>) -> Result<Summary, FileError>,
 ) -> Result<Summary, FileError> {
     let files: Vec<PlainFile> = files.into_iter().map(PlainFile::open).collect::<Result<_, _>>()?;
     let planner = Planner { files: &files, options };
     let bytes: u64 = files.iter().map(|file| file.header().data_len as u64).sum();
     let planned: u64 = planner.shares().map(|share| share.tensor.bytes() as u64).sum();
     let rates = planner.rates(&mut |done, _| progress(done, planned + bytes))?;
-    let plan = Plan { files, rates };
+    let plan = RatePlan { files, rates };
     let summary = job(&plan, &mut |done, _| progress(planned + done, planned + bytes))?;
     let tensors: Vec<&Tensor> = plan.files.iter().flat_map(PlainFile::tensors).collect();
     Ok(Summary { warnings: options.warnings(&tensors), ..summary })
@@ -55,7 +55,7 @@ impl Planner<'_> {
     /// The tensors that are to be quantized to [`Quantizer::Rate`], unless a rule says to which; none without
     /// [`Options::spread`].
     fn shares(&self) -> impl Iterator<Item = Share<'_>> {
-        let files = self.files.iter().filter(|_| self.options.spreads());
+        let files = self.files.iter().filter(|_| self.options.shares_rate());
         let tensors =
             files.flat_map(|file| file.tensors().iter().map(move |tensor| (file, tensor)));
         tensors.filter_map(|(file, tensor)| match self.options.treatment(tensor) {
@@ -87,11 +87,11 @@ impl Planner<'_> {
     /// `None` for a tensor that is too narrow for a rate, and stays lossless.
     fn curve(&self, share: &Share<'_>) -> Result<Option<Curve>, FileError> {
         let Share { file, tensor, quantization, .. } = share;
-        let Quantization { packing, raw_bits, weight, .. } = *quantization;
+        let Quantization { weights_per_symbol, raw_bits, weight, .. } = *quantization;
         let moments = self.options.moments(&tensor.name)?;
-        let coding = quantize::Options { packing, raw_bits, moments: moments.as_ref() };
+        let coding = quantize::Options { weights_per_symbol, raw_bits, moments: moments.as_ref() };
         let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
-        let source = Source::new(dtype, rows, cols, file.data(tensor));
+        let source = NumberMatrix::new(dtype, rows, cols, file.data(tensor));
         let curve = source.and_then(|source| Curve::of(source, coding));
         let fault =
             |fault: QuantizeError| FileError::tensor(file.file().path(), &tensor.name, fault);
@@ -102,7 +102,7 @@ impl Planner<'_> {
     }
 }
 
-impl Plan {
+impl RatePlan {
     /// Checks that nobody has changed a file since the plan was made. Of many, one may have been between its part in the
     /// plan and its turn.
     ///

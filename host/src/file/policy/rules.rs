@@ -1,6 +1,6 @@
 //! Rules for single layers, as TOML.
 
-use crate::Packing;
+use crate::WeightsPerSymbol;
 use crate::file::policy::options::Target;
 use crate::layout::Split;
 use crate::quantize::QuantizeError;
@@ -35,7 +35,7 @@ pub(in crate::file) struct Rule {
     pub(in crate::file) format: Option<Target>,
     pub(in crate::file) weight: Option<f64>,
     pub(in crate::file) raw_bits: Option<u8>,
-    pub(in crate::file) packing: Option<Packing>,
+    pub(in crate::file) weights_per_symbol: Option<WeightsPerSymbol>,
 }
 
 /// What is wrong with rules.
@@ -99,7 +99,7 @@ impl Rules {
             format: rule.format.or(all.format),
             weight: rule.weight.or(all.weight),
             raw_bits: rule.raw_bits.or(all.raw_bits),
-            packing: rule.packing.or(all.packing),
+            weights_per_symbol: rule.weights_per_symbol.or(all.weights_per_symbol),
         })
     }
 
@@ -134,15 +134,17 @@ impl RuleText {
         if weight.is_some_and(|weight| !(weight > 0.0 && weight.is_finite())) {
             return Err(value("its weight is not above 0".to_owned()));
         }
-        let known = |packing: u8| Packing::from_code(packing);
-        let packing = weights_per_symbol.map(|n| {
+        let known = |weights_per_symbol: u8| WeightsPerSymbol::from_code(weights_per_symbol);
+        let weights_per_symbol = weights_per_symbol.map(|n| {
             known(n).ok_or_else(|| value(format!("{n} weights a symbol; there are 2 or 4")))
         });
-        let fits = |raw_bits| Packing::ALL.iter().any(|&p| Split::i8(p, raw_bits).is_some());
+        let fits =
+            |raw_bits| WeightsPerSymbol::ALL.iter().any(|&p| Split::i8(p, raw_bits).is_some());
         if let Some(raw_bits) = raw_bits.filter(|&raw_bits| !fits(raw_bits)) {
             return Err(value(format!("{raw_bits} raw bits; there are 0 to 5")));
         }
-        let rule = Rule { format, weight, raw_bits, packing: packing.transpose()? };
+        let rule =
+            Rule { format, weight, raw_bits, weights_per_symbol: weights_per_symbol.transpose()? };
         match Regex::new(&name) {
             Ok(pattern) => Ok((pattern, rule)),
             Err(source) => Err(RulesError::Name { name, source }),

@@ -1,7 +1,7 @@
 //! From accumulators to outputs.
 //!
-//! A warp that has a whole stripe stores its outputs. Else it leaves its sums, and when all warps of the
-//! block are done, they add them up; where a stripe is shared by several blocks, each leaves what it
+//! A warp that has a whole band stores its outputs. Else it leaves its sums, and when all warps of the
+//! block are done, they add them up; where a band is shared by several blocks, each leaves what it
 //! has in a slot, counts itself, and the one that comes last adds all of them. All this in the order of
 //! K, so that the result does not depend on who comes last.
 
@@ -29,8 +29,8 @@ pub fn partition<const S: usize>(arguments: &Arguments, blocks: u32) -> Partitio
 }
 
 /// D fragments of a unit's rows: of every slab, strip and 8 rows of x.
-const fn fragments(batch_tiles: usize, slabs: usize) -> usize {
-    slabs * SLAB_STRIPS * batch_tiles
+const fn fragments(octets: usize, slabs: usize) -> usize {
+    slabs * SLAB_STRIPS * octets
 }
 
 /// Where a warp or a block leaves fragment `fragment` of its sums in the workspace: of the warps of all
@@ -45,7 +45,7 @@ fn slot<const B: usize, const S: usize>(
     arguments.partials.wrapping_add(at * SLOT + 4 * lane_anew())
 }
 
-/// The slot in which a block leaves its part of a stripe, `first` if that is the stripe's first: a block has
+/// The slot in which a block leaves its part of a band, `first` if that is the band's first: a block has
 /// at most one such part that it shares, and one other.
 #[inline(always)]
 fn block_slot<const B: usize, const S: usize>(
@@ -66,10 +66,10 @@ fn left<const B: usize>(raw_bits: u32, warp: u32, fragment: usize) -> u32 {
     rings + warp * ring_bytes(B, raw_bits) as u32 + (4 * (fragment * SLOT + 4 * lane_anew())) as u32
 }
 
-/// Stores the outputs of stripe `stripe`, or, if the warp has but `part` of it, leaves its sums for
+/// Stores the outputs of band `band`, or, if the warp has but `part` of it, leaves its sums for
 /// [`finish_block`]: in shared memory if its run `ends` there, since nothing else needs its ring
 /// any more, else in its slot. That happens once, for only at the start of its run it can have
-/// less than a whole stripe and go on.
+/// less than a whole band and go on.
 ///
 /// # Safety
 /// As the kernels'.
@@ -78,7 +78,7 @@ pub unsafe fn finish<const B: usize, const S: usize>(
     kind: Kind,
     arguments: &Arguments,
     raw_bits: u32,
-    stripe: u32,
+    band: u32,
     part: Run,
     ends: bool,
     sums: &[Sums<B>; S],
@@ -96,7 +96,7 @@ pub unsafe fn finish<const B: usize, const S: usize>(
                     // SAFETY: the caller's promise; ring and slot have room for all fragments.
                     unsafe {
                         if whole {
-                            store::<B, S>(kind, arguments, stripe, fragment, sums);
+                            store::<B, S>(kind, arguments, band, fragment, sums);
                         } else if ends {
                             let to = left::<B>(raw_bits, warp_anew(), fragment);
                             store_shared_4(to, sums.map(f32::to_bits));
@@ -132,9 +132,9 @@ pub unsafe fn finish_block<const B: usize, const S: usize>(
     let (first, last) = (own.start / partition.across, (own.end - 1) / partition.across);
     let mut item = warp_anew();
     while item < (last - first + 1) * fragments {
-        let (stripe, fragment) = (first + item / fragments, (item % fragments) as usize);
+        let (band, fragment) = (first + item / fragments, (item % fragments) as usize);
         item += warps_anew();
-        let all = partition.stripe(stripe);
+        let all = partition.band(band);
         let part = all.intersect(own);
         let (from, to) = partition.warps_of(own, part);
         if part == all && from == to {
@@ -148,20 +148,20 @@ pub unsafe fn finish_block<const B: usize, const S: usize>(
             let (from, to) = partition.blocks_of(all);
             let starts = part.start == all.start;
             let slot = block_slot::<B, S>(arguments, blocks, block_anew(), starts, fragment);
-            // SAFETY: the slot is the block's; there is a counter for every fragment of a stripe.
+            // SAFETY: the slot is the block's; there is a counter for every fragment of a band.
             let comes_last = unsafe {
                 store_slot(slot, sums);
-                let counter = stripe * fragments + fragment as u32;
+                let counter = band * fragments + fragment as u32;
                 arrive(arguments.counters.wrapping_add(counter as usize), to - from)
             };
             if !comes_last {
                 continue;
             }
-            // SAFETY: all blocks that have a part of the stripe have counted themselves.
+            // SAFETY: all blocks that have a part of the band have counted themselves.
             sums = unsafe { add_blocks::<B, S>(arguments, blocks, from, to, fragment) };
         }
         // SAFETY: the caller's promise.
-        unsafe { store::<B, S>(kind, arguments, stripe, fragment, sums) };
+        unsafe { store::<B, S>(kind, arguments, band, fragment, sums) };
     }
 }
 
@@ -231,7 +231,7 @@ unsafe fn arrive(counter: *mut u32, others: u32) -> bool {
 /// Slots that are loaded at a time.
 const LOADS: usize = 4;
 
-/// Sum of what blocks `from` to `to` have left of a stripe, in that order.
+/// Sum of what blocks `from` to `to` have left of a band, in that order.
 ///
 /// # Safety
 /// They have left them.
@@ -276,7 +276,7 @@ unsafe fn store_slot(slot: *mut f32, sums: [f32; 4]) {
     unsafe { store_global_4(slot.cast(), sums.map(f32::to_bits)) };
 }
 
-/// Scales, adds the bias and stores the outputs of fragment `fragment` of a stripe.
+/// Scales, adds the bias and stores the outputs of fragment `fragment` of a band.
 ///
 /// # Safety
 /// As the kernels'.
@@ -284,13 +284,13 @@ unsafe fn store_slot(slot: *mut f32, sums: [f32; 4]) {
 unsafe fn store<const B: usize, const S: usize>(
     kind: Kind,
     arguments: &Arguments,
-    stripe: u32,
+    band: u32,
     fragment: usize,
     sums: [f32; 4],
 ) {
     let (g, t) = (lane_anew() as u32 / 4, lane_anew() as u32 % 4);
     let (strip, tile) = ((fragment / B) as u32, (fragment % B) as u32);
-    let row = stripe * (S * SLAB_ROWS) as u32 + FRAGMENT as u32 * strip;
+    let row = band * (S * SLAB_ROWS) as u32 + FRAGMENT as u32 * strip;
     unrolled::<2>(
         #[inline(always)]
         |half| {

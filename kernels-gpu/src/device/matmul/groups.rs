@@ -3,7 +3,7 @@
 use super::sums::RowScales;
 use super::{Arguments, Kind};
 use crate::device::instructions::{f16_to_f32, lane_anew, load_shared_words};
-use crate::{Format, IntegerOffset};
+use crate::{IntegerOffset, WeightFormat};
 use fused_rans_layout::{Dtype, GroupPlane, SLAB_STRIPS};
 
 /// What integers are taken from, by zero point.
@@ -14,7 +14,7 @@ pub type Offsets = [[IntegerOffset; 2]; SLAB_STRIPS];
 pub struct Groups<'a> {
     pub kind: Kind,
     pub arguments: &'a Arguments,
-    pub format: Format,
+    pub format: WeightFormat,
 }
 
 impl Groups<'_> {

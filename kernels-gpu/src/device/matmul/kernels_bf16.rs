@@ -1,11 +1,11 @@
 //! The kernels for activations in BF16.
 
 use super::{Arguments, Kind, kind, pairs, quads, warp};
-use crate::Operand;
+use crate::MmaType;
 use core::arch::global_asm;
 use fused_rans_layout::{Dtype, LANES, TableKind, TileEntry, max_warps, slabs_at_once};
 
-const OPERAND: Operand = Operand::Bf16;
+const OPERAND: MmaType = MmaType::Bf16;
 
 kernels!(
     matmul_bf16_bf16_m8,
@@ -13,7 +13,7 @@ kernels!(
     matmul_bf16_bf16_m32,
     matmul_bf16_bf16_m64,
     fragments_bf16_bf16,
-    Kind { table: TableKind::Wide, ..kind(Dtype::Bf16, OPERAND) }
+    Kind { table: TableKind::Exponent, ..kind(Dtype::Bf16, OPERAND) }
 );
 kernels!(
     matmul_bf16_any_bf16_m8,

@@ -1,11 +1,11 @@
 //! The kernels for activations in FP16.
 
 use super::{Arguments, Kind, kind, pairs, quads, warp};
-use crate::Operand;
+use crate::MmaType;
 use core::arch::global_asm;
 use fused_rans_layout::{Dtype, LANES, TableKind, TileEntry, max_warps, slabs_at_once};
 
-const OPERAND: Operand = Operand::F16;
+const OPERAND: MmaType = MmaType::F16;
 
 kernels!(
     matmul_f16_f16_m8,
@@ -13,7 +13,7 @@ kernels!(
     matmul_f16_f16_m32,
     matmul_f16_f16_m64,
     fragments_f16_f16,
-    Kind { table: TableKind::Wide, ..kind(Dtype::F16, OPERAND) }
+    Kind { table: TableKind::Exponent, ..kind(Dtype::F16, OPERAND) }
 );
 kernels!(
     matmul_f16_any_f16_m8,

@@ -9,7 +9,7 @@ use super::warp::{Phase, Slots, UnitInput};
 use super::{Arguments, Kind};
 use crate::device::instructions::{ballot, lane_anew, mma, opaque, store_global_4, warp_barrier};
 use crate::device::payload::{DeviceMemory, Rows, SlabPayload};
-use crate::{Format, Lane, unrolled};
+use crate::{Lane, WeightFormat, unrolled};
 use fused_rans_layout::{
     FRAGMENT, GROUP, LANES, RING_STAGES, SLAB_STRIPS, SLABS, SlabShape, TILE, TileShape,
 };
@@ -38,7 +38,7 @@ const _: () = assert!(LEARN as usize * 2 * HALF == GROUP && FETCH < WHOLE);
 pub struct Mainloop<'a, const B: usize, const S: usize> {
     pub(super) kind: Kind,
     pub(super) arguments: &'a Arguments,
-    pub(super) format: Format,
+    pub(super) format: WeightFormat,
     pub(super) groups: Groups<'a>,
     pub(super) activations: Activations<B>,
     ring: Ring<B, S>,
@@ -128,7 +128,12 @@ impl<const S: usize> UnitInput<'_, S> {
 
 impl<'a, const B: usize, const S: usize> Mainloop<'a, B, S> {
     #[inline(always)]
-    pub fn new(kind: Kind, arguments: &'a Arguments, format: Format, ring: Ring<B, S>) -> Self {
+    pub fn new(
+        kind: Kind,
+        arguments: &'a Arguments,
+        format: WeightFormat,
+        ring: Ring<B, S>,
+    ) -> Self {
         let activations = Activations::new(arguments);
         let groups = Groups { kind, arguments, format };
         Self { kind, arguments, format, groups, activations, ring, primed: false }

@@ -15,7 +15,7 @@ mod ring;
 mod sums;
 mod warp;
 
-use crate::Operand;
+use crate::MmaType;
 use fused_rans_layout::{Dtype, TableKind, TileEntry};
 
 /// What a kernel is compiled for, beside the rows of x that it takes.
@@ -25,7 +25,7 @@ struct Kind {
     /// Raw bits of I8 weights.
     raw_bits: u32,
     table: TableKind,
-    operand: Operand,
+    operand: MmaType,
     /// Whether there are scales, and zero points, for groups of weights.
     grouped: bool,
     /// Whether the A fragments are written out, for tests, instead of multiplied.
@@ -51,7 +51,7 @@ struct Arguments {
     bias: *const f32,
     /// Sums of warps that have not got a whole row of tiles: see [`epilogue`].
     partials: *mut f32,
-    /// A counter for every fragment of y of a stripe, 0 between launches.
+    /// A counter for every fragment of y of a band, 0 between launches.
     counters: *mut u32,
     /// N.
     rows: u32,
@@ -69,7 +69,7 @@ struct Arguments {
     /// slab and those that a decoder looks ahead.
     buffer_rows: u32,
     /// Bit 0: y is F32; bit 1: rows of x are aligned to 16 bytes; bit 2: there are zero points; bit 3: the coded bits 0
-    /// stand for exponent field 0 (which a table of `WideEntry`s knows by itself).
+    /// stand for exponent field 0 (which a table of `ExponentEntry`s knows by itself).
     flags: u32,
 }
 
@@ -91,15 +91,15 @@ impl Arguments {
     }
 }
 
-/// A kernel for `kind` and x of at most 8 times `batch_tiles` rows, launched with [`Arguments`] and blocks of up
+/// A kernel for `kind` and x of at most 8 times `octets` rows, launched with [`Arguments`] and blocks of up
 /// to [`max_warps`] warps. Shared memory for the table, and for every warp a [`ring::Ring`], scales if
 /// there are groups, and `buffer_rows` rows of words for each of [`slabs_at_once`], and behind the
 /// last one's as many rows as a stream can take.
 macro_rules! kernel {
-    ($name:ident, $batch_tiles:expr, $kind:expr) => {
+    ($name:ident, $octets:expr, $kind:expr) => {
         global_asm!(
             concat!("// entry-directives ", stringify!($name), ": .maxntid {} .minnctapersm 1"),
-            const LANES * max_warps($batch_tiles)
+            const LANES * max_warps($octets)
         );
 
         /// See [`kernel`].
@@ -134,7 +134,7 @@ macro_rules! kernel {
             };
             // SAFETY: the caller's promise.
             unsafe {
-                warp::run::<{ $batch_tiles }, { slabs_at_once($batch_tiles) }>(KIND, &arguments);
+                warp::run::<{ $octets }, { slabs_at_once($octets) }>(KIND, &arguments);
             }
         }
     };
@@ -152,19 +152,19 @@ macro_rules! kernels {
 }
 
 /// Weights of type `dtype` in whose operands they are.
-const fn kind(dtype: Dtype, operand: Operand) -> Kind {
+const fn kind(dtype: Dtype, operand: MmaType) -> Kind {
     let table = TableKind::Plain;
     Kind { dtype, raw_bits: 0, table, operand, grouped: false, fragments: false }
 }
 
 /// Integers of `raw_bits` raw bits, two a symbol.
-const fn pairs(raw_bits: u32, operand: Operand) -> Kind {
+const fn pairs(raw_bits: u32, operand: MmaType) -> Kind {
     Kind { raw_bits, ..kind(Dtype::I8, operand) }
 }
 
 /// Integers of `raw_bits` raw bits, four a symbol.
-const fn quads(raw_bits: u32, operand: Operand) -> Kind {
-    Kind { table: TableKind::Quad, ..pairs(raw_bits, operand) }
+const fn quads(raw_bits: u32, operand: MmaType) -> Kind {
+    Kind { table: TableKind::FourWeight, ..pairs(raw_bits, operand) }
 }
 
 // Each is a part that can be built by itself, beside the other.

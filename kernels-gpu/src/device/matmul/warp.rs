@@ -10,57 +10,57 @@ use crate::device::instructions::{
     lane_anew, opaque, shared_memory, thread, threads, warp_anew, warp_barrier, warps_anew,
 };
 use crate::device::payload::{FIRST_ROWS, Record, Rows, SlabPayload, copy_table};
-use crate::{Format, unrolled};
+use crate::{WeightFormat, unrolled};
 use fused_rans_layout::{
     GroupPlane, LANES, LINE, Run, SLAB_BYTES, SLAB_ROWS, SLABS, SlabShape, TABLE,
     TAIL_LENGTH_BYTES, TILE, TileEntry, TileShape, record_bytes, ring_bytes, slabs_bytes,
 };
 
-/// What a stripe has of a tile: `S` slabs, fewer at the layer's lower edge.
+/// What a band has of a tile: `S` slabs, fewer at the layer's lower edge.
 #[derive(Clone, Copy)]
 pub struct Unit<const S: usize> {
-    stripe: u32,
+    band: u32,
     /// Column of tiles.
     pub col: u32,
 }
 
 impl<const S: usize> Unit<S> {
     fn new(number: u32, across: u32) -> Self {
-        Self { stripe: number / across, col: number % across }
+        Self { band: number / across, col: number % across }
     }
 
     #[inline(always)]
     fn next(self, across: u32) -> Self {
-        let Self { stripe, col } = self;
+        let Self { band, col } = self;
         if col + 1 == across {
-            Self { stripe: stripe + 1, col: 0 }
+            Self { band: band + 1, col: 0 }
         } else {
-            Self { stripe, col: col + 1 }
+            Self { band, col: col + 1 }
         }
     }
 
     /// Its number in the layer, as a [`Partition`](fused_rans_layout::Partition) has it.
     #[inline(always)]
     fn number(self, across: u32) -> u32 {
-        self.stripe * across + self.col
+        self.band * across + self.col
     }
 
     /// Its first slab in the tile.
     #[inline(always)]
     pub fn slab(self) -> u32 {
-        self.stripe * S as u32 % SLABS as u32
+        self.band * S as u32 % SLABS as u32
     }
 
     /// Number of the tile in the layer.
     #[inline(always)]
     pub fn tile(self, across: u32) -> u32 {
-        self.stripe * S as u32 / SLABS as u32 * across + self.col
+        self.band * S as u32 / SLABS as u32 * across + self.col
     }
 
     /// Whether the tile is whole; that of a unit beyond the layer's columns is not.
     #[inline(always)]
     pub fn is_whole(self, arguments: &Arguments) -> bool {
-        let row = self.stripe * S as u32 / SLABS as u32;
+        let row = self.band * S as u32 / SLABS as u32;
         (row + 1) * TILE as u32 <= arguments.rows && (self.col + 1) * TILE as u32 <= arguments.cols
     }
 
@@ -71,14 +71,14 @@ impl<const S: usize> Unit<S> {
             return S;
         }
         // Opaque, as below.
-        let rows = opaque(arguments.rows) - self.stripe * (S * SLAB_ROWS) as u32;
+        let rows = opaque(arguments.rows) - self.band * (S * SLAB_ROWS) as u32;
         (rows.div_ceil(SLAB_ROWS as u32) as usize).min(S)
     }
 
     /// Shape of the tile.
     #[inline(always)]
     pub fn tile_shape(self, arguments: &Arguments) -> TileShape {
-        let row = self.stripe * S as u32 / SLABS as u32;
+        let row = self.band * S as u32 / SLABS as u32;
         // Opaque, so that what follows is worked out where it is needed: hardly ever.
         let side = |all: u32, at: u32| (opaque(all) - TILE as u32 * at).min(TILE as u32) as usize;
         TileShape { rows: side(arguments.rows, row), cols: side(arguments.cols, self.col) }
@@ -161,7 +161,7 @@ impl Slots {
 /// What a warp works on.
 struct Warp<'a> {
     arguments: &'a Arguments,
-    format: Format,
+    format: WeightFormat,
     /// Bytes of a slab's scales and zero points.
     group_bytes: u32,
     run: Run,
@@ -227,14 +227,14 @@ pub unsafe fn run<const B: usize, const S: usize>(kind: Kind, arguments: &Argume
         mainloop.unit(&input, prepare, &mut sums);
         // Nobody reads this unit's words any more.
         warp_barrier();
-        if following.stripe != unit.stripe || !there {
+        if following.band != unit.band || !there {
             if !kind.fragments {
-                let (start, end) = (unit.stripe * warp.across(), unit.number(warp.across()) + 1);
+                let (start, end) = (unit.band * warp.across(), unit.number(warp.across()) + 1);
                 let part = Run { start: start.max(warp.run.start), end };
                 let raw_bits = warp.format.raw_bits();
                 // SAFETY: the caller's promise.
                 unsafe {
-                    finish::<B, S>(kind, arguments, raw_bits, unit.stripe, part, !there, &sums);
+                    finish::<B, S>(kind, arguments, raw_bits, unit.band, part, !there, &sums);
                 }
             }
             sums = [nothing(); S];
@@ -335,7 +335,7 @@ impl<'a> Warp<'a> {
     fn new<const B: usize, const S: usize>(kind: Kind, arguments: &'a Arguments) -> Self {
         let partition = partition::<S>(arguments, blocks());
         let (base, zero) = (arguments.base, arguments.zero());
-        let format = Format::new(kind.dtype, kind.table, kind.raw_bits, base, zero);
+        let format = WeightFormat::new(kind.dtype, kind.table, kind.raw_bits, base, zero);
         let slots_bytes = slabs_bytes(B, kind.grouped) as u32;
         let plane = GroupPlane { zeros: arguments.zero_points() };
         Self {

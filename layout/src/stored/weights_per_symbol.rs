@@ -6,7 +6,7 @@ use crate::register_position;
 /// decoded in fewer steps; fewer bits of each say less about it. The discriminant is the stored number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Packing {
+pub enum WeightsPerSymbol {
     /// Four bits each of two weights: rows g and g + 8 of a column.
     #[default]
     Two = 2,
@@ -14,11 +14,11 @@ pub enum Packing {
     Four = 4,
 }
 
-impl Packing {
+impl WeightsPerSymbol {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Two, Self::Four];
 
-    /// The packing with this stored number.
+    /// The weights_per_symbol with this stored number.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
@@ -76,21 +76,21 @@ mod tests {
 
     #[test]
     fn symbols_hold_the_rows_of_neighbouring_registers() {
-        for packing in Packing::ALL {
+        for weights_per_symbol in WeightsPerSymbol::ALL {
             let mut seen = [0u32; LANES * 8];
             for (lane, register) in (0..LANES).flat_map(|lane| (0..4).map(move |r| (lane, r))) {
                 for half in 0..2 {
                     let place = Place { fragment: 0, lane, register, half };
-                    let (symbol, shift) = place.symbol(packing);
-                    seen[8 * lane + symbol] |= ((1 << packing.bits()) - 1) << shift;
-                    let (row, col) = packing.position(lane, symbol);
-                    let field = shift / packing.bits();
+                    let (symbol, shift) = place.symbol(weights_per_symbol);
+                    seen[8 * lane + symbol] |= ((1 << weights_per_symbol.bits()) - 1) << shift;
+                    let (row, col) = weights_per_symbol.position(lane, symbol);
+                    let field = shift / weights_per_symbol.bits();
                     let expected = (row + 8 * (field as usize % 2), col + field as usize / 2);
                     assert_eq!(register_position(lane, register, half), expected);
                 }
             }
             for symbols in seen.chunks(8) {
-                let (used, unused) = symbols.split_at(packing.symbols_per_fragment());
+                let (used, unused) = symbols.split_at(weights_per_symbol.symbols_per_fragment());
                 assert!(used.iter().all(|&bits| bits == 0xFF) && unused.iter().all(|&b| b == 0));
             }
         }
@@ -99,9 +99,15 @@ mod tests {
     #[test]
     fn stored_numbers_are_the_weights_of_a_symbol() {
         for code in 0..=255 {
-            let packing = Packing::from_code(code);
-            assert!(packing.is_none_or(|packing| packing as u8 == code));
+            let weights_per_symbol = WeightsPerSymbol::from_code(code);
+            assert!(
+                weights_per_symbol
+                    .is_none_or(|weights_per_symbol| weights_per_symbol as u8 == code)
+            );
         }
-        assert_eq!(Packing::ALL.map(|p| Packing::from_code(p as u8)), Packing::ALL.map(Some));
+        assert_eq!(
+            WeightsPerSymbol::ALL.map(|p| WeightsPerSymbol::from_code(p as u8)),
+            WeightsPerSymbol::ALL.map(Some)
+        );
     }
 }
