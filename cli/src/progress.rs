@@ -5,11 +5,11 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A progress bar on standard error; nothing where that is not a terminal. Vanishes when dropped.
-pub(super) struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar that counts bytes.
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         Self::with(
             what,
             "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
@@ -18,7 +18,7 @@ impl Bar {
 
     /// A bar that counts things.
     #[cfg(feature = "cuda")]
-    pub(super) fn of_items(what: &'static str) -> Self {
+    pub(crate) fn of_items(what: &'static str) -> Self {
         Self::with(what, "{msg} [{wide_bar}] {pos}/{len} {eta}")
     }
 
@@ -32,7 +32,7 @@ impl Bar {
     }
 
     /// `done` bytes, or things, of `total`.
-    pub(super) fn set(&self, done: u64, total: u64) {
+    pub(crate) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);
     }

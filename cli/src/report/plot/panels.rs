@@ -7,8 +7,8 @@ use plotters::style::text_anchor::HPos::{Center, Left, Right};
 
 use super::axis::{BitAxis, layer_ticks};
 use super::chart::{Panel, Section};
-use super::draw::{HEADING, LEFT, RIGHT};
 use super::name::label;
+use super::page::{HEADING, LEFT, RIGHT};
 use super::paint::{
     Canvas, Drawn, ENTROPY, Font, GREY, INK, PALE, STORED, curves, line, plot, write, write_upwards,
 };

@@ -3,11 +3,12 @@
 use fused_rans::gpu::{self, GpuError};
 use fused_rans_bench::{Effort, Row, Session, Subject};
 
-use super::super::commands::say;
-use super::super::progress::Bar;
-use super::super::table::{Align, Table, printable};
-use super::super::{Bench, Failure};
 use super::layers::{Layers, NoLayers};
+use crate::args::Bench;
+use crate::progress::Bar;
+use crate::report::table::{Align, Table};
+use crate::report::text::printable;
+use crate::terminal::{Failure, say};
 
 /// There is no such device, or it does not take the kernels.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,7 @@ use super::layers::{Layers, NoLayers};
 struct NoGpu(GpuError);
 
 /// `fused-rans bench`
-pub(in super::super) fn run(args: &Bench) -> Result<(), Failure> {
+pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
     let layers = Layers::open(&args.file)?;
     let mut session = Session::new(gpu::open(args.device).map_err(NoGpu)?)?;
     let rows = rows(&mut session, &layers, &args.batch)?;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use fused_rans::file::{self, CompressedFile, Temporary, TensorReport};
 use fused_rans::{Matrix, encode};
 
-use super::commands::say;
-use super::table::{Align, Table, printable, shape, size};
-use super::{Failure, Threads};
+use crate::args::Threads;
+use crate::report::table::{Align, Table};
+use crate::report::text::{printable, shape, size};
+use crate::terminal::{Failure, say};
 
 /// Two linear layers of whisper-base; `data/README.md` has source and licence.
 const WEIGHTS: &[u8] = include_bytes!(concat!(
@@ -23,7 +24,7 @@ const WEIGHTS: &[u8] = include_bytes!(concat!(
 const REPETITIONS: usize = 5;
 
 /// `fused-rans demo`
-pub(super) fn run(threads: Threads) -> Result<(), Failure> {
+pub(crate) fn run(threads: Threads) -> Result<(), Failure> {
     for line in threads.run(|| demonstrate(threads))?? {
         say(&line)?;
     }

@@ -6,17 +6,13 @@ use plotters::style::text_anchor::HPos::Left;
 use super::chart::Chart;
 use super::list;
 use super::name::label;
+use super::page::{HEADING, LEFT, RIGHT, WIDTH};
 use super::paint::{
     Canvas, Drawn, ENTROPY, Font, GREY, INK, Picture, STORED, entropy_mark, plot, stored_mark,
     write,
 };
 use super::panels::Grid;
 
-/// Pixels. Text is placed by eye: how wide it is, SVG leaves to the reader's fonts.
-const WIDTH: u32 = 1000;
-pub(super) const LEFT: i32 = 24;
-pub(super) const RIGHT: i32 = WIDTH as i32 - 24;
-pub(super) const HEADING: i32 = 34;
 const HEADER: i32 = 88;
 const NOTE: i32 = 18;
 const FOOT: i32 = 16;

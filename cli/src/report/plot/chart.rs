@@ -6,8 +6,8 @@ use std::path::Path;
 
 use fused_rans::file::{Report, StoredAs, TensorReport, Totals};
 
-use super::super::table::size;
 use super::name::{self, Place};
+use crate::report::text::size;
 
 /// Layers that a kind of matrix needs for a panel of its own; with fewer, its tensors are listed.
 const MIN_LAYERS: usize = 3;

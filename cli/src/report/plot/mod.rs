@@ -5,27 +5,22 @@ mod chart;
 mod draw;
 mod list;
 mod name;
+mod page;
 mod paint;
 mod panels;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fused_rans::file::{FileError, Report, Temporary};
 
 use self::chart::Chart;
-use super::Failure;
-
-/// A path that ends in `.svg`, so that no slip puts a chart in the place of weights.
-pub(super) fn svg_path(path: PathBuf) -> Result<PathBuf, &'static str> {
-    let is_svg = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
-    if is_svg { Ok(path) } else { Err("the name does not end in .svg") }
-}
+use crate::terminal::Failure;
 
 /// A chart that is written beside its final place and renamed when it is complete. Dropped before
 /// that, it leaves nothing behind.
-pub(super) struct Plot<'a> {
+pub(crate) struct Plot<'a> {
     model: &'a Path,
     path: &'a Path,
     // Before `temporary`, so that the file is closed when it is removed.
@@ -36,7 +31,7 @@ pub(super) struct Plot<'a> {
 impl<'a> Plot<'a> {
     /// Starts the chart `path` of `model`. To be done before the model is read, which may take
     /// long: a folder that is missing or closed is found here.
-    pub(super) fn create(path: &'a Path, model: &'a Path) -> Result<Self, FileError> {
+    pub(crate) fn create(path: &'a Path, model: &'a Path) -> Result<Self, FileError> {
         if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
             return Err(FileError::NotAFile { path: path.to_owned() });
         }
@@ -53,7 +48,7 @@ impl<'a> Plot<'a> {
     }
 
     /// Draws `report`, what is known of the model.
-    pub(super) fn finish(self, report: &Report) -> Result<(), Failure> {
+    pub(crate) fn finish(self, report: &Report) -> Result<(), Failure> {
         let Self { model, path, mut file, temporary } = self;
         let svg = draw::svg(&Chart::of(report, model))?;
         let finish = || -> io::Result<()> {

@@ -7,8 +7,8 @@ use plotters::style::text_anchor::HPos::{Center, Left, Right};
 
 use super::axis::BitAxis;
 use super::chart::Row;
-use super::draw::{HEADING, LEFT, RIGHT};
 use super::name::label;
+use super::page::{HEADING, LEFT, RIGHT};
 use super::paint::{
     Canvas, Drawn, ENTROPY, Font, GREY, INK, PALE, STORED, entropy_mark, line, plot, stored_mark,
     write,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::table::printable;
+use crate::report::text::printable;
 
 /// Digits of the largest number of a layer. What is longer is no counter.
 const MAX_DIGITS: usize = 5;

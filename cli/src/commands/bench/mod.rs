@@ -6,7 +6,7 @@ mod layers;
 mod measure;
 
 #[cfg(feature = "cuda")]
-pub(super) use measure::run;
+pub(crate) use measure::run;
 
 /// The program was built without the GPU's side.
 #[cfg(not(feature = "cuda"))]
@@ -18,6 +18,6 @@ struct NotBuiltIn;
 
 /// `fused-rans bench`
 #[cfg(not(feature = "cuda"))]
-pub(super) fn run(_: &super::Bench) -> Result<(), super::Failure> {
+pub(crate) fn run(_: &crate::args::Bench) -> Result<(), crate::terminal::Failure> {
     Err(NotBuiltIn.into())
 }

@@ -8,7 +8,7 @@ use fused_rans::file::{CompressedFile, FileError};
 use fused_rans::{Blob, Dtype, Matrix, encode};
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::super::Failure;
+use crate::terminal::Failure;
 
 /// A file without a single layer.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,101 @@
+//! `fused-rans compress`
+
+use std::fs;
+
+use fused_rans::file::{self, Calibration, Options, Rules, Summary};
+
+use crate::args::{Compress, Format};
+use crate::progress::Bar;
+use crate::report::text::{percent, printable, size};
+use crate::terminal::{Failure, chain, say, tell};
+
+/// `fused-rans compress`
+pub(crate) fn run(args: Compress) -> Result<(), Failure> {
+    let (input, output, threads) = (args.input.clone(), args.output.clone(), args.threads);
+    let options = options(args)?;
+    let bar = Bar::new("compressing");
+    let job = || file::compress_model(&input, &output, &options, &mut |d, t| bar.set(d, t));
+    let summary = threads.run(job)??;
+    drop(bar);
+    warn(&summary);
+    for name in file::Model::open(&input)?.left_out() {
+        tell(&format!("left out: {}", name.display()));
+    }
+    let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, .. } =
+        summary;
+    let quantized = match (quantized, calibrated) {
+        (0, _) => String::new(),
+        (_, 0) => format!(", {quantized} of them quantized"),
+        _ => format!(", {quantized} of them quantized, {calibrated} with calibration"),
+    };
+    say(&format!(
+        "{}: {} -> {} ({blobs} of {tensors} tensors compressed{quantized}{})",
+        output.display(),
+        size(original_bytes),
+        size(stored_bytes),
+        percent(stored_bytes, original_bytes)
+    ))
+}
+
+/// Says on standard error what did not become what was asked for.
+fn warn(summary: &Summary) {
+    for warning in &summary.warnings {
+        tell(&format!("warning: {}", printable(&warning.to_string())));
+    }
+    let names = &summary.too_small;
+    if !names.is_empty() {
+        let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
+        let names_of = some(names);
+        tell(&format!(
+            "warning: {} {tensors} stayed lossless: {names_of} (too small for the format)",
+            names.len()
+        ));
+    }
+}
+
+/// The first of these names, and how many there are more.
+fn some(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| printable(name)).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// What is to become of which tensor.
+fn options(args: Compress) -> Result<Options, Failure> {
+    let Compress { include, exclude, .. } = args;
+    let options = Options::default().weights_per_symbol(args.weights_per_symbol);
+    let mut options = options.quantize_embeddings(include.is_some()).share_rate(args.spread);
+    if let Format::Quantized(quantizer) = args.format {
+        options = options.quantize(quantizer);
+    }
+    if let Some(path) = args.rules {
+        let text =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let rules = Rules::parse(&text);
+        options =
+            options.rules(rules.map_err(|error| format!("{}: {}", path.display(), chain(&error)))?);
+    }
+    if let Some(path) = args.calibration {
+        options = options.calibration(Calibration::open(path)?);
+    }
+    Ok(options.select(move |name| {
+        include.as_ref().is_none_or(|pattern| pattern.is_match(name))
+            && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_cut_short() {
+        let names: Vec<String> = (0..11).map(|n| format!("{n}\n")).collect();
+        assert_eq!(some(&names[..2]), r"0\n, 1\n");
+        assert_eq!(some(&names[..8]), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n");
+        assert_eq!(some(&names), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n and 3 more");
+    }
+}

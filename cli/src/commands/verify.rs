@@ -1,0 +1,73 @@
+//! `fused-rans verify`
+
+use fused_rans::file::{self, FileError, RelativeError, Summary};
+use serde_json::json;
+
+use crate::args::Verify;
+use crate::progress::Bar;
+use crate::report::listing::error_table;
+use crate::report::text::printable;
+use crate::terminal::{Failure, chain, say, tell};
+
+/// Relative error beyond which a quantized tensor may be another one: with two bits a weight, normally distributed numbers come
+/// to less.
+const LARGE_ERROR: f64 = 0.5;
+
+/// `fused-rans verify`
+pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
+    let bar = Bar::new("verifying");
+    let mut progress = |done, total| bar.set(done, total);
+    let against = args.against.as_deref();
+    let verified: Result<Summary, FileError> =
+        args.threads.run(|| file::verify_model(&args.file, against, &mut progress))?;
+    drop(bar);
+    if let Ok(Summary { errors, .. }) = &verified {
+        warn_of_errors(errors);
+    }
+    if args.json {
+        let mut result = match &verified {
+            Ok(summary) => json!({
+                "ok": true,
+                "tensors": summary.tensors,
+                "compressed_tensors": summary.blobs,
+                "quantized_tensors": summary.quantized,
+                "errors": summary.errors,
+                "original_bytes": summary.original_bytes,
+                "stored_bytes": summary.stored_bytes,
+            }),
+            Err(error) => json!({ "ok": false, "error": chain(error) }),
+        };
+        result["file"] = args.file.to_string_lossy().into();
+        result["against"] = args.against.as_ref().map(|path| path.to_string_lossy()).into();
+        // A failure must reach the exit status even if nobody reads the output.
+        let said = say(&result.to_string());
+        verified?;
+        return said;
+    }
+    let Summary { tensors, blobs, quantized, errors, .. } = verified?;
+    if !errors.is_empty() {
+        say(error_table(&errors).to_string().trim_end())?;
+    }
+    let path = args.file.display();
+    let equal = match (&args.against, quantized) {
+        (Some(against), 0) => format!(", all equal to {}", against.display()),
+        (Some(against), _) => {
+            format!(", all but {quantized} quantized ones equal to {}", against.display())
+        }
+        (None, 0) => String::new(),
+        (None, _) => format!(", {quantized} of them quantized"),
+    };
+    say(&format!("{path}: intact ({tensors} tensors, {blobs} of them compressed{equal})"))
+}
+
+/// Names on standard error the tensors that are hardly what they were compared with.
+fn warn_of_errors(errors: &[RelativeError]) {
+    for RelativeError { tensor, relative_error } in errors {
+        if *relative_error > LARGE_ERROR {
+            let tensor = printable(tensor);
+            tell(&format!(
+                "warning: {tensor}: a relative error of {relative_error:.3} is large; is this what was compressed?"
+            ));
+        }
+    }
+}

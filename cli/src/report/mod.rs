@@ -1,0 +1,6 @@
+//! What the program prints and draws for people.
+
+pub(crate) mod listing;
+pub(crate) mod plot;
+pub(crate) mod table;
+pub(crate) mod text;

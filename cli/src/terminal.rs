@@ -1,0 +1,36 @@
+//! Lines on standard output and standard error.
+
+use std::error::Error;
+use std::io::{self, Write};
+
+/// What a command fails with. Its sources are printed after it.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Prints a line on standard output.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        // That its reader has left is for the caller to judge.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}").into())
+        }
+        said => Ok(said?),
+    }
+}
+
+/// Prints a line on standard error. Where that cannot be done there is nobody to be told.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// An error and its sources in one line.
+pub(crate) fn chain(failure: &(dyn Error + 'static)) -> String {
+    let mut line = failure.to_string();
+    let mut source = failure.source();
+    while let Some(error) = source {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        source = error.source();
+    }
+    line
+}
