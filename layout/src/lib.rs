@@ -15,9 +15,10 @@ mod stored;
 mod table;
 
 pub use launch::{
-    Partition, REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES,
-    max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once,
-    slabs_bytes, sum_bytes,
+    ActivationType, ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LayerArgs,
+    LayerFlags, MatmulArgs, MatmulFlags, Partition, REGION_SHARED_MEMORY, REGION_THREADS,
+    RING_STAGES, Region, Run, SLAB_BYTES, WeightCoding, max_warps, record_bytes, ring_bytes,
+    ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes,
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,

@@ -1,12 +1,18 @@
 //! The launch contract: what the host and the kernels agree on beside the stored bytes.
 
+mod args;
 mod budget;
+mod flags;
+mod kernel_id;
 mod partition;
 mod region;
 
+pub use args::{ChecksumArgs, DecodeArgs, DenseArgs, LayerArgs, MatmulArgs};
 pub use budget::{
     RING_STAGES, SLAB_BYTES, max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes,
     slabs_at_once, slabs_bytes, sum_bytes,
 };
+pub use flags::{LayerFlags, MatmulFlags};
+pub use kernel_id::{ActivationType, KernelFamily, KernelId, WeightCoding};
 pub use partition::{Partition, Run};
 pub use region::{REGION_SHARED_MEMORY, REGION_THREADS, Region};
