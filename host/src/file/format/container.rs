@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crc32c::{crc32c, crc32c_append};
-use safetensors::Dtype;
 
 use crate::file::error::{FileError, HeaderFault};
+use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::{Header, LENGTH_BYTES, MAX_HEADER, Tensor};
 use crate::layout::LINE;
 
@@ -41,7 +41,7 @@ pub(in crate::file) fn has_own_keys(header: &Header) -> bool {
 /// A tensor as the compressed file holds it.
 pub(in crate::file) struct Stored<'a> {
     pub(in crate::file) name: &'a str,
-    pub(in crate::file) dtype: Dtype,
+    pub(in crate::file) dtype: TensorDtype,
     pub(in crate::file) shape: Cow<'a, [usize]>,
     pub(in crate::file) bytes: usize,
     pub(in crate::file) crc: u32,
@@ -61,7 +61,7 @@ pub(in crate::file) fn data_start(
     for tensor in &header.tensors {
         let name = tensor.name.as_str();
         let raw = tensor_json(name, tensor.dtype, &tensor.shape, largest, largest).len();
-        let blob = tensor_json(name, Dtype::U8, &[tensor.bytes()], largest, largest).len();
+        let blob = tensor_json(name, TensorDtype::U8, &[tensor.bytes()], largest, largest).len();
         bytes += if tensor.may_be_blob() { raw.max(blob) } else { raw };
     }
     let start = bytes.next_multiple_of(LINE);
@@ -109,7 +109,13 @@ fn metadata_json(text: &str, checksums: &str) -> String {
     )
 }
 
-fn tensor_json(name: &str, dtype: Dtype, shape: &[usize], start: usize, end: usize) -> String {
+fn tensor_json(
+    name: &str,
+    dtype: TensorDtype,
+    shape: &[usize],
+    start: usize,
+    end: usize,
+) -> String {
     let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();
     format!(
         r#",{}:{{"dtype":"{dtype}","shape":[{}],"data_offsets":[{start},{end}]}}"#,
@@ -199,7 +205,7 @@ impl Metadata {
 /// Whether the stored `tensor` is a blob, given the tensor of its name in the original header: of
 /// the types that blobs stand for none is stored as `U8` otherwise.
 pub(in crate::file) fn is_blob(original: &Tensor, stored: &Tensor) -> bool {
-    original.may_be_blob() && stored.dtype == Dtype::U8
+    original.may_be_blob() && stored.dtype == TensorDtype::U8
 }
 
 #[cfg(test)]

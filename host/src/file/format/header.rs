@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorInfo;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::Float;
 use crate::file::error::HeaderFault;
+use crate::file::format::dtype::TensorDtype;
 
 /// Bytes of the header's length, which stands before it.
 pub(in crate::file) const LENGTH_BYTES: usize = 8;
@@ -28,7 +28,7 @@ pub(in crate::file) const METADATA: &str = "__metadata__";
 #[derive(Clone, Debug)]
 pub(in crate::file) struct Tensor {
     pub(in crate::file) name: String,
-    pub(in crate::file) dtype: Dtype,
+    pub(in crate::file) dtype: TensorDtype,
     pub(in crate::file) shape: Vec<usize>,
     /// Where its bytes are, counted from the end of the header.
     pub(in crate::file) range: Range<usize>,
@@ -46,12 +46,7 @@ impl Tensor {
 
     /// Type, rows and columns, if this is a matrix of numbers that can be quantized.
     pub(in crate::file) fn numbers(&self) -> Option<(Float, usize, usize)> {
-        let dtype = match self.dtype {
-            Dtype::BF16 => Float::Bf16,
-            Dtype::F16 => Float::F16,
-            Dtype::F32 => Float::F32,
-            _ => return None,
-        };
+        let dtype = self.dtype.float()?;
         match *self.shape {
             [rows, cols] if rows > 0 && cols > 0 => Some((dtype, rows, cols)),
             _ => None,
@@ -65,22 +60,11 @@ impl Tensor {
 
     /// Dtype, rows and columns, if this is a matrix that the codec takes.
     pub(in crate::file) fn matrix(&self) -> Option<(crate::Dtype, usize, usize)> {
-        let dtype = codec_dtype(self.dtype)?;
+        let dtype = self.dtype.codec()?;
         match *self.shape {
             [rows, cols] if rows > 0 && cols > 0 => Some((dtype, rows, cols)),
             _ => None,
         }
-    }
-}
-
-/// The codec's name for a safetensors dtype.
-pub(in crate::file) fn codec_dtype(dtype: Dtype) -> Option<crate::Dtype> {
-    match dtype {
-        Dtype::BF16 => Some(crate::Dtype::Bf16),
-        Dtype::F16 => Some(crate::Dtype::F16),
-        Dtype::F8_E4M3 => Some(crate::Dtype::F8E4M3),
-        Dtype::I8 => Some(crate::Dtype::I8),
-        _ => None,
     }
 }
 
@@ -121,10 +105,18 @@ impl Header {
 }
 
 /// Bytes of a tensor; `None` if they overflow or are not whole.
-fn size(dtype: Dtype, shape: &[usize]) -> Option<usize> {
+fn size(dtype: TensorDtype, shape: &[usize]) -> Option<usize> {
     let weights = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side))?;
-    let bits = weights.checked_mul(dtype.bitsize())?;
+    let bits = weights.checked_mul(dtype.bits())?;
     bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+/// A tensor's entry. Other fields are ignored, as the `safetensors` crate does.
+#[derive(Deserialize)]
+struct TensorInfo {
+    dtype: TensorDtype,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
 }
 
 /// A header's entries in the order of its text.

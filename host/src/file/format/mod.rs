@@ -2,5 +2,6 @@
 
 pub mod compressed;
 pub mod container;
+pub mod dtype;
 pub mod header;
 pub mod mapped;

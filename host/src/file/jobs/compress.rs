@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crc32c::crc32c;
-use safetensors::Dtype;
 
 use crate::file::error::{FileError, TensorFault};
 use crate::file::format::container::{self, Stored};
+use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::Tensor;
 use crate::file::format::mapped::PlainFile;
 use crate::file::policy::options::{Options, Quantization, Treatment};
@@ -75,7 +75,7 @@ impl Compression {
                 None => raw.push(tensor),
                 Some((bytes, crc)) => {
                     let shape = vec![bytes.len()];
-                    stored.push(put(&mut out, tensor, Dtype::U8, shape.into(), &bytes, crc)?);
+                    stored.push(put(&mut out, tensor, TensorDtype::U8, shape.into(), &bytes, crc)?);
                     meter.add(tensor);
                 }
             }
@@ -106,7 +106,7 @@ fn text(plain: &PlainFile) -> Cow<'_, str> {
 fn put<'a>(
     out: &mut Output,
     tensor: &'a Tensor,
-    dtype: Dtype,
+    dtype: TensorDtype,
     shape: Cow<'a, [usize]>,
     data: &[u8],
     crc: u32,

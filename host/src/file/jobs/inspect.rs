@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::file::error::FileError;
 use crate::file::format::compressed::{CompressedFile, unmarked};
 use crate::file::format::container;
-use crate::file::format::header::{Tensor, codec_dtype};
+use crate::file::format::header::Tensor;
 use crate::file::format::mapped::{Mapped, PlainFile};
 use crate::{Blob, entropy};
 
@@ -148,9 +148,9 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Report, FileError> {
 
 fn raw(tensor: &Tensor, data: &[u8]) -> TensorReport {
     #[expect(clippy::cast_precision_loss, reason = "a dtype has at most 64 bits")]
-    let entropy = match codec_dtype(tensor.dtype) {
+    let entropy = match tensor.dtype.codec() {
         Some(dtype) => entropy(dtype, data),
-        None => tensor.dtype.bitsize() as f64,
+        None => tensor.dtype.bits() as f64,
     };
     row(tensor, StoredAs::Raw, data.len(), entropy)
 }

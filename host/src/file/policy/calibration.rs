@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use safetensors::Dtype;
-
 use crate::Float;
 use crate::file::error::{FileError, HeaderFault, TensorFault};
+use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::Tensor;
 use crate::file::format::mapped::PlainFile;
 use crate::quantize::Moments;
@@ -91,7 +90,7 @@ impl Calibration {
     }
 
     fn read(&self, tensor: &Tensor) -> Result<Moments, TensorFault> {
-        if tensor.dtype != Dtype::F32 {
+        if tensor.dtype != TensorDtype::F32 {
             return Err(TensorFault::MomentsType(tensor.dtype.to_string()));
         }
         let inputs = match *tensor.shape {
