@@ -1,14 +1,11 @@
 //! Encode, decode and quantize on the CPU, one core, in bytes of weights per second.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
-use common::Weights;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fused_rans::quantize::{NumberMatrix, Options, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use half::bf16;
 use std::hint::black_box;
+use support::Weights;
 
 const SHAPE: (usize, usize) = (2048, 4096);
 

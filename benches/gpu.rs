@@ -11,10 +11,6 @@ fn main() {
 }
 
 #[cfg(feature = "cuda")]
-#[path = "../tests/common/mod.rs"]
-mod common;
-
-#[cfg(feature = "cuda")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gpu = match fused_rans::gpu::open(0) {
         Ok(gpu) => gpu,
@@ -29,7 +25,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(feature = "cuda")]
 mod bench {
-    use super::common::Weights;
     use fused_rans::gpu::{
         AsyncCopyDestination, Buffer, Event, EventFlags, Gpu, GpuError, Layer, Stream,
     };
@@ -37,6 +32,7 @@ mod bench {
     use std::error::Error;
     use std::fmt::Write;
     use std::time::Instant;
+    use support::Weights;
 
     const SHAPES: [(usize, usize); 4] = [(5632, 2048), (4096, 4096), (14336, 4096), (28672, 8192)];
     /// Timed batches; the median counts.

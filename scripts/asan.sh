@@ -13,4 +13,6 @@ export RUSTFLAGS="-Zsanitizer=address -Zub-checks=yes -Coverflow-checks=yes"
 # tests are left out: RUSTFLAGS do not reach them.
 cargo +nightly test --release --target x86_64-unknown-linux-gnu \
     -p fused-rans -p fused-rans-host -p fused-rans-kernels -p fused-rans-layout \
-    --lib --test device --test codec --test golden --test corruption --test mutants
+    --lib
+cargo +nightly test --release --target x86_64-unknown-linux-gnu -p fused-rans --test codec --test format --test kernels \
+    -- lossless:: golden:: corruption:: mutants:: device::

@@ -21,7 +21,8 @@ trap 'rm -rf "$work"' EXIT
 # quality.
 # Nothing is verified here, since the crates are built below.
 rm -f "$target"/package/*.crate
-cargo package --quiet --workspace --exclude fused-rans-kernels --exclude fused-rans-quality --allow-dirty --no-verify
+cargo package --quiet --workspace --exclude fused-rans-kernels --exclude fused-rans-quality \
+    --exclude fused-rans-test-support --allow-dirty --no-verify
 for package in "$target"/package/*.crate; do
     # As new files: by the dates in a package, cargo would take an earlier run's build for this one's.
     tar -xmzf "$package" -C "$work"

@@ -11,4 +11,4 @@ cd "$(dirname "$0")/.."
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9 --leak-check=full \
 --show-leak-kinds=definite --errors-for-leak-kinds=definite --suppressions=$PWD/scripts/valgrind.supp"
 cargo test --release --target x86_64-unknown-linux-gnu -p fused-rans-host -p fused-rans-layout -p fused-rans-kernels --lib
-cargo test --release --target x86_64-unknown-linux-gnu --test golden --test device
+cargo test --release --target x86_64-unknown-linux-gnu -p fused-rans --test format --test kernels -- golden:: device::

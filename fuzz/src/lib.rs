@@ -1,16 +1,19 @@
 //! What the fuzz targets share, some of it with the tests.
 
-#[path = "../../tests/corruption/allocation.rs"]
+#[path = "../../tests/support/src/allocation.rs"]
 pub mod allocation;
-#[path = "../../tests/golden/codec.rs"]
+#[path = "../../tests/support/src/codec.rs"]
 pub mod codec;
 mod files;
-#[path = "../../tests/corruption/readers.rs"]
+#[path = "../../tests/support/src/readers.rs"]
 pub mod readers;
-#[path = "../../tests/corruption/seal.rs"]
+#[path = "../../tests/support/src/seal.rs"]
 pub mod seal;
-#[path = "../../tests/device/step.rs"]
+#[path = "../../tests/support/src/step.rs"]
 pub mod step;
+
+#[global_allocator]
+static ALLOCATOR: allocation::RecordingAllocator = allocation::RecordingAllocator;
 
 pub use files::{Folder, framed, sealed, silent};
 

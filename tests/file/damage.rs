@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 
 use fused_rans::file::{self, ErrorKind, FileError};
 
-use crate::craft::{Files, bf16, i8, noise, plain, tensor};
+use support::craft::{Files, bf16, i8, noise, plain, tensor};
 
 fn small() -> Vec<u8> {
     let tensors = [
@@ -39,7 +39,7 @@ fn every_truncation_of_a_plain_file_is_an_error() {
     let output = files.path("out");
     for length in 0..bytes.len() {
         let input = files.put("in", &bytes[..length]);
-        let fault = crate::craft::compress(&input, &output).expect_err("truncated");
+        let fault = support::craft::compress(&input, &output).expect_err("truncated");
         assert_eq!(fault.kind(), ErrorKind::InsufficientData, "{length}: {fault}");
         assert_eq!(files.names(), ["in"]);
     }

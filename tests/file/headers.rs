@@ -6,10 +6,10 @@ use fused_rans::file::{self, ErrorKind, FileError, HeaderFault, TensorFault};
 
 use fused_rans::{Blob, Dtype, Groups, Matrix, encode_grouped};
 
-use crate::craft::{
+use support::craft::{
     Files, bf16, compress, framed, noise, plain, resealed, sealed, tensor, unframed,
 };
-use crate::crc::crc32c;
+use support::crc::crc32c;
 
 /// Two blobs (`a`, `b`) and two other tensors (`c`, `d`).
 fn packed(files: &Files) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! The obvious ways to quantize, a number at a time.
 
-use crate::sources::Numbers;
 use fused_rans::quantize::Quantizer;
 use half::{bf16, f16};
+use support::sources::Numbers;
 
 /// Of all the numbers that the format has with the scale that the number's row or group has, the nearest.
 pub fn quantize(quantizer: Quantizer, numbers: &Numbers) -> Vec<f32> {

@@ -1,0 +1,140 @@
+//! Inputs that others change while they are read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use fused_rans::file::{
+    Calibration, ErrorKind, FileError, Options, Summary, compress, compress_model, decompress,
+    decompress_model, verify, verify_against, verify_model,
+};
+
+use super::job::{Job, clean};
+use super::large::long_to_compress;
+use crate::place::Place;
+use support::craft::{Files, bf16, noise, plain, tensor};
+
+fn file(name: &str) -> Vec<u8> {
+    let tensors = [
+        tensor(name, "BF16", &[64, 64], bf16(64 * 64)),
+        tensor(&format!("{name} raw"), "F32", &[5], noise(20)),
+    ];
+    plain(&tensors, "", 0)
+}
+
+/// One byte more than there was.
+fn grow(path: &Path) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
+}
+
+/// The same bytes, written at another time.
+fn rewrite(path: &Path) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(2)).unwrap();
+}
+
+/// A job that calls back after every tensor.
+type Call<'a> = &'a dyn Fn(&mut dyn FnMut(u64, u64)) -> Result<Summary, FileError>;
+
+/// Runs `job`, in whose middle `path` changes in every way that can be found; it must say so.
+fn detects(path: &Path, job: Call<'_>) {
+    [grow, rewrite].into_iter().for_each(|change| detects_a(change, path, job));
+}
+
+/// The same with one of the ways.
+fn detects_a(change: fn(&Path), path: &Path, job: Call<'_>) {
+    let before = fs::read(path).unwrap();
+    let mut steps = 0;
+    let fault = job(&mut |_, _| {
+        steps += 1;
+        if steps == 1 {
+            change(path);
+        }
+    });
+    let fault = fault.expect_err("it does not notice");
+    assert_eq!(fault.kind(), ErrorKind::Io);
+    assert!(matches!(&fault, FileError::Changed { path: found } if found == path), "{fault}");
+    fs::write(path, &before).unwrap();
+}
+
+#[test]
+fn inputs_that_change_give_no_output() {
+    let files = Files::new();
+    let (input, packed) = (files.put("in", &file("w")), files.path("packed"));
+    compress(&input, &packed, &Options::default(), &mut |_, _| {}).unwrap();
+    let out = files.put("out", b"old");
+    detects(&input, &|progress| compress(&input, &out, &Options::default(), progress));
+    detects(&packed, &|progress| decompress(&packed, &out, progress));
+    detects(&packed, &|progress| verify(&packed, progress));
+    for path in [&input, &packed] {
+        detects(path, &|progress| verify_against(&packed, &input, progress));
+    }
+    let moments = tensor("w", "F32", &[64], 1f32.to_le_bytes().repeat(64));
+    let moments = files.put("moments", &plain(&[moments], "", 0));
+    detects(&moments, &|progress| {
+        let rate = "rate=4".parse().unwrap();
+        let options = Options::default().quantize(rate);
+        let options = options.calibration(Calibration::open(&moments).unwrap());
+        compress(&input, &out, &options, progress)
+    });
+    assert_eq!(fs::read(&out).unwrap(), b"old");
+    assert_eq!(files.names(), ["in", "moments", "out", "packed"]);
+}
+
+#[test]
+fn models_that_change_give_no_output() {
+    let files = Files::new();
+    let folder = |name: &str| -> PathBuf {
+        fs::create_dir(files.path(name)).unwrap();
+        files.path(name)
+    };
+    let (input, packed, out) = (folder("in"), folder("packed"), folder("out"));
+    for name in ["a", "b", "c"] {
+        fs::write(input.join(name).with_extension("safetensors"), file(name)).unwrap();
+    }
+    compress_model(&input, &packed, &Options::default(), &mut |_, _| {}).unwrap();
+    // The last one is not compressed.
+    fs::copy(input.join("c.safetensors"), packed.join("c.safetensors")).unwrap();
+    let job: Call<'_> = &|progress| compress_model(&input, &out, &Options::default(), progress);
+    detects(&input.join("a.safetensors"), job);
+    // Before its turn, but after it has been planned what becomes of it.
+    detects_a(rewrite, &input.join("c.safetensors"), job);
+    let first = packed.join("a.safetensors");
+    detects(&first, &|progress| decompress_model(&packed, &out, progress));
+    detects(&first, &|progress| verify_model(&packed, None, progress));
+    for path in [&first, &input.join("a.safetensors")] {
+        detects(path, &|progress| verify_model(&packed, Some(&input), progress));
+    }
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    assert_eq!(files.names(), ["in", "out", "packed"]);
+}
+
+/// As programs should do it that write files: what was opened stays as it is.
+#[test]
+fn inputs_may_be_replaced() {
+    let files = Files::new();
+    let (input, output) = (files.put("in", &file("w")), files.path("out"));
+    let replace = &mut |_, _| {
+        let other = files.put("other", &file("other"));
+        fs::rename(other, &input).unwrap();
+    };
+    compress(&input, &output, &Options::default(), replace).unwrap();
+    let old = files.put("old", &file("w"));
+    verify_against(&output, old, &mut |_, _| {}).unwrap();
+}
+
+/// Nothing can be done about that, but the output is none.
+#[test]
+fn inputs_that_become_shorter_kill_the_program() {
+    let place = Place::empty();
+    long_to_compress(&place.path("in"));
+    fs::write(place.path("out"), "old").unwrap();
+    let job = Job::start(&place, &["compress", "in", "-o", "out", "--threads", "1"], "");
+    File::options().write(true).open(place.path("in")).unwrap().set_len(4096).unwrap();
+    assert_eq!(job.end().0.signal(), Some(7), "SIGBUS");
+    assert_eq!(fs::read(place.path("out")).unwrap(), b"old");
+    clean(&place);
+    assert_eq!(place.names(), ["in", "out"]);
+}

@@ -1,0 +1,128 @@
+//! Headers, rules and patterns that want more time, memory or stack than they should get.
+
+use std::fs;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use fused_rans::file::{self, FileError, HeaderFault};
+
+use crate::place::Place;
+use support::craft::{self, Files, framed, plain, tensor};
+use support::crc::crc32c;
+
+/// What a linear job stays far below, and one that is quadratic in 100,000 far above.
+const LONG: Duration = Duration::from_secs(20);
+
+fn nested(levels: usize) -> String {
+    "[".repeat(levels) + &"]".repeat(levels)
+}
+
+#[test]
+fn nesting_does_not_exhaust_the_stack() {
+    const LEVELS: usize = 100_000;
+    let files = Files::new();
+    let deep = nested(LEVELS);
+    let entry =
+        |more: &str| format!(r#""w":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]{more}}}"#);
+    let wrong = [
+        format!(r#"{{"__metadata__":{deep},{}}}"#, entry("")),
+        format!(r#"{{"__metadata__":{{"a":{deep}}},{}}}"#, entry("")),
+        format!(r#"{{"w":{{"dtype":"U8","shape":{deep},"data_offsets":[0,1]}}}}"#),
+        format!(r#"{{"w":{{"dtype":{deep},"shape":[1],"data_offsets":[0,1]}}}}"#),
+        format!(r#"{{"w":{deep}}}"#),
+        format!("{{{}", r#""w":{"#.repeat(LEVELS)),
+        "[".repeat(LEVELS),
+        deep.clone(),
+    ];
+    for text in wrong {
+        let input = files.put("in", &framed(&text, b"x"));
+        let fault = craft::compress(&input, &files.path("out")).unwrap_err();
+        let json = matches!(fault, FileError::Header { source: HeaderFault::Json(_), .. });
+        assert!(json, "{text:.80}: {fault:?}");
+    }
+    // What a tensor's entry has beside the known fields is nobody's business.
+    let bytes = framed(&format!("{{{}}}", entry(&format!(r#","x":{deep}"#))), b"x");
+    let packed = files.packed(&bytes);
+    assert!(files.unpacked(&packed).unwrap() == bytes);
+}
+
+#[test]
+fn text_must_be_utf_8_whatever_the_checksum() {
+    let files = Files::new();
+    let bytes = plain(&[tensor("name", "U8", &[1], vec![0])], "", 0);
+    let mut packed = files.packed(&bytes);
+    let place = packed.windows(7).rposition(|part| part == br#""name":"#).unwrap() + 1;
+    packed[place] = 0xFF;
+    let length = 8 + u64::from_le_bytes(packed[..8].try_into().unwrap()) as usize;
+    let seal = 8 + r#"{"__metadata__":{"fused_rans":"1 "#.len();
+    packed[seal..seal + 8].fill(b'0');
+    let crc = format!("{:08x}", crc32c(&[&packed[..length]]));
+    packed[seal..seal + 8].copy_from_slice(crc.as_bytes());
+    let fault = files.fault(&packed);
+    assert!(matches!(fault, FileError::Header { source: HeaderFault::Utf8(_), .. }), "{fault:?}");
+}
+
+#[test]
+fn many_tensors_take_no_more_than_their_share() {
+    let (files, start) = (Files::new(), Instant::now());
+    let tensors = (0..100_000).map(|i| match i % 2 {
+        0 => tensor(&format!("layers.{i}.weight"), "BF16", &[0, 64], vec![]),
+        _ => tensor(&format!("layers.{i}.weight"), "BF16", &[1, 1], vec![1, 2]),
+    });
+    let bytes = plain(&tensors.collect::<Vec<_>>(), "", 0);
+    let packed = files.packed(&bytes);
+    assert!(files.unpacked(&packed).unwrap() == bytes);
+    let (plain, packed) = (files.path("plain"), files.path("packed"));
+    let summary = file::verify_against(&packed, &plain, &mut |_, _| {}).unwrap();
+    assert_eq!(summary.tensors, 100_000);
+    assert_eq!(file::inspect(&packed).unwrap().tensors.len(), 100_000);
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+}
+
+#[test]
+fn long_names_take_no_more_than_their_share() {
+    let (place, start) = (Place::empty(), Instant::now());
+    let long = "n".repeat(1_000_000);
+    let mut tensors: Vec<_> =
+        (0..20_000).map(|i| tensor(&format!("layers.{i}"), "BF16", &[1, 2], vec![0; 4])).collect();
+    tensors.push(tensor(&long, "BF16", &[1, 2], vec![0; 4]));
+    let bytes = plain(&tensors, "", 0);
+    fs::write(place.path("in"), &bytes).unwrap();
+    place.ok(&["compress", "in", "-o", "out"]);
+    place.ok(&["verify", "out", "--against", "in"]);
+    // Not as many characters in every line.
+    let table = place.ok(&["inspect", "out", "--plot", "out.svg"]);
+    assert!(table.contains(&long) && table.len() < 10_000_000, "{}", table.len());
+    assert!(fs::metadata(place.path("out.svg")).unwrap().len() < 20_000_000);
+    place.ok(&["decompress", "out", "-o", "back"]);
+    assert!(fs::read(place.path("back")).unwrap() == bytes);
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+}
+
+#[test]
+fn rules_and_patterns_are_refused_before_they_take_too_much() {
+    let place = Place::empty();
+    let bytes = plain(&[tensor("w", "U8", &[1], vec![0])], "", 0);
+    fs::write(place.path("in"), &bytes).unwrap();
+    let huge = "((a{1000}){1000}){1000}";
+    let status = place.run(&["compress", "in", "-o", "out", "--include", huge]).status;
+    assert_eq!(status.code(), Some(2));
+    for rules in [
+        format!("x = {}", nested(100_000)),
+        format!("{} = 1", vec!["x"; 100_000].join(".")),
+        format!("[[layer]]\nname = '{huge}'\nformat = 'raw'\n"),
+    ] {
+        fs::write(place.path("rules"), rules).unwrap();
+        let Output { status, stderr, .. } =
+            place.run(&["compress", "in", "-o", "out", "--rules", "rules"]);
+        assert_eq!(status.code(), Some(1), "{status}");
+        assert!(stderr.starts_with(b"error: rules: "));
+    }
+    // The moments' map of names is JSON in JSON.
+    let shared = serde_json::to_string(&format!(r#"{{"a":{}}}"#, nested(100_000))).unwrap();
+    let metadata = format!(r#"{{"shared":{shared}}}"#);
+    fs::write(place.path("moments"), plain(&[], &metadata, 0)).unwrap();
+    let args = ["compress", "in", "-o", "out", "--calibration", "moments"];
+    assert_eq!(place.run(&args).status.code(), Some(1));
+    assert_eq!(place.names(), ["in", "moments", "rules"]);
+}

@@ -1,0 +1,84 @@
+//! Files that want more memory than there is.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use fused_rans::quantize::{self, NumberMatrix};
+use fused_rans::{Blob, BlobError, Dtype, Float, Matrix, TileFault, encode};
+
+use super::large::{bomb, smallest};
+use crate::place::Place;
+use support::seal::{BYTES, INDEX, reseal_header, set};
+
+/// Most weights of a blob for a byte of it: those of a tile, for its record in the index and the one line that its payload
+/// has at least.
+const MOST_WEIGHTS: f64 = 65536.0 / (64.0 + 128.0);
+
+#[test]
+fn no_tile_is_smaller_than_two_lines() {
+    let tiles = 1024;
+    let blob = smallest(tiles, false);
+    let parsed = Blob::parse(&blob).unwrap();
+    assert_eq!(parsed.weight_bytes(), tiles << 16);
+    assert!(parsed.weight_bytes() as f64 > 0.99 * MOST_WEIGHTS * blob.len() as f64);
+    // Nor is one believed that has no payload at all.
+    let mut none = smallest(1, false);
+    none.truncate(none.len() - 128);
+    let bytes = none.len() as u64;
+    set(&mut none, BYTES, bytes);
+    set(&mut none, (INDEX + 8, 2), 0);
+    reseal_header(&mut none);
+    let fault = TileFault::Index("the payload is too short for its parts");
+    assert_eq!(Blob::parse(&none).err(), Some(BlobError::Tile { tile: 0, fault }));
+    // Nor does an encoder make smaller ones, of whatever repeats itself.
+    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3, Dtype::I8] {
+        let zeros = vec![0; 4096 * 4096 * dtype.bytes()];
+        let blob = encode(Matrix::new(dtype, 4096, 4096, &zeros).unwrap()).unwrap();
+        assert!((1 << 24) as f64 <= MOST_WEIGHTS * blob.len() as f64, "{dtype:?}");
+    }
+    let ones = 1f32.to_le_bytes().repeat(1024 * 1024);
+    for quantizer in ["int8", "fp8", "int4", "int4-zero-points", "rate=2", "rate=7"] {
+        let quantizer: quantize::Quantizer = quantizer.parse().unwrap();
+        let source = NumberMatrix::new(Float::F32, 1024, 1024, &ones).unwrap();
+        let quantized = quantizer.quantize(source, quantize::Options::default()).unwrap();
+        let blob = encode(quantized.matrix()).unwrap();
+        assert!((1 << 20) as f64 <= MOST_WEIGHTS * blob.len() as f64, "{quantizer:?}");
+    }
+}
+
+/// The program with so many KiB of addresses, and one thread.
+fn limited(place: &Place, limit: u64, args: &[&str]) -> Output {
+    let program = place.command(args);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {limit}; exec \"$@\""), "sh"]);
+    command.arg(program.get_program()).args(program.get_args()).args(["--threads", "1"]);
+    command.current_dir(place.path("")).output().unwrap()
+}
+
+/// Weights that the file bears out, but the memory does not, are an error: of the decoder's memory, or of the quantized
+/// weights beside it.
+#[test]
+fn weights_that_do_not_fit_into_memory_are_an_error() {
+    let place = Place::empty();
+    fs::write(place.path("out"), "old").unwrap();
+    for scaled in [false, true] {
+        fs::write(place.path("bomb"), bomb(1 << 10, scaled)).unwrap();
+        let said = (150..600).step_by(30).map(|mebibytes| {
+            let args = ["decompress", "bomb", "-o", "out"];
+            let Output { status, stderr, .. } = limited(&place, mebibytes << 10, &args);
+            assert_eq!(status.code(), Some(1), "{mebibytes}");
+            String::from_utf8(stderr).unwrap()
+        });
+        let said: Vec<String> = said.collect();
+        let has = |what: &str| said.iter().any(|said| said.contains(what));
+        // With enough of it the work is done, and the weights are not those that the checksum is of.
+        assert!(has("weights do not match their checksum"), "{said:?}");
+        let weights = "error: bomb: tensor `w`: no memory for the 67108864 bytes of its weights";
+        match scaled {
+            false => assert!(has("error: bomb: tensor `w`: no memory for its 67108864 bytes")),
+            true => assert!(has("no memory for its 268435456 bytes") && has(weights), "{said:?}"),
+        }
+        assert_eq!(fs::read(place.path("out")).unwrap(), b"old");
+        assert_eq!(place.names(), ["bomb", "out"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! Jobs that are told to end.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::job::{Job, clean, temporary};
+use super::large::{bomb, long_to_compress};
+use crate::place::{Place, SAMPLE};
+use support::craft::{bf16, plain, tensor};
+
+/// Signals that a program may clean up after, and the exit status that shells give to them.
+const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
+
+const ONE: &str = "model-1.safetensors";
+const TWO: &str = "model-2.safetensors";
+
+/// A file that takes seconds to compress, or to decompress, in one tensor.
+fn long(path: &Path, command: &str) {
+    match command {
+        "compress" => long_to_compress(path),
+        _ => fs::write(path, bomb(1 << 14, false)).unwrap(),
+    }
+}
+
+/// A short file, plain or compressed.
+fn short(place: &Place, path: &Path, command: &str) {
+    let tensors = [tensor("short", "BF16", &[64, 64], bf16(64 * 64))];
+    fs::write(path, plain(&tensors, "", 0)).unwrap();
+    if command == "decompress" {
+        place.ok(&["compress", path.to_str().unwrap(), "-o", "short"]);
+        fs::rename(place.path("short"), path).unwrap();
+    }
+}
+
+/// A place with `in`, of which the last file takes long, and with an `out` that is to stay.
+fn start(command: &str, folder: bool) -> Place {
+    let place = Place::empty();
+    if folder {
+        fs::create_dir(place.path("in")).unwrap();
+        fs::create_dir(place.path("out")).unwrap();
+        fs::write(place.path("in").join("config.json"), "{}").unwrap();
+        short(&place, &place.path("in").join(ONE), command);
+        long(&place.path("in").join(TWO), command);
+    } else {
+        fs::write(place.path("out"), "old").unwrap();
+        long(&place.path("in"), command);
+    }
+    place
+}
+
+fn all() -> impl Iterator<Item = (&'static str, bool)> {
+    ["compress", "decompress"].into_iter().flat_map(|command| [(command, false), (command, true)])
+}
+
+/// Checks that nothing has become of the output.
+fn output_is_old(place: &Place, folder: bool) {
+    match folder {
+        true => assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 0),
+        false => assert_eq!(fs::read(place.path("out")).unwrap(), b"old"),
+    }
+}
+
+#[test]
+fn jobs_that_are_told_to_end_leave_nothing() {
+    for (command, folder) in all() {
+        let place = start(command, folder);
+        for (signal, status) in SIGNALS {
+            let inside = if folder { ONE } else { "" };
+            let job = Job::start(&place, &[command, "in", "-o", "out", "--threads", "1"], inside);
+            job.signal(signal);
+            let (ended, said) = job.end();
+            assert_eq!((ended.code(), &*said), (Some(status), ""), "{command} {signal}");
+            assert_eq!(place.names(), ["in", "out"], "{command} {signal}");
+            output_is_old(&place, folder);
+        }
+    }
+}
+
+#[test]
+fn what_killed_jobs_leave_can_be_recognized_and_harms_nobody() {
+    for (command, folder) in all() {
+        let place = start(command, folder);
+        let inside = if folder { ONE } else { "" };
+        let job = Job::start(&place, &[command, "in", "-o", "out", "--threads", "1"], inside);
+        job.signal("KILL");
+        assert_eq!(job.end().0.signal(), Some(9));
+        output_is_old(&place, folder);
+        assert_eq!(place.names().len(), 3);
+        // Nor does the next job, which comes to its end.
+        short(&place, &place.path("in2"), command);
+        place.ok(&[command, "in2", "-o", "out2"]);
+        assert!(temporary(&place).unwrap().exists());
+        clean(&place);
+        assert_eq!(place.names(), ["in", "in2", "out", "out2"]);
+    }
+}
+
+#[test]
+fn charts_and_demonstrations_leave_nothing_either() {
+    let place = Place::empty();
+    long_to_compress(&place.path("in"));
+    fs::write(place.path("out.svg"), "old").unwrap();
+    for args in [&["inspect", "in", "--plot", "out.svg"][..], &["demo", "--threads", "1"]] {
+        let job = Job::start(&place, args, "");
+        job.signal("INT");
+        assert_eq!(job.end().0.code(), Some(130));
+        assert_eq!(place.names(), ["in", "out.svg"]);
+    }
+    assert_eq!(fs::read(place.path("out.svg")).unwrap(), b"old");
+}
+
+/// As `nohup` and the background of a shell have them ignored.
+#[test]
+fn ignored_signals_stay_ignored() {
+    let place = start("compress", false);
+    let mut command = Command::new("sh");
+    let program = place.command(&["compress", "in", "-o", "out", "--threads", "1"]);
+    command.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(program.get_program());
+    command.args(program.get_args()).current_dir(place.path(""));
+    let mut job = Job::wait(&place, command, "");
+    job.signal("HUP");
+    job.signal("INT");
+    assert!(job.goes_on());
+    job.signal("TERM");
+    assert_eq!(job.end().0.code(), Some(143));
+    assert_eq!(place.names(), ["in", "out"]);
+}
+
+/// Whenever it comes: before the program has begun, while it writes, or when it is done.
+#[test]
+fn a_signal_never_leaves_a_part_of_an_output() {
+    let place = Place::empty();
+    fs::copy(SAMPLE, place.path("in")).unwrap();
+    for delay in 0..40 {
+        let mut job = place.command(&["compress", "in", "-o", "out"]).stdout(Stdio::null()).spawn();
+        let job = job.as_mut().unwrap();
+        sleep(Duration::from_millis(delay));
+        Command::new("kill").arg(job.id().to_string()).status().unwrap();
+        let status = job.wait().unwrap();
+        if place.path("out").exists() {
+            place.ok(&["verify", "out", "--against", "in"]);
+            fs::remove_file(place.path("out")).unwrap();
+        } else {
+            assert!(status.code() == Some(143) || status.signal() == Some(15), "{status}");
+        }
+        assert_eq!(place.names(), ["in"]);
+    }
+}

@@ -1,0 +1,289 @@
+//! The codecs: lossless for every matrix, and all of them alike.
+
+use fused_rans::layout::{GroupPlane, TileKind};
+use fused_rans::tile::Tile;
+use fused_rans::{
+    Blob, BlobError, Dtype, Float, Groups, LargeInteger, Matrix, WeightsPerSymbol, encode,
+    encode_grouped, reference,
+};
+use proptest::prelude::*;
+use support::{AnyGroups, AnyWide, Recipe, Weights, any_matrix};
+
+/// Encodes with both codecs, decodes with both, and returns the blob if there is one.
+fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>> {
+    check_matrix(Matrix::new(dtype, rows, cols, data).unwrap())
+}
+
+/// As [`check`].
+fn check_matrix(matrix: Matrix<'_>) -> Option<Vec<u8>> {
+    let bytes = encode(matrix);
+    assert!(bytes == reference::encode(matrix), "the codecs write different bytes");
+    let blob = check_blob(matrix, bytes.as_ref()?);
+    assert!(blob.groups().is_none());
+    assert_eq!((blob.scales(), blob.zeros()), (Ok(None), Ok(None)));
+    bytes
+}
+
+/// Decodes the blob of `matrix` with both codecs.
+fn check_blob<'a>(matrix: Matrix<'_>, bytes: &'a [u8]) -> Blob<'a> {
+    let blob = Blob::parse(bytes).unwrap();
+    let grid = matrix.grid();
+    assert_eq!((blob.dtype(), blob.grid()), (matrix.dtype(), grid));
+    assert_eq!((blob.rows(), blob.cols()), (grid.rows, grid.cols));
+    blob.verify().unwrap();
+    let mut out = vec![0xA5; matrix.data().len()];
+    blob.decode(&mut out).unwrap();
+    assert!(out == matrix.data(), "the fast decoder differs");
+    assert!(reference::decode(&blob).unwrap() == out, "the reference decoder differs");
+    blob
+}
+
+/// As [`check`], for integers with scales.
+fn check_grouped(matrix: Matrix<'_>, groups: Groups<'_>) -> Option<Vec<u8>> {
+    let bytes = encode_grouped(matrix, groups).unwrap();
+    let same = bytes == reference::encode_grouped(matrix, groups).unwrap();
+    assert!(same, "the codecs write different bytes");
+    let blob = check_blob(matrix, bytes.as_ref()?);
+    assert_eq!((blob.split().half_range(), blob.exceptions()), (8, 0));
+    assert_eq!(blob.groups(), Some(GroupPlane { zeros: groups.zeros.is_some() }));
+    assert!(blob.scales().unwrap().as_deref() == Some(groups.scales), "the scales differ");
+    assert!(blob.zeros().unwrap().as_deref() == groups.zeros, "the zero points differ");
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn every_matrix_comes_back(matrix in any_matrix()) {
+        check_matrix(matrix.matrix(&matrix.bytes()));
+    }
+
+    /// Integers of more than a byte come back from both codecs, and in numbers.
+    #[test]
+    fn every_wide_matrix_comes_back(
+        matrix in any_matrix(),
+        one_of in prop::sample::select(vec![1, 2, 50, 3000, 1 << 20]),
+    ) {
+        let wide = AnyWide::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
+        let Some(bytes) = encode(wide.matrix()) else { return Ok(()) };
+        prop_assert!(reference::encode(wide.matrix()).as_ref() == Some(&bytes));
+        let blob = check_blob(wide.matrix(), &bytes);
+        prop_assert_eq!(blob.has_large_integers(), !wide.integers.is_empty());
+        prop_assert!(blob.large_integers().unwrap() == wide.integers);
+        let mut numbers = vec![0xA5; 4 * wide.data.len()];
+        blob.dequantize(Float::F32, &mut numbers).unwrap();
+        let expected: Vec<u8> = wide.numbers().into_iter().flat_map(f32::to_le_bytes).collect();
+        prop_assert!(numbers == expected);
+    }
+
+    #[test]
+    fn every_grouped_matrix_comes_back(matrix in any_matrix(), zeros: bool) {
+        let matrix = Recipe { dtype: Dtype::I8, ..matrix };
+        let groups = AnyGroups::new(matrix.rows, matrix.cols, zeros, matrix.seed);
+        check_grouped(matrix.matrix(&matrix.nibbles()), groups.groups());
+    }
+}
+
+#[test]
+fn raw_tiles_keep_their_scales() {
+    // The tile below is too small to code, and no multiple of 16 bytes.
+    let (rows, cols) = (256 + 3, 256 + 9);
+    let data = Weights::Small.bytes(Dtype::I8, rows * cols, 3);
+    for (weights_per_symbol, zeros) in
+        WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
+    {
+        let groups = AnyGroups::new(rows, cols, zeros, 9);
+        let matrix = Matrix::new(Dtype::I8, rows, cols, &data).unwrap().packed(weights_per_symbol);
+        let bytes = check_grouped(matrix, groups.groups()).expect("it shrinks");
+        let blob = Blob::parse(&bytes).unwrap();
+        let kinds: Vec<u8> = blob.index().iter().map(|tile| tile.kind).collect();
+        assert!(kinds.contains(&(TileKind::Raw as u8)) && kinds[0] == TileKind::Coded as u8);
+    }
+}
+
+#[test]
+fn groups_that_do_not_fit_are_refused() {
+    let data = Weights::Small.bytes(Dtype::I8, 64 * 130, 3);
+    let matrix = Matrix::new(Dtype::I8, 64, 130, &data).unwrap();
+    let (scales, zeros) = (vec![0x3C00; 128], vec![0; 128]);
+    let encode = |scales: &[u16], zeros: Option<&[i8]>| {
+        let groups = Groups { scales, zeros };
+        let result = encode_grouped(matrix, groups).map(|blob| blob.is_some());
+        assert_eq!(result, reference::encode_grouped(matrix, groups).map(|blob| blob.is_some()));
+        result
+    };
+    assert_eq!(encode(&scales, Some(&zeros)), Ok(true));
+    let count = |found| Err(BlobError::GroupCount { rows: 64, cols: 130, expected: 128, found });
+    assert_eq!(encode(&scales[1..], None), count(127));
+    assert_eq!(encode(&scales, Some(&zeros[..64])), count(64));
+    assert_eq!(encode(&[], None), count(0));
+    for found in [-9, 8, i8::MIN, i8::MAX] {
+        let mut zeros = zeros.clone();
+        zeros[127] = found;
+        assert_eq!(encode(&scales, Some(&zeros)), Err(BlobError::ZeroPoint { found }));
+    }
+    for found in [-9, 8, i8::MIN, i8::MAX] {
+        let mut data = data.clone();
+        data[64 * 130 - 1] = found.cast_unsigned();
+        let matrix = Matrix::new(Dtype::I8, 64, 130, &data).unwrap();
+        let groups = Groups { scales: &scales, zeros: None };
+        assert_eq!(encode_grouped(matrix, groups), Err(BlobError::GroupedWeight { found }));
+    }
+    let floats = Matrix::new(Dtype::F8E4M3, 64, 130, &data).unwrap();
+    let refused = encode_grouped(floats, Groups { scales: &scales, zeros: None });
+    assert_eq!(refused, Err(BlobError::GroupType { dtype: Dtype::F8E4M3 }));
+}
+
+#[test]
+fn row_scales_that_do_not_fit_are_refused() {
+    let data = Weights::Small.bytes(Dtype::Bf16, 64 * 96, 3);
+    let scaled = |dtype: Dtype, scales: usize| {
+        let matrix = Matrix::new(dtype, 64, 96, &data[..64 * 96 * dtype.bytes()]).unwrap();
+        matrix.scaled(&vec![0x3F80; scales]).map(|scaled| scaled.dtype())
+    };
+    for dtype in [Dtype::I8, Dtype::F8E4M3] {
+        assert_eq!(scaled(dtype, 64), Ok(dtype));
+        for found in [0, 63, 65, 96] {
+            assert_eq!(scaled(dtype, found), Err(BlobError::RowScales { dtype, rows: 64, found }));
+        }
+    }
+    for dtype in [Dtype::Bf16, Dtype::F16] {
+        assert_eq!(scaled(dtype, 64), Err(BlobError::RowScales { dtype, rows: 64, found: 64 }));
+    }
+}
+
+#[test]
+fn wide_integers_that_do_not_fit_are_refused() {
+    let scales = vec![0x3F80; 4];
+    let mut data = vec![1; 4 * 5];
+    data[5 + 2] = 300u16 as u8;
+    let at = |row, col, integer| LargeInteger { row, col, integer };
+    let matrix = Matrix::new(Dtype::I8, 4, 5, &data).unwrap();
+    let with_large_integers =
+        |wide: &[LargeInteger]| matrix.scaled(&scales).unwrap().with_large_integers(wide).is_ok();
+    assert!(with_large_integers(&[]));
+    assert!(with_large_integers(&[at(1, 2, 300)]));
+    let refused = [
+        // A byte; nine significant bits; outside; another low byte; twice; out of order.
+        vec![at(1, 2, 44)],
+        vec![at(1, 2, 300 + 256 * 7)],
+        vec![at(4, 2, 300)],
+        vec![at(1, 5, 300)],
+        vec![at(1, 3, 300)],
+        vec![at(1, 2, 300), at(1, 2, 300)],
+        vec![at(1, 2, 300), at(0, 2, -255)],
+    ];
+    for wide in refused {
+        assert!(!with_large_integers(&wide), "{wide:?}");
+    }
+    assert!(with_large_integers(&[at(0, 2, -255), at(1, 2, 300)]), "in order");
+    let wide = [at(1, 2, 300)];
+    let of_another = |matrix: Matrix<'_>| matrix.with_large_integers(&wide).map(drop);
+    assert!(matches!(of_another(matrix), Err(BlobError::LargeIntegers(_))), "without scales");
+    let f8 = Matrix::new(Dtype::F8E4M3, 4, 5, &data).unwrap().scaled(&scales).unwrap();
+    assert!(matches!(of_another(f8), Err(BlobError::LargeIntegers(_))));
+    let matrix = matrix.scaled(&scales).unwrap().with_large_integers(&wide).unwrap();
+    let grouped = encode_grouped(matrix, Groups { scales: &[0; 4], zeros: None });
+    assert!(matches!(grouped, Err(BlobError::LargeIntegers(_))));
+}
+
+/// A tile lists 65,535 exceptions at most.
+#[test]
+fn tiles_of_wide_integers_alone_are_not_coded() {
+    let recipe = Recipe::gaussian(Dtype::I8);
+    assert!(encode(AnyWide::new(&recipe, 1).matrix()).is_none());
+    assert!(reference::encode(AnyWide::new(&recipe, 1).matrix()).is_none());
+    assert!(encode(AnyWide::new(&recipe, 2).matrix()).is_some());
+    let smaller = Recipe { rows: 255, ..recipe };
+    assert!(encode(AnyWide::new(&smaller, 1).matrix()).is_some());
+}
+
+#[test]
+fn columns_stand_in_the_fragments_as_the_layout_says() {
+    // One weight differs from the rest, which makes it an exception with a known place.
+    for (rows, cols) in [(32, 256), (47, 96), (16, 80)] {
+        let mut data = Weights::Gaussian.bytes(Dtype::Bf16, rows * cols, 5);
+        data.as_chunks_mut::<2>().0.iter_mut().for_each(|weight| weight[1] = 0x3C);
+        let at = (rows - 1) * cols + cols - 2;
+        data[2 * at..2 * at + 2].copy_from_slice(&[0xFF, 0x7F]);
+        let bytes = check(Dtype::Bf16, rows, cols, &data).expect("it shrinks");
+        let blob = Blob::parse(&bytes).unwrap();
+        let Tile::Coded(tile) = blob.tile(0).unwrap() else { panic!("a coded tile") };
+        let slab = tile.slabs().last().expect("there is one");
+        let exceptions: Vec<_> = slab.exceptions().collect();
+        assert_eq!(exceptions, [((rows - 1) % 32, cols - 2, 0x7FFF)]);
+    }
+}
+
+#[test]
+fn only_a_tail_of_fifteen_rows_is_ragged() {
+    // Lane 0 has rare symbols only, so that it is much longer than the others.
+    let data = (0..1024 * 768).map(|at| (at / 768, at % 768));
+    let rare = |(row, col)| row < 32 && row % 8 == 0 && col < 256 && col % 32 < 8;
+    let data: Vec<u8> = data.map(|place| u8::from(rare(place))).collect();
+    let bytes = check(Dtype::I8, 1024, 768, &data).expect("it shrinks");
+    let tile = Blob::parse(&bytes).unwrap().index()[0];
+    assert_eq!((tile.full_rows[0], tile.tail_rows[0]), (33, 15));
+}
+
+#[test]
+fn sides_of_a_thousand_and_one_weight() {
+    for dtype in Dtype::ALL {
+        for (rows, cols) in [(1, 1000), (1000, 1), (1000, 1000), (1, 1), (0, 5)] {
+            check(dtype, rows, cols, &Weights::Gaussian.bytes(dtype, rows * cols, 7));
+        }
+    }
+}
+
+#[test]
+fn every_value_of_every_type_comes_back() {
+    for dtype in Dtype::ALL {
+        // Once by themselves, which does not shrink, and once among ordinary weights, which does.
+        let values: Vec<u8> = match dtype.bytes() {
+            1 => (0..=u8::MAX).collect(),
+            _ => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
+        };
+        let count = values.len() / dtype.bytes();
+        check(dtype, count / 256, 256, &values);
+        let mut data = Weights::Gaussian.bytes(dtype, 1024 * 1024, 3);
+        data[..values.len()].copy_from_slice(&values);
+        assert!(check(dtype, 1024, 1024, &data).is_some(), "{dtype:?} was meant to shrink");
+    }
+}
+
+#[test]
+fn four_weights_share_a_symbol_where_they_can() {
+    let (rows, cols) = (256, 272);
+    let packed = |dtype, data: &[u8]| {
+        let matrix = Matrix::new(dtype, rows, cols, data).unwrap().packed(WeightsPerSymbol::Four);
+        let bytes = check_matrix(matrix).expect("it shrinks");
+        Blob::parse(&bytes).unwrap().split()
+    };
+    for dtype in Dtype::ALL {
+        let split = packed(dtype, &Weights::Gaussian.bytes(dtype, rows * cols, 3));
+        let four = dtype == Dtype::I8;
+        assert_eq!(
+            split.weights_per_symbol(),
+            if four { WeightsPerSymbol::Four } else { WeightsPerSymbol::Two }
+        );
+    }
+    let small: Vec<u8> = Weights::Gaussian.bytes(Dtype::I8, rows * cols, 3);
+    let small: Vec<u8> = small.iter().map(|&w| (w.cast_signed() >> 2).clamp(-8, 7) as u8).collect();
+    assert_eq!(packed(Dtype::I8, &small).raw_bits(), 2);
+    // Too many weights are outside of -64 to 63.
+    let wide = Weights::Integers(8).bytes(Dtype::I8, rows * cols, 3);
+    assert_eq!(packed(Dtype::I8, &wide).weights_per_symbol(), WeightsPerSymbol::Two);
+    // Nearly all symbols are the same: too frequent for a table of four.
+    let zeros = Weights::MostlyZero.bytes(Dtype::I8, rows * cols, 3);
+    assert_eq!(packed(Dtype::I8, &zeros).weights_per_symbol(), WeightsPerSymbol::Two);
+}
+
+#[test]
+fn a_tile_that_does_not_shrink_is_stored_raw_among_others() {
+    let mut data = Weights::Gaussian.bytes(Dtype::Bf16, 512 * 256, 3);
+    let random = Weights::AnyBits.bytes(Dtype::Bf16, 256 * 256, 4);
+    data[..random.len()].copy_from_slice(&random);
+    let bytes = check(Dtype::Bf16, 512, 256, &data).expect("half of it shrinks");
+    let kinds: Vec<u8> = Blob::parse(&bytes).unwrap().index().iter().map(|t| t.kind).collect();
+    assert_eq!(kinds, [0, 1]);
+}

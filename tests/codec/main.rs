@@ -1,0 +1,5 @@
+//! The codec and multiplication on the CPU.
+
+mod lossless;
+mod matmul;
+mod size;

@@ -1,0 +1,7 @@
+//! Files and models: compressed, verified, inspected, restored.
+
+mod damage;
+mod headers;
+mod model;
+mod quantized;
+mod single;

@@ -1,0 +1,106 @@
+//! Indexes that are damaged, hostile, or of other shards.
+
+use std::fs;
+
+use fused_rans::file::{ErrorKind, IndexFault, Model, ModelFault};
+
+use super::{INDEX, ONE, TWO, compress, fault, folder, weights};
+use support::craft::Files;
+
+/// The fault of a folder with two shards and this index, and of the index by itself.
+fn index_fault(files: &Files, text: &str) -> IndexFault {
+    let input = files.path("in");
+    fs::write(input.join(INDEX), text).unwrap();
+    let [a, b] = [&input, &input.join(INDEX)].map(|input| {
+        let error = compress(input, &files.path("out")).expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        fault(error)
+    });
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
+    assert!(!files.names().iter().any(|name| name == "out" || name.starts_with('.')));
+    match a {
+        ModelFault::Index { path, source } if path == input.join(INDEX) => source,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn invalid_indexes_are_refused() {
+    let files = Files::new();
+    let input = folder(&files, "in", &weights());
+    let map = |entries: &str| index_fault(&files, &format!(r#"{{"weight_map":{{{entries}}}}}"#));
+
+    // Wherever these lead, a shard is there.
+    files.put("out.safetensors", &weights()[0].1);
+    fs::create_dir(input.join("inner")).unwrap();
+    fs::copy(input.join(ONE), input.join("inner").join(ONE)).unwrap();
+    fs::copy(input.join(ONE), input.join("shard.bin")).unwrap();
+    let absolute = input.join(ONE);
+    let inner = format!("inner/{ONE}");
+    let dotted = format!("./{ONE}");
+    for name in
+        ["../out.safetensors", absolute.to_str().unwrap(), &inner, &dotted, "shard.bin", "", ".."]
+    {
+        let found = map(&format!(r#""z":{name:?}"#));
+        let IndexFault::ShardName { tensor, shard } = found else { panic!("{name}: {found:?}") };
+        assert_eq!((tensor.as_str(), shard.as_str()), ("z", name));
+    }
+
+    let found = map(r#""z":"absent.safetensors""#);
+    assert!(
+        matches!(&found, IndexFault::NoShard { tensor, shard } if tensor == "z" && shard == "absent.safetensors"),
+        "{found:?}"
+    );
+    for misplaced in ["head", "nowhere"] {
+        let found = map(&format!(r#""z":"{ONE}","{misplaced}":"{ONE}","norm":"{TWO}""#));
+        assert!(
+            matches!(&found, IndexFault::NotInShard { tensor, shard } if tensor == misplaced && shard == ONE),
+            "{found:?}"
+        );
+    }
+    let twice = map(&format!(r#""z":"{ONE}","norm":"{TWO}","z":"{ONE}""#));
+    assert!(matches!(twice, IndexFault::Duplicate(tensor) if tensor == "z"));
+    assert!(matches!(map(""), IndexFault::Empty));
+}
+
+#[test]
+fn indexes_of_another_form_are_refused() {
+    let files = Files::new();
+    let input = folder(&files, "in", &weights());
+    let good = format!(r#"{{"z":"{ONE}"}}"#);
+    let wrong = [
+        String::new(),
+        "null".to_owned(),
+        "{}".to_owned(),
+        format!("[{good}]"),
+        good.clone(),
+        format!(r#"{{"weight_map":{good}}} {{}}"#),
+        format!(r#"{{"weight_map":{good},}}"#),
+        format!(r#"{{"weight_map":{good},"weight_map":{good}}}"#),
+        format!(r#"{{"weight_map":["{ONE}"]}}"#),
+        r#"{"weight_map":null}"#.to_owned(),
+        r#"{"weight_map":{"z":1}}"#.to_owned(),
+        r#"{"weight_map":{"z":null}}"#.to_owned(),
+        format!(r#"{{"weight_map":{{"z":["{ONE}"]}}}}"#),
+        // Deeper than any stack.
+        format!(r#"{{"weight_map":{}"#, "[".repeat(1_000_000)),
+        format!(r#"{{"metadata":{}"#, "[".repeat(1_000_000)),
+    ];
+    for text in wrong {
+        let found = index_fault(&files, &text);
+        assert!(matches!(found, IndexFault::Json(_)), "{text:.80}: {found:?}");
+    }
+    let index = weights()[2].1.clone();
+    for length in 0..index.len() {
+        fs::write(input.join(INDEX), &index[..length]).unwrap();
+        assert!(Model::open(&input).is_err(), "{length}");
+    }
+    // Whatever else is in it, and whatever it is like.
+    fs::write(input.join(INDEX), format!(r#"{{"weight_map":{good},"metadata":[1e999]}}"#)).unwrap();
+    Model::open(&input).unwrap();
+    fs::write(input.join(INDEX), [&index[..], b"\xFF"].concat()).unwrap();
+    Model::open(&input).unwrap_err();
+    fs::remove_file(input.join(INDEX)).unwrap();
+    fs::create_dir(input.join(INDEX)).unwrap();
+    assert_eq!(Model::open(&input).unwrap().companions().count(), 0, "a folder is no index");
+}

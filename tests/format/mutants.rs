@@ -1,0 +1,107 @@
+//! Mutants of valid blobs and files. With the checksums as they were, an error, unless nothing is changed; behind right
+//! checksums an error, or weights that both decoders and the GPU's decode step agree on.
+//!
+//! `FUSED_RANS_MUTANTS=100000 cargo test --release --test format mutants -- --nocapture` takes that many.
+
+mod file;
+mod tally;
+
+use std::time::Instant;
+use support::{allocation, mutate, readers, seal, step};
+
+use file::{Mutant, containers};
+use fused_rans::file::{CompressedFile, FileError, verify};
+use fused_rans::{Blob, BlobError};
+use support::craft::Files;
+use support::victim::victims;
+use tally::{Outcome, Tally, Watched};
+
+/// How many mutants there are to be.
+fn mutants() -> u64 {
+    std::env::var("FUSED_RANS_MUTANTS").map_or(4000, |count| count.parse().expect("a number"))
+}
+
+/// Runs `test` with this thread as all of rayon's, so that [`allocation`] sees everything.
+fn alone(test: impl FnOnce() + Send) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+    pool.build().expect("it has this thread").install(test);
+}
+
+/// Three mutants of four.
+#[test]
+fn mutants_of_blobs() {
+    alone(|| {
+        let (mut kept, mut right, start) = (Tally::default(), Tally::default(), Instant::now());
+        for seed in 0..mutants() * 3 / 4 {
+            let _watched = Watched(seed);
+            let victim = &victims()[seed as usize % victims().len()];
+            let mut mutant = mutate::mutate(&victim.bytes, seed);
+            let outcome = Outcome::of(read_blob(&mutant), &victim.weights);
+            let exact = outcome == Outcome::Exact;
+            assert_eq!(exact, mutant == victim.bytes, "{}: {outcome:?}", victim.name);
+            kept.add(outcome);
+            seal::reseal(&mut mutant);
+            right.add(Outcome::of(agree(&mut mutant), &victim.weights));
+        }
+        assert_eq!(kept.others(), 0);
+        kept.print("blobs, checksums as they were");
+        right.print("blobs, checksums made right");
+        println!("in {:.1?}", start.elapsed());
+        assert!(right.others() > right.all() / 10, "hardly a mutant is read");
+    });
+}
+
+/// The fourth of them.
+#[test]
+fn mutants_of_files() {
+    alone(|| {
+        let (mut kept, mut right, start) = (Tally::default(), Tally::default(), Instant::now());
+        let (files, containers) = (Files::new(), containers());
+        for seed in 0..mutants() / 4 {
+            let _watched = Watched(seed);
+            let container = &containers[seed as usize % containers.len()];
+            let Mutant { as_it_is, resealed } = container.mutate(seed);
+            let outcome = Outcome::of(read_file(&files, &as_it_is), &container.restored);
+            let exact = outcome == Outcome::Exact;
+            assert_eq!(exact, as_it_is == container.bytes(), "{outcome:?}");
+            kept.add(outcome);
+            right.add(Outcome::of(read_file(&files, &resealed), &container.restored));
+        }
+        assert_eq!(kept.others(), 0);
+        kept.print("files, checksums as they were");
+        right.print("files, checksums made right");
+        println!("in {:.1?}", start.elapsed());
+        assert!(right.others() > right.all() / 20, "hardly a mutant is read");
+    });
+}
+
+/// What a reader makes of the bytes as they are.
+fn read_blob(bytes: &[u8]) -> Result<Vec<u8>, BlobError> {
+    let blob = readers::parse(bytes)?;
+    let mut weights = vec![0; blob.weight_bytes()];
+    blob.decode(&mut weights).map(|()| weights)
+}
+
+/// What all decoders make of the blob, whose checksum of the weights is made right; in memory that it bears out.
+fn agree(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
+    let (weights, largest) = allocation::largest(|| readers::decode(bytes));
+    let weights = weights?;
+    assert!(largest <= weights.len() + bytes.len() + (1 << 16), "decoding took {largest} bytes");
+    step::check(&Blob::parse(bytes)?, &weights);
+    Ok(weights)
+}
+
+/// The original, if the file is one that all readers take, and all decoders agree on its blobs.
+fn read_file(files: &Files, bytes: &[u8]) -> Result<Vec<u8>, FileError> {
+    let restored = files.unpacked(bytes);
+    let path = files.path("damaged");
+    let (opened, largest) = allocation::largest(|| CompressedFile::open(&path));
+    let limit = 4 * bytes.len() + (1 << 16);
+    assert!(largest <= limit, "opening {} bytes took {largest}", bytes.len());
+    assert_eq!(verify(&path, &mut |_, _| {}).is_ok(), restored.is_ok());
+    let (opened, restored) = (opened?, restored?);
+    for name in opened.blob_names() {
+        agree(&mut opened.blob(name)?.bytes().to_vec()).expect("it was verified");
+    }
+    Ok(restored)
+}

@@ -1,0 +1,198 @@
+//! Random blobs and files, the same in every run.
+
+use fused_rans::file::{Options, compress_model};
+use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol, encode, encode_grouped};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+use support::craft::{Files, Tensor, bf16, framed, noise, plain, resealed, tensor};
+use support::sources::{normal, store};
+use support::{AnyGroups, AnyWide, Recipe, Weights, integer_splits};
+
+/// More than any of these matrices takes, so that even one that does not shrink has a blob.
+const LARGE: usize = 1 << 20;
+
+/// Blobs of every dtype and split, of odd and of whole sizes, with everything that a blob can have; and what they are.
+pub fn blobs() -> Vec<(String, Vec<u8>)> {
+    plain_blobs().chain(split_blobs()).chain(scaled_blobs()).chain(grouped_blobs()).collect()
+}
+
+fn recipe(dtype: Dtype, rows: usize, cols: usize, weights: Weights) -> Recipe {
+    let seed = (1000 * rows + cols) as u64;
+    Recipe { rows, cols, weights, seed, ..Recipe::gaussian(dtype) }
+}
+
+fn plain_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let looks = [
+        (1, 1, Weights::AnyBits),
+        (17, 33, Weights::Dirty),
+        (256, 256, Weights::StudentT),
+        (300, 270, Weights::RawTiles),
+    ];
+    let recipes = Dtype::ALL.into_iter().flat_map(move |dtype| {
+        looks.map(|(rows, cols, weights)| recipe(dtype, rows, cols, weights))
+    });
+    recipes.map(|recipe| {
+        let data = recipe.bytes();
+        (format!("{recipe:?}"), encode(recipe.matrix(&data).instead_of(LARGE)).unwrap())
+    })
+}
+
+fn split_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
+    integer_splits().enumerate().map(|(number, (split, weights))| {
+        let recipe = Recipe {
+            weights_per_symbol: split.weights_per_symbol(),
+            raw_bits: Some(split.raw_bits()),
+            ..recipe(Dtype::I8, 21 + 11 * number, 200 - 17 * number, weights)
+        };
+        let data = recipe.bytes();
+        (format!("{recipe:?}"), encode(recipe.matrix(&data).instead_of(LARGE)).unwrap())
+    })
+}
+
+/// With scales of rows: any bits, and numbers with integers of more than a byte.
+fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let dtypes = [
+        (Dtype::F8E4M3, WeightsPerSymbol::Two),
+        (Dtype::I8, WeightsPerSymbol::Two),
+        (Dtype::I8, WeightsPerSymbol::Four),
+    ];
+    let scaled = dtypes.into_iter().map(|(dtype, weights_per_symbol)| {
+        let recipe = Recipe { weights_per_symbol, ..recipe(dtype, 90, 61, Weights::Dirty) };
+        let (data, mut random) = (recipe.bytes(), SmallRng::seed_from_u64(5));
+        let scales: Vec<u16> = (0..recipe.rows).map(|_| random.random()).collect();
+        let matrix = recipe.matrix(&data).instead_of(LARGE).scaled(&scales).unwrap();
+        (format!("{recipe:?}, scales of rows"), encode(matrix).unwrap())
+    });
+    let wide = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
+        let recipe = Recipe { weights_per_symbol, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
+        (format!("{recipe:?}, wide"), encode(AnyWide::new(&recipe, 60).matrix()).unwrap())
+    });
+    scaled.chain(wide)
+}
+
+/// With groups, with zero points and without, in coded tiles and raw ones.
+fn grouped_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let kinds = WeightsPerSymbol::ALL.into_iter().flat_map(|weights_per_symbol| {
+        [(true, 129, 290), (false, 41, 300), (true, 5, 2)].map(|(zeros, rows, cols)| {
+            (
+                Recipe { weights_per_symbol, ..recipe(Dtype::I8, rows, cols, Weights::RawTiles) },
+                zeros,
+            )
+        })
+    });
+    kinds.map(|(recipe, zeros)| {
+        let data = recipe.nibbles();
+        let groups = AnyGroups::new(recipe.rows, recipe.cols, zeros, 3);
+        let matrix = recipe.matrix(&data).instead_of(LARGE);
+        let blob = encode_grouped(matrix, groups.groups()).unwrap().unwrap();
+        (format!("{recipe:?}, groups, zero points {zeros}"), blob)
+    })
+}
+
+/// Originals of compressed files with tensors of any dtype and shape, and with quantized tensors.
+pub fn files(files: &Files) -> Vec<(String, Vec<u8>)> {
+    let mut random = SmallRng::seed_from_u64(6);
+    let formats = ["int8", "int4", "int4-zero-points", "fp8", "rate=2.5", "rate=6"];
+    let quantized = formats.map(|format| {
+        let options = Options::default().quantize(format.parse().unwrap());
+        let tensors = Float::ALL.map(numbers);
+        (format.to_owned(), packed(files, &tensors, &options))
+    });
+    let lossless = (0..8).map(|count| {
+        let tensors: Vec<Tensor> = (0..count).map(|n| any_tensor(&mut random, n)).collect();
+        (format!("{count} tensors"), packed(files, &tensors, &Options::default()))
+    });
+    lossless.chain(quantized).collect()
+}
+
+fn packed(files: &Files, tensors: &[Tensor], options: &Options) -> Vec<u8> {
+    let metadata = if tensors.len().is_multiple_of(2) { r#"{"format":"pt"}"# } else { "" };
+    let input = files.put("in", &plain(tensors, metadata, tensors.len()));
+    compress_model(&input, files.path("out"), options, &mut |_, _| {}).unwrap();
+    std::fs::read(files.path("out")).unwrap()
+}
+
+/// A matrix of normal numbers, which quantizers take.
+fn numbers(dtype: Float) -> Tensor {
+    let values = normal(65, 160, 0.02, dtype.bytes() as u64).values;
+    let data = values.into_iter().flat_map(|number| store(dtype, number)).collect();
+    tensor(&format!("{}_proj.weight", dtype.name()), dtype.name(), &[65, 160], data)
+}
+
+fn any_tensor(random: &mut impl Rng, number: usize) -> Tensor {
+    const DTYPES: [(&str, usize); 8] = [
+        ("BF16", 2),
+        ("I8", 1),
+        ("F16", 2),
+        ("F8_E4M3", 1),
+        ("F32", 4),
+        ("F64", 8),
+        ("U8", 1),
+        ("BOOL", 1),
+    ];
+    let (dtype, width) = DTYPES[random.random_range(0..2 + 3 * (number % 3))];
+    let shape = match random.random_range(0..5) {
+        0 => vec![],
+        1 => vec![random.random_range(0..9)],
+        2 => vec![2, random.random_range(0..3), 5],
+        _ => vec![random.random_range(30..90), random.random_range(30..90)],
+    };
+    let bytes = width * shape.iter().product::<usize>();
+    let smooth = random.random_range(0..4) > 0;
+    let data = if smooth { bf16(bytes.div_ceil(2))[..bytes].to_vec() } else { noise(bytes) };
+    tensor(&format!("{number} \"\\é\u{1F980}"), dtype, &shape, data)
+}
+
+/// Files with one quantized tensor each, of scales that take its numbers to the ends of its type and beyond. A quantizer
+/// gives none of these.
+pub fn scaled_files() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let blobs = [
+        extreme_blob(Dtype::F8E4M3, false),
+        extreme_blob(Dtype::I8, false),
+        extreme_blob(Dtype::I8, true),
+    ];
+    blobs.into_iter().flat_map(|blob| {
+        let file =
+            |float: Float| (format!("{} of any scales", float.name()), file_of(float, &blob));
+        Float::ALL.map(file)
+    })
+}
+
+/// A blob with finite scales of rows, and maybe of groups, of any size.
+fn extreme_blob(dtype: Dtype, grouped: bool) -> Vec<u8> {
+    let (recipe, mut random) =
+        (recipe(dtype, 50, 140, Weights::AnyBits), SmallRng::seed_from_u64(4));
+    let data = if grouped { recipe.nibbles() } else { recipe.bytes() };
+    let mut finite = |infinity: u16| loop {
+        let bits: u16 = random.random();
+        if bits & infinity != infinity {
+            break bits;
+        }
+    };
+    let scales: Vec<u16> = (0..recipe.rows).map(|_| finite(0x7F80)).collect();
+    let matrix = recipe.matrix(&data).instead_of(LARGE).scaled(&scales).unwrap();
+    if !grouped {
+        return encode(matrix).unwrap();
+    }
+    let mut groups = AnyGroups::new(recipe.rows, recipe.cols, true, 2);
+    groups.scales.fill_with(|| finite(0x7C00));
+    encode_grouped(matrix, groups.groups()).unwrap().unwrap()
+}
+
+/// The file of one tensor of `float` that is `blob`.
+fn file_of(float: Float, blob: &[u8]) -> Vec<u8> {
+    let (parsed, stored) = (Blob::parse(blob).unwrap(), blob.len());
+    let (rows, cols, dtype, crc) = (parsed.rows(), parsed.cols(), float.name(), parsed.crc());
+    let bytes = rows * cols * float.bytes();
+    let entry = format!(
+        r#"{{"w":{{"dtype":"{dtype}","shape":[{rows},{cols}],"data_offsets":[0,{bytes}]}}}}"#
+    );
+    let keys = r#""fused_rans":"1 00000000","fused_rans.crc32c""#;
+    let original = serde_json::to_string(&entry).unwrap();
+    let metadata = format!(r#"{{{keys}:"{crc:08x}","fused_rans.header":{original}}}"#);
+    let tensor = format!(r#"{{"dtype":"U8","shape":[{stored}],"data_offsets":[0,{stored}]}}"#);
+    resealed(&framed(&format!(r#"{{"__metadata__":{metadata},"w":{tensor}}}"#), blob), |header| {
+        header
+    })
+}

@@ -1,0 +1,334 @@
+//! Faults at the boundary to the driver, without a device: every call that fails, for many reasons, once or from then on, and
+//! device memory of every size. The driver is `driver/libcuda`, on which this program runs once more, with the tests of
+//! [`on_the_fake`].
+#![cfg(all(feature = "cuda", target_os = "linux"))]
+
+mod fake;
+mod scenario;
+
+use std::env;
+use std::fs::{self, File};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// Far more than it takes: what hangs is to be told from what is slow.
+const LIMIT: Duration = Duration::from_secs(300);
+
+#[test]
+fn no_fault_of_the_driver_does_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    fake::build(directory.path());
+    let log = directory.path().join("log");
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--ignored", "--nocapture", "--test-threads=1", "on_the_fake"]);
+    command.env("LD_LIBRARY_PATH", directory.path()).env(fake::WANTED, "");
+    let append = || File::options().create(true).append(true).open(&log).unwrap();
+    command.stdout(append()).stderr(append());
+    let status = wait(command.spawn().unwrap());
+    let log = fs::read_to_string(log).unwrap();
+    println!("{log}");
+    assert!(status.success(), "{status}");
+    assert!(log.contains("7 passed"), "they ran");
+}
+
+fn wait(mut child: Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+mod on_the_fake {
+    use super::fake::{Fake, Fault, Report};
+    use super::scenario::{self, Errors, Operands};
+    use fused_rans::gpu::{self, Gpu, GpuError};
+    use fused_rans::{Blob, BlobError};
+    use std::collections::BTreeMap;
+    use std::panic::catch_unwind;
+    use std::time::Instant;
+
+    /// Codes of the driver: out of memory; the device is busy; there is none; no context; an uncorrectable error of memory;
+    /// an illegal address; the context is gone; a launch failed; unknown.
+    const CODES: [u32; 9] = [2, 46, 100, 201, 214, 700, 709, 719, 999];
+    /// Those of them after which nothing more can be done.
+    const STICKY: [u32; 6] = [100, 214, 700, 709, 719, 999];
+    /// Calls that give something back.
+    const ENDS: [&str; 4] =
+        ["cuDevicePrimaryCtxRelease_v2", "cuMemFree_v2", "cuModuleUnload", "cuStreamDestroy_v2"];
+    const ROOM: usize = usize::MAX;
+
+    /// The driver, layers, and declarations of the kernels that they need: all of all kernels are 37 MB.
+    struct Bench {
+        fake: Fake,
+        layers: Vec<Vec<u8>>,
+        ptx: String,
+        /// What is seen where nothing fails.
+        clean: Report,
+    }
+
+    impl Bench {
+        /// `None` where this is another driver.
+        fn new() -> Option<Self> {
+            let fake = Fake::of_this_process()?;
+            let layers = scenario::layers();
+            fake.begin(Fault::default(), ROOM);
+            let errors = scenario::run(|| gpu::open(0), &layers);
+            let clean = fake.report();
+            assert_clean(&errors, &clean);
+            Some(Self { fake, layers, ptx: excerpt(&clean.kernels), clean })
+        }
+
+        /// Runs the scenario; returns its errors and what the driver has seen.
+        fn run(&self, fault: Fault, capacity: usize) -> (Errors, Report) {
+            self.fake.begin(fault, capacity);
+            let open = || Gpu::open(0, &self.ptx);
+            let errors = catch_unwind(|| scenario::run(open, &self.layers));
+            let report = self.fake.report();
+            let errors = errors.unwrap_or_else(|_| panic!("a panic after {fault:?}, {capacity}"));
+            assert_eq!(report.complaints, "", "{fault:?}, {capacity} bytes");
+            (errors, report)
+        }
+
+        /// Runs the scenario, in which nothing fails.
+        fn run_cleanly(&self) {
+            let (errors, report) = self.run(Fault::default(), ROOM);
+            assert_clean(&errors, &report);
+            assert_eq!(report.calls, self.clean.calls);
+        }
+    }
+
+    /// Bytes behind a blob: a slab's tails of any length.
+    const SPARE: usize = 15 * 128;
+
+    /// The kernels called so, without what they do.
+    fn excerpt(names: &[&str]) -> String {
+        const ENTRY: &str = ".visible .entry ";
+        let mut entries = fused_rans::ptx().split(ENTRY);
+        let head = entries.next().unwrap().to_owned();
+        let wanted = |entry: &&str| names.iter().any(|name| entry.starts_with(&format!("{name}(")));
+        entries.filter(wanted).fold(head, |ptx, entry| {
+            let (declaration, _) = entry.split_once('{').unwrap();
+            format!("{ptx}{ENTRY}{declaration}{{\n\tret;\n}}\n")
+        })
+    }
+
+    /// Kernels that do nothing give no weights; nothing else may fail.
+    fn assert_clean(errors: &Errors, report: &Report) {
+        assert!(errors.0.iter().all(is_of_weights) && errors.0.len() == 3, "{errors:?}");
+        assert_eq!(report.complaints, "");
+    }
+
+    fn is_of_weights(error: &GpuError) -> bool {
+        matches!(error, GpuError::Blob(BlobError::WeightsChecksum))
+    }
+
+    /// The driver's code in an error.
+    fn code(error: &GpuError) -> u32 {
+        match *error {
+            GpuError::NoDevice { source, .. } | GpuError::Cuda { source, .. } => source as u32,
+            GpuError::Kernels { code }
+            | GpuError::Setup { code }
+            | GpuError::Argument { code }
+            | GpuError::Launch { code } => code,
+            GpuError::OutOfMemory { .. } => 2,
+            _ => panic!("not of the driver: {error:?}"),
+        }
+    }
+
+    /// Whether call number `at` may fail without an error: it gives something back or enters the context to do so; it is
+    /// `cust`'s entering of a context just made, which is entered once more; or it is the hint before a kernel's limit.
+    fn may_be_silent(calls: &[&str], at: usize) -> bool {
+        let name = |at: usize| calls.get(at - 1).copied().unwrap_or("");
+        match name(at) {
+            "cuFuncSetAttribute" => name(at + 1) == "cuFuncSetAttribute",
+            "cuCtxSetCurrent" => {
+                ENDS.contains(&name(at + 1)) || name(at - 1) == "cuDevicePrimaryCtxRetain"
+            }
+            name => ENDS.contains(&name),
+        }
+    }
+
+    /// Errors other than those of weights; each has to say what happened.
+    fn faults(errors: &Errors, fault: Fault) -> usize {
+        let errors = errors.0.iter().filter(|error| !is_of_weights(error));
+        let check = |error: &GpuError| {
+            let code = code(error);
+            // `cust` does not know 46.
+            assert!(code == fault.code || (fault.code, code) == (46, 999), "{fault:?}: {error:?}");
+            let lost = STICKY.contains(&code) && !matches!(error, GpuError::NoDevice { .. });
+            assert_eq!(error.is_sticky(), lost, "{error:?}");
+            assert_eq!(error.to_string().contains("a new process"), lost, "{error}");
+            let short = code == 2 && !matches!(error, GpuError::NoDevice { .. });
+            assert_eq!(error.is_out_of_memory(), short, "{error:?}");
+            assert!(!matches!(error, GpuError::Kernels { .. }), "{fault:?}: {error}");
+        };
+        errors.inspect(|error| check(error)).count()
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn without_faults_everything_is_done_and_given_back() {
+        let Some(bench) = Bench::new() else { return };
+        bench.run_cleanly();
+        let mut counts = BTreeMap::<_, usize>::new();
+        bench.clean.calls.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+        println!("{} calls {counts:?}, {} bytes", bench.clean.calls.len(), bench.clean.peak);
+        for (taken, given) in [
+            ("cuMemAlloc_v2", "cuMemFree_v2"),
+            ("cuStreamCreateWithPriority", "cuStreamDestroy_v2"),
+            ("cuModuleLoadData", "cuModuleUnload"),
+            ("cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2"),
+        ] {
+            assert!(counts[&taken] == counts[&given], "{counts:?}");
+        }
+        assert!(counts[&"cuLaunchKernel"] == 16, "{counts:?}");
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn every_call_fails_for_every_reason() {
+        let Some(bench) = Bench::new() else { return };
+        let (start, mut cases) = (Instant::now(), 0);
+        let calls = &bench.clean.calls;
+        for (at, call) in (1..).zip(calls) {
+            for fault in CODES
+                .iter()
+                .flat_map(|&code| [false, true].map(|sticky| Fault { at, code, sticky }))
+            {
+                let (errors, _) = bench.run(fault, ROOM);
+                let faults = faults(&errors, fault);
+                assert!(faults > 0 || may_be_silent(calls, at), "{call}, {fault:?}: {errors:?}");
+                assert!(faults <= 1 || fault.sticky, "{call}, {fault:?}: {errors:?}");
+                cases += 1;
+            }
+            bench.run_cleanly();
+        }
+        println!("{cases} cases in {:.1?}", start.elapsed());
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn device_memory_of_every_size() {
+        let Some(bench) = Bench::new() else { return };
+        let mut cases = 0;
+        for capacity in (0..=bench.clean.peak).step_by(1 << 14).chain([bench.clean.peak - 1]) {
+            let (errors, report) = bench.run(Fault::default(), capacity);
+            let short = Fault { code: 2, ..Fault::default() };
+            let faults = faults(&errors, short);
+            assert!((1..=report.refused.len()).contains(&faults), "{capacity}: {errors:?}");
+            for error in &errors.0 {
+                if let GpuError::OutOfMemory { bytes } = error {
+                    assert!(report.refused.contains(bytes), "{error} {report:?}");
+                }
+            }
+            bench.run_cleanly();
+            cases += 1;
+        }
+        println!("{cases} sizes up to {} bytes", bench.clean.peak);
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn a_device_that_was_full_is_used_again_when_there_is_room() {
+        let Some(bench) = Bench::new() else { return };
+        bench.fake.begin(Fault::default(), ROOM);
+        let gpu = Gpu::open(0, &bench.ptx).unwrap();
+        let (free, total) = gpu.memory().unwrap();
+        let mut full = Errors::default();
+        bench.fake.set_capacity(total - free);
+        scenario::everything(gpu.clone(), &bench.layers, &mut full);
+        // A CUDA stream, and four layers.
+        assert!(full.0.len() == 5 && full.0.iter().all(GpuError::is_out_of_memory), "{full:?}");
+        assert!(
+            matches!(full.0[1], GpuError::OutOfMemory { bytes } if bytes == bench.layers[0].len() + SPARE)
+        );
+        bench.fake.set_capacity(ROOM);
+        let mut errors = Errors::default();
+        scenario::everything(gpu, &bench.layers, &mut errors);
+        assert_clean(&errors, &bench.fake.report());
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn a_destroyed_context_is_told() {
+        let Some(bench) = Bench::new() else { return };
+        bench.fake.begin(Fault::default(), ROOM);
+        let gpu = Gpu::open(0, &bench.ptx).unwrap();
+        let cuda_stream = gpu.cuda_stream().unwrap();
+        let layer = gpu.upload(&Blob::parse(&bench.layers[0]).unwrap()).unwrap();
+        let mut operands = Operands::new(&gpu, &layer).unwrap();
+        let mut weights = gpu.buffer(layer.weight_bytes()).unwrap();
+        bench.fake.destroy_contexts();
+        let errors = [
+            layer.decode(&mut weights, &cuda_stream).err(),
+            operands.multiply(&layer, 1, &cuda_stream).err(),
+            operands.workspace.reset().err(),
+            layer.verify().err(),
+            gpu.synchronize().err(),
+        ];
+        for error in errors {
+            let error = error.expect("there is no context");
+            assert!(code(&error) == 709 && error.is_sticky(), "{error}");
+        }
+        drop((operands, weights, layer, cuda_stream, gpu));
+        assert_eq!(bench.fake.report().complaints, "");
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn two_devices_do_not_mix() {
+        let Some(bench) = Bench::new() else { return };
+        bench.fake.begin(Fault::default(), ROOM);
+        let gpus = [0, 1].map(|ordinal| Gpu::open(ordinal, &bench.ptx).unwrap());
+        let [here, there] = gpus.each_ref().map(|gpu| gpu.cuda_stream().unwrap());
+        let blob = Blob::parse(&bench.layers[0]).unwrap();
+        let layers = gpus.each_ref().map(|gpu| gpu.upload(&blob).unwrap());
+        let operands = |on: usize| Operands::new(&gpus[on], &layers[on]).unwrap();
+        // Those of the layer's own device do; then x, y and the workspace are the other's.
+        for other in [None, Some(0), Some(1), Some(2)] {
+            let [x, y, workspace] =
+                [0, 1, 2].map(|part| operands(usize::from(Some(part) == other)));
+            let mut operands = Operands { x: x.x, y: y.y, workspace: workspace.workspace };
+            let result = operands.multiply(&layers[0], 1, &here);
+            let refused = matches!(result, Err(GpuError::OtherDevice { expected: 0 }));
+            assert!(result.is_ok() == other.is_none() && refused == other.is_some(), "{result:?}");
+        }
+        let mut out = gpus[1].buffer(layers[0].weight_bytes()).unwrap();
+        let refused = layers[0].decode(&mut out, &here);
+        assert!(matches!(refused, Err(GpuError::OtherDevice { expected: 0 })), "{refused:?}");
+        let refused = operands(0).multiply(&layers[0], 1, &there);
+        assert!(matches!(refused, Err(GpuError::Launch { code: 400 })), "{refused:?}");
+        // From one thread, in turns.
+        layers[1].decode(&mut out, &there).unwrap();
+        operands(0).multiply(&layers[0], 1, &here).unwrap();
+        operands(1).multiply(&layers[1], 1, &there).unwrap();
+        drop((out, layers, here, there, gpus));
+        assert_eq!(bench.fake.report().complaints, "");
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn kernels_are_refused_only_for_what_they_are() {
+        let Some(bench) = Bench::new() else { return };
+        let at = 1 + bench.clean.calls.iter().position(|name| *name == "cuModuleLoadData").unwrap();
+        // No binary, no PTX, no compiler, PTX of a newer version.
+        for code in [209, 218, 221, 222] {
+            let (errors, _) = bench.run(Fault { at, code, sticky: false }, ROOM);
+            let [GpuError::Kernels { code: told }] = errors.0[..] else { panic!("{errors:?}") };
+            assert_eq!(told, code);
+        }
+        bench.fake.begin(Fault::default(), ROOM);
+        for no_ptx in ["not PTX", ".version 7.0\0"] {
+            let error = Gpu::open(0, no_ptx).expect_err("not PTX");
+            assert!(matches!(error, GpuError::Kernels { code: 218 }), "{error}");
+            assert!(error.to_string().contains("a newer driver"), "{error}");
+        }
+        assert_eq!(bench.fake.report().complaints, "");
+    }
+}

@@ -1,0 +1,167 @@
+//! Changed blobs behind right checksums, through the kernels: what nobody has checked gives some numbers, and nothing outside
+//! of the outputs is touched. Skipped where there is no device.
+//!
+//! `FUSED_RANS_MUTANTS=10000 cargo test --release --features cuda --test gpu_mutants -- --nocapture` takes that many.
+#![cfg(feature = "cuda")]
+
+use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
+use fused_rans::launch_plan::{LaunchPlan, LayerShape, row_capacity};
+use fused_rans::{
+    Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, TileFault, WeightsPerSymbol,
+    encode, encode_grouped,
+};
+use std::time::Instant;
+use support::product::activation_type;
+use support::victim::victims;
+use support::{AnyGroups, AnyWide, Recipe, Weights, device};
+use support::{mutate, seal};
+
+/// Bytes before and after every output, which nothing may touch.
+const GUARD: usize = 4096;
+const UNTOUCHED: u8 = 0x5A;
+
+/// What became of the mutants.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Refused for their structure.
+    refused: usize,
+    /// In order, whatever they are made of: the GPU decoded what the CPU did.
+    in_order: usize,
+    /// Not in order: the kernels decoded something.
+    forged: usize,
+    /// Multiplied with.
+    products: usize,
+}
+
+fn mutants() -> u64 {
+    std::env::var("FUSED_RANS_MUTANTS").map_or(1000, |count| count.parse().expect("a number"))
+}
+
+/// Has `work` write to the middle of a buffer of `bytes` bytes and two guards; returns what it wrote.
+fn guarded(
+    gpu: &Gpu,
+    bytes: usize,
+    work: impl FnOnce(&Buffer, &CudaStream) -> Result<(), GpuError>,
+) -> Result<Vec<u8>, GpuError> {
+    let mut all = vec![UNTOUCHED; bytes + 2 * GUARD];
+    let mut buffer = gpu.buffer(all.len())?;
+    buffer.copy_from(&all).unwrap();
+    gpu.synchronize()?;
+    let cuda_stream = gpu.cuda_stream()?;
+    work(&buffer, &cuda_stream)?;
+    // What the kernels have run into shows here.
+    gpu.synchronize().expect("no kernel runs into anything");
+    buffer.copy_to(&mut all).unwrap();
+    let (before, after) = (&all[..GUARD], &all[GUARD + bytes..]);
+    assert!([before, after].concat().iter().all(|&b| b == UNTOUCHED), "a guard was written to");
+    Ok(all[GUARD..GUARD + bytes].to_vec())
+}
+
+fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
+    let bytes = layer.weight_bytes();
+    guarded(gpu, bytes, |buffer, cuda_stream| {
+        layer.decode(&mut buffer.index(GUARD..GUARD + bytes), cuda_stream)
+    })
+}
+
+/// Multiplies with `m` rows of x, as the layer's own plan says, or with one warp, which takes one unit after another, in
+/// buffers that are just large enough.
+fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Vec<u8>, GpuError> {
+    let dtype = activation_type(layer.dtype(), false);
+    let (rows, cols) = (layer.rows(), layer.cols());
+    let mut x = gpu.buffer(2 * m * cols)?;
+    x.set_8(0x3C).unwrap();
+    let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
+    let bytes = 4 * m * rows;
+    guarded(gpu, bytes, |buffer, cuda_stream| {
+        let x = Activations { data: &**x, dtype, rows: m, row_stride: cols };
+        let mut out = buffer.index(GUARD..GUARD + bytes);
+        let Some(buffer_rows) = alone else {
+            let y = Outputs { data: &mut out, dtype: Float::F32, row_stride: rows };
+            return layer.matmul(x, y, &mut workspace, cuda_stream);
+        };
+        let plan = LaunchPlan { blocks: 1, warps: 1, buffer_rows, ..layer.plan(m)? };
+        let x =
+            Activations { data: x.data.as_device_ptr().as_raw(), dtype, rows: m, row_stride: cols };
+        let y = Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, row_stride: rows };
+        // SAFETY: the buffers are as large as the operands, and live until the device has been waited for.
+        unsafe { layer.matmul_planned(plan, x, y, &mut workspace, cuda_stream.as_inner()) }
+    })
+}
+
+/// Golden blobs, and larger ones, which are multiplied by turns: of each type and weights_per_symbol, with groups, with large integers,
+/// with exceptions.
+fn blobs() -> Vec<Vec<u8>> {
+    let mut blobs: Vec<Vec<u8>> = victims().iter().map(|victim| victim.bytes.clone()).collect();
+    for (rows, cols) in [(512, 768), (288, 640)] {
+        let of = |dtype, weights| Recipe { rows, cols, weights, ..Recipe::gaussian(dtype) };
+        for weights in [Weights::Gaussian, Weights::Dirty] {
+            let recipes = Dtype::ALL.map(|dtype| of(dtype, weights));
+            let quads =
+                Recipe { weights_per_symbol: WeightsPerSymbol::Four, ..of(Dtype::I8, weights) };
+            let all = recipes.into_iter().chain([quads]);
+            blobs.extend(all.filter_map(|recipe| encode(recipe.matrix(&recipe.bytes()))));
+        }
+        let integers = of(Dtype::I8, Weights::Gaussian);
+        for weights_per_symbol in WeightsPerSymbol::ALL {
+            let recipe = Recipe { weights_per_symbol, ..integers.clone() };
+            let groups =
+                AnyGroups::of_numbers(rows, cols, weights_per_symbol == WeightsPerSymbol::Four, 5);
+            let nibbles = recipe.nibbles();
+            blobs.extend(encode_grouped(recipe.matrix(&nibbles), groups.groups()).unwrap());
+        }
+        blobs.extend(encode(AnyWide::new(&integers, 300).matrix()));
+    }
+    blobs
+}
+
+/// Puts a blob whose checksums are right through the kernels.
+fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
+    let blob = Blob::parse(bytes)?;
+    let layer = gpu.upload_on_trust(&blob, Epilogue::default())?;
+    let mut expected = vec![0; blob.weight_bytes()];
+    let found = decode(gpu, &layer)?;
+    match blob.decode(&mut expected) {
+        // The checksum of the weights is not the kernels' concern.
+        Ok(()) | Err(BlobError::WeightsChecksum) => {
+            assert!(found == expected, "CPU and GPU decode other weights");
+            tally.in_order += 1;
+        }
+        Err(error) => {
+            // Some faults only decoding shows.
+            let shows = matches!(error, BlobError::Tile { fault: TileFault::Stream, .. });
+            assert!(shows || gpu.upload(&blob).is_err(), "{error}");
+            tally.forged += 1;
+        }
+    }
+    for m in [1, 9, 20, 64] {
+        for alone in [None, Some(row_capacity(LayerShape::of(&blob)))] {
+            multiply(gpu, &layer, m, alone)?;
+            tally.products += 1;
+        }
+    }
+    layer.verify()
+}
+
+#[test]
+fn mutants_do_no_harm() {
+    let Some(gpu) = device() else { return };
+    let (mut tally, start, blobs) = (Tally::default(), Instant::now(), blobs());
+    assert!(blobs.len() > victims().len() + 20, "they shrink");
+    for seed in 0..mutants() {
+        let number = seed as usize % blobs.len();
+        let mut mutant = mutate::mutate(&blobs[number], seed);
+        seal::reseal(&mut mutant);
+        match run(gpu, &mutant, &mut tally) {
+            Ok(()) => {}
+            Err(GpuError::Blob(_)) => tally.refused += 1,
+            Err(error) => panic!("blob {number}, seed {seed}: {error}"),
+        }
+        if seed % 500 == 0 {
+            let blob = Blob::parse(&blobs[number]).unwrap();
+            gpu.upload(&blob).unwrap().decode_to_host().expect("as before the mutants");
+        }
+    }
+    println!("{tally:?} in {:.1?}", start.elapsed());
+    assert!(tally.in_order > 0 && tally.forged > 0 && tally.refused > 0);
+}

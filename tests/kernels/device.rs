@@ -1,0 +1,48 @@
+//! The GPU's decode step, run on the CPU lane by lane, against the weights.
+
+use fused_rans::layout::{Place, TileEntry};
+use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode};
+use proptest::prelude::*;
+use support::step;
+use support::{Weights, any_matrix};
+
+/// Returns how many tiles the device step decoded.
+fn check(matrix: Matrix<'_>) -> usize {
+    let Some(bytes) = encode(matrix) else { return 0 };
+    step::check(&Blob::parse(&bytes).unwrap(), matrix.data())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn the_device_step_decodes_every_matrix(matrix in any_matrix()) {
+        check(matrix.matrix(&matrix.bytes()));
+    }
+}
+
+#[test]
+fn whole_tiles_of_every_type_go_through_the_device_step() {
+    for dtype in Dtype::ALL {
+        for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero, Weights::Small] {
+            let data = weights.bytes(dtype, 256 * 272, 3);
+            for weights_per_symbol in WeightsPerSymbol::ALL {
+                let coded =
+                    check(Matrix::new(dtype, 256, 272, &data).unwrap().packed(weights_per_symbol));
+                assert!(coded > 0, "{dtype:?} {weights:?} was not coded");
+            }
+        }
+    }
+}
+
+#[test]
+fn exception_records_keep_their_fields_and_their_order() {
+    let place = |fragment, lane, register, half| Place { fragment, lane, register, half };
+    let ascending = [place(0, 0, 0, 0), place(0, 0, 3, 1), place(0, 31, 0, 0), place(31, 0, 1, 1)];
+    for (place, weight) in ascending.into_iter().zip([0, u16::MAX, 0x8001, 1]) {
+        let record = TileEntry::exception(place, weight);
+        assert_eq!(TileEntry::exception_fields(record), (place, weight));
+        assert_eq!(record >> 16 & 7, 0);
+    }
+    let records = ascending.map(|place| TileEntry::exception(place, u16::MAX));
+    assert!(records.is_sorted_by(|a, b| a < b) && ascending.is_sorted());
+}

@@ -1,0 +1,5 @@
+//! The kernels without a GPU: their portable parts on the CPU, and the text of their PTX.
+
+mod device;
+mod ptx;
+mod warp;

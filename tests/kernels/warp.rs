@@ -1,0 +1,399 @@
+//! The fused kernel's main loop, played on the CPU: a warp's 32 lanes take the steps of
+//! `device/matmul/mainloop.rs` in the same order and with the same functions. Written out here is only
+//! what those have instructions for: the ring's copies, shared memory, `mma.sync`.
+//!
+//! Numbers are chosen so that all sums are exact in F64, in any order, and no activation is 0: one wrong
+//! bit of one operand changes outputs, and these must be the very same.
+
+use fused_rans::layout::{
+    FRAGMENT, GROUP, GroupPlane, LANES, LINE, SLAB_ROWS, SLAB_STRIPS, SLABS, TABLE,
+    TAIL_LENGTH_BYTES, TILE, TableKind, TileEntry,
+};
+use fused_rans::tile::{Rows, Tile};
+use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode, encode_grouped};
+use fused_rans_kernels::{IntegerOffset, Lane, MmaType, RawWords, SliceMemory, WeightFormat};
+use half::{bf16, f16};
+use proptest::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use support::product::weight_numbers;
+use support::{AnyGroups, Recipe, Weights, any_matrix, integer_splits};
+
+/// Slabs that a warp decodes at a time.
+const S: usize = 2;
+/// Columns of a half turn.
+const HALF: usize = 2 * FRAGMENT;
+/// Words of a lane's four, of all lanes.
+const QUADS: usize = 4 * LANES;
+
+/// A register, or several, of all lanes.
+type OfLanes<T> = [T; LANES];
+
+/// An A fragment.
+type Operands = OfLanes<[u32; 4]>;
+
+/// The D fragments of a unit: both strips of the first slab, then of the other.
+type Sums = [OfLanes<[f64; 4]>; S * SLAB_STRIPS];
+
+/// No sums.
+const NOTHING: Sums = [[[0.0; 4]; LANES]; S * SLAB_STRIPS];
+
+/// `mma.sync.aligned.m16n8k16`, its fragments as the PTX ISA has them.
+fn mma(operand: MmaType, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f64; 4]>) {
+    let number = |bits: u32| match operand {
+        MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
+        MmaType::F16 => f16::from_bits(bits as u16).to_f64(),
+    };
+    let (mut rows, mut cols) = ([[0.0; 16]; 16], [[0.0; 16]; 8]);
+    for (lane, half) in (0..32).flat_map(|lane| [(lane, 0), (lane, 1)]) {
+        let (g, t) = (lane / 4, lane % 4);
+        let (low, high) = (2 * t + half, 2 * t + 8 + half);
+        let [a0, a1, a2, a3] = a[lane].map(|register| number(register >> (16 * half)));
+        (rows[g][low], rows[g + 8][low]) = (a0, a1);
+        (rows[g][high], rows[g + 8][high]) = (a2, a3);
+        [cols[g][low], cols[g][high]] = b[lane].map(|register| number(register >> (16 * half)));
+    }
+    for (lane, d) in d.iter_mut().enumerate() {
+        let (g, t) = (lane / 4, lane % 4);
+        for (i, d) in d.iter_mut().enumerate() {
+            let (row, col) = (&rows[g + i / 2 * 8], &cols[2 * t + i % 2]);
+            *d += row.iter().zip(col).map(|(a, b)| a * b).sum::<f64>();
+        }
+    }
+}
+
+/// What a warp knows of a slab.
+struct Slab {
+    rows: Rows,
+    raw: Vec<u32>,
+    groups: Vec<u8>,
+    exceptions: Vec<u32>,
+}
+
+/// The slabs of tile number `number`; `None` if it is not coded.
+fn slabs(blob: &Blob<'_>, number: usize) -> Option<Vec<Slab>> {
+    let Tile::Coded(tile) = blob.tile(number).unwrap() else { return None };
+    let (entry, shape) = (&blob.index()[number], tile.shape);
+    let group_bytes = blob.groups().map_or(0, GroupPlane::bytes);
+    let before = TAIL_LENGTH_BYTES * shape.slabs() + shape.raw_bytes(blob.split().raw_bits());
+    let groups = &blob.bytes()[entry.offset as usize * LINE + before..];
+    let slabs = tile.slabs().enumerate().map(|(number, slab)| {
+        let mut rows: Rows = [[0; LANES]; 64];
+        slab.expand(&mut rows);
+        // Beyond its rows a device finds anything.
+        let stored = entry.full_rows[number] + entry.tail_rows[number];
+        rows[usize::from(stored)..].fill([u32::MAX; LANES]);
+        let record = |(row, col, weight)| TileEntry::exception(slab.shape.place(row, col), weight);
+        Slab {
+            rows,
+            raw: slab.raw.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect(),
+            groups: groups[group_bytes * number..][..group_bytes].to_vec(),
+            exceptions: slab.exceptions().map(record).collect(),
+        }
+    });
+    Some(slabs.collect())
+}
+
+/// A lane's words of both fragments of a step of half turn `number`, and nothing of the other step's, from
+/// the raw planes of a slab of `turns` turns: `Ring::fill_raw`, then `Ring::raw`.
+fn raw_words(bits: u32, raw: &[u32], turns: usize, [number, step, lane]: [usize; 3]) -> RawWords {
+    let (mut words, mut plane, lane_quad) = (RawWords::default(), 0, 4 * lane);
+    if bits & 8 != 0 {
+        let at = plane + (2 * number + step) * QUADS + lane_quad;
+        words.eight[step].copy_from_slice(&raw[at..at + 4]);
+        plane += 4 * turns * QUADS;
+    }
+    if bits & 4 != 0 {
+        let at = plane + number * QUADS + lane_quad + 2 * step;
+        words.four[2 * step..2 * step + 2].copy_from_slice(&raw[at..at + 2]);
+        plane += 2 * turns * QUADS;
+    }
+    if bits & 2 != 0 {
+        words.two[step] = raw[plane + number / 2 * QUADS + lane_quad + number % 2 * 2 + step];
+        plane += turns * QUADS;
+    }
+    if bits & 1 != 0 {
+        // Two words a turn: the last quad may be half of one.
+        let stride = (2 * turns - number / 4 * 4).min(4);
+        words.one = raw[plane + number / 4 * QUADS + stride * lane + number % 4];
+    }
+    words
+}
+
+/// Scales and zero points of a group, as a lane has them: of rows g and g + 8 of both strips.
+#[derive(Clone, Copy)]
+struct Group {
+    scales: [[f64; 2]; SLAB_STRIPS],
+    offsets: [[IntegerOffset; 2]; SLAB_STRIPS],
+}
+
+/// A layer and what it is multiplied with.
+#[derive(Clone, Copy)]
+struct Kernel<'a> {
+    blob: &'a Blob<'a>,
+    tiles: &'a [Vec<Slab>],
+    table: &'a [u32; TABLE],
+    format: WeightFormat,
+    operand: MmaType,
+    /// Activations, 8 x K.
+    x: &'a [u16],
+}
+
+impl<'a> Kernel<'a> {
+    /// 8 columns of y for every row of the layer.
+    fn multiply(&self) -> Vec<[f64; 8]> {
+        let (stripe_rows, across) = (S * SLAB_ROWS, self.blob.grid().across());
+        let mut y = vec![[0.0; 8]; self.blob.rows().next_multiple_of(stripe_rows)];
+        for (band, y) in y.chunks_exact_mut(stripe_rows).enumerate() {
+            let mut sums = NOTHING;
+            for col in 0..across {
+                let tile = &self.tiles[S * band / SLABS * across + col];
+                let slabs = tile[S * band % SLABS..].first_chunk().expect("two slabs");
+                self.unit(slabs, TILE * col, &mut sums);
+            }
+            for (at, sum) in sums.as_flattened().as_flattened().iter().enumerate() {
+                let (fragment, lane, i) = (at / (4 * LANES), at / 4 % LANES, at % 4);
+                y[FRAGMENT * fragment + lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2] = *sum;
+            }
+        }
+        y
+    }
+
+    /// `Mainloop::take_turns`, of a unit whose first column is `col`.
+    fn unit(&self, slabs: &'a [Slab; S], col: usize, sums: &mut Sums) {
+        let (operand, format) = (self.operand, self.format);
+        let halves = (self.blob.cols() - col).min(TILE) / HALF;
+        let memory: OfLanes<[_; S]> = core::array::from_fn(|lane| {
+            let table = self.table;
+            let of_slab = |s: &'a Slab| SliceMemory { table, rows: &s.rows, lane, raw: &s.raw };
+            slabs.each_ref().map(of_slab)
+        });
+        let mut streams = memory.each_ref().map(|slabs| slabs.each_ref().map(Lane::new));
+        let mut exceptions = slabs.each_ref().map(|slab| &slab.exceptions[..]);
+        let mut groups = slabs.each_ref().map(|slab| self.group(slab, 0));
+        let mut chunks = NOTHING;
+        for number in 0..halves {
+            let x = self.activations(col + HALF * number);
+            for step in 0..2 {
+                let mut operands = [[[0; 4]; LANES]; S * SLAB_STRIPS];
+                for (lane, streams) in streams.iter_mut().enumerate() {
+                    let (bits, place) = (format.raw_bits(), [number, step, lane]);
+                    let raw =
+                        slabs.each_ref().map(|slab| raw_words(bits, &slab.raw, halves / 2, place));
+                    for i in 0..SLAB_STRIPS {
+                        let entries = Lane::fragments(streams, &memory[lane], format.table());
+                        for s in 0..S {
+                            let offsets = groups[s][lane].offsets[i];
+                            let number = SLAB_STRIPS * step + i;
+                            operands[SLAB_STRIPS * s + i][lane] =
+                                format.operands(operand, entries[s], &raw[s], number, offsets);
+                        }
+                    }
+                }
+                let first = 4 * number + SLAB_STRIPS * step;
+                for (s, operands) in operands.chunks_exact_mut(SLAB_STRIPS).enumerate() {
+                    self.patch(&mut exceptions[s], first, operands, &groups[s]);
+                }
+                let x = x.map(|x| [x[2 * step], x[2 * step + 1]]);
+                let fragments = operands.iter().zip(&mut chunks);
+                fragments.for_each(|(operands, chunk)| mma(operand, operands, &x, chunk));
+            }
+            let ends = self.blob.groups().is_some() && (number + 1) % (GROUP / HALF) == 0;
+            if ends && number + 1 < halves {
+                add(sums, &mut chunks, &groups);
+                groups = slabs.each_ref().map(|slab| self.group(slab, 1));
+            }
+        }
+        add(sums, &mut chunks, &groups);
+    }
+
+    /// `Exceptions::patch`: puts exceptions among the operands of both strips, whose fragments are numbered from
+    /// `first` on, and takes them off `list`.
+    fn patch(&self, list: &mut &[u32], first: usize, to: &mut [Operands], group: &OfLanes<Group>) {
+        while let Some((&record, rest)) = list.split_first() {
+            let (place, weight) = TileEntry::exception_fields(record);
+            let Some(operands) = to.get_mut(place.fragment - first) else { return };
+            *list = rest;
+            let weights = u32::from(weight) * 0x0001_0001;
+            let offset = group[place.lane].offsets[0][0];
+            let weights = self.format.operand(self.operand, weights, false, offset);
+            let mask = 0xFFFF << (16 * place.half);
+            let operand = &mut operands[place.lane][place.register];
+            *operand = weights & mask | *operand & !mask;
+        }
+    }
+
+    /// Registers b0 and b1 of the even step, then of the odd one, of the half turn at column `col`.
+    fn activations(&self, col: usize) -> OfLanes<[u32; 4]> {
+        core::array::from_fn(|lane| {
+            let x = &self.x[lane / 4 * self.blob.cols() + col + lane % 4 * 8..];
+            core::array::from_fn(|i| u32::from(x[2 * i]) | u32::from(x[2 * i + 1]) << 16)
+        })
+    }
+
+    /// Group `number` of a slab, for every lane, from where the device loads it.
+    fn group(&self, slab: &Slab, number: usize) -> OfLanes<Group> {
+        let offset = |half, zero| match self.blob.dtype() {
+            Dtype::I8 => IntegerOffset::new(self.operand, &self.format, half == 1, zero),
+            _ => IntegerOffset::default(),
+        };
+        let offsets = [[offset(0, 0), offset(1, 0)]; 2];
+        let mut group = Group { scales: [[1.0; 2]; 2], offsets };
+        core::array::from_fn(|lane| {
+            let Some(plane) = self.blob.groups() else { return group };
+            let (scales, zeros) = slab.groups.split_at(GroupPlane::SCALE_BYTES);
+            let (at, g) = (16 * (lane / 4) + 8 * number, lane / 4);
+            for (strip, half) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let scale = scales[at + 4 * strip + 2 * half..].first_chunk().expect("16 bits");
+                group.scales[strip][half] = f16::from_le_bytes(*scale).to_f64();
+                // Two bytes of each four are the group's.
+                let zeros = if plane.zeros { zeros[4 * g + 2 * number + strip] } else { 0x88 };
+                group.offsets[strip][half] = offset(half, i32::from(zeros >> (4 * half) & 15) - 8);
+            }
+            group
+        })
+    }
+}
+
+/// Adds the chunks times the groups' scales to `sums`, and makes nothing of the chunks.
+fn add(sums: &mut Sums, chunks: &mut Sums, groups: &[OfLanes<Group>; S]) {
+    let sums = sums.as_flattened_mut().as_flattened_mut().iter_mut();
+    let chunks = chunks.as_flattened_mut().as_flattened_mut().iter_mut();
+    for (at, (sum, chunk)) in sums.zip(chunks).enumerate() {
+        let (fragment, lane, i) = (at / (4 * LANES), at / 4 % LANES, at % 4);
+        let group = &groups[fragment / SLAB_STRIPS][lane];
+        *sum += group.scales[fragment % SLAB_STRIPS][i / 2] * core::mem::take(chunk);
+    }
+}
+
+/// Multiplies as every kernel for a layer does, and checks the outputs. Returns the blob; `None` if not all of it
+/// is coded.
+fn check(matrix: Matrix<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
+    let (dtype, cols) = (matrix.dtype(), matrix.grid().cols);
+    assert!(cols <= 2 * TILE, "sums of more might not be exact");
+    let bytes = match groups {
+        Some(groups) => encode_grouped(matrix, groups.groups()).unwrap()?,
+        None => encode(matrix)?,
+    };
+    let blob = Blob::parse(&bytes).unwrap();
+    let tiles: Option<Vec<_>> = (0..blob.index().len()).map(|tile| slabs(&blob, tile)).collect();
+    let mut weights = weight_numbers(dtype, matrix.data());
+    if let Some(AnyGroups { scales, zeros }) = groups {
+        for (at, weight) in weights.iter_mut().enumerate() {
+            let group = at / cols * cols.div_ceil(GROUP) + at % cols / GROUP;
+            *weight -= zeros.as_ref().map_or(0.0, |zeros| f64::from(zeros[group]));
+            *weight *= f16::from_bits(scales[group]).to_f64();
+        }
+    }
+    // Odd, so never 0, and small.
+    let mut rng = SmallRng::seed_from_u64(8);
+    let activations: Vec<f32> =
+        (0..8 * cols).map(|_| (2 * rng.random_range(-8i8..8) + 1).into()).collect();
+    let wide = blob.frequencies().exponent_table(blob.split());
+    let format = WeightFormat::from(blob.split());
+    let table = blob.frequencies().kernel_table(blob.split());
+    let table = table.as_slice().try_into().expect("an entry for each slot");
+    let operands = match dtype {
+        Dtype::Bf16 => &[MmaType::Bf16][..],
+        Dtype::F16 => &[MmaType::F16],
+        Dtype::F8E4M3 | Dtype::I8 => &[MmaType::Bf16, MmaType::F16],
+    };
+    for &operand in operands {
+        let bits = |&x: &f32| match operand {
+            MmaType::Bf16 => bf16::from_f32(x).to_bits(),
+            MmaType::F16 => f16::from_f32(x).to_bits(),
+        };
+        let inputs: Vec<u16> = activations.iter().map(bits).collect();
+        let (blob, tiles, x) = (&blob, tiles.as_ref()?, &inputs);
+        let kernel = Kernel { blob, tiles, table, format, operand, x };
+        let mut products = vec![kernel.multiply()];
+        if let Some(wide) = &wide {
+            let table = wide.as_slice().try_into().expect("an entry for each slot");
+            let format = WeightFormat::of(blob.split(), TableKind::Exponent);
+            products.push(Kernel { table, format, ..kernel }.multiply());
+        }
+        for (row, weights) in weights.chunks_exact(cols).enumerate() {
+            for (i, x) in activations.chunks_exact(cols).enumerate() {
+                let exact: f64 = weights.iter().zip(x).map(|(w, &x)| w * f64::from(x)).sum();
+                for (y, wide) in products.iter().zip([false, true]) {
+                    assert_eq!(y[row][i], exact, "{dtype:?} {operand:?} wide: {wide} [{i}][{row}]");
+                }
+            }
+        }
+    }
+    Some(bytes)
+}
+
+/// `weights`, but BF16 from 2^-24 to 2^9 or 0, and FP16 finite: of whose products sums are exact.
+fn tame(dtype: Dtype, weights: Vec<u8>) -> Vec<u8> {
+    let tame = |bits| match (dtype, dtype.exponent(bits)) {
+        (Dtype::Bf16, 0) => bits & 0x8000,
+        (Dtype::Bf16, exponent) => bits & 0x807F | u16::from(exponent.clamp(103, 135)) << 7,
+        (_, 31) => bits ^ 0x0400,
+        _ => bits,
+    };
+    let tame = |&bytes: &[u8; 2]| tame(u16::from_le_bytes(bytes)).to_le_bytes();
+    if dtype.bytes() == 1 { weights } else { weights.as_chunks().0.iter().flat_map(tame).collect() }
+}
+
+#[test]
+fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
+    // Whole units and narrow ones.
+    let (rows, cols) = (128, TILE + 192);
+    let check = |dtype, weights_per_symbol, weights: &[u8], groups: Option<&AnyGroups>| {
+        let matrix = Matrix::new(dtype, rows, cols, weights).unwrap().packed(weights_per_symbol);
+        check(matrix, groups).expect("it shrinks")
+    };
+    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3] {
+        for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero] {
+            let bytes = check(
+                dtype,
+                WeightsPerSymbol::Two,
+                &tame(dtype, weights.bytes(dtype, rows * cols, 3)),
+                None,
+            );
+            let (blob, two_bytes) = (Blob::parse(&bytes).unwrap(), dtype.bytes() == 2);
+            let wide = blob.frequencies().exponent_table(blob.split()).is_some();
+            match weights {
+                Weights::Dirty => assert_eq!(blob.exceptions() > 100, two_bytes),
+                Weights::MostlyZero => assert!(!wide),
+                _ => assert_eq!(wide, two_bytes),
+            }
+        }
+    }
+    for (split, weights) in integer_splits() {
+        let weights = weights.bytes(Dtype::I8, rows * cols, 5);
+        let bytes = check(Dtype::I8, split.weights_per_symbol(), &weights, None);
+        let blob = Blob::parse(&bytes).unwrap();
+        assert_eq!(blob.split(), split);
+        assert_eq!(blob.exceptions() > 4, split.half_range() < 128);
+    }
+    for (weights_per_symbol, zeros) in
+        WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
+    {
+        let recipe = Recipe { weights_per_symbol, rows, cols, ..Recipe::gaussian(Dtype::I8) };
+        let groups = AnyGroups::of_numbers(rows, cols, zeros, 6);
+        let bytes = check(Dtype::I8, weights_per_symbol, &recipe.nibbles(), Some(&groups));
+        assert_eq!(Blob::parse(&bytes).unwrap().split().weights_per_symbol(), weights_per_symbol);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn a_warp_multiplies_exactly_with_any_layer(
+        matrix in any_matrix(),
+        zeros in prop::option::of(any::<bool>()),
+        // The last band, too, has four strips, if not all of their rows.
+        rows in prop::sample::select(vec![50usize, 64, 128, 250, 256, 320]),
+        cols in (1..=8usize).prop_map(|turns| 64 * turns),
+    ) {
+        let (recipe, dtype) = (Recipe { rows, cols, ..matrix }, matrix.dtype);
+        let zeros = zeros.filter(|_| dtype == Dtype::I8);
+        let groups = zeros.map(|zeros| AnyGroups::of_numbers(rows, cols, zeros, recipe.seed));
+        let weights =
+            if groups.is_some() { recipe.nibbles() } else { tame(dtype, recipe.bytes()) };
+        let matrix = recipe.matrix(&weights);
+        prop_assume!(check(matrix, groups.as_ref()).is_some());
+    }
+}

@@ -1,0 +1,5 @@
+//! Quantizers.
+
+mod quantizers;
+mod rates;
+mod reference;
