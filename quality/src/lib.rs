@@ -7,7 +7,8 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use fused_rans_quality::{Config, Llama, Tokens, Weights, perplexity};
+//! use fused_rans_quality::measure::perplexity;
+//! use fused_rans_quality::{Config, Llama, Tokens, Weights};
 //!
 //! let folder = Path::new("model");
 //! let (config, weights) = (Config::read(&folder.join("config.json"))?, Weights::open(folder)?);
@@ -20,31 +21,16 @@
 //! # Ok::<(), fused_rans_quality::Error>(())
 //! ```
 
-pub mod brown;
-pub mod chart;
-pub mod config;
-pub mod distortion;
+pub mod corpus;
 mod error;
-pub mod formats;
-pub mod gguf;
-mod llama;
-pub mod moments;
-pub mod nf4;
-mod ops;
+pub mod measure;
+pub mod model;
 mod output;
-pub mod perplexity;
-pub mod results;
-pub mod table;
+pub mod report;
 #[cfg(test)]
 mod tiny;
-mod tokenizer;
-mod values;
-mod weights;
-mod windows;
 
-pub use config::Config;
+pub use corpus::{Tokens, Windows};
 pub use error::Error;
-pub use llama::{Llama, Observer};
-pub use table::Table;
-pub use weights::Weights;
-pub use windows::{Tokens, Windows};
+pub use measure::Table;
+pub use model::{Config, Llama, Observer, Weights};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::config::{Config, EMBEDDING, LayerLinear, NORM, norm_weights};
+use crate::model::config::{Config, EMBEDDING, LayerLinear, NORM, norm_weights};
 use crate::{Error, Llama};
 
 /// Two layers; four query heads, of which two share a key and value head.

@@ -58,7 +58,8 @@ fn document() -> PathBuf {
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["doc", "--locked", "--quiet", "--no-deps", "--lib", "--workspace"]);
-    cargo.args(["--exclude", "fused-rans-quality", "--all-features", "--target-dir"]);
+    cargo.args(["--exclude", "fused-rans-quality", "--exclude", "fused-rans-test-support"]);
+    cargo.args(["--all-features", "--target-dir"]);
     let target = work.parent().expect("the folder of builds");
     cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("RUSTDOC", wrapper);
     // What would come first, or lead elsewhere.

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use fused_rans_quality::moments::{self, Kind, Weighting};
-use fused_rans_quality::perplexity::{self, Difference, Measurement};
-use fused_rans_quality::{Error, Llama, Tokens, Windows, brown, gguf};
+use fused_rans_quality::corpus::brown;
+use fused_rans_quality::measure::moments::{self, Kind, Weighting};
+use fused_rans_quality::measure::perplexity::{self, Difference, Measurement};
+use fused_rans_quality::model::gguf;
+use fused_rans_quality::{Error, Llama, Tokens, Windows};
 use serde::Serialize;
 
 use super::progress::Bar;

@@ -1,9 +1,11 @@
 //! The commands on tables of weight formats.
 
-use fused_rans_quality::formats::{Format, REFERENCE};
-use fused_rans_quality::results::{self, Row, Writer};
-use fused_rans_quality::table::Phase;
-use fused_rans_quality::{Tokens, chart, table};
+use fused_rans_quality::Tokens;
+use fused_rans_quality::measure::Row;
+use fused_rans_quality::measure::formats::{Format, REFERENCE};
+use fused_rans_quality::measure::table::{self, Phase};
+use fused_rans_quality::report::results::{self, Writer};
+use fused_rans_quality::report::{self, chart};
 
 use super::commands::say;
 use super::progress::Bar;
@@ -47,7 +49,7 @@ pub(super) fn chart(args: &Chart) -> Result<(), Failure> {
 
 /// `fused-rans-quality markdown`
 pub(super) fn markdown(args: &Markdown) -> Result<(), Failure> {
-    say(results::markdown(&results::read(&args.results)?).trim_end())
+    say(report::markdown(&results::read(&args.results)?).trim_end())
 }
 
 /// Above the lines that `table` prints.

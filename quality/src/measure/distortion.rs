@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use safetensors::SafeTensors;
 
 use crate::Error;
-use crate::values::read;
+use crate::model::values::read;
 
 /// Rows of weights that are multiplied with moments at a time.
 const ROWS: usize = 1024;
 
-/// An open file of moments, as [`moments::write`](crate::moments::write) makes it. The file is mapped:
+/// An open file of moments, as [`moments::write`](crate::measure::moments::write) makes it. The file is mapped:
 /// nobody may change or truncate it meanwhile.
 pub struct MomentsFile {
     path: PathBuf,
@@ -173,7 +173,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::{self, Kind, Weighting};
+    use crate::measure::moments::{self, Kind, Weighting};
     use crate::{Windows, tiny};
 
     fn matrix(seed: u64, rows: usize, cols: usize) -> Tensor {

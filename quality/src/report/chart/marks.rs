@@ -21,16 +21,16 @@ pub(super) enum Shape {
 }
 
 /// A point.
-pub(super) fn marker<'a, B, C>(shape: Shape, at: C, colour: RGBColor) -> DynElement<'a, B, C>
+pub(super) fn marker<'a, B, C>(shape: Shape, at: C, color: RGBColor) -> DynElement<'a, B, C>
 where
     B: DrawingBackend + 'a,
     C: Clone + 'a,
 {
-    let filled = colour.filled();
+    let filled = color.filled();
     let polygon = |corners: &[(i32, i32)], at| {
         (EmptyElement::at(at) + Polygon::new(corners.to_vec(), filled)).into_dyn()
     };
-    let stroke = |ends: [(i32, i32); 2]| PathElement::new(ends, colour.stroke_width(2));
+    let stroke = |ends: [(i32, i32); 2]| PathElement::new(ends, color.stroke_width(2));
     let (r, s) = (RADIUS, RADIUS - 1);
     match shape {
         Shape::Circle => (EmptyElement::at(at) + Circle::new((0, 0), r, filled)).into_dyn(),
@@ -45,15 +45,15 @@ where
 }
 
 /// An error bar between two places.
-pub(super) fn bar<'a, B, C>(low: C, high: C, colour: RGBColor) -> [DynElement<'a, B, C>; 3]
+pub(super) fn bar<'a, B, C>(low: C, high: C, color: RGBColor) -> [DynElement<'a, B, C>; 3]
 where
     B: DrawingBackend + 'a,
     C: Clone + 'a,
     PathElement<C>: IntoDynElement<'a, B, C>,
 {
-    let cap = || PathElement::new([(-4, 0), (4, 0)], colour);
+    let cap = || PathElement::new([(-4, 0), (4, 0)], color);
     [
-        PathElement::new([low.clone(), high.clone()], colour).into_dyn(),
+        PathElement::new([low.clone(), high.clone()], color).into_dyn(),
         (EmptyElement::at(low) + cap()).into_dyn(),
         (EmptyElement::at(high) + cap()).into_dyn(),
     ]

@@ -9,10 +9,11 @@ use std::thread;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use crate::config::LayerLinear;
+use crate::model::config::LayerLinear;
+use crate::model::ops;
+use crate::model::values::{edit, read};
 use crate::output::{self, Output};
-use crate::values::{edit, read};
-use crate::{Error, Llama, Windows, ops};
+use crate::{Error, Llama, Windows};
 
 /// Which moments are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

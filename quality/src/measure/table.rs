@@ -10,12 +10,13 @@ use fused_rans_host::file::{
 };
 use fused_rans_host::{Float, quantize::Quantizer};
 
-use crate::distortion::{MomentsFile, Originals};
-use crate::formats::{Format, Method};
-use crate::perplexity::{self, Difference};
-use crate::results::Row;
-use crate::values::edit;
-use crate::{Config, Error, Llama, Weights, Windows, nf4, output};
+use crate::measure::Row;
+use crate::measure::distortion::{MomentsFile, Originals};
+use crate::measure::formats::{Format, Method};
+use crate::measure::nf4;
+use crate::measure::perplexity::{self, Difference};
+use crate::model::values::edit;
+use crate::{Config, Error, Llama, Weights, Windows, output};
 
 /// Bits of the reference's weights.
 const REFERENCE_BITS: f64 = 16.0;
@@ -95,8 +96,14 @@ impl Table {
     /// The row of the model in its original form.
     #[must_use]
     pub fn reference(&self) -> Row {
-        let errors = crate::distortion::Errors { weight: 0.0, output: 0.0 };
-        self.row(crate::formats::REFERENCE, REFERENCE_BITS, errors, &self.reference, self.seconds)
+        let errors = crate::measure::distortion::Errors { weight: 0.0, output: 0.0 };
+        self.row(
+            crate::measure::formats::REFERENCE,
+            REFERENCE_BITS,
+            errors,
+            &self.reference,
+            self.seconds,
+        )
     }
 
     /// The row of a format. Runs on rayon's current thread pool.
@@ -127,7 +134,7 @@ impl Table {
         &self,
         format: &str,
         stored_bits: f64,
-        errors: crate::distortion::Errors,
+        errors: crate::measure::distortion::Errors,
         nll: &[f64],
         seconds: f64,
     ) -> Row {
@@ -234,7 +241,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::moments::{self, Kind, Weighting};
+    use crate::measure::moments::{self, Kind, Weighting};
     use crate::tiny;
 
     fn windows() -> Windows {

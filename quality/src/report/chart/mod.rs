@@ -14,8 +14,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Error;
+use crate::measure::Row;
 use crate::output::Output;
-use crate::results::Row;
 use marks::{Shape, bar, marker};
 
 /// Size in pixels.
@@ -29,7 +29,7 @@ const INK: RGBColor = RGBColor(0x33, 0x33, 0x33);
 const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 
 /// The lines: what stands behind the rate in a format's name, what the legend says, and how it is drawn.
-/// Colours by Masataka Okabe and Kei Ito, "Color Universal Design", 2002, which the colour-blind can
+/// Colours by Masataka Okabe and Kei Ito, "Color Universal Design", 2002, which the color-blind can
 /// tell apart.
 const LINES: [(&str, &str, RGBColor, Shape); 4] = [
     ("", "rate=R", RGBColor(0x00, 0x72, 0xb2), Shape::Circle),
@@ -92,8 +92,8 @@ fn draw(text: &mut String, rows: &[Row]) -> Result<(), Failure> {
         .y_label_area_size(72)
         .build_cartesian_2d(bits, increases.clone().log_scale())?;
     draw_axes(&mut chart)?;
-    for (kind, _, colour, shape) in LINES {
-        draw_line(&mut chart, &line(&points, kind), colour, shape, &increases)?;
+    for (kind, _, color, shape) in LINES {
+        draw_line(&mut chart, &line(&points, kind), color, shape, &increases)?;
     }
     draw_singles(&mut chart, &points, &increases)?;
     root.present()?;
@@ -165,12 +165,12 @@ fn draw_head(
     }
     head.draw_text(&measured, &style(14), (20, 42))?;
     let mut x = 24;
-    for (kind, label, colour, shape) in LINES {
+    for (kind, label, color, shape) in LINES {
         if line(points, kind).is_empty() {
             continue;
         }
-        head.draw(&PathElement::new([(x, 78), (x + 32, 78)], colour.stroke_width(2)))?;
-        head.draw(&marker(shape, (x + 16, 78), colour))?;
+        head.draw(&PathElement::new([(x, 78), (x + 32, 78)], color.stroke_width(2)))?;
+        head.draw(&marker(shape, (x + 16, 78), color))?;
         let middle = style(14).pos(Pos::new(HPos::Left, VPos::Center));
         head.draw_text(label, &middle, (x + 40, 78))?;
         // The backend has no font to measure it with.
@@ -213,14 +213,14 @@ fn percent(increase: f64) -> String {
 fn draw_line(
     chart: &mut Plot<'_>,
     points: &[Point<'_>],
-    colour: RGBColor,
+    color: RGBColor,
     shape: Shape,
     increases: &Range<f64>,
 ) -> Result<(), Failure> {
     let places = points.iter().map(|point| point.place(increases));
-    chart.draw_series(LineSeries::new(places, colour.stroke_width(2)))?;
+    chart.draw_series(LineSeries::new(places, color.stroke_width(2)))?;
     for point in points {
-        draw_point(chart, point, colour, shape, increases)?;
+        draw_point(chart, point, color, shape, increases)?;
     }
     Ok(())
 }
@@ -246,18 +246,18 @@ fn draw_singles(
 fn draw_point(
     chart: &mut Plot<'_>,
     point: &Point<'_>,
-    colour: RGBColor,
+    color: RGBColor,
     shape: Shape,
     increases: &Range<f64>,
 ) -> Result<(), Failure> {
     let ends = [point.increase - point.error, point.increase + point.error];
     if point.error > 0.0 && ends[1] > increases.start {
         let [low, high] = ends.map(|end| end.clamp(increases.start, increases.end));
-        for part in bar((point.bits, low), (point.bits, high), colour) {
+        for part in bar((point.bits, low), (point.bits, high), color) {
             chart.plotting_area().draw(&part)?;
         }
     }
-    chart.plotting_area().draw(&marker(shape, point.place(increases), colour))?;
+    chart.plotting_area().draw(&marker(shape, point.place(increases), color))?;
     Ok(())
 }
 

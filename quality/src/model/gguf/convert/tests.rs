@@ -4,8 +4,10 @@ use candle_core::IndexOp;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 
 use super::*;
-use crate::ops::Rotary;
+use crate::model::ops::Rotary;
 use crate::{Llama, Tokens, Weights, tiny};
+use candle_core::Device;
+use std::fs::File;
 
 /// What llama.cpp's converter does to query and key weights.
 fn permute(weight: &Tensor, heads: usize) -> Tensor {

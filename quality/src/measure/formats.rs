@@ -24,7 +24,7 @@ pub struct Format {
 pub enum Method {
     /// They stay as they are.
     Unchanged,
-    /// [`nf4`](crate::nf4), in memory.
+    /// [`nf4`](crate::measure::nf4), in memory.
     Nf4,
     /// The model is compressed.
     Compressed {

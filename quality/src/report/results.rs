@@ -1,64 +1,12 @@
 //! The table's file.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
-use crate::formats::REFERENCE;
-
-/// What a format costs. The names are the file's columns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The format.
-    pub format: String,
-    /// Bits a weight of the matrices that are quantized, everything that is stored counted. Embeddings
-    /// and norms are the same in all formats; they do not count.
-    pub stored_bits: f64,
-    /// As [`Errors::weight`](crate::distortion::Errors::weight).
-    pub relative_weight_error: f64,
-    /// As [`Errors::output`](crate::distortion::Errors::output).
-    pub relative_output_error: f64,
-    /// Windows of the text.
-    pub windows: usize,
-    /// Tokens that are scored.
-    pub tokens: usize,
-    /// Mean negative log-likelihood, in nats a token.
-    pub mean_nll: f64,
-    /// e to that.
-    pub perplexity: f64,
-    /// Mean difference to the reference, in nats a token.
-    pub nll_difference: f64,
-    /// Standard error of that, paired; `None` for one window.
-    pub standard_error: Option<f64>,
-    /// Perplexity over the reference's.
-    pub perplexity_ratio: f64,
-    /// Seconds that this row took.
-    pub seconds: f64,
-}
-
-impl Row {
-    /// By how many percent perplexity is above the reference's.
-    #[must_use]
-    pub fn increase(&self) -> f64 {
-        100.0 * self.nll_difference.exp_m1()
-    }
-
-    /// Standard error of [`increase`](Self::increase), to first order.
-    #[must_use]
-    pub fn increase_error(&self) -> Option<f64> {
-        self.standard_error.map(|error| 100.0 * self.perplexity_ratio * error)
-    }
-
-    /// Whether this is the reference itself.
-    #[must_use]
-    pub fn is_reference(&self) -> bool {
-        self.format == REFERENCE
-    }
-}
+use crate::measure::Row;
+use crate::measure::formats::REFERENCE;
 
 /// A file that rows are added to.
 pub struct Writer {
@@ -120,55 +68,12 @@ fn read_one(path: &Path) -> Result<Vec<Row>, Error> {
     }
 }
 
-/// A Markdown table of `rows`.
-#[must_use]
-pub fn markdown(rows: &[Row]) -> String {
-    let mut text =
-        "| format | bits a weight | weight error | output error | perplexity | increase |\n\
-                    |---|--:|--:|--:|--:|--:|\n"
-            .to_owned();
-    for row in rows {
-        let Row { format, stored_bits, perplexity, .. } = row;
-        let error = row.standard_error.filter(|_| !row.is_reference());
-        let error = error.map(|error| format!(" ± {:.3}", error * perplexity)).unwrap_or_default();
-        let [weights, outputs] =
-            [row.relative_weight_error, row.relative_output_error].map(|error| 100.0 * error);
-        let increase = match (row.is_reference(), row.increase_error()) {
-            (true, _) => String::new(),
-            (_, None) => format!("{:+.2} %", row.increase()),
-            (_, Some(error)) => format!("{:+.2} ± {error:.2} %", row.increase()),
-        };
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "| {format} | {stored_bits:.2} | {weights:.2} % | {outputs:.2} % | {perplexity:.3}{error} | {increase} |"
-        );
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use super::super::tests::row;
     use super::*;
-
-    pub(crate) fn row(format: &str, nll_difference: f64) -> Row {
-        Row {
-            format: format.to_owned(),
-            stored_bits: 4.1 + nll_difference,
-            relative_weight_error: 0.1,
-            relative_output_error: 1.0 / 30.0,
-            windows: 4,
-            tokens: 2044,
-            mean_nll: 3.6 + nll_difference,
-            perplexity: (3.6 + nll_difference).exp(),
-            nll_difference,
-            standard_error: Some(nll_difference / 10.0),
-            perplexity_ratio: nll_difference.exp(),
-            seconds: 1.5,
-        }
-    }
 
     #[test]
     fn rows_come_back_as_they_were() {
@@ -208,15 +113,5 @@ mod tests {
         for invalid in [file("4.csv", &[int8]), file("5.csv", &[])] {
             assert!(matches!(read(&[invalid]), Err(Error::Invalid { .. })));
         }
-    }
-
-    #[test]
-    fn markdown_shows_the_paired_error() {
-        let text = markdown(&[row(REFERENCE, 0.0), row("int4", 0.1)]);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[2], "| bf16 | 4.10 | 10.00 % | 3.33 % | 36.598 |  |");
-        // e^3.7 = 40.447; 1 % of that; e^0.1 = 1.10517.
-        let expected = "| int4 | 4.20 | 10.00 % | 3.33 % | 40.447 ± 0.404 | +10.52 ± 1.11 % |";
-        assert_eq!(lines[3], expected);
     }
 }

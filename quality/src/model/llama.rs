@@ -4,9 +4,9 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::config::{Config, EMBEDDING, LayerLinear, NORM, norm_weights};
-use crate::ops::{self, Rotary};
-use crate::values::{edit, read};
+use crate::model::config::{Config, EMBEDDING, LayerLinear, NORM, norm_weights};
+use crate::model::ops::{self, Rotary};
+use crate::model::values::{edit, read};
 use crate::{Error, Weights};
 
 /// Rows of logits that are computed at a time: enough for the matrix product to be fast, while a row

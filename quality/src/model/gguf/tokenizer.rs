@@ -4,14 +4,14 @@ use candle_core::quantized::gguf_file::Value;
 use serde_json::{Map, Value as Json, json};
 use tokenizers::Tokenizer;
 
+use super::file::Gguf;
 use crate::Error;
-use crate::gguf::Gguf;
 
 /// Type of the tokens that text never contains, in `tokenizer.ggml.token_type`.
 const CONTROL: i64 = 3;
 
 /// The `tokenizer.json` of a byte-level BPE tokenizer.
-pub(crate) fn from_gguf(gguf: &Gguf<'_>) -> Result<Vec<u8>, Error> {
+pub(super) fn from_gguf(gguf: &Gguf<'_>) -> Result<Vec<u8>, Error> {
     let model = gguf.value("tokenizer.ggml.model", Value::to_string)?;
     if model != "gpt2" {
         return Err(gguf.unsupported(format!("tokenizer {model}")));
