@@ -42,8 +42,8 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Whether the reader of standard output had enough: the job itself was done. Outputs of the
-/// library are files, whose faults come as `FileError`.
+/// Returns whether the reader of standard output has closed it. That is no failure, because the job itself is done by
+/// then. Broken pipes elsewhere cannot be meant: the library writes files only and wraps their errors in `FileError`.
 fn is_broken_pipe(failure: &(dyn Error + Send + Sync + 'static)) -> bool {
     let error = failure.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -1,14 +1,14 @@
-//! Progress on a terminal.
+//! A progress bar.
 
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A progress bar on standard error; nothing where that is not a terminal. Vanishes when dropped.
+/// A progress bar on standard error. Hidden unless standard error is a terminal; removed when dropped.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar that counts bytes.
+    /// Creates a bar that counts bytes.
     pub(crate) fn new(what: &'static str) -> Self {
         Self::with(
             what,
@@ -16,7 +16,7 @@ impl Bar {
         )
     }
 
-    /// A bar that counts things.
+    /// Creates a bar that counts items.
     #[cfg(feature = "cuda")]
     pub(crate) fn of_items(what: &'static str) -> Self {
         Self::with(what, "{msg} [{wide_bar}] {pos}/{len} {eta}")
@@ -31,7 +31,7 @@ impl Bar {
         Self(bar.with_style(style.progress_chars("=> ")).with_message(what))
     }
 
-    /// `done` bytes, or things, of `total`.
+    /// Shows that `done` of `total` bytes or items are finished.
     pub(crate) fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);

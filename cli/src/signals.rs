@@ -1,4 +1,4 @@
-//! Signals that end the program.
+//! Removal of incomplete outputs when a signal ends the program.
 
 use std::fs;
 use std::io;
@@ -11,19 +11,21 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
-/// Makes a signal remove the outputs that are not complete and then end the program, with the exit status that shells give
-/// to that: 128 and the signal's number. Another one does not wait for the removal.
-pub(super) fn handle() -> io::Result<()> {
-    // To write more than the limit of a file's size is then an error like that of a full disk.
+/// Handles SIGHUP, SIGINT and SIGTERM: removes incomplete outputs, then exits with status 128 plus the signal's number, as
+/// shells report it. A second signal exits at once, without waiting for the removal.
+///
+/// Also turns SIGXFSZ into an error of the write that exceeds the file size limit.
+pub(crate) fn handle() -> io::Result<()> {
+    // With a handler, such a write fails with EFBIG, which is reported like a full disk.
     flag::register(SIGXFSZ, Arc::default())?;
     let ignored = ignored();
     let mut handled = vec![SIGHUP, SIGINT, SIGTERM];
     handled.retain(|signal| ignored >> (signal - 1) & 1 == 0);
-    let told = Arc::<AtomicBool>::default();
+    let signaled = Arc::<AtomicBool>::default();
     for &signal in &handled {
-        // In this order: the first one finds that nobody has been told.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))?;
-        flag::register(signal, Arc::clone(&told))?;
+        // In this order: the flag is still unset when the first signal reaches the conditional shutdown.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&signaled))?;
+        flag::register(signal, Arc::clone(&signaled))?;
     }
     let mut signals = Signals::new(handled)?;
     let job = move || {
@@ -35,7 +37,7 @@ pub(super) fn handle() -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(job).map(drop)
 }
 
-/// The signals that are to be ignored, as `nohup` asks for, a bit for each from number 1 on.
+/// Returns the signals that the process was started to ignore, for example by `nohup`. Bit 0 is signal 1.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -3,14 +3,14 @@
 use std::error::Error;
 use std::io::{self, Write};
 
-/// What a command fails with. Its sources are printed after it.
+/// Error of a command. The program prints it with [`chain`].
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Prints a line on standard output.
 pub(crate) fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        // That its reader has left is for the caller to judge.
+        // Returns a broken pipe as it is: the caller decides whether it is a failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("cannot write to standard output: {error}").into())
         }
@@ -18,12 +18,12 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints a line on standard error. Where that cannot be done there is nobody to be told.
+/// Prints a line on standard error. Ignores errors, because there is no other place to report them.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// An error and its sources in one line.
+/// Returns an error and its sources in one line.
 pub(crate) fn chain(failure: &(dyn Error + 'static)) -> String {
     let mut line = failure.to_string();
     let mut source = failure.source();

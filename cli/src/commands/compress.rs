@@ -1,4 +1,4 @@
-//! `fused-rans compress`
+//! The command `fused-rans compress`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::progress::Bar;
 use crate::report::text::{percent, printable, size};
 use crate::terminal::{Failure, chain, say, tell};
 
-/// `fused-rans compress`
+/// Compresses the input and prints its sizes.
 pub(crate) fn run(args: Compress) -> Result<(), Failure> {
     let (input, output, threads) = (args.input.clone(), args.output.clone(), args.threads);
     let options = options(args)?;
@@ -37,7 +37,7 @@ pub(crate) fn run(args: Compress) -> Result<(), Failure> {
     ))
 }
 
-/// Says on standard error what did not become what was asked for.
+/// Prints a warning for every request without effect, and one for all matrices too small for the format.
 fn warn(summary: &Summary) {
     for warning in &summary.warnings {
         tell(&format!("warning: {}", printable(&warning.to_string())));
@@ -45,25 +45,25 @@ fn warn(summary: &Summary) {
     let names = &summary.too_small;
     if !names.is_empty() {
         let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
-        let names_of = some(names);
+        let listed = listing(names);
         tell(&format!(
-            "warning: {} {tensors} stayed lossless: {names_of} (too small for the format)",
+            "warning: {} {tensors} stayed lossless: {listed} (too small for the format)",
             names.len()
         ));
     }
 }
 
-/// The first of these names, and how many there are more.
-fn some(names: &[String]) -> String {
-    const MOST: usize = 8;
-    let shown: Vec<String> = names.iter().take(MOST).map(|name| printable(name)).collect();
-    match names.len().saturating_sub(MOST) {
+/// Lists the first of `names` and counts the rest.
+fn listing(names: &[String]) -> String {
+    const MAX_LISTED: usize = 8;
+    let shown: Vec<String> = names.iter().take(MAX_LISTED).map(|name| printable(name)).collect();
+    match names.len().saturating_sub(MAX_LISTED) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
-/// What is to become of which tensor.
+/// Translates the arguments to options of the library. Reads the files with rules and moments.
 fn options(args: Compress) -> Result<Options, Failure> {
     let Compress { include, exclude, .. } = args;
     let options = Options::default().weights_per_symbol(args.weights_per_symbol);
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn many_names_are_cut_short() {
         let names: Vec<String> = (0..11).map(|n| format!("{n}\n")).collect();
-        assert_eq!(some(&names[..2]), r"0\n, 1\n");
-        assert_eq!(some(&names[..8]), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n");
-        assert_eq!(some(&names), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n and 3 more");
+        assert_eq!(listing(&names[..2]), r"0\n, 1\n");
+        assert_eq!(listing(&names[..8]), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n");
+        assert_eq!(listing(&names), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n and 3 more");
     }
 }

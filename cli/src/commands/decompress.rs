@@ -1,4 +1,4 @@
-//! `fused-rans decompress`
+//! The command `fused-rans decompress`.
 
 use fused_rans::file::{self, Summary};
 
@@ -7,7 +7,7 @@ use crate::progress::Bar;
 use crate::report::text::size;
 use crate::terminal::{Failure, say};
 
-/// `fused-rans decompress`
+/// Restores the input and prints its sizes.
 pub(crate) fn run(args: &Decompress) -> Result<(), Failure> {
     let bar = Bar::new("restoring");
     let job = || file::decompress_model(&args.input, &args.output, &mut |d, t| bar.set(d, t));

@@ -1,4 +1,4 @@
-//! The demonstration on real weights.
+//! The command `fused-rans demo`: the whole way on real weights.
 
 use std::env;
 use std::fs;
@@ -12,18 +12,20 @@ use fused_rans::{Matrix, encode};
 use crate::args::Threads;
 use crate::report::table::{Align, Table};
 use crate::report::text::{printable, shape, size};
+#[cfg(feature = "cuda")]
+use crate::terminal::chain;
 use crate::terminal::{Failure, say};
 
-/// Two linear layers of whisper-base; `data/README.md` has source and licence.
+/// Two linear layers of whisper-base. `data/README.md` names their source and license.
 const WEIGHTS: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/data/whisper-base-sample.bf16.safetensors"
 ));
 
-/// Repetitions of which the fastest counts.
-const REPETITIONS: usize = 5;
+/// Runs of a timed job; the fastest one counts.
+const RUNS: usize = 5;
 
-/// `fused-rans demo`
+/// Runs the demonstration and prints its lines, once all of it has succeeded.
 pub(crate) fn run(threads: Threads) -> Result<(), Failure> {
     for line in threads.run(|| demonstrate(threads))?? {
         say(&line)?;
@@ -31,7 +33,7 @@ pub(crate) fn run(threads: Threads) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does the work in a temporary directory; returns what to print.
+/// Compresses, verifies, restores and measures the weights in a temporary folder; returns the lines to print.
 fn demonstrate(threads: Threads) -> Result<Vec<String>, Failure> {
     let parent = env::temp_dir();
     let directory = Temporary::create(&parent, |path| fs::create_dir(path));
@@ -59,22 +61,24 @@ fn demonstrate(threads: Threads) -> Result<Vec<String>, Failure> {
     let table = table(&compressed, &plain)?.to_string();
     lines.extend(table.lines().map(ToOwned::to_owned));
     let threads = match threads.threads {
-        0 => "all".to_owned(),
-        threads => threads.to_string(),
+        0 => "all CPU threads".to_owned(),
+        1 => "1 CPU thread".to_owned(),
+        threads => format!("{threads} CPU threads"),
     };
-    lines
-        .push(format!("MB/s of BF16 weights, CPU threads: {threads}; entropy in bits per weight."));
+    lines.push(format!(
+        "Sizes in bytes; MB/s of BF16 weights, on {threads}; entropy in bits per weight."
+    ));
     lines.push(String::new());
     lines.push(gpu_line(&compressed)?);
     Ok(lines)
 }
 
-/// Says which file it was that the operating system refused.
+/// Adds the path to an error of the operating system.
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |error| format!("{}: {error}", path.display()).into()
 }
 
-/// A row a layer, and one for the file.
+/// Measures the layers; returns a table with a row for each and one for the file.
 fn table(compressed: &CompressedFile, plain: &Path) -> Result<Table, Failure> {
     use Align::{Left, Right};
     let mut table = Table::new(&[
@@ -119,7 +123,7 @@ fn table(compressed: &CompressedFile, plain: &Path) -> Result<Table, Failure> {
     Ok(table)
 }
 
-/// Bytes of a layer, and the times that encoding and decoding it take.
+/// Returns a layer's size in bytes before compression and its encoding and decoding times.
 fn measure(
     compressed: &CompressedFile,
     tensor: &TensorReport,
@@ -131,15 +135,15 @@ fn measure(
     let matrix = Matrix::new(blob.dtype(), rows, cols, &weights)?;
     let encoding = fastest(|| match encode(matrix) {
         Some(bytes) if bytes == blob.bytes() => Ok(()),
-        _ => Err("encoding the decoded layer gave another blob"),
+        _ => Err("encoding the decoded layer gave a different blob"),
     })?;
     Ok((weights.len() as u64, encoding, decoding))
 }
 
-/// Time of the fastest of some runs.
+/// Returns the time of the fastest of [`RUNS`] runs.
 fn fastest<E>(mut job: impl FnMut() -> Result<(), E>) -> Result<Duration, E> {
     let mut best = Duration::MAX;
-    for _ in 0..REPETITIONS {
+    for _ in 0..RUNS {
         let start = Instant::now();
         job()?;
         best = best.min(start.elapsed());
@@ -147,26 +151,29 @@ fn fastest<E>(mut job: impl FnMut() -> Result<(), E>) -> Result<Duration, E> {
     Ok(best)
 }
 
+/// Formats a rate in MB/s.
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 fn rate(bytes: u64, time: Duration) -> String {
     format!("{:.0}", bytes as f64 / time.as_secs_f64().max(1e-9) / 1e6)
 }
 
+/// Formats a compression ratio.
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 fn ratio(original: u64, stored: u64) -> String {
     format!("{:.3}", original as f64 / stored.max(1) as f64)
 }
 
-/// What the GPU makes of the compressed layers.
+/// Decodes the layers on the first GPU, if there is one; returns the line about it. A machine without a GPU or a driver is
+/// no failure, because the CPU has done everything by then.
 #[cfg(feature = "cuda")]
 fn gpu_line(compressed: &CompressedFile) -> Result<String, Failure> {
     match fused_rans::gpu::open(0) {
         Ok(gpu) => decode_on_gpu(&gpu, compressed),
-        Err(error) => Ok(format!("GPU: not used, everything ran on the CPU: {error}")),
+        Err(error) => Ok(format!("GPU: not used; the CPU did all the work ({}).", chain(&error))),
     }
 }
 
-/// Decodes every layer on a device and compares it with the CPU's.
+/// Decodes every layer on `gpu` and compares the weights with the CPU's.
 #[cfg(feature = "cuda")]
 fn decode_on_gpu(
     gpu: &fused_rans::gpu::Gpu,
@@ -179,23 +186,23 @@ fn decode_on_gpu(
         blob.decode(&mut weights)?;
         let layer = gpu.upload(&blob)?;
         if layer.decode_to_host()? != weights {
-            return Err(format!("layer {name} decoded to other weights").into());
+            return Err(format!("layer {name}: the GPU decoded other weights than the CPU").into());
         }
         layers += 1;
         device_bytes += layer.device_bytes() as u64;
         weight_bytes += weights.len() as u64;
     }
     Ok(format!(
-        "GPU: {} decoded all {layers} layers to the same bits, from {} of device memory instead of {}.",
+        "GPU: {} decoded both layers to the same bits; they take {} of device memory instead of {}.",
         gpu.name()?,
         size(device_bytes),
         size(weight_bytes)
     ))
 }
 
-/// How to get a GPU into the demonstration.
+/// Says how to get a program that uses the GPU.
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::unnecessary_wraps, reason = "the GPU's may fail")]
 fn gpu_line(_compressed: &CompressedFile) -> Result<String, Failure> {
-    Ok("GPU: not built in; build with `--features cuda` to decode on an NVIDIA GPU.".to_owned())
+    Ok("GPU: not used; this program was built without CUDA. Build it with `--features cuda` to decode on an NVIDIA GPU.".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `fused-rans inspect`
+//! The command `fused-rans inspect`.
 
 use fused_rans::file;
 
@@ -7,7 +7,7 @@ use crate::report::listing::report_table;
 use crate::report::plot::Plot;
 use crate::terminal::{Failure, say};
 
-/// `fused-rans inspect`
+/// Prints a table or JSON of the input's tensors; draws the chart if one is asked for.
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let plot = args.plot.as_ref().map(|out| Plot::create(out, &args.file)).transpose()?;
     let report = file::inspect_model(&args.file)?;

@@ -1,4 +1,4 @@
-//! One module for each command; `run` carries it out.
+//! The commands, one module each. Their functions `run` are called by `main`.
 
 pub(crate) mod bench;
 pub(crate) mod compress;

@@ -1,4 +1,4 @@
-//! `fused-rans verify`
+//! The command `fused-rans verify`.
 
 use fused_rans::file::{self, FileError, RelativeError, Summary};
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::report::listing::error_table;
 use crate::report::text::printable;
 use crate::terminal::{Failure, chain, say, tell};
 
-/// Relative error beyond which a quantized tensor may be another one: with two bits a weight, normally distributed numbers come
-/// to less.
+/// Relative error above which a warning asks whether a tensor was compared with the right one. Normally distributed weights
+/// stay below it even at two bits per weight.
 const LARGE_ERROR: f64 = 0.5;
 
-/// `fused-rans verify`
+/// Verifies the input and prints the result as text or JSON.
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let bar = Bar::new("verifying");
     let mut progress = |done, total| bar.set(done, total);
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         };
         result["file"] = args.file.to_string_lossy().into();
         result["against"] = args.against.as_ref().map(|path| path.to_string_lossy()).into();
-        // A failure must reach the exit status even if nobody reads the output.
+        // A failed verification must reach the exit status even if the output cannot be written.
         let said = say(&result.to_string());
         verified?;
         return said;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     say(&format!("{path}: intact ({tensors} tensors, {blobs} of them compressed{equal})"))
 }
 
-/// Names on standard error the tensors that are hardly what they were compared with.
+/// Warns of tensors that are probably compared with another model's.
 fn warn_of_errors(errors: &[RelativeError]) {
     for RelativeError { tensor, relative_error } in errors {
         if *relative_error > LARGE_ERROR {

@@ -1,11 +1,11 @@
-//! Tables of tensors, for `inspect` and `verify`.
+//! Tables of tensors for `inspect` and `verify`.
 
 use fused_rans::file::{CodingReport, RelativeError, Report, StoredAs, TensorReport};
 
 use super::table::{Align, Table};
 use super::text::{printable, shape, size};
 
-/// What `inspect` prints.
+/// Returns the table that `inspect` prints.
 pub(crate) fn report_table(report: &Report) -> Table {
     use Align::{Left, Right};
     let mut table = Table::new(&[
@@ -59,13 +59,13 @@ fn tensor_row(tensor: &TensorReport) -> Vec<String> {
     ]
 }
 
-/// `I8 2x 4+3 row`: two weights a symbol, of which 4 bits are coded and 3 raw, with a scale a row.
+/// Describes a coding as `I8 2x 4+3 row`: two I8 weights per symbol, 4 bits of each coded and 3 raw, one scale per row.
 fn coding(coding: &CodingReport) -> String {
     let CodingReport { dtype, weights_per_symbol, raw_bits, .. } = coding;
     let mut text = format!("{dtype} {weights_per_symbol}x {}+{raw_bits}", 8 / weights_per_symbol);
     let scales = [
         (coding.row_scales, " row"),
-        (coding.large_integers, " wide"),
+        (coding.large_integers, " large"),
         (coding.group_scales, " group"),
         (coding.zero_points, " zero"),
     ];
@@ -73,7 +73,7 @@ fn coding(coding: &CodingReport) -> String {
     text
 }
 
-/// What `verify --against` prints of quantized tensors.
+/// Returns the table of relative errors that `verify --against` prints for quantized tensors.
 pub(crate) fn error_table(errors: &[RelativeError]) -> Table {
     let mut table =
         Table::new(&[("quantized tensor", Align::Left), ("relative error", Align::Right)]);

@@ -1,4 +1,4 @@
-//! What the program prints and draws for people.
+//! Tables and charts for people.
 
 pub(crate) mod listing;
 pub(crate) mod plot;

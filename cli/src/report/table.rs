@@ -1,19 +1,20 @@
-//! Tables for people.
+//! Tables with aligned columns.
 
 use std::fmt;
 
-/// Characters that a column has room for, so that a file's longest name does not widen every line, or beyond what can be
-/// formatted. Longer cells move what follows.
-const WIDEST: usize = 120;
+/// Largest width of a column in characters. Without it, the longest name of a file would widen every line, possibly beyond
+/// what `format!` accepts. A longer cell shifts the rest of its line.
+const MAX_WIDTH: usize = 120;
 
-/// A table with aligned columns: those of text to the left, those of numbers to the right.
+/// A table. Align columns of text to the left and columns of numbers to the right.
 pub(crate) struct Table {
     align: Vec<Align>,
     rows: Vec<Vec<String>>,
-    /// Rows from here on stand below a rule.
+    /// Index of the row above which the second rule is drawn.
     foot: usize,
 }
 
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
@@ -21,19 +22,20 @@ pub(crate) enum Align {
 }
 
 impl Table {
-    /// A table with these column titles.
+    /// Creates a table with these column titles.
     pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
         let titles = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
         let align = columns.iter().map(|(_, align)| *align).collect();
         Self { align, rows: vec![titles], foot: usize::MAX }
     }
 
+    /// Adds a row.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.align.len());
         self.rows.push(cells);
     }
 
-    /// The last row, below a rule.
+    /// Adds the last row, below a rule.
     pub(crate) fn total(&mut self, cells: Vec<String>) {
         self.foot = self.rows.len();
         self.row(cells);
@@ -44,7 +46,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
             let widths = self.rows.iter().map(|row| row[column].chars().count());
-            widths.max().unwrap_or(0).min(WIDEST)
+            widths.max().unwrap_or(0).min(MAX_WIDTH)
         };
         let widths: Vec<usize> = (0..self.align.len()).map(width).collect();
         let rule = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);

@@ -1,12 +1,12 @@
 //! Names, shapes and sizes as text.
 
-/// A name without the control characters that would disturb a terminal.
+/// Escapes control characters, which would disturb a terminal.
 pub(crate) fn printable(name: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     name.chars().map(escape).collect()
 }
 
-/// `512x2048`; `scalar` for no dimension.
+/// Formats a shape as `512x2048`, or `scalar` if it has no dimension.
 pub(crate) fn shape(sides: &[usize]) -> String {
     if sides.is_empty() {
         return "scalar".to_owned();
@@ -15,7 +15,7 @@ pub(crate) fn shape(sides: &[usize]) -> String {
     sides.join("x")
 }
 
-/// Bytes in a unit that suits them.
+/// Formats a number of bytes as `2.62 MB`.
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 pub(crate) fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
@@ -25,6 +25,7 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// Formats the stored share of the original bytes as `, 68.2 % of the size`; empty if the original has no bytes.
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 pub(crate) fn percent(stored: u64, original: u64) -> String {
     if original == 0 {

@@ -1,4 +1,4 @@
-//! The measurement of a file's layers.
+//! Measures the layers of a file.
 
 use fused_rans::gpu::{self, GpuError};
 use fused_rans_bench::{Effort, Row, Session, Subject};
@@ -10,12 +10,12 @@ use crate::report::table::{Align, Table};
 use crate::report::text::printable;
 use crate::terminal::{Failure, say};
 
-/// There is no such device, or it does not take the kernels.
+/// Error of a device that does not exist or cannot run the kernels.
 #[derive(Debug, thiserror::Error)]
-#[error("measuring needs an NVIDIA GPU and its driver; --device chooses among several: {0}")]
-struct NoGpu(GpuError);
+#[error("measuring needs an NVIDIA GPU and its driver; --device chooses among several")]
+struct NoGpu(#[source] GpuError);
 
-/// `fused-rans bench`
+/// Measures the layers of a file and prints the results as a table or JSON.
 pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
     let layers = Layers::open(&args.file)?;
     let mut session = Session::new(gpu::open(args.device).map_err(NoGpu)?)?;
@@ -28,30 +28,30 @@ pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
     say(table(&report.rows).to_string().trim_end())
 }
 
-/// A row for every layer and batch.
+/// Measures every layer with every number of rows of x; one result each.
 fn rows(session: &mut Session, layers: &Layers, batch: &[usize]) -> Result<Vec<Row>, Failure> {
     let bar = Bar::of_items("measuring");
-    let most = batch.iter().copied().max().unwrap_or(0);
+    let max_rows = batch.iter().copied().max().unwrap_or(0);
     let (mut rows, total) = (Vec::new(), layers.names().len() as u64);
     for (done, name) in (0..).zip(layers.names()) {
         bar.set(done, total);
-        let of_layer = layers.with(name, |blob| {
-            let mut subject = Subject::new(session, name, blob, most)?;
+        let layer_rows = layers.with(name, |blob| {
+            let mut subject = Subject::new(session, name, blob, max_rows)?;
             let rows = batch.iter().map(|&m| subject.row(session, m, Effort::FULL));
             Ok(rows.collect::<Result<Vec<_>, _>>()?)
         })?;
-        rows.extend(of_layer.into_iter().flatten());
+        rows.extend(layer_rows.into_iter().flatten());
     }
     if rows.is_empty() {
-        let (path, why) = (layers.path().to_owned(), "no matrix gets smaller by compression");
+        let (path, why) = (layers.path().to_owned(), "compression makes no matrix smaller");
         return Err(NoLayers { path, why }.into());
     }
     Ok(rows)
 }
 
-/// The rows for people.
+/// Returns the results as a table.
 fn table(rows: &[Row]) -> Table {
-    // Name, shape and format are words, the rest are numbers.
+    // Name, shape and format are text, the rest are numbers.
     let align = |column| if column < 3 { Align::Left } else { Align::Right };
     let columns = Row::COLUMNS.into_iter().zip((0..).map(align)).collect::<Vec<_>>();
     let mut table = Table::new(&columns);

@@ -1,4 +1,4 @@
-//! `fused-rans bench`, or why there is nothing to measure on.
+//! The command `fused-rans bench`. The measuring itself is the crate `fused-rans-bench`'s.
 
 #[cfg(feature = "cuda")]
 mod layers;
@@ -8,15 +8,15 @@ mod measure;
 #[cfg(feature = "cuda")]
 pub(crate) use measure::run;
 
-/// The program was built without the GPU's side.
+/// Error of a program that was built without the feature `cuda`.
 #[cfg(not(feature = "cuda"))]
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this program was built without CUDA and can measure nothing; build it with `--features cuda` and run it where there is an NVIDIA GPU"
+    "cannot measure: this program was built without CUDA; build it with `--features cuda` and run it on a machine with an NVIDIA GPU"
 )]
 struct NotBuiltIn;
 
-/// `fused-rans bench`
+/// Fails, because there is nothing to measure on.
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn run(_: &crate::args::Bench) -> Result<(), crate::terminal::Failure> {
     Err(NotBuiltIn.into())
