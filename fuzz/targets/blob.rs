@@ -14,7 +14,7 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
     let mut sealed = bytes.to_vec();
     seal::reseal(&mut sealed);
     let mut placed = bytes.to_vec();
-    seal::place(&mut placed);
+    seal::lay_out(&mut placed);
     seal::reseal(&mut placed);
     read(bytes);
     if sealed != bytes {

@@ -7,7 +7,7 @@ use fused_rans::{
     encode_grouped, reference,
 };
 use proptest::prelude::*;
-use support::{AnyGroups, AnyWide, Recipe, Weights, any_matrix};
+use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, any_matrix};
 
 /// Encodes with both codecs, decodes with both, and returns the blob if there is one.
 fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>> {
@@ -64,7 +64,7 @@ proptest! {
         matrix in any_matrix(),
         one_of in prop::sample::select(vec![1, 2, 50, 3000, 1 << 20]),
     ) {
-        let wide = AnyWide::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
+        let wide = AnyLargeIntegers::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
         let Some(bytes) = encode(wide.matrix()) else { return Ok(()) };
         prop_assert!(reference::encode(wide.matrix()).as_ref() == Some(&bytes));
         let blob = check_blob(wide.matrix(), &bytes);
@@ -191,11 +191,11 @@ fn wide_integers_that_do_not_fit_are_refused() {
 #[test]
 fn tiles_of_wide_integers_alone_are_not_coded() {
     let recipe = Recipe::gaussian(Dtype::I8);
-    assert!(encode(AnyWide::new(&recipe, 1).matrix()).is_none());
-    assert!(reference::encode(AnyWide::new(&recipe, 1).matrix()).is_none());
-    assert!(encode(AnyWide::new(&recipe, 2).matrix()).is_some());
+    assert!(encode(AnyLargeIntegers::new(&recipe, 1).matrix()).is_none());
+    assert!(reference::encode(AnyLargeIntegers::new(&recipe, 1).matrix()).is_none());
+    assert!(encode(AnyLargeIntegers::new(&recipe, 2).matrix()).is_some());
     let smaller = Recipe { rows: 255, ..recipe };
-    assert!(encode(AnyWide::new(&smaller, 1).matrix()).is_some());
+    assert!(encode(AnyLargeIntegers::new(&smaller, 1).matrix()).is_some());
 }
 
 #[test]

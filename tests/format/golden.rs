@@ -79,7 +79,7 @@ fn the_golden_files_decode_to_their_weights() {
         let scales = golden.row_scales.then(|| golden.scales());
         assert!(blob.row_scales() == scales.as_deref(), "{}: scales of rows", golden.name);
         assert_eq!(blob.large_integers().unwrap(), golden.large_integers(), "{}", golden.name);
-        assert_eq!(blob.has_large_integers(), golden.wide, "{}", golden.name);
+        assert_eq!(blob.has_large_integers(), golden.has_large_integers, "{}", golden.name);
     }
 }
 

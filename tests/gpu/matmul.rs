@@ -220,7 +220,7 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
         // Whole and narrow units of one turn; edges only; narrow ones of two and of three turns.
         for (rows, cols, m) in [(320, 576, 0), (150, 250, 0), (64, 384, 3), (60, 448, 5)] {
             let recipe = Recipe { rows, cols, ..case.recipe.clone() };
-            let case = Case { recipe, leading_x: cols, leading_y: rows, ..case.clone() };
+            let case = Case { recipe, stride_x: cols, stride_y: rows, ..case.clone() };
             for m in [8 - m, 16 - m, 32 - m, 64 - m] {
                 names.extend(check_plans(gpu, &Case { m, ..case.clone() }));
             }

@@ -13,7 +13,7 @@ use fused_rans::{
 use std::time::Instant;
 use support::product::activation_type;
 use support::victim::victims;
-use support::{AnyGroups, AnyWide, Recipe, Weights, device};
+use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, device};
 use support::{mutate, seal};
 
 /// Bytes before and after every output, which nothing may touch.
@@ -105,12 +105,16 @@ fn blobs() -> Vec<Vec<u8>> {
         let integers = of(Dtype::I8, Weights::Gaussian);
         for weights_per_symbol in WeightsPerSymbol::ALL {
             let recipe = Recipe { weights_per_symbol, ..integers.clone() };
-            let groups =
-                AnyGroups::of_numbers(rows, cols, weights_per_symbol == WeightsPerSymbol::Four, 5);
+            let groups = AnyGroups::with_normal_scales(
+                rows,
+                cols,
+                weights_per_symbol == WeightsPerSymbol::Four,
+                5,
+            );
             let nibbles = recipe.nibbles();
             blobs.extend(encode_grouped(recipe.matrix(&nibbles), groups.groups()).unwrap());
         }
-        blobs.extend(encode(AnyWide::new(&integers, 300).matrix()));
+        blobs.extend(encode(AnyLargeIntegers::new(&integers, 300).matrix()));
     }
     blobs
 }

@@ -372,7 +372,7 @@ fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
         WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
     {
         let recipe = Recipe { weights_per_symbol, rows, cols, ..Recipe::gaussian(Dtype::I8) };
-        let groups = AnyGroups::of_numbers(rows, cols, zeros, 6);
+        let groups = AnyGroups::with_normal_scales(rows, cols, zeros, 6);
         let bytes = check(Dtype::I8, weights_per_symbol, &recipe.nibbles(), Some(&groups));
         assert_eq!(Blob::parse(&bytes).unwrap().split().weights_per_symbol(), weights_per_symbol);
     }
@@ -390,7 +390,7 @@ proptest! {
     ) {
         let (recipe, dtype) = (Recipe { rows, cols, ..matrix }, matrix.dtype);
         let zeros = zeros.filter(|_| dtype == Dtype::I8);
-        let groups = zeros.map(|zeros| AnyGroups::of_numbers(rows, cols, zeros, recipe.seed));
+        let groups = zeros.map(|zeros| AnyGroups::with_normal_scales(rows, cols, zeros, recipe.seed));
         let weights =
             if groups.is_some() { recipe.nibbles() } else { tame(dtype, recipe.bytes()) };
         let matrix = recipe.matrix(&weights);

@@ -7,7 +7,7 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use support::craft::{Files, Tensor, bf16, framed, noise, plain, resealed, tensor};
 use support::sources::{normal, store};
-use support::{AnyGroups, AnyWide, Recipe, Weights, integer_splits};
+use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, integer_splits};
 
 /// More than any of these matrices takes, so that even one that does not shrink has a blob.
 const LARGE: usize = 1 << 20;
@@ -66,7 +66,7 @@ fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     });
     let wide = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
         let recipe = Recipe { weights_per_symbol, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
-        (format!("{recipe:?}, wide"), encode(AnyWide::new(&recipe, 60).matrix()).unwrap())
+        (format!("{recipe:?}, wide"), encode(AnyLargeIntegers::new(&recipe, 60).matrix()).unwrap())
     });
     scaled.chain(wide)
 }

@@ -15,7 +15,7 @@ pub fn layers() -> Vec<Vec<u8>> {
     let bf16 = Recipe { rows: ROWS, cols: 320, ..Recipe::gaussian(Dtype::Bf16) };
     let i8 = Recipe { dtype: Dtype::I8, ..bf16.clone() };
     let (scales, nibbles) = (vec![0x3F80; ROWS], i8.nibbles());
-    let groups = AnyGroups::of_numbers(ROWS, i8.cols, true, 3);
+    let groups = AnyGroups::with_normal_scales(ROWS, i8.cols, true, 3);
     let blobs = [
         encode(bf16.matrix(&bf16.bytes())),
         encode(i8.matrix(&i8.bytes()).scaled(&scales).unwrap()),

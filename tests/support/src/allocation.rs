@@ -1,4 +1,4 @@
-//! How much memory a function takes at once.
+//! Records the largest single allocation of a function.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,41 +7,43 @@ thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The allocator to install in a test binary: [`largest`] sees nothing without it.
+/// An allocator that records sizes. Install it as `#[global_allocator]` in a binary that calls [`largest`].
 pub struct RecordingAllocator;
 
-fn note(bytes: usize) {
+/// Records an allocation of `bytes` bytes on this thread.
+fn record(bytes: usize) {
     LARGEST.set(LARGEST.get().max(bytes));
 }
 
-// SAFETY: every call goes to `System` as it is; a const thread-local without a destructor neither
-// allocates nor fails.
+// SAFETY: every call is passed to `System` unchanged; `record` uses a const thread-local without a destructor, which
+// neither allocates nor fails.
 unsafe impl GlobalAlloc for RecordingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promises are those that `System` wants.
+        record(layout.size());
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: as above.
+        record(layout.size());
+        // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size);
-        // SAFETY: as above.
+        record(size);
+        // SAFETY: as in `alloc`.
         unsafe { System.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: as above.
+        // SAFETY: as in `alloc`.
         unsafe { System.dealloc(old, layout) }
     }
 }
 
-/// The result of `f`, and the largest allocation that this thread made for it.
+/// Runs `f`; returns its result and the size in bytes of its largest allocation on this thread. The size is 0 in a binary
+/// that does not install [`RecordingAllocator`].
 pub fn largest<T>(f: impl FnOnce() -> T) -> (T, usize) {
     LARGEST.set(0);
     let result = f();

@@ -1,4 +1,4 @@
-//! Safetensors files made by hand, independent of the code under test.
+//! Writes safetensors files by hand, independently of the code under test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,25 @@ use tempfile::TempDir;
 
 use crate::crc::crc32c;
 
-/// A tensor to put into a file.
+/// A tensor to write.
 #[derive(Clone, Debug)]
 pub struct Tensor {
+    /// Its name; any text.
     pub name: String,
+    /// Its type as the header spells it, such as `BF16`.
     pub dtype: &'static str,
+    /// Its dimensions.
     pub shape: Vec<usize>,
+    /// Its bytes.
     pub data: Vec<u8>,
 }
 
+/// Makes a [`Tensor`].
 pub fn tensor(name: &str, dtype: &'static str, shape: &[usize], data: Vec<u8>) -> Tensor {
     Tensor { name: name.to_owned(), dtype, shape: shape.to_vec(), data }
 }
 
-/// The file of these tensors; `metadata` is JSON or empty, `spaces` follow the header.
+/// Returns a file of `tensors`. `metadata` is a JSON object or empty; `spaces` spaces follow the header's JSON.
 pub fn plain(tensors: &[Tensor], metadata: &str, spaces: usize) -> Vec<u8> {
     let mut entries = Vec::new();
     if !metadata.is_empty() {
@@ -40,18 +45,18 @@ pub fn plain(tensors: &[Tensor], metadata: &str, spaces: usize) -> Vec<u8> {
     framed(&format!("{{{}}}{}", entries.join(","), " ".repeat(spaces)), &data)
 }
 
-/// A file of this header and data.
+/// Returns a file of this header text and data section.
 pub fn framed(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
-/// Header text and data section of a file.
+/// Splits a file into header text and data section.
 pub fn unframed(bytes: &[u8]) -> (String, Vec<u8>) {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     (String::from_utf8(bytes[8..8 + length].to_vec()).unwrap(), bytes[8 + length..].to_vec())
 }
 
-/// Changes a compressed file's header and gives it the right padding and checksum again.
+/// Changes a compressed file's header, then corrects its padding and checksum.
 pub fn resealed(bytes: &[u8], change: impl FnOnce(String) -> String) -> Vec<u8> {
     let (header, data) = unframed(bytes);
     let mut header = change(header.trim_end().to_owned());
@@ -61,10 +66,10 @@ pub fn resealed(bytes: &[u8], change: impl FnOnce(String) -> String) -> Vec<u8> 
     sealed(&framed(&header, &data))
 }
 
-/// Gives a compressed file's header the right checksum.
+/// Corrects the checksum of a compressed file's header.
 pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     let (mut header, data) = unframed(bytes);
-    let place = header.find(' ').expect("it stands behind the version") + 1;
+    let place = header.find(' ').expect("a space precedes the checksum") + 1;
     header.replace_range(place..place + 8, "00000000");
     let length = header.len() as u64;
     let crc = crc32c(&[&length.to_le_bytes(), header.as_bytes()]);
@@ -72,7 +77,7 @@ pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     framed(&header, &data)
 }
 
-/// `BF16` weights that compress: few exponents, any mantissa.
+/// Returns `count` `BF16` weights that compress: few exponents, any mantissa.
 pub fn bf16(count: usize) -> Vec<u8> {
     let weight = |i: usize| {
         let noise = (i as u32).wrapping_mul(2_654_435_761) >> 16;
@@ -82,7 +87,7 @@ pub fn bf16(count: usize) -> Vec<u8> {
     (0..count).flat_map(|i| weight(i).to_le_bytes()).collect()
 }
 
-/// `I8` weights that compress: -2 to 1.
+/// Returns `count` `I8` weights that compress: -2 to 1.
 pub fn i8(count: usize) -> Vec<u8> {
     (0..count)
         .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 30) as u8)
@@ -90,7 +95,7 @@ pub fn i8(count: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Bytes that do not compress.
+/// Returns `count` bytes that do not compress.
 pub fn noise(count: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
@@ -100,25 +105,29 @@ pub fn noise(count: usize) -> Vec<u8> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A directory of one test's files.
+/// A temporary folder for the files of one test.
 pub struct Files(TempDir);
 
 impl Files {
+    /// Creates an empty folder.
+    #[expect(clippy::new_without_default, reason = "creating a folder is no default")]
     pub fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
+    /// Returns the path of the file `name`, which need not exist.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
+    /// Writes the file `name` and returns its path.
     pub fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    /// Names of the files there.
+    /// Returns the names of all files in the folder, sorted.
     pub fn names(&self) -> Vec<String> {
         let names = fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<_> =
@@ -127,14 +136,14 @@ impl Files {
         names
     }
 
-    /// The compressed form of a file's bytes.
+    /// Compresses a file of `bytes`; returns the compressed file's bytes.
     pub fn packed(&self, bytes: &[u8]) -> Vec<u8> {
         let (input, output) = (self.put("plain", bytes), self.path("packed"));
         compress(&input, &output).unwrap();
         fs::read(output).unwrap()
     }
 
-    /// What the compressed file `bytes` gives back.
+    /// Decompresses the compressed file `bytes`; returns the restored file's bytes.
     pub fn unpacked(&self, bytes: &[u8]) -> Result<Vec<u8>, FileError> {
         let (input, output) = (self.put("damaged", bytes), self.path("restored"));
         decompress(&input, &output)?;
@@ -143,7 +152,8 @@ impl Files {
         Ok(restored)
     }
 
-    /// The fault of a compressed file; `verify` and `decompress` must agree on it.
+    /// Returns the error of a damaged compressed file. Checks that `verify` and `decompress` agree on it and that neither
+    /// leaves a file behind.
     pub fn fault(&self, bytes: &[u8]) -> FileError {
         let decompressed = self.unpacked(bytes).expect_err("damaged");
         let verified = file::verify(self.path("damaged"), &mut |_, _| {}).expect_err("damaged");
@@ -153,10 +163,12 @@ impl Files {
     }
 }
 
+/// Compresses a file with default options.
 pub fn compress(input: &Path, output: &Path) -> Result<Summary, FileError> {
     file::compress(input, output, &Options::default(), &mut |_, _| {})
 }
 
+/// Decompresses a file.
 pub fn decompress(input: &Path, output: &Path) -> Result<Summary, FileError> {
     file::decompress(input, output, &mut |_, _| {})
 }

@@ -1,4 +1,4 @@
-//! The matrices behind the golden files, in integer arithmetic alone: the same on every machine.
+//! The matrices of the golden files. They are generated in integer arithmetic, so that every machine gets the same ones.
 
 use fused_rans::{Dtype, LargeInteger, Matrix, WeightsPerSymbol};
 
@@ -6,24 +6,27 @@ use fused_rans::{Dtype, LargeInteger, Matrix, WeightsPerSymbol};
 pub struct Golden {
     /// Name of the file, without `.blob`.
     pub name: &'static str,
+    /// Type of the weights.
     pub dtype: Dtype,
-    /// How many integers are to share a symbol.
+    /// Number of integers that share a symbol.
     pub weights_per_symbol: WeightsPerSymbol,
-    /// Raw bits, if they are not the encoder's to choose.
+    /// Number of raw bits; `None` lets the encoder choose.
     raw_bits: Option<u8>,
+    /// Number of rows.
     pub rows: usize,
+    /// Number of columns.
     pub cols: usize,
-    /// The weight at (row, column), drawn row by row.
+    /// Returns the bits of the weight at (row, column); called row by row.
     weight: fn(&mut Random, usize, usize) -> u16,
-    /// Whether it has scales and zero points.
+    /// Whether groups of weights have scales and zero points.
     pub grouped: bool,
-    /// Whether its rows have scales.
+    /// Whether rows have scales.
     pub row_scales: bool,
-    /// Whether some integers take more than a byte.
-    pub wide: bool,
+    /// Whether some integers need more than one byte.
+    pub has_large_integers: bool,
 }
 
-/// Every case is here for what no other has.
+/// The golden files. Each covers something that no other does.
 pub const GOLDEN: [Golden; 15] = [
     // The worked example of docs/format.md: rows and columns to pad, a 1-bit plane, exceptions.
     Golden {
@@ -35,7 +38,7 @@ pub const GOLDEN: [Golden; 15] = [
         weight: example,
         ..PLAIN
     },
-    // Two slabs, the second of one strip; any bit pattern among the exceptions.
+    // Two slabs, the second of a single strip; exceptions of any bit pattern.
     Golden {
         name: "bf16_odd",
         dtype: Dtype::Bf16,
@@ -44,7 +47,7 @@ pub const GOLDEN: [Golden; 15] = [
         weight: bf16_dirty,
         ..PLAIN
     },
-    // Coded bits 0 stand for exponent field 0.
+    // Coded bits 0 mean exponent field 0.
     Golden {
         name: "bf16_pruned",
         dtype: Dtype::Bf16,
@@ -63,7 +66,7 @@ pub const GOLDEN: [Golden; 15] = [
         weight: f8_e4m3,
         ..PLAIN
     },
-    // Two tiles, the second of them raw; no raw planes; lanes that a tail row leaves out.
+    // Two tiles, the second of them raw; no raw planes; lanes without a word in a tail row.
     Golden {
         name: "i8_r0_raw_tile",
         raw_bits: Some(0),
@@ -83,7 +86,7 @@ pub const GOLDEN: [Golden; 15] = [
         weight: i8_r3,
         ..PLAIN
     },
-    // One symbol of frequency 4096, tiles beside each other, tail rows without a word.
+    // One symbol of frequency 4096, adjacent tiles, tail rows without a word.
     Golden {
         name: "i8_constant",
         dtype: Dtype::I8,
@@ -101,7 +104,7 @@ pub const GOLDEN: [Golden; 15] = [
         weight: i8_longest,
         ..PLAIN
     },
-    // Scales and zero points, of a coded tile and of a raw one, whose weights are no multiple of 16.
+    // Scales and zero points of a coded tile and of a raw one whose number of weights is not a multiple of 16.
     Golden {
         name: "i8_grouped",
         dtype: Dtype::I8,
@@ -111,7 +114,7 @@ pub const GOLDEN: [Golden; 15] = [
         grouped: true,
         ..PLAIN
     },
-    // Four weights a symbol, planes of 2 and 1 bits, an exception; slabs of an odd number of steps.
+    // Four weights per symbol, planes of 2 and 1 bits, an exception; slabs of an odd number of steps.
     Golden {
         name: "i8_quads_r3",
         raw_bits: Some(3),
@@ -122,7 +125,7 @@ pub const GOLDEN: [Golden; 15] = [
         weight: i8_quads,
         ..PLAIN
     },
-    // The same with scales and zero points; a last slab of one fragment, so of two symbols a lane.
+    // Four weights per symbol with scales and zero points; a last slab of one fragment, which has two symbols per lane.
     Golden {
         name: "i8_quads_grouped",
         dtype: Dtype::I8,
@@ -133,7 +136,7 @@ pub const GOLDEN: [Golden; 15] = [
         grouped: true,
         ..PLAIN
     },
-    // Scales of rows, of integers and of FP8; an index and scales that end in the middle of a line.
+    // Row scales, of integers and of FP8; an index and scales that end in the middle of a line.
     Golden { name: "i8_row_scales", rows: 300, cols: 70, weight: i8_r3, row_scales: true, ..PLAIN },
     Golden {
         name: "f8_e4m3_row_scales",
@@ -144,7 +147,7 @@ pub const GOLDEN: [Golden; 15] = [
         row_scales: true,
         ..PLAIN
     },
-    // Integers of more than a byte, two of which are in one row of a tile; some of their low bytes are exceptions, too.
+    // Large integers, two of them in one row of a tile; some of their low bytes are exceptions as well.
     Golden {
         name: "i8_wide",
         rows: 290,
@@ -152,12 +155,12 @@ pub const GOLDEN: [Golden; 15] = [
         weight: i8_r3,
         raw_bits: Some(2),
         row_scales: true,
-        wide: true,
+        has_large_integers: true,
         ..PLAIN
     },
 ];
 
-/// What most cases have in common.
+/// Defaults of the fields above.
 const PLAIN: Golden = Golden {
     name: "",
     dtype: Dtype::I8,
@@ -168,11 +171,11 @@ const PLAIN: Golden = Golden {
     weight: |_, _, _| 0,
     grouped: false,
     row_scales: false,
-    wide: false,
+    has_large_integers: false,
 };
 
 impl Golden {
-    /// The matrix whose weights are `data`, with these scales if its rows have some, and these large integers.
+    /// Returns the matrix of the weights `data`, the row scales `scales` (if it has any) and the large integers `wide`.
     pub fn matrix<'a>(
         &self,
         data: &'a [u8],
@@ -187,11 +190,12 @@ impl Golden {
         matrix.with_large_integers(wide).expect("they are those of the weights")
     }
 
-    /// The integers that take more than a byte: eight significant bits, and up to seven zeros.
+    /// Returns the integers that need more than one byte: eight significant bits and up to seven trailing zeros.
     pub fn large_integers(&self) -> Vec<LargeInteger> {
         let mut random = Random(0x0BAD_CAFE);
         let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
-        let places = places.filter(|(row, col)| self.wide && (97 * row + 31 * col) % 1009 == 0);
+        let places = places
+            .filter(|(row, col)| self.has_large_integers && (97 * row + 31 * col) % 1009 == 0);
         let mut integer = |(row, col)| {
             let magnitude = (128 + random.bits(7)) << random.bits(3);
             let magnitude = magnitude.min(32512) as i16;
@@ -201,13 +205,13 @@ impl Golden {
         places.map(&mut integer).collect()
     }
 
-    /// Scales of rows, of any bits.
+    /// Returns the row scales: any bits.
     pub fn scales(&self) -> Vec<u16> {
         let mut random = Random(0x1234_5678);
         (0..self.rows).map(|_| random.bits(16)).collect()
     }
 
-    /// The weights, row by row, little endian.
+    /// Returns the weights, row-major, little endian.
     pub fn weights(&self) -> Vec<u8> {
         let mut random = Random(0x9E37_79B9);
         let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
@@ -220,7 +224,7 @@ impl Golden {
         weights
     }
 
-    /// Scales and zero points, row by row.
+    /// Returns scales and zero points of the groups, row-major.
     pub fn groups(&self) -> (Vec<u16>, Vec<i8>) {
         let mut random = Random(0x2545_F491);
         let groups = (0..self.rows * self.cols.div_ceil(128))
@@ -228,7 +232,7 @@ impl Golden {
         groups.unzip()
     }
 
-    /// Where the golden file is.
+    /// Returns the golden file's path.
     pub fn path(&self) -> std::path::PathBuf {
         let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden");
         tests.join(self.name).with_extension("blob")
@@ -246,7 +250,7 @@ impl Random {
         self.0
     }
 
-    /// Once in `n`, on average.
+    /// Returns true once in `n` calls, on average.
     fn once_in(&mut self, n: u32) -> bool {
         self.next().is_multiple_of(n)
     }
@@ -337,7 +341,7 @@ fn i8_grouped(random: &mut Random, row: usize, col: usize) -> u16 {
     }
 }
 
-/// From -7 to 7, most often 0.
+/// Returns an integer from -7 to 7, most often 0.
 fn around_zero(random: &mut Random) -> i32 {
     i32::from(random.bits(3)) - i32::from(random.bits(3))
 }

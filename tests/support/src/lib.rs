@@ -1,6 +1,6 @@
-//! What several test binaries share: matrices, products, files made by hand, damage.
-
-#![allow(missing_docs, reason = "for now")]
+//! Shared code of the tests, benches and fuzz targets: random matrices, products, handmade files, damaged blobs.
+//!
+//! A module belongs here if at least two test binaries use it.
 
 pub mod allocation;
 pub mod codec;
@@ -19,4 +19,4 @@ pub mod victim;
 
 #[cfg(feature = "cuda")]
 pub use recipe::device;
-pub use recipe::{AnyGroups, AnyWide, Recipe, Weights, any_matrix, integer_splits};
+pub use recipe::{AnyGroups, AnyLargeIntegers, Recipe, Weights, any_matrix, integer_splits};

@@ -1,4 +1,4 @@
-//! Blobs changed by what they are made of: fields, tables, records, words, whole parts. One seed is always one mutant.
+//! Makes mutants of blobs: changes fields, tables, records, words and whole parts. A seed always gives the same mutant.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use crate::seal::{self, EXCEPTIONS, HEADER_FIELDS, INDEX, RECORD, get, interesting, set};
 
-/// Makes one to four changes to a valid blob. Its checksums stay as they are: [`seal::reseal`] makes them right.
+/// Makes one to four changes to a valid blob. Does not correct its checksums; [`seal::reseal`] does.
 pub fn mutate(blob: &[u8], seed: u64) -> Vec<u8> {
     let mut random = SmallRng::seed_from_u64(seed);
-    let layout = Layout::of(&Blob::parse(blob).expect("it is valid"));
+    let layout = Layout::new(&Blob::parse(blob).expect("it is valid"));
     let mut mutant = blob.to_vec();
     for _ in 0..random.random_range(1..5) {
         match random.random_range(0..4) {
@@ -23,12 +23,12 @@ pub fn mutate(blob: &[u8], seed: u64) -> Vec<u8> {
         reshape(&mut mutant, &layout, &mut random);
     }
     if random.random_ratio(1, 2) {
-        settle(&mut mutant);
+        make_consistent(&mut mutant);
     }
     mutant
 }
 
-/// Fields of one meaning, of `unit` bytes each.
+/// A run of fields of one kind, `unit` bytes each.
 struct Part {
     range: Range<usize>,
     unit: usize,
@@ -39,14 +39,14 @@ impl Part {
         Self { range: start..start + bytes, unit }
     }
 
-    /// Offset and bytes of one of the fields.
+    /// Returns offset and size of a random field.
     fn any(&self, random: &mut impl Rng) -> (usize, usize) {
         let count = self.range.len() / self.unit;
         (self.range.start + self.unit * random.random_range(0..count), self.unit)
     }
 }
 
-/// Where everything is in a blob.
+/// The parts of a blob.
 struct Layout {
     header: Vec<Part>,
     table: Vec<Part>,
@@ -58,7 +58,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(blob: &Blob<'_>) -> Self {
+    fn new(blob: &Blob<'_>) -> Self {
         let tiles = blob.index().len();
         let records = (0..tiles).flat_map(|tile| {
             let fields = [(0, 4, 4), (4, 4, 4), (8, 2, 2), (10, 2, 2), (12, 1, 1), (13, 3, 1)];
@@ -84,6 +84,7 @@ impl Layout {
         }
     }
 
+    /// Returns a random part, each kind about as often as it matters.
     fn any(&self, random: &mut impl Rng) -> &Part {
         let parts = match random.random_range(0..10) {
             0 => &self.header,
@@ -96,13 +97,13 @@ impl Layout {
     }
 }
 
-/// Any of them.
+/// Returns a random item.
 pub fn pick<'a, T>(items: &'a [T], random: &mut impl Rng) -> &'a T {
     &items[random.random_range(0..items.len())]
 }
 
-/// The parts of a tile's payload: of a coded one tail lengths, raw planes, group blocks, full rows, exceptions, words of tail
-/// rows; those that are there.
+/// Returns the parts of a tile's payload that are not empty. A coded tile has tail lengths, raw planes, group blocks, full
+/// rows, exceptions and words of tail rows; a raw tile has weights.
 fn payload(blob: &Blob<'_>, tile: usize) -> Vec<Part> {
     let (entry, shape) = (blob.index()[tile], blob.grid().shape(tile));
     let mut start = 128 * entry.offset as usize;
@@ -125,7 +126,7 @@ fn payload(blob: &Blob<'_>, tile: usize) -> Vec<Part> {
     parts
 }
 
-/// Changes one field, or two of one meaning.
+/// Changes one field, or two of the same kind.
 fn change(blob: &mut [u8], part: &Part, random: &mut impl Rng) {
     let (field, other) = (part.any(random), part.any(random));
     let (now, another) = (get(blob, field.0, field.1), get(blob, other.0, other.1));
@@ -148,7 +149,7 @@ fn change(blob: &mut [u8], part: &Part, random: &mut impl Rng) {
     }
 }
 
-/// Moves something from one field to another, so that the check of their sum lets it pass.
+/// Moves a count from one field to another, so that a check of their sum does not notice.
 fn balance(blob: &mut [u8], layout: &Layout, random: &mut impl Rng) {
     let record = INDEX + RECORD * random.random_range(0..layout.tiles);
     let slab = random.random_range(0..8);
@@ -171,7 +172,7 @@ fn balance(blob: &mut [u8], layout: &Layout, random: &mut impl Rng) {
     set(blob, to, get(blob, to.0, to.1).wrapping_add(count));
 }
 
-/// Takes parts away, cuts them off, or has them twice or in each other's place.
+/// Removes, truncates, duplicates or exchanges parts, or inserts lines.
 fn reshape(blob: &mut Vec<u8>, layout: &Layout, random: &mut impl Rng) {
     let part = layout.any(random).range.clone();
     match random.random_range(0..5) {
@@ -190,7 +191,7 @@ fn reshape(blob: &mut Vec<u8>, layout: &Layout, random: &mut impl Rng) {
     }
 }
 
-/// Two tiles in each other's place, with all that the index says of them.
+/// Exchanges two tiles: payloads and index records.
 fn exchange_tiles(blob: &mut [u8], mut tiles: [usize; 2]) {
     tiles.sort_unstable();
     let [first, second] = tiles;
@@ -207,10 +208,10 @@ fn exchange_tiles(blob: &mut [u8], mut tiles: [usize; 2]) {
     front[INDEX + RECORD * first..][..RECORD].swap_with_slice(&mut back[..RECORD]);
 }
 
-/// Makes lengths, places and sums what the index says, so that more than these is tried.
-fn settle(blob: &mut Vec<u8>) {
-    seal::place(blob);
-    if seal::front(blob).is_some() {
+/// Makes lengths, offsets and sums agree with the index, so that readers get past those checks.
+fn make_consistent(blob: &mut Vec<u8>) {
+    seal::lay_out(blob);
+    if seal::payload_start(blob).is_some() {
         let records = (0..seal::tiles(blob).unwrap_or(0)).map(|tile| INDEX + RECORD * tile);
         let exceptions = records.map(|record| get(blob, record + 10, 2)).sum();
         set(blob, EXCEPTIONS, exceptions);

@@ -1,5 +1,4 @@
-//! Multiplications for tests: cases, the F64 product that they are held against, and how far from it
-//! outputs may be.
+//! Test cases of matrix multiplication, and the check of outputs against the product in F64 with a bound of the error.
 
 use crate::{AnyGroups, Recipe, any_matrix};
 use fused_rans::layout::{GROUP, GroupPlane};
@@ -11,25 +10,25 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
-/// What the activations of a case look like.
+/// Distribution of the activations of a case.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
     /// N(0, 1).
     Gaussian,
-    /// |N(0, 1)|: sums grow, and with them what an accumulator loses.
+    /// |N(0, 1)|: sums grow, and with them the accumulator's rounding errors.
     Positive,
     /// 95 % exact zeros, the rest Gaussian.
     Sparse,
-    /// Magnitudes from the type's smallest to its largest numbers.
+    /// Magnitudes over the type's whole range.
     MixedRange,
-    /// Every finite bit pattern with the same probability.
+    /// Every finite bit pattern with equal probability.
     AnyFinite,
-    /// Gaussian, and a few NaNs and infinities.
+    /// Gaussian, with a few NaNs and infinities.
     NonFinite,
 }
 
 impl Values {
-    /// All kinds.
+    /// All distributions.
     pub const ALL: [Self; 6] = [
         Self::Gaussian,
         Self::Positive,
@@ -39,7 +38,7 @@ impl Values {
         Self::NonFinite,
     ];
 
-    /// Bits of one activation in `dtype`, BF16 or F16.
+    /// Returns the bits of one activation in `dtype`, BF16 or F16.
     fn sample(self, dtype: Float, rng: &mut impl Rng) -> u16 {
         let normal: f32 = StandardNormal.sample(rng);
         let exponents = if dtype == Float::F16 { -24f32..15.9 } else { -133.0..127.9 };
@@ -60,38 +59,44 @@ impl Values {
     }
 }
 
-/// `bits`, but with the largest exponent made the one below.
+/// Returns `bits`, but NaNs and infinities get the exponent below theirs.
 fn finite(dtype: Float, bits: u16) -> u16 {
     let (exponent, lowest) = if dtype == Float::F16 { (0x7C00, 0x0400) } else { (0x7F80, 0x0080) };
     if bits & exponent == exponent { bits ^ lowest } else { bits }
 }
 
-/// A multiplication. Printed where a test fails.
+/// A multiplication y = x Wᵀ with its epilogue. A failing test prints it.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The weights, N x K.
     pub recipe: Recipe,
-    /// The scales of groups of weights, which are I8, if they have any.
+    /// Whether the weights, which are I8, have groups, and these zero points.
     pub groups: Option<GroupPlane>,
-    /// Rows of activations.
+    /// Number of rows of activations, M.
     pub m: usize,
+    /// Distribution of the activations.
     pub values: Values,
-    /// Type of the activations, one that the weights take.
+    /// Type of the activations, one that goes with the weights.
     pub x: Float,
-    pub leading_x: usize,
-    /// Bytes before x in its buffer.
+    /// Row stride of x in elements.
+    pub stride_x: usize,
+    /// Number of bytes before x in its buffer.
     pub offset_x: usize,
-    /// Type of the outputs, one that the activations give.
+    /// Type of the outputs, one that goes with the activations.
     pub y: Float,
-    pub leading_y: usize,
-    /// Bytes before y in its buffer.
+    /// Row stride of y in elements.
+    pub stride_y: usize,
+    /// Number of bytes before y in its buffer.
     pub offset_y: usize,
+    /// Whether outputs are scaled.
     pub scale: bool,
+    /// Whether a bias is added.
     pub bias: bool,
+    /// Seed of activations, scale and bias.
     pub seed: u64,
 }
 
-/// Any case.
+/// Generates any case.
 pub fn any_case() -> impl Strategy<Value = Case> {
     let m = prop_oneof![
         prop::sample::select(vec![1usize, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65]),
@@ -106,7 +111,7 @@ pub fn any_case() -> impl Strategy<Value = Case> {
         |((recipe, groups), m, values, (f16, f32), places, (scale, bias, seed))| {
             let x = activation_type(recipe.dtype, f16);
             let y = if f32 { Float::F32 } else { x };
-            let (leading_x, leading_y) = (recipe.cols + places.0, recipe.rows + places.2);
+            let (stride_x, stride_y) = (recipe.cols + places.0, recipe.rows + places.2);
             let (offset_x, offset_y) = (places.1, places.3);
             Case {
                 recipe,
@@ -114,10 +119,10 @@ pub fn any_case() -> impl Strategy<Value = Case> {
                 m,
                 values,
                 x,
-                leading_x,
+                stride_x,
                 offset_x,
                 y,
-                leading_y,
+                stride_y,
                 offset_y,
                 scale,
                 bias,
@@ -127,7 +132,7 @@ pub fn any_case() -> impl Strategy<Value = Case> {
     )
 }
 
-/// Any matrix; once in four, integers with groups.
+/// Generates any matrix; in 1 of 4 cases integers with groups.
 fn any_weights() -> impl Strategy<Value = (Recipe, Option<GroupPlane>)> {
     let zeros = prop::option::weighted(0.25, any::<bool>());
     (any_matrix(), zeros).prop_map(|(recipe, zeros)| match zeros {
@@ -136,7 +141,7 @@ fn any_weights() -> impl Strategy<Value = (Recipe, Option<GroupPlane>)> {
     })
 }
 
-/// The type of activations that `weights` take; where they take two, F16 or not.
+/// Returns the type of activations for weights of type `weights`. `f16` chooses for weights that go with both types.
 pub fn activation_type(weights: Dtype, f16: bool) -> Float {
     match weights {
         Dtype::Bf16 => Float::Bf16,
@@ -151,26 +156,26 @@ pub fn activation_type(weights: Dtype, f16: bool) -> Float {
     }
 }
 
-/// What a case multiplies the weights with, and what follows.
+/// Activations and epilogue of a case.
 pub struct Inputs {
-    /// The buffer of x: [`Case::offset_x`] bytes, then the rows. What is no activation is NaN.
+    /// The buffer of x: [`Case::offset_x`] bytes, then the rows. All bytes outside of rows are NaNs.
     pub x: Vec<u8>,
     scale: Option<Vec<f32>>,
     bias: Option<Vec<f32>>,
 }
 
 impl Inputs {
-    /// The epilogue.
+    /// Returns the epilogue.
     pub fn epilogue(&self) -> Epilogue<'_> {
         Epilogue { scale: self.scale.as_deref(), bias: self.bias.as_deref() }
     }
 }
 
-/// What bytes of y's buffer that no output is written to are.
+/// Value of the bytes of y's buffer that must not be written.
 const UNTOUCHED: u8 = 0xA5;
 
 impl Case {
-    /// A case with nothing out of the ordinary, with activations of type `x`.
+    /// Makes a case without groups, gaps, offsets and epilogue, with activations of type `x` and F32 outputs.
     pub fn plain(dtype: Dtype, x: Float, rows: usize, cols: usize, m: usize) -> Self {
         Self {
             recipe: Recipe { rows, cols, ..Recipe::gaussian(dtype) },
@@ -178,10 +183,10 @@ impl Case {
             m,
             values: Values::Gaussian,
             x,
-            leading_x: cols,
+            stride_x: cols,
             offset_x: 0,
             y: Float::F32,
-            leading_y: rows,
+            stride_y: rows,
             offset_y: 0,
             scale: false,
             bias: false,
@@ -189,31 +194,31 @@ impl Case {
         }
     }
 
-    /// Likewise, with activations of the type that goes with the weights.
+    /// Makes a [`Case::plain`] with the type of activations that goes with `dtype`.
     pub fn ordinary(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Self {
         let x = activation_type(dtype, false);
         Self::plain(dtype, x, rows, cols, m)
     }
 
-    /// This case, with offsets as a device has them: aligned to elements.
+    /// Returns this case with offsets aligned to elements, which a GPU needs.
     pub fn aligned(&self) -> Self {
         let (x, y) = (self.x.bytes(), self.y.bytes());
         let (offset_x, offset_y) = (self.offset_x / x * x, self.offset_y / y * y);
         Self { offset_x, offset_y, ..self.clone() }
     }
 
-    /// The weights as they are compressed.
+    /// Returns the stored weights, row-major.
     pub fn weights(&self) -> Vec<u8> {
         if self.groups.is_some() { self.recipe.nibbles() } else { self.recipe.bytes() }
     }
 
-    /// Scales and zero points.
+    /// Returns scales and zero points, if the weights have groups.
     fn groups(&self) -> Option<AnyGroups> {
         let &Recipe { rows, cols, seed, .. } = &self.recipe;
-        self.groups.map(|plane| AnyGroups::of_numbers(rows, cols, plane.zeros, seed))
+        self.groups.map(|plane| AnyGroups::with_normal_scales(rows, cols, plane.zeros, seed))
     }
 
-    /// The blob; `None` if the matrix does not shrink.
+    /// Encodes the weights; returns `None` if the blob would not be smaller.
     pub fn blob(&self) -> Option<Vec<u8>> {
         let weights = self.weights();
         let matrix = self.recipe.matrix(&weights);
@@ -223,7 +228,7 @@ impl Case {
         }
     }
 
-    /// The numbers that the weights are multiplied as.
+    /// Returns the dequantized weights, row-major.
     pub fn weight_numbers(&self) -> Vec<f64> {
         let (cols, numbers) =
             (self.recipe.cols, weight_numbers(self.recipe.dtype, &self.weights()));
@@ -236,12 +241,12 @@ impl Case {
         numbers.into_iter().enumerate().map(number).collect()
     }
 
-    /// Activations, scale and bias.
+    /// Makes activations, scale and bias.
     pub fn inputs(&self) -> Inputs {
         let mut rng = SmallRng::seed_from_u64(self.seed);
         let Recipe { rows, cols, .. } = self.recipe;
-        let mut x = vec![0xFF; self.offset_x + 2 * extent(self.m, cols, self.leading_x)];
-        for row in x[self.offset_x..].chunks_mut(2 * self.leading_x) {
+        let mut x = vec![0xFF; self.offset_x + 2 * extent(self.m, cols, self.stride_x)];
+        for row in x[self.offset_x..].chunks_mut(2 * self.stride_x) {
             for x in row[..2 * cols].chunks_exact_mut(2) {
                 x.copy_from_slice(&self.values.sample(self.x, &mut rng).to_le_bytes());
             }
@@ -252,24 +257,24 @@ impl Case {
         Inputs { x, scale: numbers(self.scale), bias: numbers(self.bias) }
     }
 
-    /// The activations in the buffer of x; `data` is where the first one is.
+    /// Describes the activations; `data` starts with the first one.
     pub fn activations<T>(&self, data: T) -> Activations<T> {
-        Activations { data, dtype: self.x, rows: self.m, row_stride: self.leading_x }
+        Activations { data, dtype: self.x, rows: self.m, row_stride: self.stride_x }
     }
 
-    /// A buffer for y: [`Case::offset_y`] bytes, then room for the rows.
+    /// Returns a buffer for y: [`Case::offset_y`] bytes, then room for the rows.
     pub fn output_buffer(&self) -> Vec<u8> {
-        let elements = extent(self.m, self.recipe.rows, self.leading_y);
+        let elements = extent(self.m, self.recipe.rows, self.stride_y);
         vec![UNTOUCHED; self.offset_y + self.y.bytes() * elements]
     }
 
-    /// The outputs in the buffer of y; `data` is where the first one goes.
+    /// Describes the outputs; the first one is written to the start of `data`.
     pub fn outputs<T>(&self, data: T) -> Outputs<T> {
-        Outputs { data, dtype: self.y, row_stride: self.leading_y }
+        Outputs { data, dtype: self.y, row_stride: self.stride_y }
     }
 
-    /// Checks the buffer of y, every output and every byte between them, against the product of
-    /// `weights`, N x K, scaled where they have groups, and `inputs`.
+    /// Checks the buffer `y`: every output against the product of `weights`, N x K and dequantized, with `inputs`, and that no
+    /// other byte was written.
     pub fn check(
         &self,
         weights: &[f64],
@@ -282,14 +287,14 @@ impl Case {
         let x = numbers(self.x, &inputs.x[self.offset_x..]);
         let bytes = self.y.bytes();
         for m in 0..self.m {
-            let x = &x[m * self.leading_x..][..self.recipe.cols];
-            let row = &y[m * self.leading_y * bytes..];
+            let x = &x[m * self.stride_x..][..self.recipe.cols];
+            let row = &y[m * self.stride_y * bytes..];
             let (row, rest) = row.split_at(self.recipe.rows * bytes);
-            let gap = (self.leading_y - self.recipe.rows) * bytes;
+            let gap = (self.stride_y - self.recipe.rows) * bytes;
             untouched.extend(rest.iter().take(gap));
             let outputs = weights.par_chunks_exact(x.len()).zip(numbers(self.y, row)).enumerate();
             outputs.try_for_each(|(n, (weights, found))| {
-                let exact = Exact::of(weights, x, inputs, n);
+                let exact = Exact::new(weights, x, inputs, n);
                 exact.check(accumulator, self.y, found).map_err(|why| format!("[{m}][{n}]: {why}"))
             })?;
         }
@@ -300,12 +305,12 @@ impl Case {
     }
 }
 
-/// Elements from the first row's first to the last row's last.
+/// Returns the number of elements from the first row's first to the last row's last, gaps included.
 fn extent(rows: usize, cols: usize, row_stride: usize) -> usize {
     (rows - 1) * row_stride + cols
 }
 
-/// A scale or bias: of any sign, over six orders of magnitude, sometimes 0 or 1.
+/// Returns a scale or bias: of either sign, over six orders of magnitude, sometimes 0 or 1.
 fn epilogue_number(rng: &mut impl Rng) -> f32 {
     let normal: f32 = StandardNormal.sample(rng);
     match rng.random_range(0..20) {
@@ -315,7 +320,7 @@ fn epilogue_number(rng: &mut impl Rng) -> f32 {
     }
 }
 
-/// The numbers in `stored`.
+/// Converts the numbers in `stored` to F64.
 pub fn numbers(dtype: Float, stored: &[u8]) -> Vec<f64> {
     match dtype {
         Float::Bf16 => weight_numbers(Dtype::Bf16, stored),
@@ -326,7 +331,7 @@ pub fn numbers(dtype: Float, stored: &[u8]) -> Vec<f64> {
     }
 }
 
-/// The numbers that the weights in `stored` are multiplied as.
+/// Converts the weights in `stored` to F64.
 pub fn weight_numbers(dtype: Dtype, stored: &[u8]) -> Vec<f64> {
     let wide = stored.as_chunks().0.iter();
     match dtype {
@@ -337,7 +342,7 @@ pub fn weight_numbers(dtype: Dtype, stored: &[u8]) -> Vec<f64> {
     }
 }
 
-/// The number with these e4m3 bits; there are no NaNs here, they are +-480.
+/// Converts e4m3 bits to a number. The two NaNs become +-480, as in the kernels.
 fn e4m3(bits: u8) -> f64 {
     let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f64::from(bits & 7) / 8.0);
     let magnitude = match exponent {
@@ -347,17 +352,17 @@ fn e4m3(bits: u8) -> f64 {
     if bits >> 7 == 1 { -magnitude } else { magnitude }
 }
 
-/// What sums of products are kept in, so how far from the exact ones they may be.
+/// Arithmetic of the sums of products, which bounds their errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accumulator {
-    /// F64, and the epilogue too.
+    /// F64 for sums and epilogue.
     F64,
-    /// F32, as in a tensor core, and the epilogue too.
+    /// F32 for sums, as in a tensor core, and epilogue.
     F32,
 }
 
 impl Accumulator {
-    /// Largest error of a sum, as a share of the sum of its terms' magnitudes.
+    /// Returns the largest error of a sum, relative to the sum of its terms' magnitudes.
     const fn relative(self) -> f64 {
         match self {
             Self::F64 => 1e-12,
@@ -365,7 +370,7 @@ impl Accumulator {
         }
     }
 
-    /// Largest error of one operation, as a share of its result.
+    /// Returns the largest error of one operation, relative to its result.
     const fn rounding(self) -> f64 {
         match self {
             Self::F64 => f64::EPSILON / 2.0,
@@ -373,7 +378,7 @@ impl Accumulator {
         }
     }
 
-    /// Largest error of one operation whose result is subnormal.
+    /// Returns the largest error of one operation whose result is subnormal.
     const fn underflow(self) -> f64 {
         match self {
             Self::F64 => 0.0,
@@ -382,7 +387,7 @@ impl Accumulator {
         }
     }
 
-    /// From where on a partial result may be infinite.
+    /// Returns the magnitude above which a partial result may be infinite.
     const fn overflow(self) -> f64 {
         match self {
             Self::F64 => f64::MAX,
@@ -391,14 +396,14 @@ impl Accumulator {
     }
 }
 
-/// An output before it is rounded, and the magnitudes that errors are measured against.
+/// The exact value of an output, and the magnitudes that bound its error.
 #[derive(Clone, Copy, Debug)]
 pub struct Exact {
     /// `sum * scale + bias`.
     pub value: f64,
-    /// Terms of the sum, K.
+    /// Number of terms of the sum, K.
     pub terms: usize,
-    /// The sum of |x||w|, of finite products.
+    /// The sum of |x||w| over all finite products.
     pub magnitude: f64,
     /// |scale|.
     pub scale: f64,
@@ -407,8 +412,8 @@ pub struct Exact {
 }
 
 impl Exact {
-    /// Output `n`: of a row of weights and a row of activations.
-    fn of(weights: &[f64], x: &[f64], inputs: &Inputs, n: usize) -> Self {
+    /// Computes output `n` from a row of weights and a row of activations.
+    fn new(weights: &[f64], x: &[f64], inputs: &Inputs, n: usize) -> Self {
         let (mut sum, mut magnitude) = (0.0, 0.0);
         for product in weights.iter().zip(x).map(|(weight, x)| weight * x) {
             sum += product;
@@ -422,13 +427,13 @@ impl Exact {
 
     /// Checks an output of type `dtype`.
     ///
-    /// With e the most that `accumulator` may lose, 4e-6 of the sum of |x||w||scale| in F32 and the
-    /// roundings of the epilogue, it must lie between what `value - e` and `value + e` round to. NaN and
-    /// infinities must be themselves; where F32 can overflow on the way, any of them may come out.
+    /// The largest error e is that of the sum (in F32 4e-6 of the sum of |x||w||scale|) plus the roundings of the epilogue.
+    /// The output must lie between the rounded `value - e` and `value + e`. NaN and infinities must be exact; where F32 can
+    /// overflow on the way, any non-finite output passes.
     pub fn check(self, accumulator: Accumulator, dtype: Float, found: f64) -> Result<(), String> {
         let Self { value, terms, magnitude, scale, bias } = self;
         let scaled = magnitude * scale;
-        // Sums of groups are scaled after they were added up: by no less than 2^-14.
+        // Sums of groups are scaled after they are added up, by no less than 2^-14.
         let largest = (magnitude * 2f64.powi(14)).max(scaled + bias);
         if !found.is_finite() && largest >= accumulator.overflow() {
             return Ok(());
@@ -449,7 +454,7 @@ impl Exact {
     }
 }
 
-/// `value` rounded to the nearest number of `dtype`, to the even one of two.
+/// Rounds `value` to the nearest number of `dtype`, ties to even.
 pub fn round(dtype: Float, value: f64) -> f64 {
     let (mantissa, lowest, highest) = match dtype {
         Float::Bf16 => (7, -126, 127),

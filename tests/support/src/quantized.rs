@@ -1,27 +1,30 @@
-//! Quantized matrices for tests of multiplication.
+//! Quantized matrices for tests of matrix multiplication.
 
 use crate::product::Case;
-use crate::{AnyWide, Recipe, Weights};
+use crate::{AnyLargeIntegers, Recipe, Weights};
 use fused_rans::quantize::{NumberMatrix, Options, Quantizer};
 use fused_rans::{Dtype, Float, WeightsPerSymbol, encode};
 
-/// A quantized matrix, and what its weights stand for.
+/// A quantized matrix and its dequantized values.
 pub struct QuantizedCase {
-    /// What it is, for messages.
+    /// Describes the case in messages.
     pub name: String,
-    /// Rows, columns, activations, outputs; the weights are not the recipe's.
+    /// Sides, activations and outputs. The weights are not those of its recipe.
     pub case: Case,
+    /// The blob.
     pub blob: Vec<u8>,
+    /// The dequantized values, row-major.
     pub weights: Vec<f64>,
 }
 
-/// A matrix of every format that quantizers have, of each type of activations, and of integers of more than a byte with
-/// every split; whole tiles and edges.
+/// Returns a matrix of every quantized format for each type of activations, and large integers with every split; whole
+/// tiles and edges.
 pub fn quantized_cases() -> impl Iterator<Item = QuantizedCase> {
-    quantizers().chain(wide())
+    quantizers().chain(large_integers())
 }
 
-fn wide() -> impl Iterator<Item = QuantizedCase> {
+/// Returns matrices with large integers.
+fn large_integers() -> impl Iterator<Item = QuantizedCase> {
     let splits = crate::integer_splits().filter(|(split, _)| split.half_range() > 8);
     let cases = splits.flat_map(|(split, weights)| {
         [(Float::Bf16, 320, 576), (Float::F16, 300, 400)].map(|of| (split, weights, of))
@@ -37,16 +40,17 @@ fn wide() -> impl Iterator<Item = QuantizedCase> {
             weights,
             seed: 12,
         };
-        let wide = AnyWide::new(&recipe, 300);
+        let integers = AnyLargeIntegers::new(&recipe, 300);
         QuantizedCase {
             name: format!("large integers, {split:?}, {}", x.name()),
-            blob: encode(wide.matrix()).expect("it may be large"),
+            blob: encode(integers.matrix()).expect("it may be large"),
             case: Case { bias: true, ..Case::plain(Dtype::I8, x, rows, cols, 1) },
-            weights: wide.numbers().into_iter().map(f64::from).collect(),
+            weights: integers.numbers().into_iter().map(f64::from).collect(),
         }
     })
 }
 
+/// Returns a matrix of every quantizer.
 fn quantizers() -> impl Iterator<Item = QuantizedCase> {
     let quantizers = ["int8", "int4", "int4-zero-points", "fp8"].map(str::to_owned);
     let rates =
@@ -60,8 +64,8 @@ fn quantizers() -> impl Iterator<Item = QuantizedCase> {
             .map(|of| (format.clone(), weights_per_symbol, of))
     });
     formats.map(|(format, weights_per_symbol, (x, rows, cols))| {
-        let name = format!("{format}, {weights_per_symbol:?} a symbol, {}", x.name());
-        // Rows of very different sizes, a few of them 0.
+        let name = format!("{format}, {weights_per_symbol:?} per symbol, {}", x.name());
+        // A few rows are 0.
         let mut numbers = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 11);
         numbers[2 * cols..6 * cols].fill(0);
         let source = NumberMatrix::new(Float::Bf16, rows, cols, &numbers).unwrap();

@@ -1,23 +1,23 @@
-//! What the readers make of a blob's bytes, whatever they are.
+//! Reads blobs of any bytes and checks that all readers agree and allocate no more memory than the bytes justify.
 
 use crate::allocation;
 use crate::crc::crc32c;
 use crate::seal::{RECORD, reseal_header, set};
 use fused_rans::{Blob, BlobError, TileFault, reference};
 
-/// The blob of `bytes`, parsed into no more memory than they bear out.
+/// Parses `bytes`. Checks that no allocation is larger than their length justifies.
 pub fn parse(bytes: &[u8]) -> Result<Blob<'_>, BlobError> {
     let (blob, largest) = allocation::largest(|| Blob::parse(bytes));
     let limit = bytes.len() + 4096;
     assert!(largest <= limit, "parsing {} bytes took {largest} at once", bytes.len());
     let blob = blob?;
-    // No payload has been looked at, so an index record is all that a tile surely has.
+    // Parsing does not read payloads: all it knows of a tile is its index record.
     assert!(blob.weight_bytes() <= bytes.len() / RECORD * 256 * 256 * 2);
     Ok(blob)
 }
 
-/// What both decoders make of the bytes. Where only the weights' checksum is wrong, it is made
-/// right, and the weights are returned.
+/// Decodes `bytes` with both decoders and checks that they agree. If only the weights' checksum is wrong, corrects it in
+/// `bytes` and returns the weights.
 pub fn decode(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
     let blob = parse(bytes)?;
     let mut fast = vec![0xA5; blob.weight_bytes()];
@@ -33,11 +33,11 @@ pub fn decode(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
             set(bytes, (12, 4), crc32c(&[&slow]).into());
             reseal_header(bytes);
             let blob = Blob::parse(bytes).expect("as good as before");
-            blob.decode(&mut fast).expect("the checksum is right");
+            blob.decode(&mut fast).expect("the checksum was corrected");
             assert!(fast == slow, "the decoders give different weights");
             Ok(slow)
         }
-        // Only decoding shows it.
+        // Only decoding finds a fault of a stream.
         (Ok(()), Err(error @ BlobError::Tile { fault: TileFault::Stream, .. }), Err(same)) => {
             assert_eq!(error, same);
             Err(error)
@@ -46,8 +46,8 @@ pub fn decode(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
     }
 }
 
-/// Scales and zero points are read if, and only if, the blob is intact, into no more memory than it bears
-/// out.
+/// Checks that scales and zero points can be read if and only if the blob is intact, and that no allocation is larger than
+/// the blob justifies.
 pub fn check_groups(blob: &Blob<'_>) {
     let ((scales, zeros), largest) = allocation::largest(|| (blob.scales(), blob.zeros()));
     assert!(largest <= blob.bytes().len() + 4096, "groups took {largest} bytes at once");

@@ -1,4 +1,4 @@
-//! Matrices for tests.
+//! Random matrices for tests.
 
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
@@ -12,7 +12,7 @@ use rand_distr::{Distribution, Normal, StudentT};
 #[cfg(feature = "cuda")]
 use std::sync::OnceLock;
 
-/// The first device, or `None` with a message.
+/// Returns the first GPU; prints why a test is skipped and returns `None` if there is none.
 #[cfg(feature = "cuda")]
 pub fn device() -> Option<&'static Gpu> {
     static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
@@ -20,7 +20,7 @@ pub fn device() -> Option<&'static Gpu> {
     device.map_err(|error| eprintln!("skipped: {error}")).ok()
 }
 
-/// What the weights of a test matrix look like.
+/// Distribution of the weights of a test matrix.
 #[derive(Clone, Copy, Debug)]
 pub enum Weights {
     /// N(0, 0.02^2); for integers N(0, 12.6^2).
@@ -31,24 +31,24 @@ pub enum Weights {
     Laplace,
     /// Uniform in [-1, 1).
     Uniform,
-    /// The same weight everywhere.
+    /// One value in every place.
     Constant,
     /// 95 % exact zeros, the rest Gaussian.
     MostlyZero,
-    /// Every bit pattern with the same probability.
+    /// Every bit pattern with equal probability: does not shrink.
     AnyBits,
-    /// Gaussian, and one weight in 50 any bit pattern.
+    /// Gaussian, but 1 weight in 50 is any bit pattern.
     Dirty,
-    /// Integers in -8..=7; floats Gaussian.
+    /// Integers in -8..=7; floating-point weights are Gaussian.
     Small,
-    /// Integers of about so many bits, and, if these are fewer than eight, six beside each other of any size in 60,000.
+    /// Integers of about this many bits. With fewer than eight bits, 6 adjacent ones in 60,000 are -128 or 127.
     Integers(u32),
-    /// Gaussian; but of a recipe's tiles every third has any bit pattern, and will not shrink.
+    /// Gaussian, but every third tile of a [`Recipe`] has any bit patterns and is stored raw.
     RawTiles,
 }
 
 impl Weights {
-    /// All kinds.
+    /// All distributions, without those for special cases.
     pub const ALL: [Self; 9] = [
         Self::Gaussian,
         Self::StudentT,
@@ -61,7 +61,7 @@ impl Weights {
         Self::Small,
     ];
 
-    /// `count` weights of `dtype`, little endian.
+    /// Returns `count` weights of `dtype`, little endian.
     pub fn bytes(self, dtype: Dtype, count: usize, seed: u64) -> Vec<u8> {
         let mut rng = SmallRng::seed_from_u64(seed);
         let constant = rng.random::<u16>();
@@ -97,7 +97,7 @@ impl Weights {
     }
 }
 
-/// An integer of about so many bits at place `at`, from one of N(0, 12.6^2).
+/// Returns an integer of about `bits` bits for index `at`, made from `weight`, one of N(0, 12.6^2).
 fn integer(bits: u32, at: usize, weight: u8) -> u8 {
     let value = match weight.cast_signed() {
         value if bits == 8 => value.saturating_mul(2) | (at % 2) as i8,
@@ -107,13 +107,12 @@ fn integer(bits: u32, at: usize, weight: u8) -> u8 {
     value.cast_unsigned()
 }
 
-/// `value` in `dtype`; integers count in steps of 0.02 / 12.6.
+/// Returns the bits of `value` in `dtype`. Integers have a step of 0.02 / 12.6.
 fn from_f32(dtype: Dtype, value: f32) -> u16 {
     match dtype {
         Dtype::Bf16 => bf16::from_f32(value).to_bits(),
         Dtype::F16 => f16::from_f32(value).to_bits(),
-        // e4m3 has f16's layout with one exponent bit and seven mantissa bits less; rounding and
-        // range do not matter to a codec.
+        // e4m3 is f16 with one exponent bit and seven mantissa bits less; rounding and range do not matter to a codec.
         Dtype::F8E4M3 => {
             let bits = f16::from_f32(value * 16.0).to_bits();
             let exponent = i32::from(bits >> 10 & 31) - 15 + 7;
@@ -123,28 +122,33 @@ fn from_f32(dtype: Dtype, value: f32) -> u16 {
     }
 }
 
-/// What a random matrix is made from; printed instead of its weights where a test fails.
+/// Parameters of a random matrix. A failing test prints them instead of the weights.
 #[derive(Clone, Debug)]
 pub struct Recipe {
+    /// Type of the weights.
     pub dtype: Dtype,
-    /// How many integers are to share a symbol.
+    /// Number of integers that share a symbol.
     pub weights_per_symbol: WeightsPerSymbol,
-    /// Raw bits of integers, if they are not the encoder's to choose.
+    /// Number of raw bits of integers; `None` lets the encoder choose.
     pub raw_bits: Option<u8>,
+    /// Number of rows.
     pub rows: usize,
+    /// Number of columns.
     pub cols: usize,
+    /// Distribution of the weights.
     pub weights: Weights,
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl Recipe {
-    /// A tile of Gaussian weights.
+    /// Describes a tile of Gaussian weights.
     pub fn gaussian(dtype: Dtype) -> Self {
         let (weights_per_symbol, weights) = (WeightsPerSymbol::Two, Weights::Gaussian);
         Self { dtype, weights_per_symbol, raw_bits: None, rows: 256, cols: 256, weights, seed: 1 }
     }
 
-    /// The weights, row by row, little endian.
+    /// Returns the weights, row-major, little endian.
     pub fn bytes(&self) -> Vec<u8> {
         let count = self.rows * self.cols;
         let mut bytes = self.weights.bytes(self.dtype, count, self.seed);
@@ -160,14 +164,14 @@ impl Recipe {
         bytes
     }
 
-    /// The matrix whose weights, row by row, are `data`.
+    /// Returns the matrix of the weights `data`, row-major.
     pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
         let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
         let matrix = matrix.expect("it is that long").packed(self.weights_per_symbol);
         self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits))
     }
 
-    /// The lowest four bits of I8 weights, with their sign: weights that may have groups.
+    /// Returns the lowest four bits of I8 weights, sign-extended: weights that may have groups.
     pub fn nibbles(&self) -> Vec<u8> {
         assert_eq!(self.dtype, Dtype::I8);
         self.bytes()
@@ -177,20 +181,22 @@ impl Recipe {
     }
 }
 
-/// Scales and zero points.
+/// Random scales and zero points of groups.
 pub struct AnyGroups {
+    /// F16 bits of the scales, row-major.
     pub scales: Vec<u16>,
+    /// Zero points, row-major.
     pub zeros: Option<Vec<i8>>,
 }
 
 impl AnyGroups {
-    /// For a matrix of `rows` x `cols`: scales of any bits, zero points of any nibbles.
+    /// Makes scales of any bits and, if `zeros`, zero points from -8 to 7, for a matrix of `rows` x `cols`.
     pub fn new(rows: usize, cols: usize, zeros: bool, seed: u64) -> Self {
         Self::with_scales(rows, cols, zeros, seed, |rng| rng.random())
     }
 
-    /// The same, but with scales from 2^-14 to 2, of either sign.
-    pub fn of_numbers(rows: usize, cols: usize, zeros: bool, seed: u64) -> Self {
+    /// Makes groups as [`AnyGroups::new`] does, but with scales from 2^-14 to 2, of either sign.
+    pub fn with_normal_scales(rows: usize, cols: usize, zeros: bool, seed: u64) -> Self {
         let (lowest, highest) =
             (f16::from_f32(2f32.powi(-14)).to_bits(), f16::from_f32(2.0).to_bits());
         Self::with_scales(rows, cols, zeros, seed, |rng| {
@@ -212,22 +218,25 @@ impl AnyGroups {
         Self { scales, zeros }
     }
 
+    /// Returns the groups as the encoder takes them.
     pub fn groups(&self) -> Groups<'_> {
         Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
     }
 }
 
-/// Integers with scales of rows, some of which take more than a byte.
-pub struct AnyWide {
+/// Random integers with row scales, some of which need more than one byte.
+pub struct AnyLargeIntegers {
     recipe: Recipe,
+    /// The low bytes of all integers, row-major.
     pub data: Vec<u8>,
+    /// BF16 bits of the row scales.
     pub scales: Vec<u16>,
+    /// The integers that need more than one byte.
     pub integers: Vec<LargeInteger>,
 }
 
-impl AnyWide {
-    /// Of about `one_of` weights one takes more than a byte, up to any that can; `recipe` is one of integers. Scales are
-    /// numbers from 2^-14 to 2.
+impl AnyLargeIntegers {
+    /// Makes integers of `recipe`, about 1 in `one_of` of which needs more than one byte. Scales lie between 2^-14 and 2.
     pub fn new(recipe: &Recipe, one_of: usize) -> Self {
         assert_eq!(recipe.dtype, Dtype::I8);
         let mut rng = SmallRng::seed_from_u64(recipe.seed);
@@ -246,12 +255,13 @@ impl AnyWide {
         Self { recipe: recipe.clone(), data, scales, integers }
     }
 
+    /// Returns the matrix as the encoder takes it, which may make a blob of any size of it.
     pub fn matrix(&self) -> Matrix<'_> {
         let matrix = self.recipe.matrix(&self.data).instead_of(16 * self.data.len());
         matrix.scaled(&self.scales).unwrap().with_large_integers(&self.integers).unwrap()
     }
 
-    /// What the weights stand for.
+    /// Returns the dequantized values, row-major.
     pub fn numbers(&self) -> Vec<f32> {
         let mut numbers: Vec<f32> =
             self.data.iter().map(|&weight| f32::from(weight.cast_signed())).collect();
@@ -265,13 +275,13 @@ impl AnyWide {
     }
 }
 
-/// All splits of integers, with weights that are split so.
+/// Returns all splits of integers, each with weights for which the encoder chooses it.
 pub fn integer_splits() -> impl Iterator<Item = (Split, Weights)> {
     let splits = WeightsPerSymbol::ALL.into_iter().flat_map(Split::all_i8);
     splits.map(|split| (split, Weights::Integers((2 * split.half_range()).ilog2())))
 }
 
-/// Any matrix.
+/// Generates any matrix.
 pub fn any_matrix() -> impl Strategy<Value = Recipe> {
     let dtype = prop::sample::select(&Dtype::ALL[..]);
     let weights = prop::sample::select(&Weights::ALL[..]);
@@ -290,7 +300,7 @@ pub fn any_matrix() -> impl Strategy<Value = Recipe> {
     )
 }
 
-/// Sides of matrices: fragments, tiles and one less or more of them, model widths, anything.
+/// Generates sides of matrices: sizes of fragments and tiles, these plus and minus 1, widths of models, anything up to 600.
 fn side() -> impl Strategy<Value = usize> {
     prop_oneof![
         prop::sample::select(vec![1usize, 15, 16, 17, 33, 192, 256, 384, 512, 576, 1000]),

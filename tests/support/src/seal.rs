@@ -1,21 +1,24 @@
-//! A blob's fields, whatever they hold, and checksums made right again.
+//! Reads and writes a blob's fields without checking them, and corrects its checksums.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::crc::crc32c;
 
-/// Offset and bytes of fields of the header.
+/// Offset and size of the header's number of columns.
 pub const COLS: (usize, usize) = (24, 8);
+/// Offset and size of the header's length of the blob.
 pub const BYTES: (usize, usize) = (32, 8);
+/// Offset and size of the header's number of exceptions.
 pub const EXCEPTIONS: (usize, usize) = (40, 8);
+/// Offset and size of the header's checksum.
 pub const CRC: (usize, usize) = (124, 4);
-/// Where the index starts.
+/// Offset of the index.
 pub const INDEX: usize = 640;
-/// Bytes of an index record.
+/// Size of an index record in bytes.
 pub const RECORD: usize = 64;
 
-/// (offset, bytes) of the header's fields behind magic and version.
+/// Offset and size of each of the header's fields after magic and version.
 pub const HEADER_FIELDS: [(usize, usize); 15] = [
     (6, 1),
     (7, 1),
@@ -34,7 +37,7 @@ pub const HEADER_FIELDS: [(usize, usize); 15] = [
     (124, 4),
 ];
 
-/// The field of `bytes` bytes at `offset`.
+/// Returns the field of `bytes` bytes at `offset`.
 pub fn get(blob: &[u8], offset: usize, bytes: usize) -> u64 {
     let mut value = [0; 8];
     value[..bytes].copy_from_slice(&blob[offset..][..bytes]);
@@ -46,7 +49,7 @@ pub fn set(blob: &mut [u8], (offset, bytes): (usize, usize), value: u64) {
     blob[offset..][..bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
 }
 
-/// Numbers at which a field of `bytes` bytes with the value `now` may turn.
+/// Returns values at which the meaning of a field of `bytes` bytes, now `now`, may change: limits and neighbors.
 pub fn interesting(now: u64, bytes: usize) -> BTreeSet<u64> {
     let powers = (0..64).map(|bit| 1 << bit);
     let sizes = [0, 3, 12, 15, 17, 48, 49, 50, 240, 241, 255, 257, 4095, 4097, 1025, 65535, 65537];
@@ -57,25 +60,25 @@ pub fn interesting(now: u64, bytes: usize) -> BTreeSet<u64> {
     all.filter(|&value| bytes == 8 || value >> (8 * bytes) == 0).collect()
 }
 
-/// Tiles of a matrix of the header's sides.
+/// Returns the number of tiles of a matrix of the header's sides.
 pub fn tiles(blob: &[u8]) -> Option<usize> {
     let sides = [get(blob, 16, 8), get(blob, 24, 8)].map(|side| side.div_ceil(256));
     usize::try_from(sides[0].checked_mul(sides[1])?).ok()
 }
 
-/// Bytes before the first payload, if there is a header and its sides bear them out.
-pub fn front(blob: &[u8]) -> Option<usize> {
+/// Returns the offset of the first payload; `None` if the blob is too short for its header, index and scales.
+pub fn payload_start(blob: &[u8]) -> Option<usize> {
     if blob.len() < INDEX {
         return None;
     }
     let rows = usize::try_from(get(blob, 16, 8)).ok()?;
     let scales = if get(blob, 9, 1) & 8 != 0 { rows.checked_mul(2)? } else { 0 };
     let index = tiles(blob)?.checked_mul(RECORD)?.checked_add(INDEX)?;
-    let front = index.checked_add(scales)?.checked_next_multiple_of(128)?;
-    (front <= blob.len()).then_some(front)
+    let start = index.checked_add(scales)?.checked_next_multiple_of(128)?;
+    (start <= blob.len()).then_some(start)
 }
 
-/// Where the payload of tile `tile` is, if that is in the blob.
+/// Returns the byte range of the payload of tile `tile`; `None` if the blob ends before it does.
 pub fn payload(blob: &[u8], tile: usize) -> Option<Range<usize>> {
     let record = INDEX + RECORD * tile;
     let start = get(blob, record, 4) as usize * 128;
@@ -83,11 +86,11 @@ pub fn payload(blob: &[u8], tile: usize) -> Option<Range<usize>> {
     (range.end <= blob.len()).then_some(range)
 }
 
-/// Puts payloads behind each other, as long as the index says, and makes the blob's length whole.
-pub fn place(blob: &mut Vec<u8>) {
+/// Sets the offsets of the index so that payloads follow each other, and pads the blob to whole lines.
+pub fn lay_out(blob: &mut Vec<u8>) {
     blob.resize(blob.len().next_multiple_of(128), 0);
-    let Some(front) = front(blob) else { return };
-    let (length, mut line) = (blob.len(), front / 128);
+    let Some(start) = payload_start(blob) else { return };
+    let (length, mut line) = (blob.len(), start / 128);
     set(blob, BYTES, length as u64);
     for tile in 0..tiles(blob).unwrap_or(0) {
         let record = INDEX + RECORD * tile;
@@ -96,9 +99,9 @@ pub fn place(blob: &mut Vec<u8>) {
     }
 }
 
-/// Makes the header's and the tiles' checksums right again.
+/// Corrects the checksums of the header and the tiles.
 pub fn reseal(blob: &mut [u8]) {
-    if front(blob).is_none() {
+    if payload_start(blob).is_none() {
         return;
     }
     for tile in 0..tiles(blob).unwrap_or(0) {
@@ -110,9 +113,9 @@ pub fn reseal(blob: &mut [u8]) {
     reseal_header(blob);
 }
 
-/// Makes the header's checksum right again.
+/// Corrects the checksum of the header.
 pub fn reseal_header(blob: &mut [u8]) {
-    let Some(front) = front(blob) else { return };
-    let crc = crc32c(&[&blob[..CRC.0], &blob[128..front]]);
+    let Some(start) = payload_start(blob) else { return };
+    let crc = crc32c(&[&blob[..CRC.0], &blob[128..start]]);
     set(blob, CRC, crc.into());
 }

@@ -1,4 +1,4 @@
-//! Numbers to be quantized, and what becomes of them.
+//! Matrices of numbers for tests of quantizers, and short ways to quantize and compare them.
 
 use fused_rans::quantize::{NumberMatrix, Options, Quantized, Quantizer};
 use fused_rans::{Float, encode};
@@ -8,18 +8,22 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal, StudentT};
 
-/// A row-major matrix.
+/// A matrix of numbers.
 #[derive(Clone, Debug)]
 pub struct Numbers {
+    /// Number of rows.
     pub rows: usize,
+    /// Number of columns.
     pub cols: usize,
+    /// The numbers, row-major.
     pub values: Vec<f32>,
 }
 
 impl Numbers {
+    /// Returns the matrix as quantizers take it.
     pub fn source(&self) -> NumberMatrix<'_> {
         let bytes = self.values.as_ptr().cast::<u8>();
-        // SAFETY: the bytes of the vector, which is borrowed as long; any bytes are valid `u8`s.
+        // SAFETY: the pointer and length are those of the vector, which `self` borrows as long; any byte is a valid `u8`.
         let bytes = unsafe { std::slice::from_raw_parts(bytes, 4 * self.values.len()) };
         NumberMatrix::new(Float::F32, self.rows, self.cols, bytes).unwrap()
     }
@@ -31,15 +35,17 @@ fn sample(rows: usize, cols: usize, scale: f64, seed: u64, of: impl Distribution
     Numbers { rows, cols, values }
 }
 
+/// Returns normally distributed numbers of standard deviation `scale`.
 pub fn normal(rows: usize, cols: usize, scale: f64, seed: u64) -> Numbers {
     sample(rows, cols, scale, seed, StandardNormal)
 }
 
+/// Returns `scale` times Student-t distributed numbers with `freedom` degrees of freedom: heavy tails.
 pub fn student_t(freedom: f64, rows: usize, cols: usize, scale: f64, seed: u64) -> Numbers {
     sample(rows, cols, scale, seed, StudentT::new(freedom).unwrap())
 }
 
-/// Small matrices of any shape, of numbers of any magnitude, with zeros and large ones among them.
+/// Generates small matrices of any shape and magnitude, some with zeros, some with outliers.
 pub fn numbers() -> impl Strategy<Value = Numbers> {
     (1..40usize, 1..300usize, any::<u64>(), -30..30i32, any::<bool>(), 0..4usize).prop_map(
         |(rows, cols, seed, exponent, heavy, zeros)| {
@@ -57,7 +63,7 @@ pub fn numbers() -> impl Strategy<Value = Numbers> {
     )
 }
 
-/// The bytes of `number`, rounded to `dtype`, finite numbers to finite ones.
+/// Returns the bytes of `number`, rounded to `dtype`. Rounds to the largest finite number instead of infinity.
 pub fn store(dtype: Float, number: f32) -> Vec<u8> {
     match dtype {
         Float::Bf16 => {
@@ -74,15 +80,17 @@ pub fn store(dtype: Float, number: f32) -> Vec<u8> {
     }
 }
 
+/// Returns the quantizer to `bits` bits per weight.
 pub fn rate(bits: f64) -> Quantizer {
     Quantizer::rate(bits).unwrap()
 }
 
+/// Quantizes with default options.
 pub fn quantize(quantizer: Quantizer, numbers: &Numbers) -> Quantized {
     quantizer.quantize(numbers.source(), Options::default()).unwrap()
 }
 
-/// The numbers that the weights stand for, and the sum of the squares of their errors.
+/// Returns the dequantized values and the sum of the squares of their errors.
 pub fn dequantize(quantized: &Quantized, numbers: &Numbers) -> (Vec<f32>, f64) {
     let mut back = vec![0.0; numbers.values.len()];
     for (row, back) in back.chunks_exact_mut(numbers.cols).enumerate() {
@@ -93,7 +101,7 @@ pub fn dequantize(quantized: &Quantized, numbers: &Numbers) -> (Vec<f32>, f64) {
     (back, error)
 }
 
-/// Bits a weight of the blob, and the blob.
+/// Encodes a quantized matrix; returns the blob's bits per weight, and the blob.
 pub fn coded(quantized: &Quantized, numbers: &Numbers) -> (f64, Vec<u8>) {
     let blob = encode(quantized.matrix()).expect("it is smaller than the numbers");
     (8.0 * blob.len() as f64 / numbers.values.len() as f64, blob)

@@ -1,11 +1,12 @@
-//! The GPU's decode step, run on the CPU lane by lane.
+//! Runs the GPU's decode step on the CPU, lane by lane.
 
 use fused_rans::Blob;
 use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TableKind};
 use fused_rans::tile::{CodedTile, Rows, Tile};
 use fused_rans_kernels::{SliceMemory, WeightFormat, decode_slab};
 
-/// Decodes all coded tiles of `blob`, whose weights are `data`, row by row; returns how many there are.
+/// Decodes all coded tiles of `blob` and checks them against its weights `data`, row-major. Returns the number of coded
+/// tiles.
 pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
     let table = blob.frequencies().kernel_table(blob.split());
     let wide = blob.frequencies().exponent_table(blob.split());
@@ -29,7 +30,7 @@ pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
     coded
 }
 
-/// A tile's part of each of its rows in `data`.
+/// Returns the parts of the rows of `data` that lie in tile `tile`.
 fn rows<'a>(blob: &Blob<'_>, data: &'a [u8], tile: usize) -> impl Iterator<Item = &'a [u8]> {
     let (grid, bytes) = (blob.grid(), blob.dtype().bytes());
     let ((row, col), shape) = (grid.origin(tile), grid.shape(tile));
@@ -37,9 +38,9 @@ fn rows<'a>(blob: &Blob<'_>, data: &'a [u8], tile: usize) -> impl Iterator<Item 
     rows.map(move |row| &row[col * bytes..][..shape.cols * bytes])
 }
 
-/// A tile's weights, row by row, whole fragments, as the kernel's lanes decode them.
+/// Decodes a tile as the kernel's lanes do; returns its weights row-major, padded to whole fragments.
 fn decode_tile(tile: &CodedTile<'_>, format: WeightFormat, table: &[u32]) -> Vec<u16> {
-    let (shape, table) = (tile.shape, table.try_into().expect("an entry for each slot"));
+    let (shape, table) = (tile.shape, table.try_into().expect("the table has an entry per slot"));
     let width = shape.steps() * FRAGMENT;
     let mut weights = vec![0; shape.strips() * FRAGMENT * width];
     for (number, slab) in tile.slabs().enumerate() {

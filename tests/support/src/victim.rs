@@ -1,4 +1,4 @@
-//! Blobs to be damaged.
+//! Intact blobs for tests to damage.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -7,15 +7,18 @@ use crate::golden::{GOLDEN, Golden};
 use crate::{readers, seal};
 use fused_rans::{Blob, BlobError};
 
-/// A golden blob, to be damaged, and its weights.
+/// A golden blob, which a test damages, and its weights.
 #[derive(Clone)]
 pub struct Victim {
+    /// Name of the golden file.
     pub name: &'static str,
+    /// The blob.
     pub bytes: Vec<u8>,
+    /// The weights of the intact blob.
     pub weights: Vec<u8>,
 }
 
-/// The golden blobs, but for the one that takes long to decode.
+/// Returns all golden blobs except the one that takes long to decode.
 pub fn victims() -> &'static [Victim] {
     static VICTIMS: LazyLock<Vec<Victim>> = LazyLock::new(|| {
         let load = |golden: &Golden| Victim {
@@ -28,29 +31,29 @@ pub fn victims() -> &'static [Victim] {
     &VICTIMS
 }
 
-/// Two tiles, one of them raw; exceptions, full rows, tail rows.
+/// Returns a blob of a coded and a raw tile, with exceptions, full rows and tail rows.
 pub fn two_tiles() -> Victim {
     victims().iter().find(|victim| victim.name == "i8_r0_raw_tile").expect("it is there").clone()
 }
 
 impl Victim {
-    /// The field of `bytes` bytes at `offset`.
+    /// Returns the field of `bytes` bytes at `offset`.
     pub fn get(&self, offset: usize, bytes: usize) -> u64 {
         seal::get(&self.bytes, offset, bytes)
     }
 
-    /// Sets the field at an offset, of so many bytes.
+    /// Sets a field, given its offset and size.
     pub fn set(&mut self, field: (usize, usize), value: u64) {
         seal::set(&mut self.bytes, field, value);
     }
 
-    /// Where the payload of tile `tile` is, if that is in the blob.
+    /// Returns the byte range of the payload of tile `tile`; `None` if the blob ends before it does.
     pub fn payload(&self, tile: usize) -> Option<Range<usize>> {
         seal::payload(&self.bytes, tile)
     }
 
-    /// Where the tail lengths of the first tile are, 16 bytes a slab, if it is a coded one of an intact
-    /// blob.
+    /// Returns the byte range of the first tile's tail lengths, 16 bytes per slab; `None` if the blob does not parse or the
+    /// tile is raw.
     pub fn tail_lengths(&self) -> Option<Range<usize>> {
         let blob = Blob::parse(&self.bytes).ok()?;
         let start = self.payload(0)?.start;
@@ -58,7 +61,7 @@ impl Victim {
         coded.then_some(start..start + 16 * blob.grid().shape(0).slabs())
     }
 
-    /// Where the exceptions of the first tile start, likewise.
+    /// Returns the offset of the first tile's exceptions; `None` if the blob does not parse or the tile is raw.
     pub fn exceptions(&self) -> Option<usize> {
         let blob = Blob::parse(&self.bytes).ok()?;
         let (tile, shape) = (blob.index()[0], blob.grid().shape(0));
@@ -68,23 +71,22 @@ impl Victim {
         Some(self.tail_lengths()?.end + raw + groups + 128 * full)
     }
 
-    /// Makes the header's and the tiles' checksums right again.
+    /// Corrects the checksums of the header and the tiles.
     pub fn reseal(&mut self) {
         seal::reseal(&mut self.bytes);
     }
 
-    /// Makes the header's checksum right again.
+    /// Corrects the checksum of the header.
     pub fn reseal_header(&mut self) {
         seal::reseal_header(&mut self.bytes);
     }
 
-    /// What both decoders make of the bytes. Where only the weights' checksum is wrong, it is made
-    /// right, and the weights are returned.
+    /// Decodes with both decoders, as [`readers::decode`] does.
     pub fn decode(&mut self) -> Result<Vec<u8>, BlobError> {
         readers::decode(&mut self.bytes)
     }
 
-    /// What a reader makes of the bytes as they are.
+    /// Decodes the bytes unchanged, with the fast decoder.
     pub fn read(&self) -> Result<Vec<u8>, BlobError> {
         let blob = Blob::parse(&self.bytes)?;
         let mut weights = vec![0; blob.weight_bytes()];
