@@ -1,4 +1,4 @@
-//! The codecs: lossless for every matrix, and all of them alike.
+//! The fast and the reference codec: both are lossless, and write the same bytes.
 
 use fused_rans::layout::{GroupPlane, TileKind};
 use fused_rans::tile::Tile;
@@ -9,7 +9,7 @@ use fused_rans::{
 use proptest::prelude::*;
 use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, any_matrix};
 
-/// Encodes with both codecs, decodes with both, and returns the blob if there is one.
+/// Encodes and decodes with both codecs; returns the blob, or `None` if it would not be smaller.
 fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>> {
     check_matrix(Matrix::new(dtype, rows, cols, data).unwrap())
 }
@@ -38,7 +38,7 @@ fn check_blob<'a>(matrix: Matrix<'_>, bytes: &'a [u8]) -> Blob<'a> {
     blob
 }
 
-/// As [`check`], for integers with scales.
+/// As [`check`], for integers with groups.
 fn check_grouped(matrix: Matrix<'_>, groups: Groups<'_>) -> Option<Vec<u8>> {
     let bytes = encode_grouped(matrix, groups).unwrap();
     let same = bytes == reference::encode_grouped(matrix, groups).unwrap();
@@ -58,7 +58,7 @@ proptest! {
         check_matrix(matrix.matrix(&matrix.bytes()));
     }
 
-    /// Integers of more than a byte come back from both codecs, and in numbers.
+    /// Both codecs restore large integers, and `dequantize` does.
     #[test]
     fn every_wide_matrix_comes_back(
         matrix in any_matrix(),
@@ -86,7 +86,7 @@ proptest! {
 
 #[test]
 fn raw_tiles_keep_their_scales() {
-    // The tile below is too small to code, and no multiple of 16 bytes.
+    // The lower tile is too small to be coded, and its size is not a multiple of 16 bytes.
     let (rows, cols) = (256 + 3, 256 + 9);
     let data = Weights::Small.bytes(Dtype::I8, rows * cols, 3);
     for (weights_per_symbol, zeros) in
@@ -164,7 +164,7 @@ fn wide_integers_that_do_not_fit_are_refused() {
     assert!(with_large_integers(&[]));
     assert!(with_large_integers(&[at(1, 2, 300)]));
     let refused = [
-        // A byte; nine significant bits; outside; another low byte; twice; out of order.
+        // It fits in a byte; nine significant bits; outside (twice); another low byte; twice the same; not in order.
         vec![at(1, 2, 44)],
         vec![at(1, 2, 300 + 256 * 7)],
         vec![at(4, 2, 300)],
@@ -187,7 +187,7 @@ fn wide_integers_that_do_not_fit_are_refused() {
     assert!(matches!(grouped, Err(BlobError::LargeIntegers(_))));
 }
 
-/// A tile lists 65,535 exceptions at most.
+/// A tile can have at most 65,535 exceptions.
 #[test]
 fn tiles_of_wide_integers_alone_are_not_coded() {
     let recipe = Recipe::gaussian(Dtype::I8);
@@ -200,7 +200,7 @@ fn tiles_of_wide_integers_alone_are_not_coded() {
 
 #[test]
 fn columns_stand_in_the_fragments_as_the_layout_says() {
-    // One weight differs from the rest, which makes it an exception with a known place.
+    // A single weight of another exponent is an exception at a known place.
     for (rows, cols) in [(32, 256), (47, 96), (16, 80)] {
         let mut data = Weights::Gaussian.bytes(Dtype::Bf16, rows * cols, 5);
         data.as_chunks_mut::<2>().0.iter_mut().for_each(|weight| weight[1] = 0x3C);
@@ -217,7 +217,7 @@ fn columns_stand_in_the_fragments_as_the_layout_says() {
 
 #[test]
 fn only_a_tail_of_fifteen_rows_is_ragged() {
-    // Lane 0 has rare symbols only, so that it is much longer than the others.
+    // Lane 0 has only rare symbols, so that its stream is much longer than the others.
     let data = (0..1024 * 768).map(|at| (at / 768, at % 768));
     let rare = |(row, col)| row < 32 && row % 8 == 0 && col < 256 && col % 32 < 8;
     let data: Vec<u8> = data.map(|place| u8::from(rare(place))).collect();
@@ -238,7 +238,7 @@ fn sides_of_a_thousand_and_one_weight() {
 #[test]
 fn every_value_of_every_type_comes_back() {
     for dtype in Dtype::ALL {
-        // Once by themselves, which does not shrink, and once among ordinary weights, which does.
+        // All values alone, which do not shrink, then among Gaussian weights, which do.
         let values: Vec<u8> = match dtype.bytes() {
             1 => (0..=u8::MAX).collect(),
             _ => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
@@ -270,10 +270,10 @@ fn four_weights_share_a_symbol_where_they_can() {
     let small: Vec<u8> = Weights::Gaussian.bytes(Dtype::I8, rows * cols, 3);
     let small: Vec<u8> = small.iter().map(|&w| (w.cast_signed() >> 2).clamp(-8, 7) as u8).collect();
     assert_eq!(packed(Dtype::I8, &small).raw_bits(), 2);
-    // Too many weights are outside of -64 to 63.
+    // Too many weights lie outside -64..=63.
     let wide = Weights::Integers(8).bytes(Dtype::I8, rows * cols, 3);
     assert_eq!(packed(Dtype::I8, &wide).weights_per_symbol(), WeightsPerSymbol::Two);
-    // Nearly all symbols are the same: too frequent for a table of four.
+    // Nearly all symbols are equal: too frequent for a table of four-weight entries.
     let zeros = Weights::MostlyZero.bytes(Dtype::I8, rows * cols, 3);
     assert_eq!(packed(Dtype::I8, &zeros).weights_per_symbol(), WeightsPerSymbol::Two);
 }

@@ -1,4 +1,4 @@
-//! Multiplication on the CPU, against products in F64.
+//! Matrix multiplication on the CPU, compared with products in F64.
 
 use fused_rans::layout::GroupPlane;
 use fused_rans::{
@@ -13,7 +13,7 @@ use support::product::{
 };
 use support::quantized::{QuantizedCase, quantized_cases};
 
-/// Multiplies with the blob of a case, and returns the outputs' buffer.
+/// Multiplies with the blob of a case; returns the buffer of outputs.
 fn multiply(case: &Case, blob: &[u8]) -> Vec<u8> {
     let blob = Blob::parse(blob).unwrap();
     let (inputs, mut y) = (case.inputs(), case.output_buffer());
@@ -23,7 +23,7 @@ fn multiply(case: &Case, blob: &[u8]) -> Vec<u8> {
     y
 }
 
-/// Multiplies and checks every output; `None` if the matrix does not shrink.
+/// Multiplies and checks every output; returns `None` if the matrix does not shrink.
 fn check(case: &Case) -> Option<Result<(), String>> {
     let y = multiply(case, &case.blob()?);
     Some(case.check(&case.weight_numbers(), &case.inputs(), Accumulator::F64, &y))
@@ -39,7 +39,7 @@ proptest! {
     }
 }
 
-/// A case with nothing out of the ordinary.
+/// Makes a [`Case::plain`], with F16 activations where the weights allow it.
 fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
     let x = activation_type(dtype, true);
     Case::plain(dtype, x, rows, cols, m)
@@ -68,8 +68,8 @@ fn long_sums_of_one_sign_stay_exact() {
     }
 }
 
-/// Several rounds of bands with any number of threads, a last band of few rows, and more activations
-/// than are multiplied at once: the bits do not depend on any of them.
+/// Outputs are the same bits for any number of threads and any other rows of activations. The layer has several rounds of
+/// bands, a last band of few rows, and more rows of activations than are multiplied at once.
 #[test]
 fn outputs_depend_neither_on_threads_nor_on_other_rows() {
     let mut case = plain(Dtype::Bf16, 1037, 300, 70);
@@ -94,27 +94,27 @@ fn outputs_depend_neither_on_threads_nor_on_other_rows() {
     }
 }
 
-/// What a weight of these bits is multiplied as, in its type's plainest terms.
+/// Converts a weight to F32 by the definition of its type.
 fn number(dtype: Dtype, bits: u16) -> f32 {
     match dtype {
         Dtype::Bf16 => bf16::from_bits(bits).to_f32(),
         Dtype::F16 => f16::from_bits(bits).to_f32(),
         Dtype::I8 => f32::from(bits as u8 as i8),
         Dtype::F8E4M3 => {
-            // F16 has e4m3's subnormals too: its exponents' bias is 8 larger.
-            let with_large_integers = f16::from_bits(bits >> 7 << 15 | (bits & 0x7F) << 7);
-            256.0 * with_large_integers.to_f32()
+            // F16 represents e4m3's subnormals as well; its exponent bias is 8 larger.
+            let scaled_down = f16::from_bits(bits >> 7 << 15 | (bits & 0x7F) << 7);
+            256.0 * scaled_down.to_f32()
         }
     }
 }
 
-/// An activation of 1 among zeros picks a column: every finite weight of every type comes out.
+/// An activation of 1 among zeros selects a column, which contains every finite weight of a type.
 #[test]
 fn every_weight_is_multiplied_as_its_number() {
     for dtype in Dtype::ALL {
         let values: Vec<u16> = match dtype.bytes() {
             1 => (0..256).collect(),
-            // Not a multiple of what they are, so that they stand in every row and column.
+            // An odd step reaches all exponents and mantissas, and few enough values for the rows.
             _ => {
                 (0..=u16::MAX).filter(|&bits| number(dtype, bits).is_finite()).step_by(37).collect()
             }
@@ -143,7 +143,7 @@ fn every_weight_is_multiplied_as_its_number() {
     }
 }
 
-/// The sums of rows of integers with these groups, one a row.
+/// Multiplies with integers of these groups; returns the sum of each row.
 fn sums_of_groups(integers: &[u8], groups: Groups<'_>) -> Vec<f32> {
     let rows = groups.scales.len();
     let cols = integers.len() / rows;
@@ -157,7 +157,7 @@ fn sums_of_groups(integers: &[u8], groups: Groups<'_>) -> Vec<f32> {
     y.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }
 
-/// Every integer less every zero point, times scales of all sizes: subnormal, large, negative.
+/// Every integer minus every zero point, times scales of all magnitudes: subnormal, large, negative.
 #[test]
 fn every_weight_of_a_group_is_multiplied_as_its_number() {
     let (integer, zero) =
@@ -165,7 +165,7 @@ fn every_weight_of_a_group_is_multiplied_as_its_number() {
     let rows = 2048;
     let scales: Vec<u16> = (0..rows as u16).map(|row| row * 15 + ((row & 0x100) << 7)).collect();
     let zeros: Vec<i8> = (0..rows).map(zero).collect();
-    // One integer that counts, and 31 that the zero point makes 0.
+    // One integer, and 31 that the zero point makes 0.
     let row = |row| [vec![integer(row)], vec![zero(row); 31]].concat();
     let integers: Vec<u8> = (0..rows).flat_map(row).map(i8::cast_unsigned).collect();
     let sums = sums_of_groups(&integers, Groups { scales: &scales, zeros: Some(&zeros) });
@@ -202,7 +202,7 @@ fn nan_patterns_of_fp8_are_480() {
     assert_eq!(weight_numbers(Dtype::F8E4M3, &[0x7F, 0xFF, 0x7E]), [480.0, -480.0, 448.0]);
 }
 
-/// A 64 x 96 layer of BF16.
+/// Returns a blob of 64 x 96 BF16 weights.
 fn small_blob() -> Vec<u8> {
     let weights = Weights::Gaussian.bytes(Dtype::Bf16, 64 * 96, 3);
     encode(Matrix::new(Dtype::Bf16, 64, 96, &weights).unwrap()).expect("it shrinks")
@@ -277,7 +277,7 @@ fn a_damaged_tile_is_named() {
     case.recipe.weights = Weights::Small;
     let weights = case.recipe.bytes();
     let mut bytes = encode(Matrix::new(Dtype::I8, 600, 300, &weights).unwrap()).unwrap();
-    // The last byte is the last tile's.
+    // The last byte belongs to the last tile.
     *bytes.last_mut().unwrap() ^= 1;
     let (inputs, mut y) = (case.inputs(), case.output_buffer());
     let blob = Blob::parse(&bytes).unwrap();
@@ -286,7 +286,7 @@ fn a_damaged_tile_is_named() {
     assert_eq!(result, Err(MatmulError::Blob(damage)));
 }
 
-/// An output of 3.0 with nothing lost on the way, and what is near it.
+/// The check of outputs accepts 3.0 for an exact 3.0, and refuses its neighbors.
 #[test]
 fn the_check_refuses_the_next_number() {
     let exact = Exact { value: 3.0, terms: 10, magnitude: 3.0, scale: 1.0, bias: 0.0 };
@@ -312,11 +312,11 @@ fn the_check_allows_f32_accumulators_their_error() {
     let f32 = |exact: Exact, found| exact.check(Accumulator::F32, Float::F32, found).is_ok();
     assert!(f32(exact, 1.0 + 4e-3) && !f32(exact, 1.0 + 4.1e-3));
     assert!(f32(Exact { scale: 2.0, ..exact }, 1.0 + 8e-3));
-    // Sums that F32 cannot hold may come out as anything that is no number.
+    // If a sum may overflow F32, every non-finite output passes.
     let large = Exact { magnitude: 3.5e38, ..exact };
     assert!(f32(large, f64::NAN) && !f32(exact, f64::NAN));
     assert!(large.check(Accumulator::F64, Float::F32, f64::NAN).is_err());
-    // F16 overflows where the numbers end, halfway to 65536.
+    // F16 overflows halfway between its largest number and 65536.
     let f16 = |value| Exact { value, magnitude: value, ..exact };
     let infinite = |value| f16(value).check(Accumulator::F64, Float::F16, f64::INFINITY).is_ok();
     assert!(infinite(65520.0) && !infinite(65519.9));
@@ -325,7 +325,7 @@ fn the_check_allows_f32_accumulators_their_error() {
 #[test]
 fn the_check_rounds_as_the_types_do() {
     for bits in 0..u16::MAX {
-        // Numbers with F32's exponents and, in the last places, ties and what is next to them.
+        // Numbers with F32's exponents whose last bits are ties and neighbors of ties.
         let value = f32::from_bits(
             u32::from(bits) << 16 | [0, 1, 0x7FFF, 0x8000, 0x8001][bits as usize % 5],
         );

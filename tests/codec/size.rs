@@ -1,4 +1,4 @@
-//! What is promised of the stored size, everything counted.
+//! Bounds of the stored size, headers and tables included.
 //!
 //! `cargo test --release --test codec size -- --nocapture` prints the table.
 
@@ -11,7 +11,7 @@ struct Size {
     exceptions: u64,
 }
 
-/// Bits per weight of a matrix, printed and returned.
+/// Encodes a matrix; prints and returns its sizes in bits per weight.
 fn measure(weights: Weights, dtype: Dtype, rows: usize, cols: usize) -> Size {
     let data = weights.bytes(dtype, rows * cols, 42);
     let bytes = encode(Matrix::new(dtype, rows, cols, &data).unwrap()).expect("it shrinks");
@@ -60,7 +60,7 @@ fn narrow_models_take_at_most_11_bits() {
 fn the_other_types_come_as_close() {
     for dtype in [Dtype::F16, Dtype::F8E4M3, Dtype::I8] {
         let size = measure(Weights::Gaussian, dtype, 4096, 4096);
-        // The integers' raw bits are not quite as random as they are stored.
+        // The raw bits of integers have slightly less entropy than they take.
         let slack = if dtype == Dtype::I8 { 0.22 } else { 0.15 };
         assert!(size.stored <= size.entropy + slack);
     }
@@ -69,13 +69,13 @@ fn the_other_types_come_as_close() {
 #[test]
 fn four_bit_integers_are_coded_whole() {
     let size = measure(Weights::Small, Dtype::I8, 1024, 1024);
-    // Every symbol takes 8 bits, so that a stream is always 4 bits longer than 32 words.
+    // Every symbol takes 8 bits, so that every stream is 4 bits longer than 32 words.
     assert!(size.exceptions == 0 && size.stored <= size.entropy + 0.155);
 }
 
 #[test]
 fn a_pruned_layer_shrinks_to_its_entropy() {
     let size = measure(Weights::MostlyZero, Dtype::Bf16, 2048, 2048);
-    // Zeros have no sign and no mantissa, but the raw plane stores them.
+    // The raw plane stores sign and mantissa of zeros, which have no entropy.
     assert!(size.stored <= size.entropy + 0.15);
 }

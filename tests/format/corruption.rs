@@ -1,5 +1,5 @@
-//! Damaged and crafted blobs: a typed error or the very weights, never a panic, a hang or an
-//! allocation that the blob's length does not bear out.
+//! Damaged and crafted blobs. Readers return a typed error or exact weights; they never panic, hang or allocate more memory
+//! than the blob's length justifies.
 
 use std::collections::BTreeSet;
 use support::seal;
@@ -8,7 +8,7 @@ use fused_rans::{Blob, BlobError, TileFault};
 use support::seal::{HEADER_FIELDS, INDEX, RECORD, interesting};
 use support::victim::{Victim, two_tiles, victims};
 
-/// (offset, bytes) of an index record's fields.
+/// Offset and size of fields of an index record.
 const RECORD_FIELDS: [(usize, usize); 18] = [
     (0, 4),
     (4, 4),
@@ -51,10 +51,10 @@ fn every_truncation_and_every_extension_is_an_error() {
     }
 }
 
-/// Every byte is under a checksum, padding included, so that no bit goes unnoticed.
+/// Checksums cover every byte, padding included, so that every flipped bit is found.
 #[test]
 fn every_flipped_bit_is_an_error() {
-    // Without optimization all of them would take minutes.
+    // Without optimization, all bits would take minutes.
     let step = if cfg!(debug_assertions) { 31 } else { 1 };
     for mut victim in victims().iter().cloned() {
         assert!(victim.read().as_ref() == Ok(&victim.weights), "{} is damaged", victim.name);
@@ -62,7 +62,7 @@ fn every_flipped_bit_is_an_error() {
             victim.bytes[bit / 8] ^= 1 << (bit % 8);
             let verified = Blob::parse(&victim.bytes).and_then(|blob| blob.verify());
             assert!(verified.is_err(), "{}: bit {bit} does not matter", victim.name);
-            // To decode takes a decode table each time: all bits of the small blobs, some of the others.
+            // Decoding builds a decode table each time: test all bits of small blobs, and some of large ones.
             if victim.bytes.len() < 3000 || bit % 13 == 0 {
                 assert!(victim.read().is_err(), "{}: bit {bit} does not matter", victim.name);
             }
@@ -71,7 +71,7 @@ fn every_flipped_bit_is_an_error() {
     }
 }
 
-/// Another magic is no blob, another version no damage, whatever else is in it.
+/// Bytes of another magic are no blob. A blob of another version is not called damaged, whatever its other bytes are.
 #[test]
 fn what_is_not_ours_is_said_to_be() {
     let victim = two_tiles();
@@ -88,7 +88,7 @@ fn what_is_not_ours_is_said_to_be() {
     }
 }
 
-/// Nothing else is wrong, and what to do depends on which version is older.
+/// The message for another version says what to do, which depends on whether it is older or newer.
 #[test]
 fn other_versions_say_what_to_do() {
     let message = |version| craft(|v| v.set((4, 2), version)).unwrap_err().to_string();
@@ -114,9 +114,9 @@ fn header_fields_of_any_value_with_right_checksums() {
                     crafted.reseal();
                 }
                 let outcome = crafted.decode();
-                // The base shifts the weights, the entropy and the weights' checksum mean nothing to
-                // the decoders, other sides may well have room in the same tiles, F8_E4M3 is stored like
-                // I8 with 4 raw bits, and some of I8 may have two or four weights a symbol.
+                // Valid changes: the base shifts the weights; decoders ignore the entropy and this test corrects the
+                // weights' checksum; other sides can give the same tiles; F8_E4M3 is stored like I8 with 4 raw bits; some
+                // I8 blobs can have two or four weights per symbol.
                 let free = [6, 8, 9, 10, 12, 16, 24, 48].contains(&offset);
                 let same = value == victim.get(offset, bytes);
                 assert!(outcome.is_err() || free || same, "{}: {offset}: {value}", victim.name);
@@ -138,7 +138,7 @@ fn index_records_of_any_value_with_right_checksums() {
                 crafted.set((offset, bytes), value);
                 crafted.reseal_header();
                 if crafted.decode().is_ok() {
-                    // Rows move between full and tail ones, exceptions between slabs.
+                    // Valid changes: full rows become tail rows, and exceptions move to another slab.
                     let field = (offset - INDEX) % RECORD;
                     let free = (16..32).contains(&field) || field >= 48;
                     let same = value == victim.get(offset, bytes);
@@ -151,12 +151,12 @@ fn index_records_of_any_value_with_right_checksums() {
     }
 }
 
-/// Crafts the blob of two tiles, makes its checksums right, and gives what it decodes to.
+/// Changes the blob of two tiles, corrects its checksums and decodes it.
 fn craft(change: impl FnOnce(&mut Victim)) -> Result<Vec<u8>, BlobError> {
     craft_of(two_tiles(), change)
 }
 
-/// The same with any victim.
+/// Changes `victim`, corrects its checksums and decodes it.
 fn craft_of(mut victim: Victim, change: impl FnOnce(&mut Victim)) -> Result<Vec<u8>, BlobError> {
     change(&mut victim);
     victim.reseal();
@@ -230,7 +230,7 @@ fn faults_are_named() {
     assert_eq!(other_weights.read(), Err(BlobError::WeightsChecksum));
 }
 
-/// With groups all weights have four bits; of a raw tile's that is not checked, which harms nobody.
+/// Weights with groups have four bits. Readers do not check this in raw tiles, where other weights do no harm.
 #[test]
 fn weights_with_groups_have_four_bits() {
     let grouped = victims().iter().find(|victim| victim.name == "i8_grouped").expect("it is there");
@@ -257,14 +257,14 @@ fn tails_must_be_where_the_index_says() {
     let lengths = victim.tail_lengths().expect("it is intact");
     let tail_rows = victim.bytes[INDEX + 24];
     assert!((1..15).contains(&tail_rows));
-    // Longer than the slab's tail, but as many words.
+    // A lane longer than the slab's tail, with the same number of words in total.
     let long = |v: &mut Victim| {
         let sum: u8 = v.bytes[lengths.clone()][..2].iter().map(|&pair| pair % 16 + pair / 16).sum();
         assert!((tail_rows + 1..16).contains(&sum), "{sum}");
         v.bytes[lengths.start..lengths.start + 2].copy_from_slice(&[sum, 0]);
     };
     assert_eq!(craft(long), fault(TileFault::Tail));
-    // Two words of the first slab as the second's.
+    // A word of the first slab, counted in the second.
     let between = |v: &mut Victim| {
         let first = lengths.clone().find(|&at| !v.bytes[at].is_multiple_of(16)).expect("a tail");
         let second = (lengths.start + 16..lengths.end).find(|&at| v.bytes[at].is_multiple_of(16));
@@ -287,7 +287,7 @@ fn tails_must_be_where_the_index_says() {
     assert_eq!(fill(0), fault(TileFault::Payload), "lines are left");
 }
 
-/// The last rows of some slabs are counted only, as all lanes have zeros there. They are not optional.
+/// The last rows of some slabs are counted but not stored, because all lanes have zeros there. A smaller count is an error.
 #[test]
 fn streams_must_end_within_their_rows() {
     let mut slabs = 0;
@@ -312,7 +312,7 @@ fn streams_must_end_within_their_rows() {
 #[test]
 fn exceptions_must_ascend_inside_the_tile() {
     let outside = Err(BlobError::Tile { tile: 0, fault: TileFault::Exception });
-    // A slab with two of them.
+    // A slab with two exceptions.
     let victim = two_tiles();
     let starts: Vec<u64> = (0..8).map(|slab| victim.get(INDEX + 48 + 2 * slab, 2)).collect();
     let slab = starts.windows(2).position(|pair| pair[0] + 2 == pair[1]).expect("two exceptions");
@@ -341,12 +341,12 @@ fn exceptions_must_ascend_inside_the_tile() {
     assert_eq!(craft(|v| v.set((at + 4, 4), first)), outside, "twice the same place");
     assert_eq!(craft(|v| v.set((at + 4, 4), first ^ 1)), outside, "with another weight");
     assert_eq!(craft(|v| v.bytes[at..at + 8].rotate_left(4)), outside, "out of order");
-    // Another weight at the same place is another matrix.
+    // An exception with another weight gives another matrix.
     let other = craft(|v| v.set((at, 4), first ^ 1)).expect("a valid blob");
     assert_eq!(victim.weights.iter().zip(&other).filter(|(a, b)| a != b).count(), 1);
 }
 
-/// Only integers with scales of rows are wide, and only as numbers that BF16 has, too.
+/// Large integers need row scales, and must be exact in BF16.
 #[test]
 fn wide_integers_are_said_to_be_there() {
     let impossible = Err(BlobError::Header("impossible large integers"));
@@ -362,7 +362,7 @@ fn wide_integers_are_said_to_be_there() {
     let victim = find("i8_wide");
     let at = victim.exceptions().expect("it is intact");
     let weight = |weight: u64| craft_of(victim.clone(), |v| v.set((at, 2), weight));
-    // Low and high byte of 128, -129, 256, 32512, -32768; then of 257, 767, 32639, -32769.
+    // Valid: low and high byte of 128, -129, 256, 32512, -32768. Invalid: those of 257, 767, 32639, -32769.
     for (low, high) in [(0x80, 1), (0x7F, 0xFF), (0, 1), (0, 127), (0, 0x80)] {
         assert!(weight(low | high << 8).is_ok(), "{low:x} {high:x}");
     }

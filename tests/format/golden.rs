@@ -1,7 +1,7 @@
-//! Golden files: the format, byte for byte.
+//! Golden files pin the format, byte for byte.
 //!
-//! Version 1 is frozen, and so are these: they are never written anew, whatever becomes of the encoders.
-//! `FUSED_RANS_REGENERATE=1 cargo test --release --test format golden` writes those that are missing, of new cases.
+//! Version 1 is frozen. Golden files are never rewritten, even if an encoder changes.
+//! `FUSED_RANS_REGENERATE=1 cargo test --release --test format golden` writes the missing files of new cases.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,7 @@ use fused_rans::{Blob, Dtype, Groups, WeightsPerSymbol, reference};
 use support::codec::{Codec, FAST, REFERENCE};
 use support::golden::{GOLDEN, Golden};
 
-/// The bytes of the golden file at `path`. Those that are missing are written before the first is
-/// read, if the environment asks for it.
+/// Reads the golden file at `path`. The first call writes missing files if the environment asks for it.
 fn read(path: &Path) -> Vec<u8> {
     static WRITE: Once = Once::new();
     WRITE.call_once(|| {
@@ -90,7 +89,7 @@ fn the_program_writes_and_restores_the_golden_file() {
     assert!(file::restored() == file::plain(), "the restored file differs");
 }
 
-/// What the cases are there for is still in them.
+/// The golden files still contain everything that they were made to cover.
 #[test]
 fn the_golden_files_cover_the_format() {
     let blobs = GOLDEN.each_ref().map(stored);
@@ -107,7 +106,7 @@ fn the_golden_files_cover_the_format() {
         assert!(any(&|b| quads(b) && b.split().half_range() == half_range), "{half_range}");
     }
     assert!(any(&|b| quads(b) && b.groups().is_some()));
-    // The shortest streams, of two symbols.
+    // Tiles with the shortest streams: two symbols per lane.
     let short =
         |b: &Blob<'_>, tile: usize| b.grid().shape(tile).cols <= 16 && b.index()[tile].kind == 1;
     assert!(any(&|b| quads(b) && (0..b.index().len()).any(|tile| short(b, tile))));
@@ -129,7 +128,7 @@ fn the_golden_files_cover_the_format() {
     assert!(any(&|b| rows(b) == 48), "no stream of 48 words");
 }
 
-/// The hex dump in docs/format.md is the example's.
+/// The hex dump in docs/format.md shows the bytes of the golden file `example`.
 #[test]
 fn the_documented_example_is_the_golden_one() {
     let stored = stored(&GOLDEN[0]);

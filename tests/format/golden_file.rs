@@ -1,4 +1,4 @@
-//! The golden file: two blobs, raw tensors, and a header that is not what a program would write.
+//! The golden compressed file. Its original has two tensors that become blobs, raw tensors, and an unusual header.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use fused_rans::file::{self, FileError, Options, Summary};
 use support::golden::GOLDEN;
 
-/// The original's header: order unlike the data's, white space, escapes, metadata, an empty tensor.
+/// The original's header: entries not in the order of the data, white space, escapes, metadata, an empty tensor.
 const HEADER: &str = r#"{"m\u00e4trix \"重\"":{"dtype":"I8","shape":[13,103],"data_offsets":[3008,4347]},
  "__metadata__" : { "format":"pt" },
  "empty":{"dtype":"BF16","shape":[0,4],"data_offsets":[8,8]},
  "constant":{"dtype":"I8","shape":[1,3000],"data_offsets":[8,3008]},
  "scales":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   "#;
 
-/// Where the golden file is.
+/// Returns the path of the golden file.
 pub fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/file.safetensors")
 }
 
-/// The original.
+/// Returns the original file.
 pub fn plain() -> Vec<u8> {
     let weights = |name| {
         let golden = GOLDEN.iter().find(|golden| golden.name == name);
@@ -30,7 +30,7 @@ pub fn plain() -> Vec<u8> {
     [&length[..], HEADER.as_bytes(), &data].concat()
 }
 
-/// The original, compressed now.
+/// Compresses the original; returns the compressed file.
 pub fn compressed() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("plain");
@@ -38,12 +38,12 @@ pub fn compressed() -> Vec<u8> {
     output(|path| file::compress(&input, path, &Options::default(), &mut |_, _| {}))
 }
 
-/// What the golden file gives back.
+/// Decompresses the golden file; returns the restored file.
 pub fn restored() -> Vec<u8> {
     output(|output| file::decompress(path(), output, &mut |_, _| {}))
 }
 
-/// The bytes that `job` writes.
+/// Runs `job`; returns the bytes of the file that it writes.
 fn output(job: impl FnOnce(&Path) -> Result<Summary, FileError>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output");

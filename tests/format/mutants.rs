@@ -1,7 +1,7 @@
-//! Mutants of valid blobs and files. With the checksums as they were, an error, unless nothing is changed; behind right
-//! checksums an error, or weights that both decoders and the GPU's decode step agree on.
+//! Mutants of valid blobs and files. With the original checksums, every change is an error. With corrected checksums a
+//! mutant is refused, or both decoders and the GPU's decode step give the same weights.
 //!
-//! `FUSED_RANS_MUTANTS=100000 cargo test --release --test format mutants -- --nocapture` takes that many.
+//! `FUSED_RANS_MUTANTS=100000 cargo test --release --test format mutants -- --nocapture` tries 100,000.
 
 mod file;
 mod tally;
@@ -16,18 +16,18 @@ use support::craft::Files;
 use support::victim::victims;
 use tally::{Outcome, Tally, Watched};
 
-/// How many mutants there are to be.
+/// Returns the number of mutants to try.
 fn mutants() -> u64 {
     std::env::var("FUSED_RANS_MUTANTS").map_or(4000, |count| count.parse().expect("a number"))
 }
 
-/// Runs `test` with this thread as all of rayon's, so that [`allocation`] sees everything.
+/// Runs `test` with this thread as rayon's only one, so that [`allocation`] sees every allocation.
 fn alone(test: impl FnOnce() + Send) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
     pool.build().expect("it has this thread").install(test);
 }
 
-/// Three mutants of four.
+/// Tries three of four mutants.
 #[test]
 fn mutants_of_blobs() {
     alone(|| {
@@ -36,22 +36,22 @@ fn mutants_of_blobs() {
             let _watched = Watched(seed);
             let victim = &victims()[seed as usize % victims().len()];
             let mut mutant = mutate::mutate(&victim.bytes, seed);
-            let outcome = Outcome::of(read_blob(&mutant), &victim.weights);
+            let outcome = Outcome::new(read_blob(&mutant), &victim.weights);
             let exact = outcome == Outcome::Exact;
             assert_eq!(exact, mutant == victim.bytes, "{}: {outcome:?}", victim.name);
             kept.add(outcome);
             seal::reseal(&mut mutant);
-            right.add(Outcome::of(agree(&mut mutant), &victim.weights));
+            right.add(Outcome::new(agree(&mut mutant), &victim.weights));
         }
         assert_eq!(kept.others(), 0);
-        kept.print("blobs, checksums as they were");
-        right.print("blobs, checksums made right");
+        kept.print("blobs, original checksums");
+        right.print("blobs, corrected checksums");
         println!("in {:.1?}", start.elapsed());
         assert!(right.others() > right.all() / 10, "hardly a mutant is read");
     });
 }
 
-/// The fourth of them.
+/// Tries one of four mutants.
 #[test]
 fn mutants_of_files() {
     alone(|| {
@@ -60,29 +60,30 @@ fn mutants_of_files() {
         for seed in 0..mutants() / 4 {
             let _watched = Watched(seed);
             let container = &containers[seed as usize % containers.len()];
-            let Mutant { as_it_is, resealed } = container.mutate(seed);
-            let outcome = Outcome::of(read_file(&files, &as_it_is), &container.restored);
+            let Mutant { unsealed, resealed } = container.mutate(seed);
+            let outcome = Outcome::new(read_file(&files, &unsealed), &container.restored);
             let exact = outcome == Outcome::Exact;
-            assert_eq!(exact, as_it_is == container.bytes(), "{outcome:?}");
+            assert_eq!(exact, unsealed == container.bytes(), "{outcome:?}");
             kept.add(outcome);
-            right.add(Outcome::of(read_file(&files, &resealed), &container.restored));
+            right.add(Outcome::new(read_file(&files, &resealed), &container.restored));
         }
         assert_eq!(kept.others(), 0);
-        kept.print("files, checksums as they were");
-        right.print("files, checksums made right");
+        kept.print("files, original checksums");
+        right.print("files, corrected checksums");
         println!("in {:.1?}", start.elapsed());
         assert!(right.others() > right.all() / 20, "hardly a mutant is read");
     });
 }
 
-/// What a reader makes of the bytes as they are.
+/// Decodes `bytes` unchanged.
 fn read_blob(bytes: &[u8]) -> Result<Vec<u8>, BlobError> {
     let blob = readers::parse(bytes)?;
     let mut weights = vec![0; blob.weight_bytes()];
     blob.decode(&mut weights).map(|()| weights)
 }
 
-/// What all decoders make of the blob, whose checksum of the weights is made right; in memory that it bears out.
+/// Decodes with all decoders after correcting the weights' checksum. Checks that they agree and that no allocation is larger
+/// than the blob justifies.
 fn agree(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
     let (weights, largest) = allocation::largest(|| readers::decode(bytes));
     let weights = weights?;
@@ -91,7 +92,7 @@ fn agree(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
     Ok(weights)
 }
 
-/// The original, if the file is one that all readers take, and all decoders agree on its blobs.
+/// Restores a compressed file. Checks that all readers accept or refuse it, and that all decoders agree on its blobs.
 fn read_file(files: &Files, bytes: &[u8]) -> Result<Vec<u8>, FileError> {
     let restored = files.unpacked(bytes);
     let path = files.path("damaged");

@@ -1,6 +1,7 @@
-//! A second decoder, written in Python from docs/format.md alone, reads what this one reads, and refuses what it refuses.
+//! Compares the Rust decoder with a second one, written in Python from docs/format.md alone: both accept and refuse the same
+//! blobs and files.
 //!
-//! It takes `python3`, 3.9 or later; with `FUSED_RANS_NO_PYTHON` in the environment nothing is tested.
+//! Needs `python3`, 3.9 or later. Set `FUSED_RANS_NO_PYTHON` to skip these tests.
 
 mod python;
 mod random;
@@ -17,7 +18,7 @@ use support::golden::GOLDEN;
 use support::seal::{INDEX, RECORD};
 use support::victim::{Victim, victims};
 
-/// The numbers that a blob means, if they are others than it holds.
+/// Dequantizes a blob to F32; returns `None` if its weights have no scales.
 fn numbers(blob: &Blob<'_>) -> Option<Vec<u8>> {
     let quantized = blob.groups().is_some() || blob.row_scales().is_some();
     quantized.then(|| {
@@ -67,7 +68,7 @@ fn random_files_are_read() {
     cases.check();
 }
 
-/// A small file with two blobs and two raw tensors.
+/// Returns a small compressed file with two blobs and two raw tensors.
 fn small_file(files: &Files) -> Vec<u8> {
     let tensors = [
         tensor("a", "I8", &[40, 64], i8(40 * 64)),
@@ -97,8 +98,7 @@ fn damaged_bytes_are_refused_by_both() {
     cases.check();
 }
 
-/// Changes behind which all checksums are right again, that of the weights included: what is refused then is refused
-/// for what it says.
+/// Changes a byte and corrects all checksums, that of the weights included, so that only checks of content refuse a blob.
 #[test]
 fn changed_blobs_are_refused_by_both_or_read_alike() {
     let mut cases = Cases::new(Output::Content);
@@ -120,7 +120,7 @@ fn changed_blobs_are_refused_by_both_or_read_alike() {
     cases.check();
 }
 
-/// The same of the header of a file.
+/// Changes a character of a file's header and corrects its checksum.
 #[test]
 fn changed_headers_are_refused_by_both_or_read_alike() {
     const LETTERS: &[u8] = br#"0123456789abcdef"\{}[]:, -.BFU"#;
@@ -146,7 +146,7 @@ fn changed_headers_are_refused_by_both_or_read_alike() {
     cases.check();
 }
 
-/// What JSON, the safetensors format and arithmetic allow, and what just looks like it.
+/// Headers at the limits of JSON, the safetensors format and integer arithmetic.
 #[test]
 fn odd_headers_are_refused_by_both_or_read_alike() {
     const METADATA: &str = r#"{\"k\":\"v\"}"#;

@@ -1,4 +1,4 @@
-//! The GPU's decode step, run on the CPU lane by lane, against the weights.
+//! Compares the weights that the GPU's decode step gives, run on the CPU lane by lane, with the original ones.
 
 use fused_rans::layout::{Place, TileEntry};
 use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use support::step;
 use support::{Weights, any_matrix};
 
-/// Returns how many tiles the device step decoded.
+/// Encodes a matrix, decodes it with the GPU's decode step and compares; returns the number of coded tiles.
 fn check(matrix: Matrix<'_>) -> usize {
     let Some(bytes) = encode(matrix) else { return 0 };
     step::check(&Blob::parse(&bytes).unwrap(), matrix.data())

@@ -1,4 +1,4 @@
-//! Compressed files changed by what they are made of: words and entries of the header, tensors, what is in blobs.
+//! Makes mutants of compressed files: changes words and entries of the header, tensors, and parts of blobs.
 
 use std::ops::Range;
 
@@ -16,31 +16,31 @@ use support::mutate::{mutate, pick};
 use support::readers;
 use support::seal::{self, CRC, get, interesting};
 
-/// Up to the end of the header's checksum, which is made anew.
+/// Length of the header's start, up to the end of its checksum, which stays unchanged.
 const START: usize = 42;
 
-/// What JSON and numbers are made of.
+/// Characters of JSON and numbers.
 const LETTERS: &str = r#"0123456789abcdef"\{}[]:, -.BFU"#;
 
 /// A valid compressed file.
 pub struct Container {
     header: String,
     data: Vec<u8>,
-    /// Where its tensors are in the data.
+    /// Byte ranges of its tensors in the data.
     tensors: Vec<Range<usize>>,
-    /// What it gives back.
+    /// The original file.
     pub restored: Vec<u8>,
 }
 
-/// A file changed in some places.
+/// A changed file.
 pub struct Mutant {
-    /// With the checksums that it had.
-    pub as_it_is: Vec<u8>,
-    /// With right ones.
+    /// The file with the original checksums.
+    pub unsealed: Vec<u8>,
+    /// The file with corrected checksums.
     pub resealed: Vec<u8>,
 }
 
-/// A lossless file of all dtypes, and one of each kind of quantized tensors.
+/// Returns a lossless file of all types, and a file of each quantized format.
 pub fn containers() -> Vec<Container> {
     let golden = |name: &str| {
         let golden =
@@ -57,13 +57,13 @@ pub fn containers() -> Vec<Container> {
     ];
     let formats = ["int8", "fp8", "int4", "int4-zero-points", "rate=3"];
     let options = formats.map(|format| Options::default().quantize(format.parse().unwrap()));
-    let quantized = options.iter().map(|options| Container::of(&numbers, options));
-    let plain = [Container::of(&lossless, &Options::default())];
+    let quantized = options.iter().map(|options| Container::new(&numbers, options));
+    let plain = [Container::new(&lossless, &Options::default())];
     plain.into_iter().chain(quantized).collect()
 }
 
 impl Container {
-    fn of(tensors: &[Tensor], options: &Options) -> Self {
+    fn new(tensors: &[Tensor], options: &Options) -> Self {
         let files = Files::new();
         let input = files.put("plain", &plain(tensors, r#"{"k":"v"}"#, 3));
         let summary = compress(&input, files.path("packed"), options, &mut |_, _| {}).unwrap();
@@ -78,12 +78,12 @@ impl Container {
         Self { header, data, tensors, restored }
     }
 
-    /// The file as it is.
+    /// Returns the file unchanged.
     pub fn bytes(&self) -> Vec<u8> {
         framed(&self.header, &self.data)
     }
 
-    /// Makes one to three changes, the same for the same seed.
+    /// Makes one to three changes. A seed always gives the same mutant.
     pub fn mutate(&self, seed: u64) -> Mutant {
         let mut random = SmallRng::seed_from_u64(seed);
         let (start, text) = self.header.trim_end().split_at(START);
@@ -101,17 +101,17 @@ impl Container {
             data.resize(random.random_range(0..data.len() + 256), 0);
         }
         let header = self.padded(format!("{start}{text}"));
-        Mutant { as_it_is: framed(&header, &data), resealed: self.resealed(header, data) }
+        Mutant { unsealed: framed(&header, &data), resealed: self.resealed(header, data) }
     }
 
-    /// The header with as many spaces as it had, and more to a whole line.
+    /// Pads `header` to the original length, then to a whole line.
     fn padded(&self, header: String) -> String {
         let header = format!("{header:<width$}", width = self.header.len());
         let width = (8 + header.len()).next_multiple_of(128) - 8;
         format!("{header:<width$}")
     }
 
-    /// The file with the right checksums of its blobs, its tensors, and its header.
+    /// Returns the file with corrected checksums of blobs, tensors and header.
     fn resealed(&self, mut header: String, mut data: Vec<u8>) -> Vec<u8> {
         for place in &self.tensors {
             let old = &self.data[place.clone()];
@@ -120,7 +120,7 @@ impl Container {
             };
             if is_blob(tensor) {
                 seal::reseal(tensor);
-                // Makes the checksum of the weights right, too.
+                // Corrects the checksum of the weights as well.
                 let _ = readers::decode(tensor);
             }
             header = header.replace(&checksum(old), &checksum(tensor));
@@ -128,7 +128,7 @@ impl Container {
         sealed(&framed(&header, &data))
     }
 
-    /// Two tensors in each other's place, as far as the shorter goes.
+    /// Exchanges the bytes of two tensors, up to the length of the shorter one.
     fn exchange(&self, data: &mut [u8], random: &mut impl Rng) {
         let [one, other] = [(); 2].map(|()| pick(&self.tensors, random));
         for (a, b) in one.clone().zip(other.clone()) {
@@ -154,13 +154,13 @@ fn is_blob(tensor: &[u8]) -> bool {
     tensor.starts_with(b"fRNS") && tensor.len() >= 128
 }
 
-/// A tensor's checksum text.
+/// Returns a tensor's checksum as the header spells it.
 fn checksum(tensor: &[u8]) -> String {
     let crc = if is_blob(tensor) { get(tensor, CRC.0, CRC.1) } else { crc32c(&[tensor]).into() };
     format!("{crc:08x}")
 }
 
-/// Replaces a name, a number or a checksum by another, or by a number at which something may turn.
+/// Replaces a name, number or checksum by another one, or a number by a value at which its meaning may change.
 fn words(text: &str, random: &mut impl Rng) -> String {
     let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words: Vec<&str> = text.split(|c| !is_inside(c)).filter(|word| !word.is_empty()).collect();

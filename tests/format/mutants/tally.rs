@@ -1,22 +1,22 @@
-//! What became of mutants.
+//! Counts the outcomes of reading mutants.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Debug;
 
-/// What became of one.
+/// Outcome of reading a mutant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// By this kind of error.
+    /// Refused with this kind of error.
     Refused(String),
-    /// It is what it was.
+    /// Decoded to the original bytes.
     Exact,
-    /// Other weights, behind right checksums.
+    /// Decoded to other bytes.
     Other,
 }
 
 impl Outcome {
-    pub fn of<E: Error + Debug>(read: Result<Vec<u8>, E>, expected: &[u8]) -> Self {
+    pub fn new<E: Error + Debug>(read: Result<Vec<u8>, E>, expected: &[u8]) -> Self {
         match read {
             Err(error) => Self::Refused(kind(&error)),
             Ok(read) if read == expected => Self::Exact,
@@ -25,17 +25,17 @@ impl Outcome {
     }
 }
 
-/// The names of an error and its causes, without what varies: `Tile Index`, `Tensor Blob Truncated`.
+/// Returns the names of an error and its causes, without values: `Tile Index`, `Tensor Blob Truncated`.
 fn kind(error: &impl Debug) -> String {
     let text = format!("{error:?}");
     let unquoted = text.split('"').step_by(2);
     let words = unquoted.flat_map(|part| part.split(|c: char| !c.is_alphanumeric()));
     let names = words.filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase()));
-    // Others' errors say at length what is wrong.
+    // Errors of other crates contain long messages.
     names.take_while(|&name| name != "Error").collect::<Vec<_>>().join(" ")
 }
 
-/// Says which mutant it was that a test fails with.
+/// Prints the seed of the mutant with which a test fails.
 pub struct Watched(pub u64);
 
 impl Drop for Watched {
@@ -46,7 +46,7 @@ impl Drop for Watched {
     }
 }
 
-/// How often each was.
+/// Number of mutants per outcome.
 #[derive(Default)]
 pub struct Tally(BTreeMap<Outcome, usize>);
 
@@ -63,7 +63,7 @@ impl Tally {
         self.0.get(&Outcome::Other).copied().unwrap_or_default()
     }
 
-    /// Prints it, the most frequent errors first.
+    /// Prints the counts, the most frequent errors first.
     pub fn print(&self, what: &str) {
         let exact = self.0.get(&Outcome::Exact).copied().unwrap_or_default();
         let refused = self.all() - exact - self.others();

@@ -1,20 +1,20 @@
-//! Runs decode.py.
+//! Runs decode.py on blobs and files and compares its output.
 
 use std::fs;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// What decode.py is to write.
+/// Output of decode.py.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Output {
-    /// The weights of blobs, the originals of files.
+    /// Weights of a blob, original of a file.
     Content,
-    /// The numbers that blobs mean, as F32.
+    /// Dequantized weights of a blob, in F32.
     Numbers,
 }
 
-/// Blobs and files for one run of decode.py, and what it must make of them.
+/// Blobs and files for one run of decode.py, and the expected outputs.
 pub struct Cases {
     folder: TempDir,
     output: Output,
@@ -23,12 +23,12 @@ pub struct Cases {
 
 struct Case {
     name: String,
-    /// `None` if it must be refused.
+    /// Expected output; `None` if the input must be refused.
     expected: Option<Vec<u8>>,
 }
 
 impl Cases {
-    /// No cases yet.
+    /// Makes an empty set of cases.
     pub fn new(output: Output) -> Self {
         Self { folder: TempDir::new().unwrap(), output, cases: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Cases {
         self.cases.push(Case { name: name.into(), expected });
     }
 
-    /// Runs decode.py, and holds what it writes against what is expected.
+    /// Runs decode.py once and compares all outputs with the expected ones.
     pub fn check(self) {
         if std::env::var_os("FUSED_RANS_NO_PYTHON").is_some() {
             println!("skipped: FUSED_RANS_NO_PYTHON is set");
@@ -62,7 +62,7 @@ impl Cases {
         assert_eq!(status, Some(i32::from(!all_valid)));
     }
 
-    /// The exit status, and the lines on stderr.
+    /// Runs decode.py; returns its exit status and its lines on stderr.
     fn run(&self) -> (Option<i32>, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/format/second_decoder/decode.py");
         let mut python = Command::new("python3");
@@ -74,13 +74,14 @@ impl Cases {
         let output = python.output().unwrap_or_else(|error| {
             panic!(
                 "python3 cannot be started ({error}): install Python 3.9 or later, \
-                 or set FUSED_RANS_NO_PYTHON to do without this test"
+                 or set FUSED_RANS_NO_PYTHON to skip this test"
             )
         });
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
-    /// How what was found differs from what was expected; of numbers, any NaN is like any other.
+    /// Describes the difference between an output and the expected one; `None` if they are equal. Of numbers, all NaNs are
+    /// equal.
     fn difference(&self, found: Option<Vec<u8>>, expected: Option<&[u8]>) -> Option<String> {
         let (found, expected) = match (found, expected) {
             (Some(found), Some(expected)) => (found, expected),

@@ -1,4 +1,4 @@
-//! Random blobs and files, the same in every run.
+//! Random blobs and files for both decoders. Seeds are fixed: every run has the same ones.
 
 use fused_rans::file::{Options, compress_model};
 use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol, encode, encode_grouped};
@@ -9,10 +9,10 @@ use support::craft::{Files, Tensor, bf16, framed, noise, plain, resealed, tensor
 use support::sources::{normal, store};
 use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, integer_splits};
 
-/// More than any of these matrices takes, so that even one that does not shrink has a blob.
+/// Limit of a blob's size in bytes, larger than any of these blobs: matrices that do not shrink are encoded, too.
 const LARGE: usize = 1 << 20;
 
-/// Blobs of every dtype and split, of odd and of whole sizes, with everything that a blob can have; and what they are.
+/// Returns blobs and their names: every type and split, whole tiles and edges, and everything that a blob can contain.
 pub fn blobs() -> Vec<(String, Vec<u8>)> {
     plain_blobs().chain(split_blobs()).chain(scaled_blobs()).chain(grouped_blobs()).collect()
 }
@@ -50,7 +50,7 @@ fn split_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     })
 }
 
-/// With scales of rows: any bits, and numbers with integers of more than a byte.
+/// Returns blobs with row scales: of any bits, and of numbers with large integers.
 fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     let dtypes = [
         (Dtype::F8E4M3, WeightsPerSymbol::Two),
@@ -66,12 +66,12 @@ fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     });
     let wide = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
         let recipe = Recipe { weights_per_symbol, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
-        (format!("{recipe:?}, wide"), encode(AnyLargeIntegers::new(&recipe, 60).matrix()).unwrap())
+        (format!("{recipe:?}, large"), encode(AnyLargeIntegers::new(&recipe, 60).matrix()).unwrap())
     });
     scaled.chain(wide)
 }
 
-/// With groups, with zero points and without, in coded tiles and raw ones.
+/// Returns blobs with groups, with and without zero points, of coded and raw tiles.
 fn grouped_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     let kinds = WeightsPerSymbol::ALL.into_iter().flat_map(|weights_per_symbol| {
         [(true, 129, 290), (false, 41, 300), (true, 5, 2)].map(|(zeros, rows, cols)| {
@@ -90,7 +90,7 @@ fn grouped_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     })
 }
 
-/// Originals of compressed files with tensors of any dtype and shape, and with quantized tensors.
+/// Returns compressed files of tensors of any type and shape, and of quantized tensors.
 pub fn files(files: &Files) -> Vec<(String, Vec<u8>)> {
     let mut random = SmallRng::seed_from_u64(6);
     let formats = ["int8", "int4", "int4-zero-points", "fp8", "rate=2.5", "rate=6"];
@@ -113,7 +113,7 @@ fn packed(files: &Files, tensors: &[Tensor], options: &Options) -> Vec<u8> {
     std::fs::read(files.path("out")).unwrap()
 }
 
-/// A matrix of normal numbers, which quantizers take.
+/// Returns a tensor of normally distributed numbers to quantize.
 fn numbers(dtype: Float) -> Tensor {
     let values = normal(65, 160, 0.02, dtype.bytes() as u64).values;
     let data = values.into_iter().flat_map(|number| store(dtype, number)).collect();
@@ -144,8 +144,8 @@ fn any_tensor(random: &mut impl Rng, number: usize) -> Tensor {
     tensor(&format!("{number} \"\\é\u{1F980}"), dtype, &shape, data)
 }
 
-/// Files with one quantized tensor each, of scales that take its numbers to the ends of its type and beyond. A quantizer
-/// gives none of these.
+/// Returns files of one quantized tensor each, whose scales make numbers at the limits of its type and beyond. No quantizer
+/// makes such scales.
 pub fn scaled_files() -> impl Iterator<Item = (String, Vec<u8>)> {
     let blobs = [
         extreme_blob(Dtype::F8E4M3, false),
@@ -159,7 +159,7 @@ pub fn scaled_files() -> impl Iterator<Item = (String, Vec<u8>)> {
     })
 }
 
-/// A blob with finite scales of rows, and maybe of groups, of any size.
+/// Returns a blob with finite row scales, and, if `grouped`, finite group scales, of any magnitude.
 fn extreme_blob(dtype: Dtype, grouped: bool) -> Vec<u8> {
     let (recipe, mut random) =
         (recipe(dtype, 50, 140, Weights::AnyBits), SmallRng::seed_from_u64(4));
@@ -180,7 +180,7 @@ fn extreme_blob(dtype: Dtype, grouped: bool) -> Vec<u8> {
     encode_grouped(matrix, groups.groups()).unwrap().unwrap()
 }
 
-/// The file of one tensor of `float` that is `blob`.
+/// Returns a compressed file of one tensor of type `float`, stored as `blob`.
 fn file_of(float: Float, blob: &[u8]) -> Vec<u8> {
     let (parsed, stored) = (Blob::parse(blob).unwrap(), blob.len());
     let (rows, cols, dtype, crc) = (parsed.rows(), parsed.cols(), float.name(), parsed.crc());
