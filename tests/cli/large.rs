@@ -1,6 +1,6 @@
-//! A file of ten gigabytes through the program and back: how fast, and in how much memory.
+//! Compresses, verifies and restores a file of ten gigabytes; prints speed and memory.
 //!
-//! Needs 30 GB of disk where temporary files go (`TMPDIR`) and some minutes, so it runs only when asked for:
+//! Needs 30 GB of disk in `TMPDIR` and some minutes, so it runs only on request:
 //! `cargo test --release --test cli large -- --ignored --nocapture`
 
 use std::fs::{self, File};
@@ -17,9 +17,10 @@ use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Normal};
 
 const SIDE: usize = 16_384;
-/// Of half a gigabyte each.
+/// Number of tensors of half a gigabyte each.
 const TENSORS: usize = 20;
 const TENSOR_BYTES: usize = 2 * SIDE * SIDE;
+/// Largest anonymous memory of the program, in bytes.
 const MAX_ANONYMOUS: usize = 2_000_000_000;
 
 #[test]
@@ -37,8 +38,8 @@ fn ten_gigabytes_come_back() {
     assert!(same(&place.path("model.safetensors"), &place.path("restored.safetensors")));
 }
 
-/// Normally distributed weights, for each tensor another part of the same ones: tensors are coded
-/// one by one.
+/// Writes tensors of normally distributed weights. All are cut from one sequence, at different offsets, which is enough
+/// because tensors are coded one by one.
 fn write_model(path: &Path) {
     let normal = Normal::new(0.0f32, 0.02).unwrap();
     let mut random = SmallRng::seed_from_u64(10);
@@ -64,7 +65,7 @@ fn write_model(path: &Path) {
     file.flush().unwrap();
 }
 
-/// Runs the program over `bytes` bytes of weights; says how fast it was and what it took.
+/// Runs the program on `bytes` bytes of weights; prints its speed and its memory.
 fn run(place: &Place, args: &[&str], bytes: u64) {
     let start = Instant::now();
     let mut child = place.command(args).stdout(Stdio::null()).spawn().unwrap();
@@ -76,7 +77,7 @@ fn run(place: &Place, args: &[&str], bytes: u64) {
     assert!(anonymous < MAX_ANONYMOUS);
 }
 
-/// The most anonymous memory that the process had, seen twenty times a second, until it ends.
+/// Waits for the process to end; returns its largest anonymous memory in bytes, sampled 20 times per second.
 fn watch(child: &mut Child) -> usize {
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0;
@@ -90,7 +91,7 @@ fn watch(child: &mut Child) -> usize {
     most
 }
 
-/// Whether two files hold the same bytes.
+/// Returns whether two files hold the same bytes.
 fn same(a: &Path, b: &Path) -> bool {
     let mut files = [a, b].map(|path| File::open(path).unwrap());
     let mut parts = [vec![0; 1 << 24], vec![0; 1 << 24]];
@@ -105,7 +106,7 @@ fn same(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Reads as much as there is room for; returns how much that is.
+/// Fills `part` from the file as far as there are bytes; returns their number.
 fn fill(file: &mut File, part: &mut [u8]) -> usize {
     let mut bytes = 0;
     while bytes < part.len() {

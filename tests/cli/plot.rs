@@ -7,20 +7,20 @@ use crate::place::{Place, SAMPLE};
 use roxmltree::{Document, Node};
 use serde_json::{Map, Value, json};
 
-/// Colours of the marks.
+/// Colors of the marks for stored bits and entropy.
 const STORED: &str = "#0072B2";
 const ENTROPY: &str = "#C85200";
 
-/// Name and shape.
+/// Name and shape of a tensor.
 type Tensor<'a> = (&'a str, &'a [usize]);
 
 impl Place {
-    /// Writes the file `in` of BF16 tensors.
+    /// Writes the file `in` with these BF16 tensors.
     fn model(&self, tensors: &[Tensor<'_>]) {
         let (mut header, mut data) = (Map::new(), Vec::<u8>::new());
         for (name, shape) in tensors {
             let start = data.len();
-            // Exponents from 2^-7 to 1, so that there is something to compress.
+            // Exponents from 2^-7 to 1, unevenly distributed, so that compression makes them smaller.
             let weight = |i: usize| {
                 let bits = (i + start).wrapping_mul(2_654_435_761);
                 let exponent = 127 - (bits >> 20 & 0xff).leading_zeros() as usize % 8;
@@ -36,7 +36,7 @@ impl Place {
         fs::write(self.path("in"), [&length, header.as_bytes(), &data].concat()).unwrap();
     }
 
-    /// Runs the program, which must fail with this status and tell `what`.
+    /// Runs the program and checks that it fails with status `code` and a message that contains `what`.
     fn exits_with(&self, args: &[&str], code: i32, what: &str) {
         let Output { status, stdout, stderr } = self.run(args);
         let stderr = String::from_utf8(stderr).unwrap();
@@ -44,7 +44,7 @@ impl Place {
         assert!(stdout.is_empty() && stderr.contains(what), "{args:?}: {stderr}");
     }
 
-    /// Draws `file`.
+    /// Draws `file`; returns the SVG text.
     fn plot(&self, file: &str) -> String {
         self.ok(&["inspect", file, "--plot", "plot.svg"]);
         fs::read_to_string(self.path("plot.svg")).unwrap()
@@ -63,7 +63,7 @@ fn number(node: Node<'_, '_>, attribute: &str) -> f64 {
     node.attribute(attribute).unwrap().parse().unwrap()
 }
 
-/// Centres of the marks of a colour that come after the legend's.
+/// Returns the centers of the marks of a color, without the legend's.
 fn marks(picture: &Document<'_>, fill: &str, stroke: &str) -> Vec<(f64, f64)> {
     let circles = elements(picture, "circle").into_iter();
     let of_color = circles.filter(|circle| {
@@ -72,7 +72,7 @@ fn marks(picture: &Document<'_>, fill: &str, stroke: &str) -> Vec<(f64, f64)> {
     of_color.skip(1).map(|circle| (number(circle, "cx"), number(circle, "cy"))).collect()
 }
 
-/// Points of the lines of a colour that come after the legend's.
+/// Returns the points of each line of a color, without the legend's.
 fn curves(picture: &Document<'_>, stroke: &str) -> Vec<Vec<(f64, f64)>> {
     let lines = elements(picture, "polyline").into_iter();
     let of_color = lines.filter(|line| line.attribute("stroke") == Some(stroke));
@@ -86,7 +86,7 @@ fn curves(picture: &Document<'_>, stroke: &str) -> Vec<Vec<(f64, f64)>> {
     of_color.skip(1).map(points).collect()
 }
 
-/// Four layers of two matrices and a norm, and an embedding.
+/// Writes a model of four layers, of two matrices and a norm each, and an embedding.
 fn four_layers(place: &Place) {
     let names: Vec<_> = (0..4)
         .flat_map(|layer| {
@@ -119,7 +119,7 @@ fn kinds_of_matrix_are_drawn_by_layer_and_the_rest_is_listed() {
         let curves = curves(&picture, color);
         assert_eq!(curves.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
         let [attention, mlp] = curves.try_into().unwrap();
-        // The layer that was left alone takes most by far; up is less.
+        // The excluded layer takes the most bits; y grows downwards.
         let highest = (0..4).min_by(|&a, &b| attention[a].1.total_cmp(&attention[b].1));
         assert_eq!(highest, Some(2));
         assert!(attention.iter().chain(&mlp).all(|(_, y)| *y >= attention[2].1));
@@ -127,7 +127,7 @@ fn kinds_of_matrix_are_drawn_by_layer_and_the_rest_is_listed() {
     }
 }
 
-/// Marks against the numbers on the axis and beside them.
+/// Compares the marks' positions with the axis and with the numbers beside them.
 #[test]
 fn dots_stand_at_their_numbers() {
     let place = Place::empty();
@@ -243,7 +243,7 @@ fn failures_leave_nothing_behind() {
     fs::copy(place.path("in"), place.path("in.svg")).unwrap();
     fs::create_dir(place.path("folder.svg")).unwrap();
     fs::write(place.path("damaged"), "no header").unwrap();
-    place.exits_with(&["inspect", "in", "--plot", "in"], 2, "does not end in .svg");
+    place.exits_with(&["inspect", "in", "--plot", "in"], 2, "the file name must end in .svg");
     place.exits_with(
         &["inspect", "in.svg", "--plot", "./in.svg"],
         1,

@@ -1,4 +1,4 @@
-//! The program, as a user runs it.
+//! Commands, options, outputs and error messages of the program.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +7,18 @@ use std::process::{Command, Output, Stdio};
 use crate::place::{Place, SAMPLE};
 use serde_json::Value;
 
+/// Name of the sample's first tensor.
 const ATTENTION: &str = "decoder.layer_2.self_attention.linear_1.weight";
 
 impl Place {
-    /// A directory that holds `in`, a copy of the sample.
+    /// Creates a directory with a copy of the sample, called `in`.
     fn new() -> Self {
         let place = Self::empty();
         fs::copy(SAMPLE, place.path("in")).unwrap();
         place
     }
 
-    /// Runs the program, which must fail with one line that contains `what`.
+    /// Runs the program and checks that it fails with one line that contains `what`.
     fn fails(&self, args: &[&str], what: &str) {
         let Output { status, stdout, stderr } = self.run(args);
         let stderr = String::from_utf8(stderr).unwrap();
@@ -27,6 +28,7 @@ impl Place {
         assert!(stderr.contains(what), "{what}: {stderr}");
     }
 
+    /// Runs the program and parses the JSON that it prints.
     fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
@@ -54,7 +56,7 @@ fn the_main_job() {
 #[test]
 fn integers_may_have_four_weights_a_symbol() {
     let place = Place::new();
-    // From -3 to 2, which pairs code in fewer bits.
+    // Integers from -3 to 2, which take fewer bits with two weights per symbol.
     let weights: Vec<u8> = (0..256 * 256u32)
         .map(|i| i.wrapping_mul(2_654_435_761))
         .map(|bits| ((bits >> 28 & 3) + (bits >> 20 & 1) + (bits >> 12 & 1)) as u8)
@@ -154,7 +156,7 @@ fn weights_are_quantized_as_asked_for() {
     );
     let error = result["errors"][1]["relative_error"].as_f64().unwrap();
     assert!((0.03..0.1).contains(&error), "{error}");
-    // The same places in the file, other numbers.
+    // The restored file has the original's layout and other numbers.
     place.ok(&["decompress", "out", "-o", "back"]);
     assert_eq!(
         fs::metadata(place.path("back")).unwrap().len(),
@@ -186,7 +188,7 @@ fn rules_and_calibrations_are_files() {
     assert_eq!(place.names(), ["in", "out", "rules", "wrong"]);
 }
 
-/// A safetensors file with one tensor.
+/// Writes a safetensors file with the one tensor `w`.
 fn put(place: &Place, file: &str, dtype: &str, shape: &[usize], data: &[u8]) {
     let bytes = data.len();
     let header =
@@ -403,6 +405,7 @@ fn bench_refuses_wrong_flags() {
         assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
     }
     let help = place.ok(&["bench", "--help"]);
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in ["--batch", "1,8,16", "--device", "--json", "compressed in memory"] {
         assert!(help.contains(part), "{part}: {help}");
     }
@@ -417,7 +420,7 @@ fn bench_says_how_to_build_it() {
     place.fails(&["bench", "in", "--json"], "built without CUDA");
 }
 
-/// Files are refused before a device is looked for, so that no test needs one.
+/// Needs no GPU, because files are checked before a device is opened.
 #[cfg(feature = "cuda")]
 #[test]
 fn bench_refuses_files_without_layers() {
@@ -437,7 +440,7 @@ fn bench_refuses_files_without_layers() {
     place.fails(&["bench", "absent"], "absent: cannot open");
 }
 
-/// A device of that number is nowhere.
+/// Asks for a device number that no machine has.
 #[cfg(feature = "cuda")]
 #[test]
 fn bench_says_that_it_needs_a_device() {

@@ -1,4 +1,4 @@
-//! Inputs that others change while they are read.
+//! Inputs that change while a job reads them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -24,26 +24,26 @@ fn file(name: &str) -> Vec<u8> {
     plain(&tensors, "", 0)
 }
 
-/// One byte more than there was.
+/// Appends a byte.
 fn grow(path: &Path) {
     OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
 }
 
-/// The same bytes, written at another time.
+/// Changes the modification time, but no byte.
 fn rewrite(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(2)).unwrap();
 }
 
-/// A job that calls back after every tensor.
+/// A job that reports its progress after every tensor.
 type Call<'a> = &'a dyn Fn(&mut dyn FnMut(u64, u64)) -> Result<Summary, FileError>;
 
-/// Runs `job`, in whose middle `path` changes in every way that can be found; it must say so.
+/// Checks that `job` fails if `path` grows or is rewritten in its middle.
 fn detects(path: &Path, job: Call<'_>) {
     [grow, rewrite].into_iter().for_each(|change| detects_a(change, path, job));
 }
 
-/// The same with one of the ways.
+/// Checks that `job` fails if `change` is made to `path` in its middle.
 fn detects_a(change: fn(&Path), path: &Path, job: Call<'_>) {
     let before = fs::read(path).unwrap();
     let mut steps = 0;
@@ -53,7 +53,7 @@ fn detects_a(change: fn(&Path), path: &Path, job: Call<'_>) {
             change(path);
         }
     });
-    let fault = fault.expect_err("it does not notice");
+    let fault = fault.expect_err("the change is noticed");
     assert_eq!(fault.kind(), ErrorKind::Io);
     assert!(matches!(&fault, FileError::Changed { path: found } if found == path), "{fault}");
     fs::write(path, &before).unwrap();
@@ -95,11 +95,11 @@ fn models_that_change_give_no_output() {
         fs::write(input.join(name).with_extension("safetensors"), file(name)).unwrap();
     }
     compress_model(&input, &packed, &Options::default(), &mut |_, _| {}).unwrap();
-    // The last one is not compressed.
+    // The last shard stays uncompressed.
     fs::copy(input.join("c.safetensors"), packed.join("c.safetensors")).unwrap();
     let job: Call<'_> = &|progress| compress_model(&input, &out, &Options::default(), progress);
     detects(&input.join("a.safetensors"), job);
-    // Before its turn, but after it has been planned what becomes of it.
+    // The last shard changes after it was planned and before it is compressed.
     detects_a(rewrite, &input.join("c.safetensors"), job);
     let first = packed.join("a.safetensors");
     detects(&first, &|progress| decompress_model(&packed, &out, progress));
@@ -111,7 +111,7 @@ fn models_that_change_give_no_output() {
     assert_eq!(files.names(), ["in", "out", "packed"]);
 }
 
-/// As programs should do it that write files: what was opened stays as it is.
+/// Renames another file over the input, as careful writers do. The opened file stays as it was.
 #[test]
 fn inputs_may_be_replaced() {
     let files = Files::new();
@@ -125,7 +125,7 @@ fn inputs_may_be_replaced() {
     verify_against(&output, old, &mut |_, _| {}).unwrap();
 }
 
-/// Nothing can be done about that, but the output is none.
+/// A shortened file kills any program that has mapped it (SIGBUS). The output must not be touched.
 #[test]
 fn inputs_that_become_shorter_kill_the_program() {
     let place = Place::empty();

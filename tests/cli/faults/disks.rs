@@ -1,7 +1,7 @@
-//! Outputs for which there is no space, or no permission.
+//! Outputs without space or permission.
 //!
-//! A limit of the size of files stands for a full disk wherever the tests run. Real ones are mounted in a namespace of their
-//! own, so that nothing of them stays; where that is not permitted, these tests say so.
+//! A file size limit simulates a full disk everywhere. Where mounting is permitted, small file systems are mounted in a
+//! namespace of their own, which removes them; elsewhere these tests print that they are skipped.
 
 use std::fs::{self, OpenOptions};
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use support::craft::{bf16, plain, tensor};
 
 const NO_SPACE: &str = "no space for it; free some, raise the limit, or choose another output: ";
 
-/// A directory with the sample as `in`, its compressed form as `packed`, and something old in `out`.
+/// Creates a directory with the sample as `in`, its compressed form as `packed`, and an old file `out`.
 fn start() -> Place {
     let place = Place::empty();
     fs::copy(SAMPLE, place.path("in")).unwrap();
@@ -20,7 +20,7 @@ fn start() -> Place {
     place
 }
 
-/// A command that runs `script` with the program and `args` as its arguments.
+/// Returns a command that runs `script` in a shell; the script's arguments are the program and `args`.
 fn script(place: &Place, shell: &[&str], script: &str, args: &[&str]) -> Command {
     let program = place.command(args);
     let mut command = Command::new(shell[0]);
@@ -29,7 +29,7 @@ fn script(place: &Place, shell: &[&str], script: &str, args: &[&str]) -> Command
     command
 }
 
-/// What the program says on standard error, failing with a limit of so many blocks of 512 bytes a file.
+/// Runs the program with a file size limit of `blocks` blocks of 512 bytes; returns the error message if it fails.
 fn limited(place: &Place, blocks: u64, args: &[&str]) -> Result<(), String> {
     let limit = format!("ulimit -f {blocks}; exec \"$@\"");
     let Output { status, stderr, .. } = script(place, &["sh"], &limit, args).output().unwrap();
@@ -43,7 +43,7 @@ fn limited(place: &Place, blocks: u64, args: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Whether an error names `path`, once, and says that there is no space.
+/// Returns whether an error message names `path`, has one line, and says that there is no space.
 fn has_no_space(said: &str, path: &str) -> bool {
     let start = format!("error: {path}: {NO_SPACE}");
     said.starts_with(&start) && said.lines().count() == 1 && !said.contains(".fused-rans-")
@@ -54,7 +54,7 @@ fn files_that_become_too_large_leave_nothing() {
     let place = start();
     for (command, input, result) in [("compress", "in", "packed"), ("decompress", "packed", "in")] {
         let bytes = fs::metadata(place.path(result)).unwrap().len();
-        // In the first bytes, in the middle, in the last of them, which are written in the end.
+        // The limit is reached in the first bytes, in the middle, or in the last bytes.
         for blocks in [0, 1, bytes / 2048, bytes / 1024, bytes / 512 - 1, (bytes - 1) / 512] {
             let said = limited(&place, blocks, &[command, input, "-o", "out"]).unwrap_err();
             assert!(has_no_space(&said, "out"), "{blocks}: {said}");
@@ -91,7 +91,7 @@ fn folders_name_the_file_that_has_no_space() {
     };
     fails(&["compress", "in", "-o", "out"], "out/b.safetensors");
     fails(&["decompress", "packed", "-o", "out"], "out/b.safetensors");
-    // Shards that are not compressed are copied, as what goes along is.
+    // Uncompressed shards are copied, like configuration files.
     fs::copy(place.path("in/b.safetensors"), place.path("packed/b.safetensors")).unwrap();
     fails(&["decompress", "packed", "-o", "out"], "out/b.safetensors");
     fs::write(place.path("in/config.json"), "x".repeat(200_000)).unwrap();
@@ -110,7 +110,7 @@ fn where_nothing_can_be_said_the_exit_status_tells() {
     place.ok(&["verify", "out", "--against", "in"]);
     let status = place.command(&["compress", "missing", "-o", "out"]).stderr(full()).status();
     assert_eq!(status.unwrap().code(), Some(1));
-    // Warnings are lost, the work is not.
+    // Warnings cannot be printed, but the job succeeds.
     let narrow = [tensor("w", "BF16", &[2, 256], bf16(512))];
     fs::write(place.path("narrow"), plain(&narrow, "", 0)).unwrap();
     let args = ["compress", "narrow", "-o", "out", "--format", "rate=3"];
@@ -118,8 +118,8 @@ fn where_nothing_can_be_said_the_exit_status_tells() {
     place.ok(&["verify", "out", "--against", "narrow"]);
 }
 
-/// Runs the program where `mount` has mounted something as `disk`, which then holds `out` and an empty `folder`; what it
-/// says on standard error. It must fail and leave nothing on the disk. `None` if there may be no mounts.
+/// Runs the program where `mount` has mounted a file system as `disk`, with a file `out` and an empty `folder` on it. Checks
+/// that the program fails and leaves nothing on the disk. Returns its standard error, or `None` if mounting is not permitted.
 fn mounted(place: &Place, user: bool, mount: &str, args: &[&str]) -> Option<String> {
     let body = format!(
         r#"mkdir -p disk && {mount} && mkdir -p disk/folder && echo old > disk/out && sync || exit 77
@@ -131,14 +131,14 @@ fn mounted(place: &Place, user: bool, mount: &str, args: &[&str]) -> Option<Stri
     let [stdout, stderr] =
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     if output.status.code() == Some(77) || stderr.starts_with("unshare: ") {
-        eprintln!("skipped: nothing can be mounted here: {stderr}");
+        eprintln!("skipped: mounting is not permitted here: {stderr}");
         return None;
     }
     assert_eq!((output.status.code(), &*stdout), (Some(1), "folder out old\n"), "{stderr}");
     Some(stderr)
 }
 
-/// A place with a file and a folder.
+/// Creates the directory of [`start`] with the sample in a folder `model`, too.
 fn start_both() -> Place {
     let place = start();
     fs::create_dir(place.path("model")).unwrap();
@@ -160,14 +160,14 @@ fn full_disks_leave_nothing() {
             return;
         };
         assert!(has_no_space(&said, path) && said.contains("No space left on device"), "{said}");
-        // No space for another name.
+        // The file system has no inode left.
         let few = "mount -t tmpfs -o size=9m,nr_inodes=3 none disk";
         let said = mounted(&place, true, few, &args).unwrap();
         assert!(has_no_space(&said, path.trim_end_matches("/model.safetensors")), "{said}");
     }
 }
 
-/// The disk takes all that is written, and has no space for it in the end.
+/// The file system accepts all writes, and runs out of space only when they reach the disk behind it.
 #[test]
 fn disks_that_fill_up_at_last_leave_nothing() {
     let place = start_both();

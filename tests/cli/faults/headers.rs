@@ -1,4 +1,4 @@
-//! Headers, rules and patterns that want more time, memory or stack than they should get.
+//! Headers, rules and patterns that would take too much time, memory or stack.
 
 use std::fs;
 use std::process::Output;
@@ -10,7 +10,7 @@ use crate::place::Place;
 use support::craft::{self, Files, framed, plain, tensor};
 use support::crc::crc32c;
 
-/// What a linear job stays far below, and one that is quadratic in 100,000 far above.
+/// Time limit: a linear job with 100,000 tensors takes far less, a quadratic one far more.
 const LONG: Duration = Duration::from_secs(20);
 
 fn nested(levels: usize) -> String {
@@ -40,7 +40,7 @@ fn nesting_does_not_exhaust_the_stack() {
         let json = matches!(fault, FileError::Header { source: HeaderFault::Json(_), .. });
         assert!(json, "{text:.80}: {fault:?}");
     }
-    // What a tensor's entry has beside the known fields is nobody's business.
+    // Unknown fields of a tensor's entry are ignored, at any depth.
     let bytes = framed(&format!("{{{}}}", entry(&format!(r#","x":{deep}"#))), b"x");
     let packed = files.packed(&bytes);
     assert!(files.unpacked(&packed).unwrap() == bytes);
@@ -90,7 +90,7 @@ fn long_names_take_no_more_than_their_share() {
     fs::write(place.path("in"), &bytes).unwrap();
     place.ok(&["compress", "in", "-o", "out"]);
     place.ok(&["verify", "out", "--against", "in"]);
-    // Not as many characters in every line.
+    // The longest name must not widen every line of the table.
     let table = place.ok(&["inspect", "out", "--plot", "out.svg"]);
     assert!(table.contains(&long) && table.len() < 10_000_000, "{}", table.len());
     assert!(fs::metadata(place.path("out.svg")).unwrap().len() < 20_000_000);
@@ -118,7 +118,7 @@ fn rules_and_patterns_are_refused_before_they_take_too_much() {
         assert_eq!(status.code(), Some(1), "{status}");
         assert!(stderr.starts_with(b"error: rules: "));
     }
-    // The moments' map of names is JSON in JSON.
+    // The moments' map of names is JSON inside a JSON string.
     let shared = serde_json::to_string(&format!(r#"{{"a":{}}}"#, nested(100_000))).unwrap();
     let metadata = format!(r#"{{"shared":{shared}}}"#);
     fs::write(place.path("moments"), plain(&[], &metadata, 0)).unwrap();

@@ -1,4 +1,4 @@
-//! Runs of the program that are met in the middle.
+//! Runs of the program that are interrupted in the middle.
 
 use std::fs;
 use std::io::Read;
@@ -9,23 +9,23 @@ use std::time::{Duration, Instant};
 
 use crate::place::Place;
 
-/// How all temporary files and folders start.
+/// Prefix of the names of all temporary files and folders.
 pub const PREFIX: &str = ".fused-rans-";
 
-/// How long a job may take to begin.
+/// Time in which a job must create its temporary file.
 const TO_BEGIN: Duration = Duration::from_secs(20);
 
-/// How long a job may take to end, of whose work much more is left.
+/// Time in which an interrupted job must end; its work would take longer.
 const TO_END: Duration = Duration::from_secs(5);
 
 /// A run of the program in the middle of its work. Killed when dropped.
 pub struct Job(Child);
 
 impl Job {
-    /// Starts the program in `place` and waits until its temporary file or folder is there, and in the latter `inside`.
+    /// Starts the program in `place` and waits until its temporary file exists, or `inside` in its temporary folder.
     pub fn start(place: &Place, args: &[&str], inside: &str) -> Self {
         let program = place.command(args);
-        // What a shell has put into the background, as `nohup` has, ignores signals, and so would the program.
+        // In the background of a shell or under `nohup`, the tests ignore signals, and the program would inherit that.
         let mut command = Command::new("env");
         command.arg("--default-signal=INT,TERM,HUP").arg(program.get_program());
         command.args(program.get_args()).current_dir(place.path(""));
@@ -33,7 +33,7 @@ impl Job {
         Self::wait(place, command, inside)
     }
 
-    /// The same with a command that becomes the program.
+    /// Starts `command`, which becomes the program, and waits like [`Job::start`].
     pub fn wait(place: &Place, mut command: Command, inside: &str) -> Self {
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut job = Self(child);
@@ -47,30 +47,31 @@ impl Job {
         job
     }
 
-    /// Sends it a signal.
+    /// Sends the job a signal.
     pub fn signal(&self, name: &str) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Whether it goes on a while later.
+    /// Returns whether the job still runs after a while.
     pub fn goes_on(&mut self) -> bool {
         sleep(Duration::from_millis(200));
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end, which must be near; returns its status and what it said on standard error.
+    /// Waits for the job to end within [`TO_END`]; returns its exit status and standard error.
     pub fn end(mut self) -> (ExitStatus, String) {
         let start = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return (status, self.said());
             }
-            assert!(start.elapsed() < TO_END, "it does not end");
+            assert!(start.elapsed() < TO_END, "the job does not end");
             sleep(Duration::from_millis(1));
         }
     }
 
+    /// Kills the job; returns its standard error.
     fn said(&mut self) -> String {
         let mut said = String::new();
         let _ = self.0.kill();
@@ -86,14 +87,14 @@ impl Drop for Job {
     }
 }
 
-/// The one temporary file or folder of a job in `place`.
+/// Returns the path of a job's temporary file or folder in `place`.
 pub fn temporary(place: &Place) -> Option<PathBuf> {
     let name = place.names().into_iter().find(|name| name.starts_with(PREFIX))?;
     Some(place.path(&name))
 }
 
-/// Removes what a killed job has left.
+/// Removes the temporary file or folder of a killed job.
 pub fn clean(place: &Place) {
-    let left = temporary(place).expect("it can be recognized");
+    let left = temporary(place).expect("it has the prefix");
     fs::remove_file(&left).or_else(|_| fs::remove_dir_all(&left)).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Files that keep a job busy for long or make much of little, and take neither time nor disk to make.
+//! Files that take long to process, or that expand to far more than their size. Creating them takes neither time nor disk.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use fused_rans::{Blob, Dtype, Matrix, encode};
 use support::craft::{framed, resealed};
 use support::seal::{BYTES, COLS, CRC, INDEX, RECORD, get, reseal_header, set};
 
-/// Writes a file of this header and `bytes` zeros that take no place.
+/// Writes a sparse file: this header, followed by `bytes` zeros that take no disk space.
 pub fn sparse(path: &Path, header: &str, bytes: u64) {
     let head = framed(header, b"");
     let mut file = File::create(path).unwrap();
@@ -17,18 +17,18 @@ pub fn sparse(path: &Path, header: &str, bytes: u64) {
     file.set_len(head.len() as u64 + bytes).unwrap();
 }
 
-/// The header of a plain file with the one tensor `w`.
+/// Returns the header of an uncompressed file with the one tensor `w`.
 pub fn header(dtype: &str, shape: [u64; 2], bytes: u64) -> String {
     format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#)
 }
 
-/// Writes a plain file with one BF16 tensor of 4 GiB.
+/// Writes an uncompressed file with one BF16 tensor of 4 GiB.
 pub fn long_to_compress(path: &Path) {
     sparse(path, &header("BF16", [1 << 15, 1 << 16], 1 << 32), 1 << 32);
 }
 
-/// A blob of 256 rows and `tiles` tiles, each in the fewest bytes that there are for it: a constant matrix of integers,
-/// with scales of its rows if `scaled`. Nobody has computed the checksum of its weights.
+/// Returns a blob of 256 rows and `tiles` tiles, all as small as a tile can be: a constant matrix of integers, with row
+/// scales if `scaled`. The checksum of its weights is wrong.
 pub fn smallest(tiles: usize, scaled: bool) -> Vec<u8> {
     let (weights, scales) = (vec![3; 256 * 512], [0x3F80; 256]);
     let matrix = Matrix::new(Dtype::I8, 256, 512, &weights).unwrap();
@@ -54,12 +54,12 @@ pub fn smallest(tiles: usize, scaled: bool) -> Vec<u8> {
     blob
 }
 
-/// The checksum of a blob's header.
+/// Returns the checksum of a blob's header.
 pub fn crc(blob: &[u8]) -> u64 {
     get(blob, CRC.0, CRC.1)
 }
 
-/// A compressed file of that blob: of an I8 tensor, or of an F32 tensor that was quantized.
+/// Returns a compressed file with the blob of [`smallest`]: an I8 tensor, or a quantized F32 tensor if `scaled`.
 pub fn bomb(tiles: usize, scaled: bool) -> Vec<u8> {
     let blob = smallest(tiles, scaled);
     let (dtype, width) = if scaled { ("F32", 4) } else { ("I8", 1) };
@@ -68,7 +68,8 @@ pub fn bomb(tiles: usize, scaled: bool) -> Vec<u8> {
     compressed(&original, &format!("[{}]", blob.len()), "U8", &blob)
 }
 
-/// A compressed file with the one tensor `w`, a blob or raw, of these `data`; of raw ones, the checksum is left out.
+/// Returns a compressed file with the one tensor `w`, whose stored bytes are the blob `data`. Without data, it is a raw
+/// tensor whose checksum is zero.
 pub fn compressed(original: &str, shape: &str, dtype: &str, data: &[u8]) -> Vec<u8> {
     let crc = if data.is_empty() { 0 } else { crc(data) };
     let (text, bytes) = (serde_json::to_string(original).unwrap(), data.len());

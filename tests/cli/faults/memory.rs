@@ -1,4 +1,4 @@
-//! Files that want more memory than there is.
+//! Files that decode to more bytes than the memory has.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -10,9 +10,9 @@ use super::large::{bomb, smallest};
 use crate::place::Place;
 use support::seal::{BYTES, INDEX, reseal_header, set};
 
-/// Most weights of a blob for a byte of it: those of a tile, for its record in the index and the one line that its payload
-/// has at least.
-const MOST_WEIGHTS: f64 = 65536.0 / (64.0 + 128.0);
+/// Largest number of weights per byte of a blob: a tile's weights over its index record and the one line that a payload has
+/// at least.
+const MAX_WEIGHTS_PER_BYTE: f64 = 65536.0 / (64.0 + 128.0);
 
 #[test]
 fn no_tile_is_smaller_than_two_lines() {
@@ -20,8 +20,8 @@ fn no_tile_is_smaller_than_two_lines() {
     let blob = smallest(tiles, false);
     let parsed = Blob::parse(&blob).unwrap();
     assert_eq!(parsed.weight_bytes(), tiles << 16);
-    assert!(parsed.weight_bytes() as f64 > 0.99 * MOST_WEIGHTS * blob.len() as f64);
-    // Nor is one believed that has no payload at all.
+    assert!(parsed.weight_bytes() as f64 > 0.99 * MAX_WEIGHTS_PER_BYTE * blob.len() as f64);
+    // A tile without a payload is refused.
     let mut none = smallest(1, false);
     none.truncate(none.len() - 128);
     let bytes = none.len() as u64;
@@ -30,11 +30,11 @@ fn no_tile_is_smaller_than_two_lines() {
     reseal_header(&mut none);
     let fault = TileFault::Index("the payload is too short for its parts");
     assert_eq!(Blob::parse(&none).err(), Some(BlobError::Tile { tile: 0, fault }));
-    // Nor does an encoder make smaller ones, of whatever repeats itself.
+    // No encoder makes smaller tiles, not even of constant weights.
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3, Dtype::I8] {
         let zeros = vec![0; 4096 * 4096 * dtype.bytes()];
         let blob = encode(Matrix::new(dtype, 4096, 4096, &zeros).unwrap()).unwrap();
-        assert!((1 << 24) as f64 <= MOST_WEIGHTS * blob.len() as f64, "{dtype:?}");
+        assert!((1 << 24) as f64 <= MAX_WEIGHTS_PER_BYTE * blob.len() as f64, "{dtype:?}");
     }
     let ones = 1f32.to_le_bytes().repeat(1024 * 1024);
     for quantizer in ["int8", "fp8", "int4", "int4-zero-points", "rate=2", "rate=7"] {
@@ -42,11 +42,11 @@ fn no_tile_is_smaller_than_two_lines() {
         let source = NumberMatrix::new(Float::F32, 1024, 1024, &ones).unwrap();
         let quantized = quantizer.quantize(source, quantize::Options::default()).unwrap();
         let blob = encode(quantized.matrix()).unwrap();
-        assert!((1 << 20) as f64 <= MOST_WEIGHTS * blob.len() as f64, "{quantizer:?}");
+        assert!((1 << 20) as f64 <= MAX_WEIGHTS_PER_BYTE * blob.len() as f64, "{quantizer:?}");
     }
 }
 
-/// The program with so many KiB of addresses, and one thread.
+/// Runs the program with one thread and an address space of `limit` KiB.
 fn limited(place: &Place, limit: u64, args: &[&str]) -> Output {
     let program = place.command(args);
     let mut command = Command::new("sh");
@@ -55,8 +55,8 @@ fn limited(place: &Place, limit: u64, args: &[&str]) -> Output {
     command.current_dir(place.path("")).output().unwrap()
 }
 
-/// Weights that the file bears out, but the memory does not, are an error: of the decoder's memory, or of the quantized
-/// weights beside it.
+/// A valid file whose weights exceed the memory gives an error, whether the decoder's buffer or the buffer of quantized
+/// weights does not fit.
 #[test]
 fn weights_that_do_not_fit_into_memory_are_an_error() {
     let place = Place::empty();
@@ -71,7 +71,7 @@ fn weights_that_do_not_fit_into_memory_are_an_error() {
         });
         let said: Vec<String> = said.collect();
         let has = |what: &str| said.iter().any(|said| said.contains(what));
-        // With enough of it the work is done, and the weights are not those that the checksum is of.
+        // With enough memory, decoding runs to its end and finds the wrong checksum.
         assert!(has("weights do not match their checksum"), "{said:?}");
         let weights = "error: bomb: tensor `w`: no memory for the 67108864 bytes of its weights";
         match scaled {

@@ -1,8 +1,9 @@
-//! Faults of the world around a job (signals, full disks, limits of resources, files that others change), and sizes that no
-//! header is believed.
+//! Faults from outside (signals, full disks, resource limits, files that change during a job) and headers that claim sizes
+//! far beyond their file.
 //!
-//! `cargo test --release --test cli faults -- --ignored` also takes a tensor of more than 2^32 bytes through everything, in
-//! 8 GB of disk.
+//! `cargo test --release --test cli faults -- --ignored` also compresses, verifies and restores a tensor of more than 2^32
+//! bytes. It needs 8 GB of disk.
+
 mod changes;
 mod disks;
 mod headers;

@@ -1,4 +1,4 @@
-//! Jobs that are told to end.
+//! Jobs that receive signals.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -12,13 +12,13 @@ use super::large::{bomb, long_to_compress};
 use crate::place::{Place, SAMPLE};
 use support::craft::{bf16, plain, tensor};
 
-/// Signals that a program may clean up after, and the exit status that shells give to them.
+/// Signals after which the program cleans up, and its exit status.
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
 const ONE: &str = "model-1.safetensors";
 const TWO: &str = "model-2.safetensors";
 
-/// A file that takes seconds to compress, or to decompress, in one tensor.
+/// Writes a file whose one tensor takes seconds to compress or decompress.
 fn long(path: &Path, command: &str) {
     match command {
         "compress" => long_to_compress(path),
@@ -26,7 +26,7 @@ fn long(path: &Path, command: &str) {
     }
 }
 
-/// A short file, plain or compressed.
+/// Writes a small input for `command`.
 fn short(place: &Place, path: &Path, command: &str) {
     let tensors = [tensor("short", "BF16", &[64, 64], bf16(64 * 64))];
     fs::write(path, plain(&tensors, "", 0)).unwrap();
@@ -36,7 +36,7 @@ fn short(place: &Place, path: &Path, command: &str) {
     }
 }
 
-/// A place with `in`, of which the last file takes long, and with an `out` that is to stay.
+/// Creates a directory with an input `in`, whose last file takes long, and an old output `out`, which must survive.
 fn start(command: &str, folder: bool) -> Place {
     let place = Place::empty();
     if folder {
@@ -56,7 +56,7 @@ fn all() -> impl Iterator<Item = (&'static str, bool)> {
     ["compress", "decompress"].into_iter().flat_map(|command| [(command, false), (command, true)])
 }
 
-/// Checks that nothing has become of the output.
+/// Checks that the old output is unchanged.
 fn output_is_old(place: &Place, folder: bool) {
     match folder {
         true => assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 0),
@@ -90,7 +90,7 @@ fn what_killed_jobs_leave_can_be_recognized_and_harms_nobody() {
         assert_eq!(job.end().0.signal(), Some(9));
         output_is_old(&place, folder);
         assert_eq!(place.names().len(), 3);
-        // Nor does the next job, which comes to its end.
+        // The next job is not disturbed either, and does not remove it.
         short(&place, &place.path("in2"), command);
         place.ok(&[command, "in2", "-o", "out2"]);
         assert!(temporary(&place).unwrap().exists());
@@ -113,7 +113,7 @@ fn charts_and_demonstrations_leave_nothing_either() {
     assert_eq!(fs::read(place.path("out.svg")).unwrap(), b"old");
 }
 
-/// As `nohup` and the background of a shell have them ignored.
+/// `nohup` and background jobs of a shell start programs with ignored signals.
 #[test]
 fn ignored_signals_stay_ignored() {
     let place = start("compress", false);
@@ -130,7 +130,7 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(place.names(), ["in", "out"]);
 }
 
-/// Whenever it comes: before the program has begun, while it writes, or when it is done.
+/// Sends the signal after 0 to 39 ms: before the program has begun, while it writes, or when it is done.
 #[test]
 fn a_signal_never_leaves_a_part_of_an_output() {
     let place = Place::empty();

@@ -1,4 +1,4 @@
-//! Sizes around 2^31 and 2^32, of files that take no place.
+//! Sizes around 2^31 and 2^32 bytes, in sparse files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -53,7 +53,7 @@ fn plain_headers_are_believed_as_far_as_the_file_goes() {
             panic!("{fault:?}")
         };
         assert_eq!((expected, found), (bytes, bytes + 1));
-        // One byte less, and what 32 bits would make of the length.
+        // One byte less, and the length cut to 32 and 31 bits.
         for length in [whole - 1, whole & 0xFFFF_FFFF, whole & 0x7FFF_FFFF] {
             let length = length.max(8 + text.len() as u64);
             match open(length) {
@@ -63,7 +63,7 @@ fn plain_headers_are_believed_as_far_as_the_file_goes() {
                 other => assert!(length == whole && other.is_ok(), "{other:?}"),
             }
         }
-        // Nor is a tensor as long as that.
+        // A tensor's length cut to 32 bits does not match its shape.
         let wrapped = bytes & 0xFFFF_FFFF;
         if wrapped != bytes {
             sparse(&path, &header(dtype, shape, wrapped), wrapped);
@@ -123,7 +123,7 @@ fn raw_tensors_of_compressed_files_may_be_large() {
     assert!(matches!(fault, FileError::Tensor { source, .. } if source == other));
 }
 
-/// The front of a blob of 256 rows and `tiles` raw tiles, all of zeros, and its whole length.
+/// Returns the header and index of a blob of 256 rows and `tiles` raw tiles, all zeros, and the length of the whole blob.
 fn front_of_zeros(tiles: u64) -> (Vec<u8>, u64) {
     let weights = bf16(256 * 256);
     let mut front = encode(Matrix::new(Dtype::Bf16, 256, 256, &weights).unwrap()).unwrap();
@@ -143,7 +143,7 @@ fn front_of_zeros(tiles: u64) -> (Vec<u8>, u64) {
     (front, bytes)
 }
 
-/// A blob of more than 2^32 bytes, and another one behind it.
+/// Reads a file with a blob of more than 2^32 bytes, followed by another blob.
 #[test]
 fn blobs_may_stand_beyond_32_bits() {
     let files = Files::new();
@@ -178,17 +178,17 @@ fn blobs_may_stand_beyond_32_bits() {
     let mut decoded = vec![0; weights.len()];
     opened.blob("b").unwrap().decode(&mut decoded).unwrap();
     assert!(decoded == weights);
-    // The first byte of its last tile, which is 2^32 bytes behind those of its first.
+    // Changes the first byte of the last tile, 2^32 bytes after the first byte of the first tile.
     file.seek(SeekFrom::Start(head.len() as u64 + front.len() as u64 + (1 << 32))).unwrap();
     file.write_all(&[1]).unwrap();
     let blob = opened.blob("a").unwrap();
     assert!(blob.tile(0).is_ok() && blob.tile(tiles as usize - 1).is_err());
-    // A byte less than all of it.
+    // Cuts off the last byte of the file.
     file.set_len(head.len() as u64 + stored - 1).unwrap();
     assert!(matches!(CompressedFile::open(&path), Err(FileError::Truncated { .. })));
 }
 
-/// The places of the tiles are 32 bits in lines: a blob whose tiles are elsewhere by 2^32 bytes is none.
+/// Tile offsets are 32-bit counts of lines. An offset that is wrong by a power of two is refused, not wrapped.
 #[test]
 fn places_of_tiles_do_not_wrap() {
     let (front, bytes) = front_of_zeros(2);
@@ -204,7 +204,7 @@ fn places_of_tiles_do_not_wrap() {
     }
 }
 
-/// Compressed, compared, and restored.
+/// Compresses, verifies and restores a tensor of more than 2^32 bytes.
 #[test]
 #[ignore = "takes 8 GB of disk and a minute"]
 fn tensors_of_more_than_32_bits_come_back() {
@@ -219,7 +219,7 @@ fn tensors_of_more_than_32_bits_come_back() {
     let mut file = OpenOptions::new().write(true).open(place.path("in")).unwrap();
     file.seek(SeekFrom::End(-64 * 64 * 2)).unwrap();
     file.write_all(&bf16(64 * 64)).unwrap();
-    // Around 2^31 and 2^32 bytes of the tensor, too.
+    // Writes weights around offsets 2^31 and 2^32 of the tensor, too.
     for gib in [2, 4] {
         file.seek(SeekFrom::Start(8 + text.len() as u64 + gib * GIB - 512)).unwrap();
         file.write_all(&bf16(512)).unwrap();
