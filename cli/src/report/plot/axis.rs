@@ -1,21 +1,22 @@
-//! Axes: round numbers for their ends and their ticks.
+//! Axes with round numbers at their ends and ticks.
 
 use std::ops::RangeInclusive;
 
-/// Bits that an axis shows at least, so that a difference of a hundredth does not look like one.
+/// Smallest range of an axis in bits per weight. A smaller one would exaggerate differences of a hundredth of a bit.
 const MIN_SPAN: f64 = 1.0;
 
 /// An axis of bits per weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BitAxis {
+    /// Bits per weight between two ticks.
     step: f64,
-    /// Ends, in steps.
+    /// Ends of the axis, in steps.
     low: f64,
     high: f64,
 }
 
 impl BitAxis {
-    /// An axis with at most about `ticks` steps that takes in all of `values`.
+    /// Returns an axis that contains `values`, with about `ticks` steps at most.
     pub(super) fn over(values: impl Iterator<Item = f64>, ticks: f64) -> Self {
         let (min, max) = values.fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
         let (min, max) = if min <= max { (min, max) } else { (0.0, 0.0) };
@@ -27,27 +28,30 @@ impl BitAxis {
         Self { step, low, high: high.max(low + 1.0) }
     }
 
+    /// Returns the lower end in bits per weight.
     pub(super) fn low(&self) -> f64 {
         self.low * self.step
     }
 
+    /// Returns the upper end in bits per weight.
     pub(super) fn high(&self) -> f64 {
         self.high * self.step
     }
 
+    /// Returns the values of all ticks, both ends included.
     pub(super) fn ticks(&self) -> Vec<f64> {
         let next = |at: &f64| Some(at + 1.0);
         let steps = std::iter::successors(Some(self.low), next);
         steps.take_while(|at| *at <= self.high).map(|at| at * self.step).collect()
     }
 
-    /// `value`, a tick, with as many decimals as ticks need.
+    /// Formats the value of a tick with as many decimals as the step needs.
     pub(super) fn tick_label(&self, value: f64) -> String {
         if self.step < 1.0 { format!("{value:.1}") } else { format!("{value:.0}") }
     }
 }
 
-/// The least of 0.1, 0.2, 0.5, 1, 2, 5, 10, ... that is not below `least`.
+/// Returns the smallest of 0.1, 0.2, 0.5, 1, 2, 5, 10, ... that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let mut unit = 0.1;
     loop {
@@ -59,7 +63,7 @@ fn round_step(least: f64) -> f64 {
     }
 }
 
-/// At most `count` layers to write a number at.
+/// Returns the layers to label: multiples of a round number, about `count` at most.
 pub(super) fn layer_ticks(layers: RangeInclusive<u32>, count: u32) -> Vec<u32> {
     let (low, high) = layers.into_inner();
     let units = std::iter::successors(Some(1_u32), |unit| unit.checked_mul(10));

@@ -1,4 +1,4 @@
-//! What a chart shows, before any of it is drawn.
+//! Content of a chart: arranges the tensors of a report into panels, rows and notes, without drawing anything.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,49 +9,49 @@ use fused_rans::file::{Report, StoredAs, TensorReport, Totals};
 use super::name::{self, Place};
 use crate::report::text::size;
 
-/// Layers that a kind of matrix needs for a panel of its own; with fewer, its tensors are listed.
+/// Smallest number of layers for a panel. Tensors of a kind with fewer layers are listed.
 const MIN_LAYERS: usize = 3;
 
-/// Panels beyond which a chart is no overview. The largest are kept.
+/// Largest number of panels. The kinds with the most weights get one.
 const MAX_PANELS: usize = 48;
 
-/// The same for the list below them.
-const MAX_WORD_ROWS: usize = 40;
+/// Largest number of rows in the list. The tensors with the most weights get one.
+const MAX_LISTED: usize = 40;
 
-/// Panels side by side.
-pub(super) const MAX_COLUMNS: usize = 4;
+/// Largest number of panels side by side.
+const MAX_COLUMNS: usize = 4;
 
-/// All that is drawn.
+/// Everything that is drawn.
 #[derive(Debug, PartialEq)]
 pub(super) struct Chart {
     pub(super) title: String,
     pub(super) subtitle: String,
-    /// By format.
+    /// One section per format.
     pub(super) sections: Vec<Section>,
-    /// Tensors that belong to no panel: those without a layer, and all of a model of few layers.
+    /// The list: tensors without a layer number, and those of kinds with few layers.
     pub(super) rows: Vec<Row>,
-    /// What the reader should know besides.
+    /// Lines below the chart: how to read it, and how much is not shown.
     pub(super) notes: Vec<String>,
 }
 
-/// The kinds of matrix of one format. They share an axis, which those of another would squash.
+/// All kinds of matrix of one format. Each format has axes of its own, so that one format does not flatten another's curves.
 #[derive(Debug, PartialEq)]
 pub(super) struct Section {
     pub(super) heading: &'static str,
-    /// Those of one module stand side by side.
+    /// Lines of panels. The panels of a module share a line.
     pub(super) panels: Vec<Vec<Panel>>,
 }
 
-/// One kind of matrix, layer by layer.
+/// The curves of one kind of matrix over the layers.
 #[derive(Debug, PartialEq)]
 pub(super) struct Panel {
     pub(super) name: String,
     pub(super) mean: Bits,
-    /// In the order of the layers.
+    /// Layer number and mean of the layer's tensors, by layer.
     pub(super) points: Vec<(u32, Bits)>,
 }
 
-/// One tensor.
+/// A tensor in the list.
 #[derive(Debug, PartialEq)]
 pub(super) struct Row {
     pub(super) name: String,
@@ -66,9 +66,9 @@ pub(super) struct Bits {
 }
 
 impl Bits {
-    /// The mean of `tensors` by weights.
+    /// Returns the mean over all weights of `tensors`.
     #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-    fn of<'a>(tensors: impl Iterator<Item = &'a TensorReport> + Clone) -> Self {
+    fn mean<'a>(tensors: impl Iterator<Item = &'a TensorReport> + Clone) -> Self {
         let weights = weights(tensors.clone()) as f64;
         let sum = |bits: fn(&TensorReport) -> f64| {
             tensors.clone().map(|tensor| bits(tensor) * tensor.weights as f64).sum::<f64>()
@@ -78,7 +78,7 @@ impl Bits {
     }
 }
 
-/// The tensors of one kind, by layer: several where a layer has experts.
+/// The tensors of one kind by layer. A layer with experts has several.
 struct Group<'a> {
     kind: String,
     layers: BTreeMap<u32, Vec<&'a TensorReport>>,
@@ -89,29 +89,30 @@ impl<'a> Group<'a> {
         self.layers.values().flatten().copied()
     }
 
+    /// Returns the group's panel, titled `name`.
     fn panel(&self, name: &str) -> Panel {
-        let point = |(&layer, tensors): (_, &Vec<_>)| (layer, Bits::of(tensors.iter().copied()));
+        let point = |(&layer, tensors): (_, &Vec<_>)| (layer, Bits::mean(tensors.iter().copied()));
         Panel {
             name: name.to_owned(),
-            mean: Bits::of(self.tensors()),
+            mean: Bits::mean(self.tensors()),
             points: self.layers.iter().map(point).collect(),
         }
     }
 }
 
 impl Chart {
-    /// Arranges what is known of the model at `path`.
-    pub(super) fn of(report: &Report, path: &Path) -> Self {
+    /// Arranges the tensors of `report`, which describes the model at `path`.
+    pub(super) fn new(report: &Report, path: &Path) -> Self {
         let shown: Vec<_> = report.tensors.iter().filter(|tensor| is_shown(tensor)).collect();
         let unshown = report.tensors.len() - shown.len();
         let (mut groups, mut rows) = grouped(&shown);
         let dropped = keep_largest(&mut groups, MAX_PANELS, |group| weights(group.tensors()));
         let small = dropped.iter().map(|group| group.tensors().count()).sum::<usize>()
-            + keep_largest(&mut rows, MAX_WORD_ROWS, |tensor| tensor.weights).len();
+            + keep_largest(&mut rows, MAX_LISTED, |tensor| tensor.weights).len();
         let pooled = groups.iter().any(|group| group.layers.values().any(|all| all.len() > 1));
         let row = |tensor: &TensorReport| Row {
             name: tensor.name.clone(),
-            bits: Bits::of([tensor].into_iter()),
+            bits: Bits::mean([tensor].into_iter()),
         };
         Self {
             title: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
@@ -123,12 +124,12 @@ impl Chart {
     }
 }
 
-/// Norms and biases that are stored as they are would hide the matrices.
+/// Returns whether `tensor` is drawn. Empty tensors and raw vectors, such as norms and biases, would only hide the matrices.
 fn is_shown(tensor: &TensorReport) -> bool {
     tensor.weights > 0 && (tensor.format != StoredAs::Raw || tensor.shape.len() > 1)
 }
 
-/// What has enough layers for a panel, by kind, and the rest in the file's order.
+/// Splits `tensors` into groups with enough layers for a panel, ordered by module, and the rest, in the file's order.
 fn grouped<'a>(tensors: &[&'a TensorReport]) -> (Vec<Group<'a>>, Vec<&'a TensorReport>) {
     let mut kinds = BTreeMap::<String, BTreeMap<u32, Vec<&TensorReport>>>::new();
     for tensor in tensors {
@@ -149,7 +150,7 @@ fn grouped<'a>(tensors: &[&'a TensorReport]) -> (Vec<Group<'a>>, Vec<&'a TensorR
     (groups, rows)
 }
 
-/// Takes all but the `limit` largest out of `items`, whose order stays.
+/// Keeps the `limit` items with the most weights, in their order; returns the others.
 fn keep_largest<T>(items: &mut Vec<T>, limit: usize, weights: impl Fn(&T) -> u64) -> Vec<T> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|&index| Reverse(weights(&items[index])));
@@ -159,6 +160,7 @@ fn keep_largest<T>(items: &mut Vec<T>, limit: usize, weights: impl Fn(&T) -> u64
     items.extract_if(.., |_| drop.next() == Some(true)).collect()
 }
 
+/// Returns the sections that have panels.
 fn sections(groups: &[Group<'_>]) -> Vec<Section> {
     let kinds: Vec<&str> = groups.iter().map(|group| group.kind.as_str()).collect();
     let names = name::short(&kinds);
@@ -183,7 +185,7 @@ fn sections(groups: &[Group<'_>]) -> Vec<Section> {
     sections.filter(|section| !section.panels.is_empty()).collect()
 }
 
-/// The section of most of a group's weights.
+/// Returns the index of the section for a group: that of most of its weights.
 fn section_of(group: &Group<'_>) -> usize {
     let mut sums = [0_u64; 3];
     for tensor in group.tensors() {
@@ -201,6 +203,7 @@ fn weights<'a>(tensors: impl Iterator<Item = &'a TensorReport>) -> u64 {
     tensors.map(|tensor| tensor.weights).sum()
 }
 
+/// Returns the line with the totals.
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 fn subtitle(totals: &Totals) -> String {
     let Totals { weights, original_bytes, stored_bytes, bits_per_weight, .. } = *totals;
@@ -216,6 +219,8 @@ fn subtitle(totals: &Totals) -> String {
     format!("{bits}, {} of {} ({percent:.1} %)", size(stored_bytes), size(original_bytes))
 }
 
+/// Returns the notes of a chart with or without `panels`, with several tensors per layer if `pooled`, without `small` tensors
+/// for lack of space, and without `unshown` empty tensors and raw vectors.
 fn notes(panels: bool, pooled: bool, small: usize, unshown: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if panels {
@@ -265,7 +270,7 @@ mod tests {
             entropy_bits_per_weight: 3.0,
             exceptions: 0,
         };
-        Chart::of(&Report { tensors, totals }, Path::new("a/model"))
+        Chart::new(&Report { tensors, totals }, Path::new("a/model"))
     }
 
     fn layers(kind: &str, format: StoredAs) -> impl Iterator<Item = TensorReport> {
@@ -295,7 +300,7 @@ mod tests {
     #[test]
     fn experts_are_pooled_by_weights() {
         let mut tensors: Vec<_> = layers("x.0.w", StoredAs::Lossless).collect();
-        // The name of the kind itself: of no layer.
+        // A name that equals the kind has no layer number.
         tensors.push(tensor("l.*.x.*.w", StoredAs::Lossless, 1, 1.0));
         tensors.push(tensor("l.2.x.1.w", StoredAs::Lossless, 3, 4.0));
         let chart = chart(tensors);

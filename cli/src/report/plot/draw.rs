@@ -1,4 +1,4 @@
-//! Draws a [`Chart`] as SVG: a header, panels by layer, a list, notes, one below the other.
+//! Draws a [`Chart`] as SVG: from top to bottom a header, the panels, the list and the notes.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos::Left;
@@ -8,25 +8,27 @@ use super::list;
 use super::name::label;
 use super::page::{HEADING, LEFT, RIGHT, WIDTH};
 use super::paint::{
-    Canvas, Drawn, ENTROPY, Font, GREY, INK, Picture, STORED, entropy_mark, plot, stored_mark,
+    Canvas, Drawn, ENTROPY, Font, GRAY, INK, Picture, STORED, entropy_mark, plot, stored_mark,
     write,
 };
 use super::panels::Grid;
 
+/// Heights of the header, a note and the lower margin, in pixels.
 const HEADER: i32 = 88;
 const NOTE: i32 = 18;
 const FOOT: i32 = 16;
 
-/// Where the legend starts, and how many characters of the title fit before it.
+/// Left edge of the legend in pixels.
 const LEGEND: i32 = RIGHT - 160;
+/// Characters of the title that fit before the legend.
 const TITLE_CHARS: usize = 60;
 
-/// Instead of panels and list.
-const NOTHING: &str = "Nothing to show: no compressed tensor and no matrix with weights.";
+/// Text of a chart without panels and list.
+const EMPTY: &str = "Nothing to show: no compressed tensor and no matrix with weights.";
 
-/// `chart` as the text of an SVG file.
+/// Returns the text of an SVG file that shows `chart`.
 pub(super) fn svg(chart: &Chart) -> Picture<String> {
-    let grid = Grid::of(&chart.sections);
+    let grid = Grid::new(&chart.sections);
     let bodies = chart.sections.iter().map(|section| grid.section_height(section));
     let list = match (&*chart.sections, &*chart.rows) {
         ([], []) => HEADING,
@@ -47,14 +49,14 @@ pub(super) fn svg(chart: &Chart) -> Picture<String> {
         top += grid.section_height(section);
     }
     match (&*chart.sections, &*chart.rows) {
-        ([], []) => write(&canvas, NOTHING, (Font::Body, INK, Left), (LEFT, top + HEADING / 2))?,
+        ([], []) => write(&canvas, EMPTY, (Font::Body, INK, Left), (LEFT, top + HEADING / 2))?,
         (_, []) => {}
         ([], rows) => list::draw(&canvas, "Tensors", rows, top)?,
         (_, rows) => list::draw(&canvas, "Other tensors", rows, top)?,
     }
     top += list;
     for note in &chart.notes {
-        write(&canvas, note, (Font::Small, GREY, Left), (LEFT, top + NOTE / 2))?;
+        write(&canvas, note, (Font::Small, GRAY, Left), (LEFT, top + NOTE / 2))?;
         top += NOTE;
     }
     canvas.present()?;
@@ -62,7 +64,7 @@ pub(super) fn svg(chart: &Chart) -> Picture<String> {
     Ok(text)
 }
 
-/// Title, totals, legend.
+/// Draws title, totals and legend.
 fn header(canvas: &Canvas<'_>, chart: &Chart) -> Drawn {
     let title = label(&chart.title, TITLE_CHARS);
     write(canvas, &title, (Font::Title, INK, Left), (LEFT, 32))?;

@@ -1,4 +1,7 @@
-//! `inspect --plot`: what a model's layers take, as a chart in a file.
+//! The chart of `inspect --plot`: bits per weight and entropy of a model's layers, as an SVG file.
+//!
+//! [`Chart`] arranges a report into panels and rows. `draw` turns it into SVG: `panels` and `list` draw its parts with the
+//! colors, fonts and marks of `paint`, at the pixel positions of `page`.
 
 mod axis;
 mod chart;
@@ -18,19 +21,19 @@ use fused_rans::file::{FileError, Report, Temporary};
 use self::chart::Chart;
 use crate::terminal::Failure;
 
-/// A chart that is written beside its final place and renamed when it is complete. Dropped before
-/// that, it leaves nothing behind.
+/// An SVG file that is written under a temporary name beside its final path and renamed when it is complete. Dropped
+/// before that, it removes the temporary file.
 pub(crate) struct Plot<'a> {
     model: &'a Path,
     path: &'a Path,
-    // Before `temporary`, so that the file is closed when it is removed.
+    // Declared before `temporary`, so that the file is closed before it is removed.
     file: File,
     temporary: Temporary,
 }
 
 impl<'a> Plot<'a> {
-    /// Starts the chart `path` of `model`. To be done before the model is read, which may take
-    /// long: a folder that is missing or closed is found here.
+    /// Creates the temporary file of the chart `path` of `model`. Call it before the model is read, which may take long, so
+    /// that a missing or read-only folder is reported at once.
     pub(crate) fn create(path: &'a Path, model: &'a Path) -> Result<Self, FileError> {
         if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
             return Err(FileError::NotAFile { path: path.to_owned() });
@@ -41,16 +44,16 @@ impl<'a> Plot<'a> {
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
-        // Files that `tempfile` opens itself, others cannot read.
+        // Opened here, because `tempfile` would create a file that others cannot read.
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
         let (file, temporary) = Temporary::create(folder, create).map_err(fault(path))?;
         Ok(Self { model, path, file, temporary })
     }
 
-    /// Draws `report`, what is known of the model.
+    /// Draws `report` and moves the file to its final path.
     pub(crate) fn finish(self, report: &Report) -> Result<(), Failure> {
         let Self { model, path, mut file, temporary } = self;
-        let svg = draw::svg(&Chart::of(report, model))?;
+        let svg = draw::svg(&Chart::new(report, model))?;
         let finish = || -> io::Result<()> {
             file.write_all(svg.as_bytes())?;
             file.sync_all()?;

@@ -1,25 +1,25 @@
-//! Names of tensors: which layer, which kind of matrix, and how to fit them into a chart.
+//! Names of tensors: finds layer number and kind of matrix, and shortens names to fit a chart.
 
 use std::collections::BTreeSet;
 
 use crate::report::text::printable;
 
-/// Digits of the largest number of a layer. What is longer is no counter.
+/// Largest number of digits of a layer number. Longer numbers mean something else.
 const MAX_DIGITS: usize = 5;
 
-/// What a tensor's name tells.
+/// Kind and layer of a tensor, taken from its name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The name with `*` for the layer's number and every counter behind it, without `.weight`.
+    /// The name without `.weight`, with `*` for the layer number and all other numbers between dots.
     pub(super) kind: String,
-    /// Number of the layer.
+    /// The layer number, if the name has one.
     pub(super) layer: Option<u32>,
 }
 
 impl Place {
-    /// Takes `model.layers.7.mlp.up_proj.weight` apart. The layer is the first part that is a
-    /// number; without such a part, the first that ends in one, as `layer_7` does.
-    pub(super) fn of(name: &str) -> Self {
+    /// Parses a name such as `model.layers.7.mlp.up_proj.weight`. The layer number is the first part that is a number; if no
+    /// part is, it is the end of the first part like `layer_7`.
+    pub(super) fn parse(name: &str) -> Self {
         let mut parts: Vec<&str> = name.split('.').collect();
         if parts.len() > 1 && parts.last() == Some(&"weight") {
             parts.pop();
@@ -42,18 +42,19 @@ impl Place {
     }
 }
 
+/// Returns the number that `part` consists of, if it is one.
 fn counter(part: &str) -> Option<u32> {
     let digits = part.bytes().all(|byte| byte.is_ascii_digit());
     part.parse().ok().filter(|_| digits && part.len() <= MAX_DIGITS)
 }
 
-/// The module that a kind of matrix belongs to.
+/// Returns the module of a kind of matrix: everything before its last dot.
 pub(super) fn module(kind: &str) -> &str {
     kind.rsplit_once('.').map_or("", |(module, _)| module)
 }
 
-/// `kinds` without what they all start with, and without what holds their layers: of
-/// `model.encoder.layers.*.fc1`, `encoder.fc1` is left.
+/// Shortens `kinds` by their common prefix and by the name of their list of layers: `model.encoder.layers.*.fc1` becomes
+/// `encoder.fc1`. Keeps the list's name where names would become equal without it.
 pub(super) fn short(kinds: &[&str]) -> Vec<String> {
     let prefix = common_prefix(kinds);
     let names = kinds.iter().map(|kind| {
@@ -69,8 +70,7 @@ pub(super) fn short(kinds: &[&str]) -> Vec<String> {
     if distinct { names } else { kinds.iter().map(|kind| kind[prefix..].to_owned()).collect() }
 }
 
-/// How many bytes at the start of all names say nothing: whole parts that all share, but never
-/// the last one.
+/// Returns the length in bytes of the longest prefix of whole parts that all names share. The last part never belongs to it.
 fn common_prefix(names: &[&str]) -> usize {
     let Some((first, rest)) = names.split_first() else { return 0 };
     let ends = first.match_indices('.').map(|(at, _)| at + 1);
@@ -78,10 +78,10 @@ fn common_prefix(names: &[&str]) -> usize {
     ends.take_while(shared).last().unwrap_or(0)
 }
 
-/// `name` without characters that XML or a reader cannot take, in at most `width` columns: what is
-/// too long loses its middle, since both ends tell tensors apart.
+/// Returns `name` in at most `width` columns, without characters that XML or a terminal cannot show. Names that are too long
+/// lose their middle, because both ends tell tensors apart.
 pub(super) fn label(name: &str, width: usize) -> String {
-    // XML knows no U+FFFE and no U+FFFF, not even escaped.
+    // XML forbids U+FFFE and U+FFFF, even escaped.
     let name = printable(name).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
     if name.chars().map(columns).sum::<usize>() <= width {
         return name;
@@ -93,7 +93,7 @@ pub(super) fn label(name: &str, width: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// As many characters as fit into `width` columns.
+/// Returns the first characters that fit into `width` columns.
 fn fitting(chars: impl Iterator<Item = char>, width: usize) -> String {
     let mut used = 0;
     let fits = |c: &char| {
@@ -103,7 +103,7 @@ fn fitting(chars: impl Iterator<Item = char>, width: usize) -> String {
     chars.take_while(fits).collect()
 }
 
-/// Scripts from Hangul on are mostly twice as wide as Latin.
+/// Returns the width of a character: 2 columns from U+1100 (Hangul) on, where most scripts are wide, else 1.
 fn columns(c: char) -> usize {
     if c < '\u{1100}' { 1 } else { 2 }
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn place(name: &str) -> (String, Option<u32>) {
-        let Place { kind, layer } = Place::of(name);
+        let Place { kind, layer } = Place::parse(name);
         (kind, layer)
     }
 

@@ -1,4 +1,4 @@
-//! Panels: a kind of matrix each, its bits per weight over the layers.
+//! Panels: one per kind of matrix, with bits per weight over the layer number.
 
 use std::ops::RangeInclusive;
 
@@ -10,42 +10,45 @@ use super::chart::{Panel, Section};
 use super::name::label;
 use super::page::{HEADING, LEFT, RIGHT};
 use super::paint::{
-    Canvas, Drawn, ENTROPY, Font, GREY, INK, PALE, STORED, curves, line, plot, write, write_upwards,
+    Canvas, Drawn, ENTROPY, Font, GRAY, INK, PALE, STORED, curves, line, plot, write, write_upwards,
 };
 
-/// Where panels start: to their left stand the numbers of the axis.
+/// Left edge of the first panel in pixels. The numbers of the axis are to its left.
 const START: i32 = LEFT + 48;
-/// Between two panels.
+/// Pixels between two panels.
 const GAP: i32 = 26;
-/// Above a panel, its name and means; below it, the numbers of layers.
+/// Pixels above a panel, for its name and means.
 const ABOVE: i32 = 42;
+/// Pixels below a panel, for the layer numbers.
 const BELOW: i32 = 36;
-/// What all lines of panels may take together, unless that makes them too flat or too high.
+/// Height of all lines of panels together, in pixels, if each panel then has a height between `MIN_HEIGHT` and `MAX_HEIGHT`.
 const LINES: i32 = 520;
 const MIN_HEIGHT: i32 = 130;
 const MAX_HEIGHT: i32 = 240;
-/// Steps of an axis of bits, about, and numbers of layers below a panel.
+/// Approximate number of steps of an axis of bits.
 const BIT_STEPS: f64 = 7.0;
+/// Approximate number of layer numbers below a panel.
 const LAYER_TICKS: u32 = 5;
-/// With fewer pixels a layer, marks would run together.
-const MARKED: i32 = 6;
-/// Of a character in a panel's name.
-const CHAR: i32 = 7;
+/// Smallest number of pixels per layer at which marks are drawn; with fewer they would overlap.
+const MARK_SPACING: i32 = 6;
+/// Width of a character in a panel's name, in pixels.
+const CHAR_WIDTH: i32 = 7;
 
-/// The panels' common size in pixels.
+/// Size of every panel in pixels.
 pub(super) struct Grid {
     width: i32,
     height: i32,
 }
 
-/// What the panels of a section share.
+/// Axes that the panels of a section share.
 struct Axes {
     bits: BitAxis,
     layers: RangeInclusive<u32>,
 }
 
 impl Grid {
-    pub(super) fn of(sections: &[Section]) -> Self {
+    /// Computes the size at which all panels of `sections` fit the page.
+    pub(super) fn new(sections: &[Section]) -> Self {
         let lines = || sections.iter().flat_map(|section| &section.panels);
         let columns = lines().map(Vec::len).max().map_or(1, signed);
         let width = (RIGHT - START - GAP * (columns - 1)) / columns;
@@ -57,14 +60,15 @@ impl Grid {
         ABOVE + self.height + BELOW
     }
 
+    /// Returns the height of `section` in pixels.
     pub(super) fn section_height(&self, section: &Section) -> i32 {
         HEADING + self.line_height() * signed(section.panels.len())
     }
 
-    /// Draws `section` from `top` on.
+    /// Draws `section`; its upper edge is at `top`.
     pub(super) fn section(&self, canvas: &Canvas<'_>, section: &Section, top: i32) -> Drawn {
         write(canvas, section.heading, (Font::Heading, INK, Left), (LEFT, top + HEADING / 2))?;
-        let axes = Axes::of(section);
+        let axes = Axes::new(section);
         let mut top = top + HEADING;
         for panels in &section.panels {
             self.axis_names(canvas, &axes, top)?;
@@ -78,21 +82,22 @@ impl Grid {
         Ok(())
     }
 
-    /// To the left of a line of panels.
+    /// Draws the numbers and names of the axes to the left of a line of panels.
     fn axis_names(&self, canvas: &Canvas<'_>, axes: &Axes, top: i32) -> Drawn {
         let (top, bottom) = (top + ABOVE, top + ABOVE + self.height);
         write_upwards(canvas, "bits per weight", (LEFT + 6, (top + bottom) / 2))?;
-        write(canvas, "layer", (Font::Small, GREY, Right), (START - 8, bottom + 14))?;
+        write(canvas, "layer", (Font::Small, GRAY, Right), (START - 8, bottom + 14))?;
         let bits = axes.bits.low()..axes.bits.high();
         let axis = plot(canvas, (0.0..1.0, bits), (LEFT..START, top..bottom));
         for tick in axes.bits.ticks() {
             let (_, y) = axis.map_coordinate(&(0.0, tick));
             let text = axes.bits.tick_label(tick);
-            write(canvas, &text, (Font::Small, GREY, Right), (START - 8, y))?;
+            write(canvas, &text, (Font::Small, GRAY, Right), (START - 8, y))?;
         }
         Ok(())
     }
 
+    /// Draws a panel with its name and means; its upper left corner is at `left`, `top`.
     fn panel(
         &self,
         canvas: &Canvas<'_>,
@@ -100,7 +105,7 @@ impl Grid {
         panel: &Panel,
         (left, top): (i32, i32),
     ) -> Drawn {
-        let name = label(&panel.name, (self.width / CHAR).unsigned_abs() as usize);
+        let name = label(&panel.name, (self.width / CHAR_WIDTH).unsigned_abs() as usize);
         write(canvas, &name, (Font::Body, INK, Left), (left, top + 10))?;
         let means =
             [("stored", STORED, panel.mean.stored), ("entropy", ENTROPY, panel.mean.entropy)];
@@ -120,15 +125,16 @@ impl Grid {
             let at = f64::from(tick);
             line(&area, (at, axes.bits.low()), (at, axes.bits.high()), PALE.stroke_width(1))?;
             let (x, _) = area.map_coordinate(&(at, axes.bits.low()));
-            write(canvas, &tick.to_string(), (Font::Small, GREY, Center), (x, bottom + 14))?;
+            write(canvas, &tick.to_string(), (Font::Small, GRAY, Center), (x, bottom + 14))?;
         }
-        let marked = f64::from(self.width) >= f64::from(MARKED) * (high - low + 1.0);
+        let marked = f64::from(self.width) >= f64::from(MARK_SPACING) * (high - low + 1.0);
         curves(&area, &panel.points, marked)
     }
 }
 
 impl Axes {
-    fn of(section: &Section) -> Self {
+    /// Computes axes that contain all points of `section`.
+    fn new(section: &Section) -> Self {
         let points = || section.panels.iter().flatten().flat_map(|panel| &panel.points);
         let layers = || points().map(|(layer, _)| *layer);
         let bits = points().flat_map(|(_, bits)| [bits.stored, bits.entropy]);
@@ -139,7 +145,7 @@ impl Axes {
     }
 }
 
-/// A count, of what a chart has few of.
+/// Converts a count of panels or lines, of which a chart has few.
 fn signed(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
