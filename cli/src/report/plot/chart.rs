@@ -133,14 +133,14 @@ fn is_shown(tensor: &TensorReport) -> bool {
 fn grouped<'a>(tensors: &[&'a TensorReport]) -> (Vec<Group<'a>>, Vec<&'a TensorReport>) {
     let mut kinds = BTreeMap::<String, BTreeMap<u32, Vec<&TensorReport>>>::new();
     for tensor in tensors {
-        let Place { kind, layer } = Place::of(&tensor.name);
+        let Place { kind, layer } = Place::parse(&tensor.name);
         if let Some(layer) = layer {
             kinds.entry(kind).or_default().entry(layer).or_default().push(tensor);
         }
     }
     kinds.retain(|_, layers| layers.len() >= MIN_LAYERS);
     let is_in_panel = |tensor: &TensorReport| {
-        let Place { kind, layer } = Place::of(&tensor.name);
+        let Place { kind, layer } = Place::parse(&tensor.name);
         layer.is_some() && kinds.contains_key(&kind)
     };
     let rows = tensors.iter().copied().filter(|tensor| !is_in_panel(tensor)).collect();
