@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,124 +7,123 @@ use std::path::{Path, PathBuf};
 use fused_rans_host::file::FileError;
 use fused_rans_host::quantize::QuantizeError;
 
-/// Why a job failed. Nothing that a file can contain panics; what is wrong with a file comes back as
-/// one of these, and names the file.
+/// Reason of a failure. No content of a file causes a panic: every fault of a file is one of these and names the file.
 ///
-/// `Display` gives this error alone; walk [`std::error::Error::source`] for its cause.
+/// `Display` prints this error only; follow [`std::error::Error::source`] to its causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system refused an operation.
     #[error("{}: cannot {action}", path.display())]
     Io {
         /// File at fault.
         path: PathBuf,
-        /// What was tried, as in "cannot read".
+        /// The operation, such as "read" in "cannot read".
         action: &'static str,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
-    /// A folder that would be written is there already.
+    /// The output folder exists.
     #[error("{}: exists already; remove it, or choose another output", path.display())]
     Exists {
-        /// Output that was asked for.
+        /// The output folder.
         path: PathBuf,
     },
-    /// The file does not say what its kind of file has to say.
+    /// The content of a file is not valid.
     #[error("{}: not a valid {kind}", path.display())]
     Invalid {
         /// File at fault.
         path: PathBuf,
-        /// What it should have been.
+        /// The expected kind of file.
         kind: &'static str,
-        /// Why it is not.
+        /// The fault.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The file asks for something that this crate does not implement.
+    /// The file needs something that this crate does not implement.
     #[error("{}: {what} is not supported", path.display())]
     Unsupported {
         /// File at fault.
         path: PathBuf,
-        /// What it asks for.
+        /// The missing feature.
         what: String,
     },
-    /// The model lacks a tensor.
+    /// A file lacks a tensor.
     #[error("there is no tensor {name}")]
     MissingTensor {
         /// Its name.
         name: String,
     },
-    /// A tensor does not have the shape that the configuration gives it.
-    #[error("tensor {name} has shape {found:?}, {expected:?} was expected")]
+    /// The shape of a tensor is not the one that the configuration implies.
+    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape {
         /// Its name.
         name: String,
-        /// Shape by the configuration.
+        /// Shape that the configuration implies.
         expected: Vec<usize>,
-        /// Shape that it has.
+        /// Shape in the file.
         found: Vec<usize>,
     },
-    /// The dimensions of a configuration do not fit together.
+    /// The dimensions of a configuration contradict each other.
     #[error("the model's configuration is inconsistent: {problem}")]
     Config {
-        /// What does not fit.
+        /// The contradiction.
         problem: String,
     },
-    /// A window has more tokens than the model has positions, or none.
+    /// A window is empty or has more tokens than the model has positions.
     #[error("a window of {length} tokens does not fit the model, which has {positions} positions")]
     WindowLength {
-        /// Tokens of the window.
+        /// Number of tokens of the window.
         length: usize,
-        /// Positions of the model.
+        /// Number of positions of the model.
         positions: usize,
     },
-    /// The vocabulary lacks a token.
+    /// A token is not in the vocabulary.
     #[error("token {token} is not in the model's vocabulary of {vocabulary}")]
     Token {
-        /// Its number.
+        /// Its ID.
         token: u32,
-        /// Size of the vocabulary.
+        /// Number of tokens of the vocabulary.
         vocabulary: usize,
     },
-    /// The text does not have that many windows.
+    /// The text is too short for the requested number of windows.
     #[error(
-        "the text of {tokens} tokens has {available} windows of {length} tokens, {asked} were asked for"
+        "the text of {tokens} tokens has {available} windows of {length} tokens, {asked} were requested"
     )]
     TooShort {
-        /// Tokens of the text.
+        /// Number of tokens of the text.
         tokens: usize,
-        /// Windows that it has.
+        /// Number of windows in the text.
         available: usize,
-        /// Tokens of a window.
+        /// Number of tokens of a window.
         length: usize,
-        /// Windows that were asked for.
+        /// Requested number of windows.
         asked: usize,
     },
-    /// Two measurements were not made on the same tokens.
-    #[error("{}: measured on other tokens than these; the difference would mean nothing", path.display())]
+    /// Two measurements were made on different tokens.
+    #[error("{}: measured on other tokens, cannot be compared", path.display())]
     Unpaired {
         /// The earlier measurement.
         path: PathBuf,
     },
-    /// A matrix that every format should quantize was not.
-    #[error("{name} was not quantized")]
+    /// Compressing did not quantize a matrix, because its blob would not have been smaller.
+    #[error("tensor {name} was not quantized")]
     NotQuantized {
         /// Its name.
         name: String,
     },
-    /// Moments do not calibrate all matrices.
-    #[error("{}: lacks moments of some of the model's matrices", path.display())]
+    /// A file of moments does not contain those of all matrices.
+    #[error("{}: lacks moments of some matrices of the model", path.display())]
     NotCalibrated {
-        /// The moments.
+        /// The file of moments.
         path: PathBuf,
     },
-    /// The model cannot be compressed, or not be read back.
+    /// The model cannot be compressed, or cannot be read back.
     #[error("cannot compress")]
     File(#[from] FileError),
-    /// There is no such quantizer.
+    /// A quantizer does not exist.
     #[error("cannot quantize")]
     Quantize(#[from] QuantizeError),
-    /// A chart cannot be drawn.
+    /// The chart cannot be drawn.
     #[error("cannot draw the chart")]
     Chart(#[source] Box<dyn StdError + Send + Sync>),
     /// A tensor operation failed.

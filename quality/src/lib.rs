@@ -1,8 +1,11 @@
-//! Measures what quantization costs a language model: the perplexity of a Llama model on a text, and
-//! the moments of its layers' inputs, which calibrate a quantizer. [`Table`] does so for all weight
-//! formats. On the CPU, in F32.
+//! Measures what quantization costs a language model: the perplexity of a Llama model on a text.
 //!
-//! [`Llama::new`] takes its tensors from a function, so that any of them can be replaced in memory:
+//! - [`model`] reads a model and computes its likelihoods, on the CPU and in F32.
+//! - [`corpus`] reads a text and cuts it into windows of tokens.
+//! - [`measure`] measures perplexity, the second moments that calibrate a quantizer, and, with [`Table`], every weight format.
+//! - [`report`] stores, prints and draws the results.
+//!
+//! [`Llama::new`] takes its tensors from a function. So a caller can replace any of them in memory:
 //!
 //! ```no_run
 //! use std::path::Path;

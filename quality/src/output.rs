@@ -1,4 +1,4 @@
-//! Outputs that appear only when complete.
+//! Writes outputs that appear only when complete.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -10,18 +10,18 @@ use tempfile::TempDir;
 
 use crate::Error;
 
-/// How temporary folders are called, so that what a killed process left can be found.
+/// Start of the names of temporary folders, by which a user finds those of a killed process.
 pub(crate) const PREFIX: &str = ".fused-rans-quality-";
 
-/// A file or folder that is made in a temporary folder beside its final place, and moved there when
-/// it is complete. Dropped before that, it leaves nothing behind.
+/// A file or folder that is written to a temporary folder beside its target and moved there by [`Output::commit`]. Dropping
+/// it before that removes it.
 pub(crate) struct Output {
     target: PathBuf,
     folder: TempDir,
 }
 
 impl Output {
-    /// Starts a file, which replaces the one that is there.
+    /// Starts a file, which will replace an existing one.
     pub(crate) fn file(target: &Path) -> Result<Self, Error> {
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -32,7 +32,7 @@ impl Output {
         Ok(Self { target: target.to_owned(), folder })
     }
 
-    /// Starts a folder, which must not be there yet.
+    /// Starts a folder, which must not exist.
     pub(crate) fn folder(target: &Path) -> Result<Self, Error> {
         match fs::symlink_metadata(target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -44,32 +44,32 @@ impl Output {
         Ok(output)
     }
 
-    /// Where to write meanwhile. A path below the temporary folder, whose own permissions are
-    /// narrower than those of what it holds should be.
+    /// Returns the path to write to. It lies inside of the temporary folder, because that folder's own permissions are
+    /// narrower than an output's should be.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("output")
     }
 
-    /// Writes the file in one go and puts it in its place.
+    /// Writes a whole file.
     pub(crate) fn write(target: &Path, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
         let output = Self::file(target)?;
         fs::write(output.path(), bytes).map_err(Error::io(target, "write"))?;
         output.commit()
     }
 
-    /// Puts the output in its place.
+    /// Moves the output to its target.
     pub(crate) fn commit(self) -> Result<(), Error> {
         fs::rename(self.path(), &self.target).map_err(Error::io(&self.target, "write"))
     }
 }
 
-/// Writes a new safetensors file with the permissions that new files have.
+/// Writes a new safetensors file with default permissions.
 pub(crate) fn save(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
-    // By itself, the library would let only the owner read it.
+    // The library creates files that only the owner can read.
     let new = File::create(path).and_then(|file| file.metadata());
     let permissions = new.map_err(Error::io(path, "write"))?.permissions();
     safetensors::serialize_to_file(tensors, Some(metadata), path)

@@ -1,4 +1,4 @@
-//! A small model with random weights, for tests.
+//! A small random model for tests.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::model::config::{Config, EMBEDDING, LayerLinear, NORM, norm_weights};
 use crate::{Error, Llama};
 
-/// Two layers; four query heads, of which two share a key and value head.
+/// Returns the configuration: two layers, four query heads, two key and value heads.
 pub(crate) fn config(tied: bool) -> Config {
     Config {
         model_type: "llama".to_owned(),
@@ -29,7 +29,7 @@ pub(crate) fn config(tied: bool) -> Config {
     }
 }
 
-/// All its tensors, in BF16.
+/// Returns all tensors, in BF16.
 pub(crate) fn tensors(config: &Config) -> BTreeMap<String, Tensor> {
     let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
     let mut shapes = vec![(EMBEDDING.to_owned(), vec![vocabulary, hidden])];
@@ -49,7 +49,7 @@ pub(crate) fn tensors(config: &Config) -> BTreeMap<String, Tensor> {
     tensors.collect()
 }
 
-/// The model.
+/// Returns the model.
 pub(crate) fn model(tied: bool) -> Llama {
     let tensors = tensors(&config(tied));
     Llama::new(config(tied), |name| {
@@ -58,7 +58,7 @@ pub(crate) fn model(tied: bool) -> Llama {
     .unwrap()
 }
 
-/// Values between -0.5 and 0.5, from a linear congruential generator.
+/// Returns values between -0.5 and 0.5, from a linear congruential generator.
 pub(crate) fn noise(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     let mut next = || {

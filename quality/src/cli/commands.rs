@@ -1,4 +1,4 @@
-//! The commands.
+//! The commands on models and texts.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -27,10 +27,10 @@ pub(super) fn convert(args: &Convert) -> Result<(), Failure> {
 pub(super) fn text(args: &Text) -> Result<(), Failure> {
     let [score, calibrate] = brown::split(&args.corpus, &args.output)?;
     let path = args.output.display();
-    say(&format!("{path}: {score} documents in score.txt, {calibrate} others in calibrate.txt"))
+    say(&format!("{path}: {score} documents in score.txt, {calibrate} in calibrate.txt"))
 }
 
-/// What `perplexity --json` prints.
+/// The output of `perplexity --json`.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -45,7 +45,7 @@ struct Report {
 /// `fused-rans-quality perplexity`
 pub(super) fn perplexity(args: &Perplexity) -> Result<(), Failure> {
     let (model, windows) = args.input.load()?;
-    // Before the work, what would be refused after it.
+    // Read it before measuring, so that a fault is reported at once.
     let reference = args.reference.as_ref().map(|path| Measurement::read(path, &windows));
     let reference = reference.transpose()?;
     let bar = Bar::new("measuring", windows.tokens.len() as u64);
@@ -72,7 +72,7 @@ pub(super) fn perplexity(args: &Perplexity) -> Result<(), Failure> {
 }
 
 impl Report {
-    /// For people.
+    /// Returns the report as lines of text.
     fn lines(&self) -> Vec<String> {
         let Measurement {
             nll, length, context, tokens, mean_nll, standard_error, perplexity, ..
@@ -83,7 +83,7 @@ impl Report {
             "{tokens} tokens scored in {} windows of {length}, the first {context} of each as context",
             nll.len()
         ));
-        lines.push(format!("NLL {mean_nll:.6}{} nats a token", plus_minus(*standard_error)));
+        lines.push(format!("NLL {mean_nll:.6}{} nats per token", plus_minus(*standard_error)));
         lines.push(format!("perplexity {perplexity:.4}"));
         if let Some(Difference { mean_nll, standard_error, perplexity_ratio }) = self.difference {
             lines.push(format!(
@@ -96,7 +96,7 @@ impl Report {
     }
 }
 
-/// ` ± 0.01`; nothing for nothing.
+/// Returns a text such as ` ± 0.01`; an empty one for `None`.
 fn plus_minus(error: Option<f64>) -> String {
     error.map(|error| format!(" ± {error:.6}")).unwrap_or_default()
 }
@@ -105,7 +105,7 @@ fn plus_minus(error: Option<f64>) -> String {
 pub(super) fn moments(args: &Moments) -> Result<(), Failure> {
     let (model, windows) = args.input.load()?;
     let kind = if args.diagonal { Kind::Diagonal } else { Kind::Matrix };
-    let weighting = if args.as_they_are { Weighting::AsTheyAre } else { Weighting::Alike };
+    let weighting = if args.unscaled { Weighting::Unscaled } else { Weighting::Equal };
     let bar = Bar::new("measuring", windows.tokens.len() as u64);
     let start = Instant::now();
     let progress = &mut |done| bar.set(done as u64);
@@ -123,16 +123,16 @@ pub(super) fn moments(args: &Moments) -> Result<(), Failure> {
 }
 
 impl Input {
-    /// The model and the windows.
+    /// Loads the model and the windows.
     fn load(&self) -> Result<(Llama, Windows), Error> {
-        // The text first: what is wrong with it is found sooner.
+        // The text first, since it is read faster: its faults are reported sooner.
         let windows = Tokens::read(&self.model, &self.text)?.windows(self.windows, self.length)?;
         Ok((Llama::load(&self.model)?, windows))
     }
 }
 
-/// Tokens a second, context included.
-#[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
+/// Returns tokens per second, context included.
+#[expect(clippy::cast_precision_loss, reason = "the figure is rounded for display")]
 fn rate(windows: &Windows, time: Duration) -> f64 {
     let tokens: usize = windows.tokens.iter().map(Vec::len).sum();
     tokens as f64 / time.as_secs_f64().max(1e-9)

@@ -1,4 +1,4 @@
-//! Command line: arguments, dispatch, errors.
+//! The command line: arguments, dispatch, error messages.
 
 mod commands;
 mod progress;
@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
 
-/// What a command fails with. Its sources are printed after it.
+/// The error of a command. It is printed together with its sources.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Perplexity of a language model on a text, and the moments that calibrate a quantizer.
+/// Measures the perplexity of a language model on a text, and moments that calibrate quantizers
 #[derive(Debug, Parser)]
 #[command(name = "fused-rans-quality", version, about)]
 struct Cli {
@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Convert a Llama model in GGUF to a Hugging Face folder, in BF16
+    /// Convert a Llama model from GGUF to a Hugging Face folder, in BF16
     Convert(Convert),
     /// Convert the Brown corpus to plain text: score.txt has the files with even numbers,
     /// calibrate.txt those with odd numbers
@@ -34,11 +34,11 @@ enum Command {
     Perplexity(Perplexity),
     /// Write the second moments of the inputs of every linear layer
     Moments(Moments),
-    /// Measure what each weight format costs: bits, errors, perplexity
+    /// Measure bits, errors and perplexity of each weight format
     Table(Table),
-    /// Draw a table's perplexities over its bits, as SVG
+    /// Draw the increase of perplexity over stored bits, as SVG
     Chart(Chart),
-    /// Print a table as Markdown
+    /// Print results as a Markdown table
     Markdown(Markdown),
 }
 
@@ -47,7 +47,7 @@ struct Convert {
     /// Model to convert
     #[arg(value_name = "IN.gguf")]
     input: PathBuf,
-    /// Folder to write; must not exist
+    /// Folder to create; must not exist
     #[arg(value_name = "OUT_FOLDER")]
     output: PathBuf,
 }
@@ -66,10 +66,10 @@ struct Text {
 struct Perplexity {
     #[command(flatten)]
     input: Input,
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
-    /// What --json printed for another model: measure the difference, too
+    /// Output of --json for another model, to compare with
     #[arg(long, value_name = "FILE.json")]
     reference: Option<PathBuf>,
 }
@@ -81,13 +81,13 @@ struct Moments {
     /// File to write; replaced if it exists
     #[arg(short, long, value_name = "MOMENTS.safetensors")]
     output: PathBuf,
-    /// Only the diagonals
+    /// Store the diagonals only
     #[arg(long)]
     diagonal: bool,
-    /// Of the inputs as they are, for errors of outputs; by default each is divided by its root mean square, so that all
-    /// tokens count alike, for calibration
+    /// Do not scale inputs. Use this for moments that measure errors of outputs. By default each input is divided by its
+    /// root mean square, so that all tokens have the same weight, as calibration needs it
     #[arg(long)]
-    as_they_are: bool,
+    unscaled: bool,
 }
 
 #[derive(Debug, Args)]
@@ -95,32 +95,32 @@ struct Table {
     /// Folder with config.json, tokenizer.json and model.safetensors
     #[arg(value_name = "MODEL_FOLDER")]
     model: PathBuf,
-    /// Texts to score, taken as one in this order
+    /// Texts to score, concatenated in this order
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     text: Vec<PathBuf>,
-    /// What `moments` wrote, of another text: calibrates the formats that are
+    /// Moments of another text, which calibrate quantizers: output of `moments`
     #[arg(long, value_name = "MOMENTS.safetensors")]
     moments: PathBuf,
-    /// Moments by which errors of outputs are measured; those of --moments by default
+    /// Moments that measure errors of outputs, output of `moments --unscaled`; by default those of --moments
     #[arg(long, value_name = "MOMENTS.safetensors")]
     output_moments: Option<PathBuf>,
-    /// Windows, spread evenly over the text
+    /// Number of windows, evenly distributed over the text
     #[arg(long, value_name = "N", default_value_t = 64)]
     windows: usize,
-    /// Tokens of a window
+    /// Number of tokens of a window
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     length: usize,
-    /// Only formats whose name matches, such as '^rate=4 spread$'; bf16 always, as the reference
+    /// Measure only formats whose name matches, such as '^rate=4 spread$', and the reference bf16
     #[arg(long, value_name = "REGEX")]
     only: Option<Regex>,
-    /// File to write; replaced if it exists. Has every row that is finished
+    /// File to write; replaced if it exists. Contains all finished rows
     #[arg(short, long, value_name = "RESULTS.csv")]
     output: PathBuf,
 }
 
 #[derive(Debug, Args)]
 struct Chart {
-    /// What `table` wrote, of the same model and text
+    /// Outputs of `table` for the same model and text
     #[arg(value_name = "RESULTS.csv", required = true)]
     results: Vec<PathBuf>,
     /// File to write; replaced if it exists
@@ -130,29 +130,29 @@ struct Chart {
 
 #[derive(Debug, Args)]
 struct Markdown {
-    /// What `table` wrote, of the same model and text
+    /// Outputs of `table` for the same model and text
     #[arg(value_name = "RESULTS.csv", required = true)]
     results: Vec<PathBuf>,
 }
 
-/// A model and windows of a text.
+/// Arguments for a model and windows of a text.
 #[derive(Debug, Args)]
 struct Input {
     /// Folder with config.json, tokenizer.json and model.safetensors
     #[arg(value_name = "MODEL_FOLDER")]
     model: PathBuf,
-    /// Texts, taken as one in this order
+    /// Texts, concatenated in this order
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     text: Vec<PathBuf>,
-    /// Windows, spread evenly over the text; all that it has by default
+    /// Number of windows, evenly distributed over the text; by default as many as it has
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
-    /// Tokens of a window
+    /// Number of tokens of a window
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     length: usize,
 }
 
-/// Runs the program.
+/// Runs the program; returns its exit status.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Convert(args) => commands::convert(&args),
@@ -173,7 +173,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error and its sources in one line.
+/// Returns an error and its sources in one line.
 fn chain(failure: &(dyn Error + 'static)) -> String {
     let mut line = failure.to_string();
     let mut source = failure.source();
@@ -185,7 +185,7 @@ fn chain(failure: &(dyn Error + 'static)) -> String {
     line
 }
 
-/// Whether the reader of standard output had enough: the job itself was done.
+/// Returns whether the reader closed standard output. That is no failure of the job.
 fn is_broken_pipe(failure: &(dyn Error + Send + Sync + 'static)) -> bool {
     let error = failure.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -1,15 +1,15 @@
-//! Progress on a terminal.
+//! Shows progress on a terminal.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A progress bar on standard error; nothing where that is not a terminal. Vanishes when dropped.
+/// A progress bar on standard error, shown only on a terminal. Dropping it clears it.
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar that counts things.
+    /// Makes a bar that counts to `total`.
     pub(super) fn new(what: impl Into<Cow<'static, str>>, total: u64) -> Self {
         if !stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -20,7 +20,7 @@ impl Bar {
         Self(bar.with_style(style.progress_chars("=> ")).with_message(what))
     }
 
-    /// So many are done.
+    /// Sets the finished amount.
     pub(super) fn set(&self, done: u64) {
         self.0.set_position(done);
     }

@@ -52,11 +52,11 @@ pub(super) fn markdown(args: &Markdown) -> Result<(), Failure> {
     say(report::markdown(&results::read(&args.results)?).trim_end())
 }
 
-/// Above the lines that `table` prints.
+/// Heading of the lines that `table` prints.
 const HEADING: &str =
     "format                       bits  weights  outputs  perplexity   increase           seconds";
 
-/// A row for people.
+/// Returns a row as a line of text.
 fn line(row: &Row) -> String {
     let Row { format, stored_bits, perplexity, seconds, .. } = row;
     let [weights, outputs] =
@@ -68,7 +68,7 @@ fn line(row: &Row) -> String {
     )
 }
 
-/// A bar for each phase of a row, one after the other.
+/// Shows a progress bar for the current phase of a row.
 struct Bars {
     format: String,
     now: Option<(Phase, Bar)>,
@@ -85,7 +85,7 @@ impl Bars {
                 Phase::Compressing => "compressing",
                 Phase::Measuring => "measuring",
             };
-            // The old bar goes first.
+            // Clear the old bar first.
             self.now = None;
             self.now = Some((phase, Bar::new(format!("{}: {what}", self.format), total)));
         }

@@ -1,9 +1,9 @@
-//! The Brown corpus as plain text.
+//! Converts the Brown corpus to plain text.
 //!
-//! The corpus comes in 500 files of about 2000 words, called `ca01` to `cr09`: the second letter is
-//! the genre. A sentence is a line of words with tags, `The/at jury/nn said/vbd ./.`; a paragraph
-//! starts with a tab. Question marks, exclamation marks and semicolons stand twice, quotes are ``` `` ```
-//! and `''`, and a closing quote comes before the punctuation that it followed in print.
+//! The corpus has 500 files of about 2000 words, named `ca01` to `cr09`; the second letter is the genre. A line is a sentence
+//! of tagged words, `The/at jury/nn said/vbd ./.`; a paragraph starts with a tab. Question marks, exclamation marks and
+//! semicolons are doubled, quotes are ``` `` ``` and `''`, and a closing quote precedes the punctuation that it followed in
+//! print.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,12 +12,12 @@ use std::path::Path;
 use crate::Error;
 use crate::output::Output;
 
-/// Converts a folder with the corpus into two texts in the folder `to`: `score.txt` has the files with
-/// even numbers, `calibrate.txt` those with odd numbers, so that both have all genres and no document
-/// in common. Returns how many documents each has.
+/// Converts the corpus in folder `corpus` to two texts in the folder `to`: `score.txt` has the files with even numbers,
+/// `calibrate.txt` those with odd numbers. So both have all genres and share no document. Returns the number of documents
+/// of each.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Invalid`] if there is no such file in `corpus`.
+/// [`Error::Io`]; [`Error::Invalid`] if `corpus` has no files of the corpus.
 pub fn split(corpus: &Path, to: &Path) -> Result<[usize; 2], Error> {
     let mut names = Vec::new();
     for entry in fs::read_dir(corpus).map_err(Error::io(corpus, "read"))? {
@@ -42,7 +42,7 @@ pub fn split(corpus: &Path, to: &Path) -> Result<[usize; 2], Error> {
     Ok(documents)
 }
 
-/// The number of a file of the corpus: 7 for `cb07`.
+/// Returns the number of a file of the corpus: 7 for `cb07`.
 fn number(name: &str) -> Option<usize> {
     match name.as_bytes() {
         [b'c', b'a'..=b'r', digits @ ..] if digits.len() == 2 => name[2..].parse().ok(),
@@ -50,19 +50,19 @@ fn number(name: &str) -> Option<usize> {
     }
 }
 
-/// The text of a tagged document: paragraphs, each followed by an empty line.
+/// Converts a tagged document to text: paragraphs, each followed by an empty line.
 #[must_use]
 pub fn plain(tagged: &str) -> String {
     let mut text = String::new();
     for paragraph in paragraphs(tagged) {
         let words = in_print_order(paragraph);
-        // To a String, writing does not fail.
+        // Writing to a string does not fail.
         let _ = writeln!(text, "{}\n", join(&words));
     }
     text
 }
 
-/// The words of each paragraph or headline, without their tags.
+/// Returns the words of each paragraph or headline, without tags.
 fn paragraphs(tagged: &str) -> Vec<Vec<&str>> {
     let mut paragraphs: Vec<Vec<&str>> = Vec::new();
     let mut after_headline = true;
@@ -73,7 +73,7 @@ fn paragraphs(tagged: &str) -> Vec<Vec<&str>> {
             continue;
         }
         let headline = tokens.iter().all(|(_, tag)| tag.ends_with("-hl"));
-        // `**` starts the code of a symbol that could not be typed.
+        // `**` starts the code of a symbol that the corpus cannot represent.
         let words = tokens.into_iter().map(|(word, _)| word).filter(|word| !word.starts_with("**"));
         match paragraphs.last_mut() {
             Some(last) if !line.starts_with('\t') && headline == after_headline => {
@@ -86,7 +86,7 @@ fn paragraphs(tagged: &str) -> Vec<Vec<&str>> {
     paragraphs
 }
 
-/// Drops what stands twice, and puts punctuation before the closing quote.
+/// Removes doubled punctuation, and moves punctuation before the closing quote.
 fn in_print_order(words: Vec<&str>) -> Vec<&str> {
     let mut ordered: Vec<&str> = Vec::with_capacity(words.len());
     for word in words {
@@ -102,7 +102,7 @@ fn in_print_order(words: Vec<&str>) -> Vec<&str> {
     ordered
 }
 
-/// Sets words with the spaces of English print.
+/// Joins words with the spaces of English print.
 fn join(words: &[&str]) -> String {
     let mut text = String::new();
     let mut quoted = false;

@@ -1,4 +1,4 @@
-//! Windows of tokens.
+//! Tokenizes texts and cuts them into windows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use tokenizers::Tokenizer;
 
 use crate::Error;
 
-/// A text's tokens.
+/// The tokens of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// What the tokenizer puts before any text: the BOS token, if the model was trained with one.
+    /// The tokens that start every text: the BOS token, if the model was trained with one.
     pub prefix: Vec<u32>,
-    /// The text, without special tokens.
+    /// The tokens of the text, without special tokens.
     pub text: Vec<u32>,
 }
 
 impl Tokens {
-    /// Reads texts and tokenizes them as one stream, by the `tokenizer.json` in `folder`.
+    /// Reads texts, concatenates them, and tokenizes them with the `tokenizer.json` of `folder`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Invalid`].
@@ -39,11 +39,11 @@ impl Tokens {
         Ok(Self { prefix, text: encode(&whole, false)? })
     }
 
-    /// Cuts `count` windows of `length` tokens each, prefix included, that do not overlap and are
-    /// spread evenly over the text; all that it has, if `count` is `None`.
+    /// Cuts `count` windows of `length` tokens each, prefix included, evenly distributed over the text and without overlap.
+    /// Without `count`, cuts as many as the text has.
     ///
     /// # Errors
-    /// [`Error::TooShort`] if the text has fewer, or none.
+    /// [`Error::TooShort`] if the text has fewer windows, or none.
     pub fn windows(&self, count: Option<usize>, length: usize) -> Result<Windows, Error> {
         let taken = length.saturating_sub(self.prefix.len());
         let context = self.prefix.len().max(1);
@@ -62,29 +62,29 @@ impl Tokens {
     }
 }
 
-/// What stands in `special` before `plain`.
+/// Returns the tokens of `special` before `plain`.
 fn before<'a>(special: &'a [u32], plain: &[u32]) -> &'a [u32] {
     let at = special.windows(plain.len().max(1)).position(|window| window == plain);
     &special[..at.unwrap_or(0)]
 }
 
-/// Windows of one length.
+/// Windows of tokens, all of the same length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// Tokens at the start of each that are not scored.
+    /// Number of tokens at the start of each window that are not scored.
     pub context: usize,
-    /// The windows.
+    /// The tokens of each window.
     pub tokens: Vec<Vec<u32>>,
 }
 
 impl Windows {
-    /// Tokens that are scored, over all windows.
+    /// Returns the number of scored tokens of all windows.
     #[must_use]
     pub fn scored(&self) -> usize {
         self.tokens.iter().map(|window| window.len().saturating_sub(self.context)).sum()
     }
 
-    /// A checksum of all tokens, which tells whether two measurements can be compared.
+    /// Returns a checksum of all tokens. Measurements can be compared only if it is the same.
     #[must_use]
     pub fn checksum(&self) -> u32 {
         let add = |crc, &token: &u32| crc32c::crc32c_append(crc, &token.to_le_bytes());

@@ -1,4 +1,4 @@
-//! How far quantized weights are from the original ones, and their outputs from the original outputs.
+//! Measures errors of quantized weights and of their outputs, relative to the original ones.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,11 +13,11 @@ use safetensors::SafeTensors;
 use crate::Error;
 use crate::model::values::read;
 
-/// Rows of weights that are multiplied with moments at a time.
+/// Number of rows of weights that are multiplied by moments at a time.
 const ROWS: usize = 1024;
 
-/// An open file of moments, as [`moments::write`](crate::measure::moments::write) makes it. The file is mapped:
-/// nobody may change or truncate it meanwhile.
+/// An open file of moments, as [`moments::write`](crate::measure::moments::write) writes it. The file is mapped into memory: do
+/// not change or truncate it while this value exists.
 pub struct MomentsFile {
     path: PathBuf,
     mapped: Mmap,
@@ -25,15 +25,15 @@ pub struct MomentsFile {
 }
 
 impl MomentsFile {
-    /// Opens `path`.
+    /// Opens the file `path`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Invalid`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let invalid = || Error::invalid(path, "file of moments");
         let file = File::open(path).map_err(Error::io(path, "read"))?;
-        // SAFETY: the mapping is read-only and private to this value. That no one changes or
-        // truncates the file meanwhile cannot be checked; the type's documentation demands it.
+        // SAFETY: the mapping is read-only and private to this value. That nobody changes or truncates the file cannot be
+        // checked; the documentation of `MomentsFile` requires it.
         let mapped = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
         let (_, header) = SafeTensors::read_metadata(&mapped).map_err(invalid())?;
         let shared = header.metadata().as_ref().and_then(|metadata| metadata.get("shared"));
@@ -42,10 +42,10 @@ impl MomentsFile {
         Ok(Self { path: path.to_owned(), mapped, shared })
     }
 
-    /// The moments of the inputs of the weights `name`: `[K, K]`, or the diagonal, `[K]`.
+    /// Reads the moments of the inputs of the weights `name`: `[K, K]`, or the diagonal, `[K]`.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] if they are not there, [`Error::Invalid`].
+    /// [`Error::MissingTensor`], [`Error::Invalid`].
     pub fn moments(&self, name: &str) -> Result<Tensor, Error> {
         let invalid = || Error::invalid(&self.path, "file of moments");
         let file = SafeTensors::deserialize(&self.mapped).map_err(invalid())?;
@@ -57,36 +57,36 @@ impl MomentsFile {
     }
 }
 
-/// The original weights, to compare others with.
+/// The original weights, with which others are compared.
 pub struct Originals {
     moments: MomentsFile,
     tensors: BTreeMap<String, Original>,
 }
 
-/// One matrix.
+/// An original matrix.
 struct Original {
     weights: Tensor,
-    /// Sum of the squares of the weights.
+    /// Sum of the squared weights.
     squares: f64,
-    /// Sum of the mean squares of the outputs.
+    /// Sum over outputs of their mean square.
     outputs: f64,
 }
 
-/// Relative errors of all matrices together.
+/// Relative errors of a whole model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Errors {
-    /// Root of the mean over all weights of their matrix' relative squared error, |E|² / |W|².
+    /// Root of the mean of each matrix's relative squared error, |E|² / |W|², weighted by its number of weights.
     pub weight: f64,
-    /// Root of the mean over all matrices of the relative squared error of the outputs,
-    /// tr(E H Eᵀ) / tr(W H Wᵀ), H being the moments of the inputs.
+    /// Root of the mean over matrices of the relative squared error of the outputs, tr(E H Eᵀ) / tr(W H Wᵀ), where H are
+    /// the moments of the inputs.
     pub output: f64,
 }
 
 impl Originals {
-    /// These weights, `[N, K]` in F32; the moments of all of them must be known.
+    /// Takes the weights `tensors`, `[N, K]` in F32. `moments` must have those of all.
     ///
     /// # Errors
-    /// As [`MomentsFile::moments`]; [`Error::Compute`] for moments of other inputs.
+    /// As [`MomentsFile::moments`]; [`Error::Compute`] if moments have another size.
     pub fn new(moments: MomentsFile, tensors: BTreeMap<String, Tensor>) -> Result<Self, Error> {
         let originals = tensors.into_par_iter().map(|(name, weights)| {
             let squares = read(&weights, |weights| dot(weights, weights))?;
@@ -97,10 +97,10 @@ impl Originals {
         Ok(Self { moments, tensors })
     }
 
-    /// The errors of weights in place of these.
+    /// Computes the errors of the weights `replaced`.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] if some are not there.
+    /// [`Error::MissingTensor`] if some are missing.
     #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
     pub fn errors(&self, replaced: &BTreeMap<String, Tensor>) -> Result<Errors, Error> {
         let errors = self.tensors.par_iter().map(|(name, original)| {
@@ -126,20 +126,20 @@ impl Originals {
     }
 }
 
-/// a / b; 0 if a is.
+/// Returns a / b, and 0 for 0 / 0.
 fn ratio(a: f64, b: f64) -> f64 {
     if a == 0.0 { 0.0 } else { a / b }
 }
 
-/// a - b, on this thread: candle's difference would wake a second pool of threads.
+/// Returns a - b, computed on this thread: candle's difference would use a second pool of threads.
 fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     let values: Vec<f32> =
         read(a, |a| read(b, |b| a.iter().zip(b).map(|(a, b)| a - b).collect()))??;
     Ok(Tensor::from_vec(values, b.shape(), &Device::Cpu)?)
 }
 
-/// tr(W H Wᵀ) of weights W, `[N, K]`, and moments H, `[K, K]` or the diagonal: the sum over the N outputs
-/// of their mean squares.
+/// Returns tr(W H Wᵀ) of weights W, `[N, K]`, and moments H, `[K, K]` or the diagonal `[K]`: the sum over the N outputs of
+/// their mean square.
 fn outputs(weights: &Tensor, moments: &Tensor) -> Result<f64, Error> {
     if moments.rank() == 1 {
         let sum = |weights: &[f32], moments: &[f32]| {
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn outputs_are_those_of_the_inputs() {
-        // More rows than are multiplied at a time.
+        // More rows than one step multiplies.
         let (weights, inputs) = (matrix(1, ROWS + 3, 5), matrix(2, 9, 5));
         let (w, x) = (weights.to_vec2::<f32>().unwrap(), inputs.to_vec2::<f32>().unwrap());
         let naive: f64 =
@@ -211,10 +211,9 @@ mod tests {
         let model = tiny::model(true);
         let windows = Windows { context: 1, tokens: vec![(0..40).collect()] };
         let moments =
-            moments::moments(&model, &windows, Kind::Matrix, Weighting::AsTheyAre, &mut |_| {})
+            moments::moments(&model, &windows, Kind::Matrix, Weighting::Unscaled, &mut |_| {})
                 .unwrap();
-        moments::write(&path, &moments, &moments::shared(&model), 40, Weighting::AsTheyAre)
-            .unwrap();
+        moments::write(&path, &moments, &moments::shared(&model), 40, Weighting::Unscaled).unwrap();
 
         let tensors = tiny::tensors(model.config());
         let linears: BTreeMap<String, Tensor> = model
@@ -228,7 +227,7 @@ mod tests {
         let open = || MomentsFile::open(&path).unwrap();
         let originals = Originals::new(open(), linears.clone()).unwrap();
         assert_eq!(originals.errors(&linears).unwrap(), Errors { weight: 0.0, output: 0.0 });
-        // A quarter of everything is missing from every other matrix: counted by weights, and by matrices.
+        // Every other matrix is too small by a quarter.
         let mut scaled = linears.clone();
         let (mut less, mut all) = (0, 0);
         for (i, tensor) in scaled.values_mut().enumerate() {

@@ -1,47 +1,47 @@
-//! The weight formats that are compared.
+//! The weight formats to compare.
 
 use fused_rans_host::quantize::Quantizer;
 
 use crate::Error;
 
-/// Bits a weight at which [`Quantizer::Rate`] is tried.
+/// Rates of [`Quantizer::Rate`], in bits per weight.
 const RATES: [f64; 8] = [6.0, 5.7, 5.0, 4.5, 4.0, 3.5, 3.0, 2.5];
 
-/// Name of the reference.
+/// Name of the reference format.
 pub const REFERENCE: &str = "bf16";
 
-/// A row of the table.
+/// A weight format: a row of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Format {
-    /// Name: of the quantizer, with `calibrated` and `spread` behind it.
+    /// Its name: that of the quantizer, followed by `calibrated` and `spread` (for a shared rate).
     pub name: String,
-    /// How the weights get there.
+    /// How to convert weights to it.
     pub method: Method,
 }
 
-/// How weights get into a format.
+/// How to convert weights to a format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
-    /// They stay as they are.
+    /// Leave them unchanged.
     Unchanged,
-    /// [`nf4`](crate::measure::nf4), in memory.
+    /// Round them to [NF4](crate::measure::nf4) in memory.
     Nf4,
-    /// The model is compressed.
+    /// Compress the model.
     Compressed {
-        /// How it is quantized.
+        /// The quantizer.
         quantizer: Quantizer,
-        /// Whether that is done with moments of the layers' inputs.
+        /// Whether moments of the layers' inputs calibrate it.
         calibrated: bool,
-        /// Whether bits are spread over the tensors.
-        spread: bool,
+        /// Whether all tensors share the rate, so that sensitive ones get more bits.
+        share_rate: bool,
     },
 }
 
 impl Format {
-    /// All formats, the reference first.
+    /// Returns all formats, the reference first.
     ///
     /// # Errors
-    /// Never: the rates are ones that there are.
+    /// [`Error::Quantize`] if a quantizer does not exist.
     pub fn all() -> Result<Vec<Self>, Error> {
         let mut formats = vec![Self { name: REFERENCE.to_owned(), method: Method::Unchanged }];
         let plain = [
@@ -54,20 +54,21 @@ impl Format {
         formats.push(Self { name: "nf4".to_owned(), method: Method::Nf4 });
         for bits in RATES {
             let quantizer = Quantizer::rate(bits)?;
-            for (calibrated, spread) in [(false, false), (false, true), (true, false), (true, true)]
+            for (calibrated, share_rate) in
+                [(false, false), (false, true), (true, false), (true, true)]
             {
-                formats.push(Self::compressed(quantizer, calibrated, spread));
+                formats.push(Self::compressed(quantizer, calibrated, share_rate));
             }
         }
         Ok(formats)
     }
 
-    fn compressed(quantizer: Quantizer, calibrated: bool, spread: bool) -> Self {
+    fn compressed(quantizer: Quantizer, calibrated: bool, share_rate: bool) -> Self {
         let mut name = quantizer.to_string();
-        for (word, wanted) in [(" calibrated", calibrated), (" spread", spread)] {
+        for (word, wanted) in [(" calibrated", calibrated), (" spread", share_rate)] {
             name.push_str(if wanted { word } else { "" });
         }
-        Self { name, method: Method::Compressed { quantizer, calibrated, spread } }
+        Self { name, method: Method::Compressed { quantizer, calibrated, share_rate } }
     }
 }
 

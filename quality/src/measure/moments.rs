@@ -1,4 +1,4 @@
-//! Second moments of the inputs of linear layers.
+//! Measures the second moments of the inputs of linear layers, which calibrate quantizers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,35 +15,34 @@ use crate::model::values::{edit, read};
 use crate::output::{self, Output};
 use crate::{Error, Llama, Windows};
 
-/// Which moments are kept.
+/// Which moments to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The mean of x xᵀ, `[K, K]`.
     Matrix,
-    /// Its diagonal, the mean of x², `[K]`.
+    /// The diagonal, the mean of x², `[K]`.
     Diagonal,
 }
 
-/// How much each token counts.
+/// The weight of each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighting {
-    /// All the same: each input is divided by its root mean square. What calibrates best: a few tokens, such as the
-    /// first of a text, have inputs a thousand times as large as others in some layers, and would be all that counts.
-    Alike,
-    /// By their inputs, as these are: what errors of outputs are measured by.
-    AsTheyAre,
+    /// Equal: each input is divided by its root mean square. Use it for calibration. In some layers a few tokens, such as
+    /// the first of a text, have inputs a thousand times as large as the others; without this they would dominate.
+    Equal,
+    /// That of the unscaled inputs. Use it to measure errors of outputs.
+    Unscaled,
 }
 
-/// Sums by the name of the weights.
+/// Sums of moments by the name of the weights.
 type Sums = BTreeMap<String, Tensor>;
 
-/// Parts of the windows that are summed up side by side, each in memory of its own: so many on every machine, so that
-/// these add in the same order.
+/// Number of partial sums, which are computed in parallel. Fixed, so that every machine adds in the same order.
 const PARTS: usize = 8;
 
-/// Means over all tokens of the windows, by the name of the weights that the inputs are multiplied
-/// with; of those that share an input, the first. The head's input counts, too. `progress` is called
-/// with the windows done.
+/// Measures moments: means over all tokens of the windows, by the name of the weights that the input is multiplied by; if
+/// several share the input, by the first name. The output head is included. Calls `progress` with the number of finished
+/// windows.
 ///
 /// # Errors
 /// As [`Llama::hidden`].
@@ -67,7 +66,7 @@ pub fn moments(
                     model.hidden(window, &mut |name, x| {
                         add(&mut sums, kind, name, &weighted(x, weighting)?)
                     })?;
-                    // Nobody may listen any more.
+                    // The receiver may be gone.
                     _ = sender.send(done.fetch_add(1, Ordering::Relaxed) + 1);
                 }
                 Ok(sums)
@@ -96,11 +95,11 @@ pub fn moments(
     Ok(all)
 }
 
-/// The inputs `x`, `[tokens, K]`, as they are to count.
+/// Weights the inputs `x`, `[tokens, K]`.
 fn weighted(x: &Tensor, weighting: Weighting) -> Result<Tensor, Error> {
-    /// What a mean square is never below: inputs that are all 0 stay so.
+    /// Added to mean squares, so that inputs of 0 stay 0.
     const TINY: f32 = 1e-30;
-    if weighting == Weighting::AsTheyAre {
+    if weighting == Weighting::Unscaled {
         return Ok(x.clone());
     }
     let (copy, ones) = (x.copy()?, vec![1.0; x.dim(1)?]);
@@ -108,7 +107,7 @@ fn weighted(x: &Tensor, weighting: Weighting) -> Result<Tensor, Error> {
     Ok(copy)
 }
 
-/// Adds the inputs `x`, `[tokens, K]`.
+/// Adds the moments of the inputs `x`, `[tokens, K]`.
 fn add(
     sums: &mut BTreeMap<String, Tensor>,
     kind: Kind,
@@ -127,7 +126,7 @@ fn add(
     Ok(())
 }
 
-/// For all weights that share an earlier one's input: the name under which its moments are stored.
+/// Returns, for all weights that share an input with earlier ones, the name under which the moments are stored.
 #[must_use]
 pub fn shared(model: &Llama) -> BTreeMap<String, String> {
     let layers = 0..model.config().num_hidden_layers;
@@ -138,8 +137,8 @@ pub fn shared(model: &Llama) -> BTreeMap<String, String> {
     pairs.filter(|(name, stored)| name != stored).collect()
 }
 
-/// Writes moments as a safetensors file. Its metadata hold, under `shared`, the JSON of
-/// [`shared`], under `tokens` how many they are the mean of, and under `weighting` how these count: `alike` or `as they are`.
+/// Writes moments as a safetensors file. Its metadata contain `shared`, the JSON of [`shared`]; `tokens`, the number of
+/// tokens; and `weighting`, which is `alike` for [`Weighting::Equal`] and `as they are` for [`Weighting::Unscaled`].
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Invalid`].
@@ -153,8 +152,8 @@ pub fn write(
     let output = Output::file(path)?;
     let shared = serde_json::to_string(shared).map_err(Error::invalid(path, "JSON text"))?;
     let weighting = match weighting {
-        Weighting::Alike => "alike",
-        Weighting::AsTheyAre => "as they are",
+        Weighting::Equal => "alike",
+        Weighting::Unscaled => "as they are",
     };
     let weighting = weighting.to_owned();
     let metadata = [("shared", shared), ("tokens", tokens.to_string()), ("weighting", weighting)];
@@ -176,13 +175,13 @@ mod tests {
         Windows { context: 1, tokens: (0..3).map(window).collect() }
     }
 
-    /// Sums over every token that are as slow as they are obvious.
+    /// Computes moments in the slow, obvious way.
     fn naive(model: &Llama, weighting: Weighting) -> BTreeMap<String, Vec<Vec<f64>>> {
         let mut sums: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
         for window in &windows().tokens {
             let mut see = |name: &str, x: &Tensor| {
                 for mut x in x.to_vec2::<f32>()? {
-                    if weighting == Weighting::Alike {
+                    if weighting == Weighting::Equal {
                         let squares: f32 = x.iter().map(|x| x * x).sum();
                         let mean = squares / x.len() as f32;
                         x.iter_mut().for_each(|x| *x /= mean.sqrt());
@@ -204,8 +203,8 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_a_naive_sum() {
-        check(Weighting::Alike);
-        check(Weighting::AsTheyAre);
+        check(Weighting::Equal);
+        check(Weighting::Unscaled);
     }
 
     fn check(weighting: Weighting) {
@@ -218,7 +217,7 @@ mod tests {
         assert_eq!(done, 3);
         let expected = naive(&model, weighting);
         assert!(matrices.keys().eq(expected.keys()) && diagonals.keys().eq(expected.keys()));
-        // Four inputs a layer, and the head's.
+        // Four inputs per layer, and the output head's.
         assert_eq!(matrices.len(), 2 * 4 + 1);
         for (name, expected) in &expected {
             let matrix = matrices[name].to_vec2::<f32>().unwrap();
@@ -237,8 +236,8 @@ mod tests {
         let path = directory.path().join("moments.safetensors");
         let model = tiny::model(true);
         let moments =
-            moments(&model, &windows(), Kind::Diagonal, Weighting::Alike, &mut |_| {}).unwrap();
-        write(&path, &moments, &shared(&model), 36, Weighting::Alike).unwrap();
+            moments(&model, &windows(), Kind::Diagonal, Weighting::Equal, &mut |_| {}).unwrap();
+        write(&path, &moments, &shared(&model), 36, Weighting::Equal).unwrap();
 
         let bytes = std::fs::read(&path).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
@@ -246,7 +245,7 @@ mod tests {
         assert_eq!(metadata["tokens"], "36");
         assert_eq!(metadata["weighting"], "alike");
         let shared: BTreeMap<String, String> = serde_json::from_str(&metadata["shared"]).unwrap();
-        // SAFETY: nobody else knows the file.
+        // SAFETY: no one else uses this temporary file.
         let file = unsafe { MmapedSafetensors::new(&path) }.unwrap();
         for linear in LayerLinear::ALL {
             let name = linear.weight(1);

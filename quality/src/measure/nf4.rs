@@ -1,18 +1,17 @@
-//! NormalFloat4, the format of QLoRA, as a baseline: numbers are rounded as it would round them.
+//! Rounds numbers to NormalFloat4, the format of QLoRA, as a baseline.
 //!
-//! Tim Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", 2023, section 3 and
-//! appendix E. Each block of 64 numbers is divided by the largest magnitude among them; each quotient
-//! becomes the nearest of 16 levels. The magnitude is stored in FP16, without the paper's double
-//! quantization: 4.25 bits a weight.
+//! Tim Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", 2023, section 3 and appendix E. NF4 divides each
+//! block of 64 numbers by their largest magnitude and rounds the quotients to the nearest of 16 levels. Here the magnitude is
+//! stored in FP16, without the paper's double quantization: 4.25 bits per weight.
 
 use half::f16;
 use rayon::prelude::*;
 
-/// Numbers of a row that share a scale.
+/// Number of consecutive numbers of a row that share a scale.
 pub const BLOCK: usize = 64;
 
-/// The levels, as appendix E of the paper lists them. Seven of them are quantiles of the negative half
-/// of a normal distribution, eight of the positive one; between them is 0.
+/// The levels, as listed in appendix E of the paper: seven quantiles of the negative half of a normal distribution, 0, and
+/// eight quantiles of the positive half.
 pub const LEVELS: [f32; 16] = [
     -1.0,
     -0.696_192_8,
@@ -32,14 +31,14 @@ pub const LEVELS: [f32; 16] = [
     1.0,
 ];
 
-/// Bits a weight in rows of `cols`.
+/// Returns the bits per weight of rows of `cols` weights.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "no row is that long")]
 pub fn bits(cols: usize) -> f64 {
     4.0 + (16 * cols.div_ceil(BLOCK)) as f64 / cols.max(1) as f64
 }
 
-/// Replaces `numbers`, rows of `cols` each, by what NF4 would make of them.
+/// Rounds `numbers`, rows of `cols` each, to NF4.
 pub fn round(numbers: &mut [f32], cols: usize) {
     numbers.par_chunks_mut(cols.max(1)).for_each(|row| row.chunks_mut(BLOCK).for_each(round_block));
 }
@@ -48,12 +47,12 @@ fn round_block(block: &mut [f32]) {
     let largest = block.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
     let scale = f16::from_f32(largest).to_f32();
     for number in block {
-        // FP16 holds no such small scale, and there is no level but 0.
+        // The scale is too small for FP16: all numbers become 0.
         *number = if scale == 0.0 { 0.0 } else { scale * nearest(*number / scale) };
     }
 }
 
-/// The level nearest to `number`.
+/// Returns the level nearest to `number`.
 fn nearest(number: f32) -> f32 {
     let above = LEVELS.windows(2).filter(|pair| number > f32::midpoint(pair[0], pair[1])).count();
     LEVELS[above]
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
     use crate::tiny;
 
-    /// The probability that a normal number lies between 0 and `x`, by Simpson's rule.
+    /// Returns the probability that a normal number lies between 0 and `x`, by Simpson's rule.
     fn probability(x: f64) -> f64 {
         const STEPS: i32 = 2000;
         let density = |x: f64| (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
@@ -73,8 +72,7 @@ mod tests {
         (0..=STEPS).map(|i| weight(i) * density(step * f64::from(i))).sum::<f64>() * step / 3.0
     }
 
-    /// Each half's levels are evenly spaced quantiles, up to the mean of 1 - 1/32 and 1 - 1/30, over
-    /// the largest of them.
+    /// Each half's levels are evenly spaced quantiles up to the mean of 1 - 1/32 and 1 - 1/30, divided by the largest one.
     #[test]
     fn levels_are_quantiles_of_a_normal_distribution() {
         let last = 0.5 - f64::midpoint(1.0 / 32.0, 1.0 / 30.0);

@@ -1,4 +1,4 @@
-//! Perplexity, and differences between models.
+//! Measures perplexity, and its differences between models.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Llama, Windows};
 
-/// Mean negative log-likelihood of a token of each window, in nats. Windows are computed side by
-/// side, one on each of rayon's threads; how many there are does not change the results. `progress`
-/// is called with the windows done.
+/// Computes the mean negative log-likelihood of the tokens of each window, in nats. Computes as many windows at once as rayon
+/// has threads; their number does not change the results. Calls `progress` with the number of finished windows.
 ///
 /// # Errors
 /// As [`Llama::hidden`].
@@ -50,41 +49,40 @@ pub fn nll(
     })
 }
 
-/// Runs `job` where matrix products find no thread but this one: with every thread at work on a window
-/// of its own, there is nothing to wait for.
+/// Runs `job` with a thread pool of one thread, so that matrix products do not wait for threads that compute other windows.
 fn alone(job: impl FnOnce() + Send) {
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(job),
-        // No thread to be had; those that there are will do.
+        // No thread can be started: the existing pool works, too.
         Err(_) => job(),
     }
 }
 
-/// A measurement, as `--json` prints it.
+/// A measurement of perplexity, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// Folder of the model.
     pub model: String,
-    /// Tokens of a window.
+    /// Number of tokens of a window.
     pub length: usize,
-    /// Tokens at the start of each window that are not scored.
+    /// Number of tokens at the start of each window that are not scored.
     pub context: usize,
-    /// Tokens that are scored.
+    /// Number of scored tokens.
     pub tokens: usize,
     /// CRC-32C of all windows' tokens.
     pub tokens_crc32c: u32,
-    /// Mean negative log-likelihood of a token of each window, in nats.
+    /// Mean negative log-likelihood of each window, in nats per token.
     pub nll: Vec<f64>,
-    /// Mean over all windows.
+    /// Mean of `nll`.
     pub mean_nll: f64,
-    /// Its standard error over windows; `None` for one window.
+    /// Standard error of the mean over windows; `None` for a single window.
     pub standard_error: Option<f64>,
-    /// e to the mean.
+    /// e to the power of the mean.
     pub perplexity: f64,
 }
 
 impl Measurement {
-    /// What these windows' likelihoods amount to.
+    /// Computes a measurement from the likelihoods `nll` of `windows`.
     #[must_use]
     pub fn new(model: &Path, windows: &Windows, nll: Vec<f64>) -> Self {
         let mean_nll = mean(&nll);
@@ -101,10 +99,10 @@ impl Measurement {
         }
     }
 
-    /// Reads what `--json` printed for another model on the same windows.
+    /// Reads a measurement of another model on the same windows, as `--json` prints it.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Invalid`]; [`Error::Unpaired`] if the windows were others.
+    /// [`Error::Io`], [`Error::Invalid`]; [`Error::Unpaired`] if it was made on other windows.
     pub fn read(path: &Path, windows: &Windows) -> Result<Self, Error> {
         let text = fs::read(path).map_err(Error::io(path, "read"))?;
         let read: Self =
@@ -117,19 +115,19 @@ impl Measurement {
     }
 }
 
-/// The difference between two models, from the same windows.
+/// The paired difference between two models on the same windows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// Mean of the differences in negative log-likelihood, in nats a token.
+    /// Mean difference of the negative log-likelihoods, in nats per token.
     pub mean_nll: f64,
-    /// Its standard error over windows; `None` for one window.
+    /// Standard error of the mean over windows; `None` for a single window.
     pub standard_error: Option<f64>,
-    /// Perplexity over that of the reference.
+    /// Perplexity divided by the reference's.
     pub perplexity_ratio: f64,
 }
 
 impl Difference {
-    /// Of the likelihoods of the same windows.
+    /// Computes the difference from the likelihoods of the same windows.
     #[must_use]
     pub fn new(nll: &[f64], reference: &[f64]) -> Self {
         let differences: Vec<f64> = nll.iter().zip(reference).map(|(a, b)| a - b).collect();
@@ -139,14 +137,14 @@ impl Difference {
     }
 }
 
-/// The mean; NaN of nothing.
+/// Returns the mean; NaN for no values.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Standard error of the mean; `None` for less than two values.
+/// Returns the standard error of the mean; `None` for fewer than two values.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
 pub fn standard_error(values: &[f64]) -> Option<f64> {

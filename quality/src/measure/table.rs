@@ -1,4 +1,4 @@
-//! What each weight format costs a model.
+//! Measures what each weight format costs a model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,46 +18,46 @@ use crate::measure::perplexity::{self, Difference};
 use crate::model::values::edit;
 use crate::{Config, Error, Llama, Weights, Windows, output};
 
-/// Bits of the reference's weights.
+/// Bits per weight of the reference.
 const REFERENCE_BITS: f64 = 16.0;
 
-/// A model in its original form, with what every format is compared with.
+/// The original model and its measurements, with which every format is compared.
 pub struct Table {
     folder: PathBuf,
     calibration: PathBuf,
     config: Config,
     windows: Windows,
-    /// All tensors, in F32. Every model that is measured shares those that are not quantized.
+    /// All tensors, in F32. All measured models share those that are not quantized.
     tensors: BTreeMap<String, Tensor>,
     originals: Originals,
     /// Likelihoods of the windows by the original model.
     reference: Vec<f64>,
-    /// Seconds that these took.
+    /// Time for measuring them, in seconds.
     seconds: f64,
 }
 
-/// What a row is waiting for.
+/// Step of measuring a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The model is compressed: bytes.
+    /// Compressing the model; counts bytes.
     Compressing,
-    /// Its perplexity is measured: windows.
+    /// Measuring the perplexity; counts windows.
     Measuring,
 }
 
-/// Is called with what is being done, how much of it is done, and how much there is.
+/// A function that is called with the step, the finished amount, and the total.
 pub type Progress<'a> = dyn FnMut(Phase, u64, u64) + 'a;
 
-/// A model's quantized matrices.
+/// The quantized matrices of a model.
 struct Variant {
-    /// In F32, as the GPU's kernels see them: `decompress` would round them to the original type.
+    /// The dequantized matrices in F32, as the GPU's kernels use them. `decompress` would round them to the original type.
     tensors: BTreeMap<String, Tensor>,
     stored_bits: f64,
 }
 
 impl Table {
-    /// The model in `folder`, measured on `windows`. Quantizers are calibrated with the moments in
-    /// `calibration`; errors of outputs are those of inputs with the moments in `outputs`.
+    /// Loads the model in `folder` and measures it on `windows`. Quantizers are calibrated with the moments in the file
+    /// `calibration`; errors of outputs are measured with those in the file `outputs`.
     ///
     /// # Errors
     /// As [`Llama::load`], [`MomentsFile::moments`], [`perplexity::nll`].
@@ -93,7 +93,7 @@ impl Table {
         })
     }
 
-    /// The row of the model in its original form.
+    /// Returns the row of the original model.
     #[must_use]
     pub fn reference(&self) -> Row {
         let errors = crate::measure::distortion::Errors { weight: 0.0, output: 0.0 };
@@ -106,18 +106,17 @@ impl Table {
         )
     }
 
-    /// The row of a format. Runs on rayon's current thread pool.
+    /// Measures the row of a format, on rayon's current thread pool.
     ///
     /// # Errors
-    /// [`Error::File`] if the model cannot be compressed, [`Error::NotQuantized`], those of
-    /// [`Table::new`].
+    /// [`Error::File`] if the model cannot be compressed, [`Error::NotQuantized`], those of [`Table::new`].
     pub fn measure(&self, format: &Format, progress: &mut Progress<'_>) -> Result<Row, Error> {
         let start = Instant::now();
         let variant = match format.method {
             Method::Unchanged => return Ok(self.reference()),
             Method::Nf4 => self.nf4()?,
-            Method::Compressed { quantizer, calibrated, spread } => {
-                self.compressed(quantizer, calibrated, spread, progress)?
+            Method::Compressed { quantizer, calibrated, share_rate } => {
+                self.compressed(quantizer, calibrated, share_rate, progress)?
             }
         };
         let errors = self.originals.errors(&variant.tensors)?;
@@ -156,18 +155,18 @@ impl Table {
         }
     }
 
-    /// The model, compressed to a temporary folder and read from there.
+    /// Compresses the model to a temporary folder and reads the matrices back.
     fn compressed(
         &self,
         quantizer: Quantizer,
         calibrated: bool,
-        spread: bool,
+        share_rate: bool,
         progress: &mut Progress<'_>,
     ) -> Result<Variant, Error> {
         let temporary = tempfile::Builder::new().prefix(output::PREFIX).tempdir();
         let temporary = temporary.map_err(Error::io(&std::env::temp_dir(), "write"))?;
         let folder = temporary.path().join("model");
-        let mut options = Options::default().quantize(quantizer).share_rate(spread);
+        let mut options = Options::default().quantize(quantizer).share_rate(share_rate);
         if calibrated {
             options = options.calibration(Calibration::open(&self.calibration)?);
         }
@@ -197,7 +196,7 @@ impl Table {
         Ok(Variant { tensors, stored_bits })
     }
 
-    /// The model in NF4.
+    /// Rounds the matrices to NF4.
     #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
     fn nf4(&self) -> Result<Variant, Error> {
         let (mut tensors, mut bits, mut weights) = (BTreeMap::new(), 0.0, 0.0);
@@ -213,7 +212,7 @@ impl Table {
     }
 }
 
-/// The numbers that the quantized weights `name` stand for.
+/// Dequantizes the tensor `name`.
 fn dequantize(file: &CompressedFile, name: &str) -> Result<Tensor, Error> {
     let blob = file.blob(name)?;
     let shape = (blob.rows(), blob.cols());
@@ -224,7 +223,7 @@ fn dequantize(file: &CompressedFile, name: &str) -> Result<Tensor, Error> {
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
-/// Likelihoods of the windows.
+/// Measures the likelihoods of the windows.
 fn measure(
     model: &Llama,
     windows: &Windows,
@@ -249,7 +248,7 @@ mod tests {
         Windows { context: 1, tokens: (0..3).map(window).collect() }
     }
 
-    /// The small model as a folder, and moments of its inputs.
+    /// Writes the small model and moments of its inputs to a folder.
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let (folder, moments) = (directory.path(), directory.path().join("moments"));
@@ -259,9 +258,9 @@ mod tests {
         fs::write(folder.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
         let model = tiny::model(false);
         let matrices =
-            moments::moments(&model, &windows(), Kind::Matrix, Weighting::AsTheyAre, &mut |_| {})
+            moments::moments(&model, &windows(), Kind::Matrix, Weighting::Unscaled, &mut |_| {})
                 .unwrap();
-        moments::write(&moments, &matrices, &moments::shared(&model), 36, Weighting::AsTheyAre)
+        moments::write(&moments, &matrices, &moments::shared(&model), 36, Weighting::Unscaled)
             .unwrap();
         (directory, moments)
     }
@@ -294,7 +293,7 @@ mod tests {
         assert!((0.05..0.15).contains(&row.relative_weight_error), "{row:?}");
         assert!((0.05..0.15).contains(&row.relative_output_error), "{row:?}");
 
-        // Its matrices are too small for a blob to have fewer bytes.
+        // The matrices are too small for smaller blobs.
         let result = table.measure(&format("int8"), &mut |_, _, _| {});
         assert!(matches!(result, Err(Error::NotQuantized { .. })), "{result:?}");
     }

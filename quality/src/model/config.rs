@@ -1,4 +1,4 @@
-//! `config.json` of a Llama model.
+//! The `config.json` of a Llama model, and the names of its tensors.
 
 use std::fs;
 use std::path::Path;
@@ -8,43 +8,43 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// The part of a Hugging Face `config.json` that decides what a Llama model computes.
+/// The part of a Hugging Face `config.json` that determines what a Llama model computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// `llama`
+    /// Always `llama`.
     pub model_type: String,
-    /// Tokens.
+    /// Number of tokens of the vocabulary.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width inside the MLP.
     pub intermediate_size: usize,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; as many query heads share each. All have their own if it is missing.
+    /// Number of key and value heads, each shared by the same number of query heads; `None` if it is that of query heads.
     pub num_key_value_heads: Option<usize>,
-    /// Width of a head, if it is not `hidden_size / num_attention_heads`.
+    /// Width of a head; `None` if it is `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,
-    /// Positions that the model was trained for.
+    /// Number of positions that the model was trained for.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in RMSNorm.
+    /// Number that RMSNorm adds to the mean square.
     pub rms_norm_eps: f64,
     /// Base of the rotary embedding's wavelengths.
     pub rope_theta: f64,
-    /// Whether the output head is the embedding.
+    /// Whether the output head's weights are the embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Activation inside the MLP.
+    /// Activation function inside the MLP.
     pub hidden_act: String,
-    /// Whether the attention's linear layers add a bias.
+    /// Whether the linear layers of the attention have a bias.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Whether the MLP's linear layers add a bias.
+    /// Whether the linear layers of the MLP have a bias.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// How the rotary embedding is stretched, if it is.
+    /// Scaling of the rotary embedding; not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<Value>,
 }
@@ -65,7 +65,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What the model would need that is not implemented.
+    /// Returns a feature that the model needs and this crate lacks.
     fn unsupported(&self) -> Option<String> {
         let Self { model_type, hidden_act, .. } = self;
         if model_type != "llama" {
@@ -80,12 +80,12 @@ impl Config {
         self.rope_scaling.as_ref().map(|_| "rope_scaling".to_owned())
     }
 
-    /// Whether the dimensions fit together.
+    /// Checks that dimensions are in range and do not contradict each other.
     ///
     /// # Errors
     /// [`Error::Config`].
     pub fn check(&self) -> Result<(), Error> {
-        /// No dimension of a model is larger; products of two do not overflow.
+        /// Largest dimension: products of two do not overflow.
         const LIMIT: usize = 1 << 24;
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -118,33 +118,33 @@ impl Config {
         Ok(())
     }
 
-    /// Width of a head.
+    /// Returns the width of a head.
     #[must_use]
     pub fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// Key and value heads.
+    /// Returns the number of key and value heads.
     #[must_use]
     pub fn key_value_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    /// Name of the matrix that turns the last hidden states into logits.
+    /// Returns the name of the output head's weights.
     #[must_use]
     pub fn head(&self) -> &'static str {
         if self.tie_word_embeddings { EMBEDDING } else { "lm_head.weight" }
     }
 
-    /// Names of all matrices that activations are multiplied with, but for a head that is the
-    /// embedding.
+    /// Returns the names of the weights of all linear layers: those that are quantized. An output head that is the embedding
+    /// is not among them.
     pub fn linears(&self) -> impl Iterator<Item = String> {
         let layers = 0..self.num_hidden_layers;
         let linears = layers.flat_map(|layer| LayerLinear::ALL.map(|linear| linear.weight(layer)));
         linears.chain((!self.tie_word_embeddings).then(|| self.head().to_owned()))
     }
 
-    /// Shapes of the linear layers of a decoder layer, `[N, K]` = [output features, input features].
+    /// Returns the shape of a linear layer's weights, `[N, K]`: output features, input features.
     #[must_use]
     pub fn linear_shape(&self, linear: LayerLinear) -> [usize; 2] {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
@@ -163,10 +163,10 @@ impl Config {
 /// Name of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Name of the last norm's weights.
+/// Name of the weights of the last norm.
 pub const NORM: &str = "model.norm.weight";
 
-/// The linear layers of a decoder layer.
+/// A linear layer of a decoder layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerLinear {
     /// `q_proj`
@@ -186,11 +186,11 @@ pub enum LayerLinear {
 }
 
 impl LayerLinear {
-    /// In the order in which they are used.
+    /// All of them, in the order in which they are used.
     pub const ALL: [Self; 7] =
         [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
 
-    /// Name of the weights in this layer.
+    /// Returns the name of the weights in decoder layer `layer`.
     #[must_use]
     pub fn weight(self, layer: usize) -> String {
         let name = match self {
@@ -205,7 +205,7 @@ impl LayerLinear {
         format!("model.layers.{layer}.{name}.weight")
     }
 
-    /// The first one that has the same input.
+    /// Returns the first linear layer that has the same input.
     #[must_use]
     pub fn shares_input_with(self) -> Self {
         match self {
@@ -216,7 +216,7 @@ impl LayerLinear {
     }
 }
 
-/// Names of the weights of a decoder layer's norms, before attention and before the MLP.
+/// Returns the names of the weights of a decoder layer's norms: before attention, before the MLP.
 #[must_use]
 pub fn norm_weights(layer: usize) -> [String; 2] {
     ["input_layernorm", "post_attention_layernorm"]

@@ -9,15 +9,15 @@ use crate::model::ops::{self, Rotary};
 use crate::model::values::{edit, read};
 use crate::{Error, Weights};
 
-/// Rows of logits that are computed at a time: enough for the matrix product to be fast, while a row
-/// is as long as the vocabulary.
+/// Number of rows of logits that are computed at a time: enough for a fast matrix product, without the memory for all rows,
+/// each as long as the vocabulary.
 const LOGIT_ROWS: usize = 256;
 
-/// Sees the inputs of linear layers: the name of the first weights that an input is multiplied with,
-/// and the input, `[tokens, K]`.
+/// A function that is called with each input of linear layers: the name of the first weights that it is multiplied by, and
+/// the input, `[tokens, K]`.
 pub type Observer<'a> = dyn FnMut(&str, &Tensor) -> Result<(), Error> + 'a;
 
-/// A Llama model on the CPU. Computes in F32.
+/// A Llama model on the CPU, in F32.
 pub struct Llama {
     config: Config,
     embedding: Tensor,
@@ -34,7 +34,7 @@ struct Layer {
 }
 
 impl Llama {
-    /// The model in a folder with `config.json` and `model.safetensors`.
+    /// Loads the model of a folder with `config.json` and `model.safetensors`.
     ///
     /// # Errors
     /// Those of [`Config::read`], [`Weights::open`] and [`Llama::new`].
@@ -44,11 +44,11 @@ impl Llama {
         Self::new(config, |name| weights.tensor(name))
     }
 
-    /// A model whose tensors `load` brings, in any floating-point type, once each. Tensors in F32
-    /// are not copied; models can share them.
+    /// Makes a model of the tensors that `load` returns, in any floating-point type. Calls `load` once per tensor. Does not copy
+    /// F32 tensors, so that models can share them. Use it to replace tensors in memory.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Shape`], those of `load`.
+    /// [`Error::Config`], [`Error::Shape`], errors of `load`.
     pub fn new(
         config: Config,
         mut load: impl FnMut(&str) -> Result<Tensor, Error>,
@@ -77,17 +77,17 @@ impl Llama {
         Ok(Self { config, embedding, layers, norm, head })
     }
 
-    /// The model's dimensions.
+    /// Returns the model's configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Hidden states after the last norm, `[tokens, hidden_size]`. `observe` sees the inputs of all
-    /// linear layers, and of the head.
+    /// Computes the hidden states after the last norm, `[tokens, hidden_size]`. Calls `observe` with the inputs of all linear
+    /// layers, the output head included.
     ///
     /// # Errors
-    /// [`Error::Token`], [`Error::WindowLength`], those of `observe`.
+    /// [`Error::Token`], [`Error::WindowLength`], errors of `observe`.
     pub fn hidden(&self, tokens: &[u32], observe: &mut Observer<'_>) -> Result<Tensor, Error> {
         let Config { vocab_size, max_position_embeddings: positions, .. } = self.config;
         if tokens.is_empty() || tokens.len() > positions {
@@ -107,7 +107,7 @@ impl Llama {
         Ok(x)
     }
 
-    /// Logits of the tokens after each, `[tokens, vocab_size]`.
+    /// Computes the logits of the token after each token, `[tokens, vocab_size]`.
     ///
     /// # Errors
     /// As [`Llama::hidden`].
@@ -115,8 +115,8 @@ impl Llama {
         linear(&self.hidden(tokens, &mut |_, _| Ok(()))?, &self.head)
     }
 
-    /// Negative log-likelihoods, in nats, of all tokens but the first `context`, each given those
-    /// before it. The first token has none before it: a `context` of 0 counts as 1.
+    /// Computes the negative log-likelihood in nats of each token after the first `context`, given all tokens before it. The
+    /// first token has no likelihood: a `context` of 0 counts as 1.
     ///
     /// # Errors
     /// As [`Llama::hidden`].
@@ -165,7 +165,7 @@ impl Layer {
         Ok(Self { index, norms, linears })
     }
 
-    /// What attention adds to `x`, `[tokens, hidden_size]`.
+    /// Computes the attention's contribution to `x`, `[tokens, hidden_size]`.
     fn attention(
         &self,
         x: &Tensor,
@@ -184,7 +184,7 @@ impl Layer {
         linear(&mixed, output)
     }
 
-    /// What the MLP adds to `x`, `[tokens, hidden_size]`.
+    /// Computes the MLP's contribution to `x`, `[tokens, hidden_size]`.
     fn mlp(
         &self,
         x: &Tensor,
@@ -201,8 +201,8 @@ impl Layer {
     }
 }
 
-/// Causal attention of `[tokens, heads * head_dim]`. Neighbouring query heads share a key and value
-/// head; their queries are stacked, so that the keys need not be repeated.
+/// Causal attention of `[tokens, heads * head_dim]`. Adjacent query heads share a key and value head. Their queries are
+/// stacked, which avoids repeating the keys.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, config: &Config) -> Result<Tensor, Error> {
     let (tokens, width) = q.dims2()?;
     let (shared, dim) = (config.key_value_heads(), config.head_dim());
@@ -218,18 +218,18 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, config: &Config) -> Result<Tensor,
     Ok(mixed.transpose(0, 1)?.reshape((tokens, width))?)
 }
 
-/// x Wᵀ. The transposed weights are a view; the matrix product packs them as it goes.
+/// Computes x Wᵀ. The transposed weights are a view, which the matrix product packs.
 fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
     Ok(x.matmul(&weight.t()?)?)
 }
 
-/// Adds `change` to `x` where that is. candle's sum would wake a second pool of threads.
+/// Adds `change` to `x` in place, on this thread: candle's sum would use a second pool of threads.
 fn add(x: &Tensor, change: &Tensor) -> Result<(), Error> {
     read(change, |change| edit(x, |x| ops::add(x, change)))??;
     Ok(())
 }
 
-/// RMSNorm of each row, as a new tensor.
+/// Returns the RMSNorm of each row as a new tensor.
 fn rms_norm(x: &Tensor, weight: &Tensor, config: &Config) -> Result<Tensor, Error> {
     let normed = x.copy()?;
     #[expect(clippy::cast_possible_truncation, reason = "computing is in F32")]

@@ -1,13 +1,11 @@
-//! The operations between matrix products, on slices.
-//!
-//! A window is computed by one thread; these functions only have to be fast on that one.
+//! The operations between matrix products, on slices and on one thread: every window is computed by a thread of its own.
 
 use multiversion::multiversion;
 
-/// Sums are taken in so many parts, so that vectors can hold them.
+/// Number of partial sums of a reduction: fills vector registers.
 const LANES: usize = 16;
 
-/// Compiles a function for AVX-512, for AVX2 and for any machine, to be chosen from when it is called.
+/// Compiles a function for AVX-512, for AVX2 and for any CPU; each call chooses.
 macro_rules! vectorized {
     ($function:item) => {
         #[multiversion(targets(
@@ -28,7 +26,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Divides each row by its root mean square and multiplies it with `weight`: RMSNorm.
+    /// RMSNorm: divides each row by its root mean square and multiplies it by `weight`.
     pub fn rms_norm(rows: &mut [f32], weight: &[f32], eps: f32) {
         for row in rows.chunks_exact_mut(weight.len()) {
             let mut squares = [0.0; LANES];
@@ -47,15 +45,15 @@ vectorized! {
     }
 }
 
-/// Angles of the rotary embedding at each position.
+/// The rotary embedding's rotations at each position.
 pub struct Rotary {
     half: usize,
-    /// Cosine and sine of the angles of position 0, then of position 1, and so on.
-    turns: Vec<(f32, f32)>,
+    /// Cosine and sine of each angle, `[positions, half]`.
+    rotations: Vec<(f32, f32)>,
 }
 
 impl Rotary {
-    /// Positions 0 to `positions - 1` for heads of `head_dim` values.
+    /// Computes the rotations of positions 0 to `positions - 1` for heads of `head_dim` values.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
@@ -66,24 +64,24 @@ impl Rotary {
         let half = head_dim / 2;
         let frequencies: Vec<f64> =
             (0..half).map(|i| theta.powf(-(2.0 * i as f64) / head_dim as f64)).collect();
-        let turn = |position: usize, frequency: f64| {
+        let rotation = |position: usize, frequency: f64| {
             let (sin, cos) = (position as f64 * frequency).sin_cos();
             (cos as f32, sin as f32)
         };
-        let turns = (0..positions)
-            .flat_map(|position| frequencies.iter().map(move |&f| turn(position, f)))
+        let rotations = (0..positions)
+            .flat_map(|position| frequencies.iter().map(move |&f| rotation(position, f)))
             .collect();
-        Self { half, turns }
+        Self { half, rotations }
     }
 
-    /// Turns the heads of `[positions, heads, head_dim]`. Value `i` of a head's first half makes a
-    /// pair with value `i` of its second half, as Hugging Face has it.
+    /// Rotates the heads of `values`, `[positions, heads, head_dim]`. As in Hugging Face's models, value `i` of a head's first
+    /// half forms a pair with value `i` of its second half.
     pub fn rotate(&self, values: &mut [f32], heads: usize) {
         let positions = values.chunks_exact_mut(heads * 2 * self.half);
-        for (values, turns) in positions.zip(self.turns.chunks_exact(self.half)) {
+        for (values, rotations) in positions.zip(self.rotations.chunks_exact(self.half)) {
             for head in values.chunks_exact_mut(2 * self.half) {
                 let (first, second) = head.split_at_mut(self.half);
-                for ((a, b), &(cos, sin)) in first.iter_mut().zip(second).zip(turns) {
+                for ((a, b), &(cos, sin)) in first.iter_mut().zip(second).zip(rotations) {
                     (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
                 }
             }
@@ -92,8 +90,8 @@ impl Rotary {
 }
 
 vectorized! {
-    /// Softmax over the scores of each query, of which query `t` of each `queries` sees the first
-    /// `t + 1`. Each row holds `queries` scores, which are multiplied with `scale` first.
+    /// Causal softmax over rows of `queries` scores, which are multiplied by `scale` first. Row `t` of every `queries` rows sees
+    /// its first `t + 1` scores; the others become 0.
     pub fn causal_softmax(scores: &mut [f32], queries: usize, scale: f32) {
         for (row, scores) in scores.chunks_exact_mut(queries).enumerate() {
             let (seen, unseen) = scores.split_at_mut(row % queries + 1);
@@ -111,7 +109,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// SwiGLU: each of `gate` becomes its SiLU times the one of `up`.
+    /// SwiGLU: replaces each value of `gate` by its SiLU times the value of `up`.
     pub fn swiglu(gate: &mut [f32], up: &[f32]) {
         for (gate, up) in gate.iter_mut().zip(up) {
             *gate *= up / (1.0 + exp(-*gate));
@@ -120,9 +118,9 @@ vectorized! {
 }
 
 vectorized! {
-    /// ln of the sum of the exponentials of `logits`.
+    /// Returns the logarithm of the sum of the exponentials of `logits`.
     pub fn log_sum_exp(logits: &[f32]) -> f64 {
-        /// Logits that are summed in F32, before the sum goes into one in F64.
+        /// Number of logits that are summed in F32 before their sum is added to one in F64.
         const PART: usize = 1024;
         let max = largest(logits);
         let mut total = 0.0;
@@ -139,7 +137,7 @@ vectorized! {
     }
 }
 
-/// The largest of `values`, but for NaNs.
+/// Returns the largest of `values`, NaNs ignored.
 #[inline(always)]
 fn largest(values: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; LANES];
@@ -151,7 +149,7 @@ fn largest(values: &[f32]) -> f32 {
     largest.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// The sum of `values`.
+/// Returns the sum of `values`.
 #[inline(always)]
 fn sum(values: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
@@ -163,21 +161,21 @@ fn sum(values: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// e^x within 2 units in the last place. A function of the standard library would be a call for each
-/// value; this one is inlined into loops, and vectorized there.
+/// Returns e^x within 2 units in the last place. Loops inline and vectorize this function, unlike that of the standard
+/// library.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    /// 1.5 * 2^23: adding it rounds to an integer, and leaves that in the low bits.
+    /// 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    /// ln 2 in two parts, the first of so few bits that its multiples are exact.
+    /// ln 2 in two parts; the first has few bits, so that its multiples are exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    // Below, 2^n would not be a normal number; above, the exponential is infinite.
+    // Below -87, 2^n is not a normal number; above 88, the result is infinite.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (x - n * LN_2[0]) - n * LN_2[1];
-    // The Taylor series: |r| <= ln 2 / 2, so that the next term is below 1e-8.
+    // Taylor series: since |r| <= ln 2 / 2, the first omitted term is below 1e-8.
     let mut series = 1.0 / 5040.0;
     for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         series = series * r + term;

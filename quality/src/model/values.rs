@@ -1,4 +1,4 @@
-//! Access to the values of F32 tensors.
+//! Slices of the values of F32 tensors.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
@@ -13,12 +13,13 @@ pub(crate) fn read<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result
     }
 }
 
-/// Has `edit` change the values of a contiguous F32 tensor, and of every tensor that shares them.
+/// Calls `edit` with the values of a contiguous F32 tensor, to change them in place. Tensors that share the values change,
+/// too.
 pub(crate) fn edit(tensor: &Tensor, edit: impl Fn(&mut [f32])) -> Result<()> {
     tensor.inplace_op1(&Edit(edit))
 }
 
-/// An operation that changes values where they are.
+/// An operation that changes values in place.
 struct Edit<F>(F);
 
 impl<F: Fn(&mut [f32])> InplaceOp1 for Edit<F> {

@@ -1,4 +1,4 @@
-//! The tensors of a model's folder.
+//! Reads the tensors of a model's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensorError};
 
 use crate::Error;
 
-/// An open `model.safetensors`. The file is mapped: nobody may change or truncate it meanwhile.
+/// An open `model.safetensors`. The file is mapped into memory: do not change or truncate it while this value exists.
 pub struct Weights {
     path: PathBuf,
     file: MmapedSafetensors,
@@ -18,17 +18,17 @@ impl Weights {
     /// Opens the `model.safetensors` of a folder.
     ///
     /// # Errors
-    /// [`Error::Invalid`], also for a file that cannot be read.
+    /// [`Error::Invalid`], also if the file cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("model.safetensors");
-        // SAFETY: the mapping is read-only and private to this value. That no one changes or
-        // truncates the file meanwhile cannot be checked; the type's documentation demands it.
+        // SAFETY: the mapping is read-only and private to this value. That nobody changes or truncates the file cannot be
+        // checked; the documentation of `Weights` requires it.
         let file = unsafe { MmapedSafetensors::new(&path) };
         let file = file.map_err(Error::invalid(&path, "safetensors file"))?;
         Ok(Self { path, file })
     }
 
-    /// The tensor `name` in the type that it is stored in: BF16, F16 or F32.
+    /// Reads the tensor `name` in its stored type: BF16, F16 or F32.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Unsupported`] for other types.
@@ -46,7 +46,7 @@ impl Weights {
         Ok(view.load(&Device::Cpu)?)
     }
 
-    /// The tensor `name` in F32.
+    /// Reads the tensor `name` and converts it to F32.
     ///
     /// # Errors
     /// As [`Weights::tensor`].

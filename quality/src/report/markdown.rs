@@ -1,14 +1,14 @@
-//! A table of rows in Markdown.
+//! Prints rows as a Markdown table.
 
 use std::fmt::Write as _;
 
 use crate::measure::Row;
 
-/// A Markdown table of `rows`.
+/// Returns a Markdown table of `rows`.
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
     let mut text =
-        "| format | bits a weight | weight error | output error | perplexity | increase |\n\
+        "| format | bits per weight | weight error | output error | perplexity | increase |\n\
                     |---|--:|--:|--:|--:|--:|\n"
             .to_owned();
     for row in rows {

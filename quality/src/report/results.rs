@@ -1,4 +1,4 @@
-//! The table's file.
+//! Stores rows as CSV files.
 
 use std::fs::File;
 use std::io;
@@ -8,14 +8,14 @@ use crate::Error;
 use crate::measure::Row;
 use crate::measure::formats::REFERENCE;
 
-/// A file that rows are added to.
+/// A CSV file to which rows are added.
 pub struct Writer {
     path: PathBuf,
     csv: csv::Writer<File>,
 }
 
 impl Writer {
-    /// Starts the file; replaces the one that is there.
+    /// Creates the file, or replaces an existing one.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -24,7 +24,7 @@ impl Writer {
         Ok(Self { path: path.to_owned(), csv: csv::Writer::from_writer(file) })
     }
 
-    /// Adds a row. It is in the file when this returns.
+    /// Adds a row and flushes the file.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -34,11 +34,10 @@ impl Writer {
     }
 }
 
-/// The rows of several files, each format once.
+/// Reads the rows of several files. If several have a format, the first one counts.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Invalid`]; [`Error::Unpaired`] for a file whose reference is not the first
-/// one's.
+/// [`Error::Io`], [`Error::Invalid`]; [`Error::Unpaired`] for a file whose reference differs from the first file's.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, Error> {
     let mut all: Vec<Row> = Vec::new();
     for path in paths {
@@ -56,7 +55,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, Error> {
     Ok(all)
 }
 
-/// The rows of a file, the reference first.
+/// Reads the rows of a file, whose first one must be the reference.
 fn read_one(path: &Path) -> Result<Vec<Row>, Error> {
     const KIND: &str = "table of results";
     let file = File::open(path).map_err(Error::io(path, "read"))?;
@@ -86,7 +85,7 @@ mod tests {
         let mut writer = Writer::create(&path).unwrap();
         for (i, row) in rows.iter().enumerate() {
             writer.add(row).unwrap();
-            // What is there when the next row is interrupted.
+            // An interrupted job leaves all finished rows.
             assert_eq!(read(std::slice::from_ref(&path)).unwrap(), rows[..=i]);
         }
         let head = fs::read_to_string(&path).unwrap();

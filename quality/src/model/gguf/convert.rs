@@ -1,4 +1,4 @@
-//! GGUF in, Hugging Face folder out.
+//! Converts a GGUF file to a Hugging Face folder.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -13,13 +13,12 @@ use crate::Error;
 use crate::model::config::{Config, EMBEDDING, LayerLinear, NORM, norm_weights};
 use crate::output::{self, Output};
 
-/// Converts a Llama model in GGUF to a folder in the form of Hugging Face: `config.json`,
-/// `tokenizer.json` and `model.safetensors`, dequantized and rounded to BF16. The folder appears only
-/// when complete. `progress` is called with the tensors done and the tensors in all.
+/// Converts a Llama model in GGUF to a folder with `config.json`, `tokenizer.json` and `model.safetensors`, dequantized and
+/// rounded to BF16. The folder appears only when complete. Calls `progress` with the number of finished tensors and of all.
 ///
 /// # Errors
-/// [`Error::Exists`] if `folder` does; [`Error::Invalid`], [`Error::Unsupported`],
-/// [`Error::MissingTensor`] and [`Error::Shape`] for what can be wrong with the file; [`Error::Io`].
+/// [`Error::Exists`] if `folder` exists; [`Error::Invalid`], [`Error::Unsupported`], [`Error::MissingTensor`] and
+/// [`Error::Shape`] for faults of the file; [`Error::Io`].
 pub fn convert(
     path: &Path,
     folder: &Path,
@@ -33,19 +32,19 @@ pub fn convert(
     write(&output, "tokenizer.json", &tokenizer::from_gguf(&gguf)?)?;
 
     let tensors = tensors(&mut gguf, &config, progress)?;
-    // Without this key, the Python library refuses the file.
+    // The Python library refuses files without this key.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     output::save(&output.path().join("model.safetensors"), &tensors, metadata)?;
     output.commit()
 }
 
-/// Writes one of the small files.
+/// Writes a small file of the folder.
 fn write(output: &Output, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let path = output.path().join(name);
     fs::write(&path, bytes).map_err(Error::io(&path, "write"))
 }
 
-/// The model's dimensions.
+/// Reads the model's configuration.
 fn config(gguf: &Gguf<'_>) -> Result<Config, Error> {
     let architecture = gguf.value("general.architecture", Value::to_string)?;
     if architecture != "llama" {
@@ -82,7 +81,7 @@ fn config(gguf: &Gguf<'_>) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// All tensors of the model in BF16, by their Hugging Face names.
+/// Reads all tensors in BF16, by their Hugging Face names.
 fn tensors(
     gguf: &mut Gguf<'_>,
     config: &Config,
@@ -105,16 +104,18 @@ fn tensors(
     Ok(tensors)
 }
 
-/// Where a tensor of the Hugging Face model comes from.
+/// A tensor of the Hugging Face model and its source in the GGUF file.
 struct Source {
+    /// Name in the Hugging Face model.
     name: String,
+    /// Name in the GGUF file.
     gguf: String,
     shape: Vec<usize>,
-    /// Heads, where rows are in llama.cpp's order.
+    /// Number of heads if the rows are in llama.cpp's order.
     permuted_heads: Option<usize>,
 }
 
-/// All tensors of a model.
+/// Returns the sources of all tensors.
 fn sources(config: &Config) -> Vec<Source> {
     let plain = |name: &str, gguf: &str, shape: &[usize]| Source {
         name: name.to_owned(),
@@ -153,15 +154,15 @@ fn sources(config: &Config) -> Vec<Source> {
     sources
 }
 
-/// Brings the rows of query and key weights into Hugging Face's order. llama.cpp rotates neighbouring
-/// rows 2i and 2i + 1 of a head as a pair; Hugging Face rotates rows i and i + half.
+/// Reorders the rows of query and key weights. llama.cpp rotates adjacent rows 2i and 2i + 1 of a head as a pair; Hugging
+/// Face rotates rows i and i + half.
 fn unpermute(weight: &Tensor, heads: usize) -> Result<Tensor, Error> {
     let (rows, cols) = weight.dims2()?;
     let pairs = weight.reshape((heads, rows / heads / 2, 2, cols))?;
     Ok(pairs.transpose(1, 2)?.reshape((rows, cols))?)
 }
 
-/// The F64 that reads like `value`: 1e-5, not 9.999999747378752e-6.
+/// Returns the F64 with the shortest decimal form of `value`: 1e-5, not 9.999999747378752e-6.
 fn in_decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }

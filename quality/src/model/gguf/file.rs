@@ -23,29 +23,29 @@ impl<'a> Gguf<'a> {
         let file = File::open(path).map_err(Error::io(path, "open"))?;
         let bytes = file.metadata().map_err(Error::io(path, "open"))?.len();
         let mut file = BufReader::new(file);
-        // candle divides by the alignment that the file asks for, which may be 0.
+        // candle divides by the file's alignment, which may be 0.
         let content = panic::catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)));
         let content = content.map_err(|_| Error::invalid(path, "GGUF file")("broken header"))?;
         let content = content.map_err(Error::invalid(path, "GGUF file"))?;
         Ok(Self { path, file, bytes, content })
     }
 
-    /// That the file cannot be used, because of this.
+    /// Makes the error of an invalid file.
     pub(super) fn invalid(&self, problem: impl Into<String>) -> Error {
         Error::invalid(self.path, "GGUF file")(problem.into())
     }
 
-    /// That the file asks for what is not implemented.
+    /// Makes the error of a file that needs a feature which is not implemented.
     pub(super) fn unsupported(&self, what: impl Into<String>) -> Error {
         Error::unsupported(self.path, what)
     }
 
-    /// A metadata value that may be missing.
+    /// Returns the metadata value `key`, if there is one.
     pub(super) fn optional(&self, key: &str) -> Option<&Value> {
         self.content.metadata.get(key)
     }
 
-    /// A metadata value in the form that `convert` gives it.
+    /// Returns the metadata value `key`, converted by `convert`.
     pub(super) fn value<'s, T>(
         &'s self,
         key: &str,
@@ -83,7 +83,7 @@ impl<'a> Gguf<'a> {
     }
 }
 
-/// Where a tensor's data end in the file.
+/// Returns the offset in the file of the end of a tensor's data.
 fn end(info: &TensorInfo, data_start: u64) -> Option<u64> {
     let blocks = info.shape.elem_count().div_ceil(info.ggml_dtype.block_size());
     let bytes = blocks.checked_mul(info.ggml_dtype.type_size())?;

@@ -1,4 +1,4 @@
-//! `tokenizer.json` from a GGUF file's vocabulary.
+//! Makes a `tokenizer.json` of a GGUF file's vocabulary.
 
 use candle_core::quantized::gguf_file::Value;
 use serde_json::{Map, Value as Json, json};
@@ -7,10 +7,10 @@ use tokenizers::Tokenizer;
 use super::file::Gguf;
 use crate::Error;
 
-/// Type of the tokens that text never contains, in `tokenizer.ggml.token_type`.
+/// Value of `tokenizer.ggml.token_type` for control tokens, which no text contains.
 const CONTROL: i64 = 3;
 
-/// The `tokenizer.json` of a byte-level BPE tokenizer.
+/// Returns the `tokenizer.json` of a byte-level BPE tokenizer.
 pub(super) fn from_gguf(gguf: &Gguf<'_>) -> Result<Vec<u8>, Error> {
     let model = gguf.value("tokenizer.ggml.model", Value::to_string)?;
     if model != "gpt2" {
@@ -46,14 +46,14 @@ pub(super) fn from_gguf(gguf: &Gguf<'_>) -> Result<Vec<u8>, Error> {
     Ok(json)
 }
 
-/// An array of strings.
+/// Reads an array of strings.
 fn strings<'a>(gguf: &'a Gguf<'_>, key: &str) -> Result<Vec<&'a str>, Error> {
     gguf.value(key, |value| {
         value.to_vec()?.iter().map(|value| Ok(value.to_string()?.as_str())).collect()
     })
 }
 
-/// Pairs of tokens that become one, the most frequent first.
+/// Reads the pairs of tokens to merge, the most frequent first.
 fn merges(gguf: &Gguf<'_>) -> Result<Vec<[String; 2]>, Error> {
     let key = "tokenizer.ggml.merges";
     let pairs = strings(gguf, key)?.into_iter().map(|merge| {
@@ -63,7 +63,7 @@ fn merges(gguf: &Gguf<'_>) -> Result<Vec<[String; 2]>, Error> {
     pairs.collect::<Option<_>>().ok_or_else(|| gguf.invalid(format!("{key} has no pair of tokens")))
 }
 
-/// Tokens that are kept whole.
+/// Returns the special tokens, which are never split.
 fn special_tokens(gguf: &Gguf<'_>, tokens: &[&str]) -> Result<Vec<Json>, Error> {
     let types: Vec<i64> = gguf.value("tokenizer.ggml.token_type", |value| {
         value.to_vec()?.iter().map(|value| value.to_i32().map(i64::from)).collect()
@@ -79,7 +79,7 @@ fn special_tokens(gguf: &Gguf<'_>, tokens: &[&str]) -> Result<Vec<Json>, Error> 
     Ok(tokens.iter().zip(types).enumerate().filter_map(token).collect())
 }
 
-/// How text is split before merges: as GPT-2 does it, in SmolLM's case after each digit, too.
+/// Returns the split of text before merges: GPT-2's; SmolLM's also splits at each digit.
 fn pre_tokenizer(gguf: &Gguf<'_>) -> Result<Json, Error> {
     match gguf.value("tokenizer.ggml.pre", Value::to_string)?.as_str() {
         "gpt-2" => Ok(byte_level()),
@@ -91,12 +91,12 @@ fn pre_tokenizer(gguf: &Gguf<'_>) -> Result<Json, Error> {
     }
 }
 
-/// GPT-2's split into words, and its letters for bytes.
+/// Returns GPT-2's split into words and its mapping of bytes to letters.
 fn byte_level() -> Json {
     json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true })
 }
 
-/// Puts the BOS token before a text, if the model was trained so.
+/// Returns the step that inserts the BOS token before a text; null if the model was trained without it.
 fn post_processor(gguf: &Gguf<'_>, tokens: &[&str]) -> Result<Json, Error> {
     let key = "tokenizer.ggml.add_bos_token";
     if gguf.optional(key).is_none() || !gguf.value(key, Value::to_bool)? {

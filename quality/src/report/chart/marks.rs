@@ -1,16 +1,16 @@
-//! Points, error bars, and where labels go.
+//! Markers, error bars and positions of labels.
 
 use plotters::element::{DynElement, IntoDynElement, PathElement};
 use plotters::prelude::*;
 
 /// Half the width of a marker, in pixels.
 const RADIUS: i32 = 5;
-/// From one label's middle to the next one's, at least.
+/// Smallest vertical distance between labels, in pixels.
 const LINE_HEIGHT: i32 = 16;
-/// Labels that are so far apart do not overlap.
+/// Horizontal distance from which labels do not overlap, in pixels.
 const LABEL_WIDTH: i32 = 130;
 
-/// What a point looks like.
+/// The shape of a marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Circle,
@@ -20,7 +20,7 @@ pub(super) enum Shape {
     Cross,
 }
 
-/// A point.
+/// Returns a marker at `at`.
 pub(super) fn marker<'a, B, C>(shape: Shape, at: C, color: RGBColor) -> DynElement<'a, B, C>
 where
     B: DrawingBackend + 'a,
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// An error bar between two places.
+/// Returns an error bar from `low` to `high`.
 pub(super) fn bar<'a, B, C>(low: C, high: C, color: RGBColor) -> [DynElement<'a, B, C>; 3]
 where
     B: DrawingBackend + 'a,
@@ -59,7 +59,7 @@ where
     ]
 }
 
-/// By how many pixels the labels of these points are moved down, so that none lies on another.
+/// Returns how many pixels to move each point's label down, so that labels do not overlap.
 pub(super) fn offsets(places: &[(i32, i32)]) -> Vec<i32> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by_key(|&i| places[i].1);

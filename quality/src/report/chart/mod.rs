@@ -1,7 +1,6 @@
-//! A chart of a table: what is lost over what is stored.
+//! Draws rows as a chart: increase of perplexity over stored bits per weight.
 //!
-//! The loss is the increase of perplexity over the original model's, on a logarithmic axis: formats of
-//! 3 and of 7 bits, whose losses differ a thousandfold, can be told apart from their neighbours.
+//! The axis of increases is logarithmic, because those at 3 and at 7 bits differ by a factor of a thousand.
 
 mod marks;
 
@@ -18,19 +17,18 @@ use crate::measure::Row;
 use crate::output::Output;
 use marks::{Shape, bar, marker};
 
-/// Size in pixels.
+/// Width and height of the chart in pixels.
 const SIZE: (u32, u32) = (1000, 640);
-/// Height of title and legend.
+/// Height of title and legend in pixels.
 const HEAD: u32 = 96;
-/// Increases in percent that the axis can reach down and up to.
+/// Limits of the axis of increases, in percent.
 const INCREASES: Range<f64> = 0.0099..1e6;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(0x33, 0x33, 0x33);
 const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 
-/// The lines: what stands behind the rate in a format's name, what the legend says, and how it is drawn.
-/// Colours by Masataka Okabe and Kei Ito, "Color Universal Design", 2002, which the color-blind can
-/// tell apart.
+/// The lines: text after the rate in a format's name, text in the legend, color and marker. The colors, which color-blind
+/// people can tell apart, are from Masataka Okabe and Kei Ito, "Color Universal Design", 2002.
 const LINES: [(&str, &str, RGBColor, Shape); 4] = [
     ("", "rate=R", RGBColor(0x00, 0x72, 0xb2), Shape::Circle),
     ("spread", "rate=R, spread", RGBColor(0xe6, 0x9f, 0x00), Shape::Square),
@@ -43,19 +41,20 @@ const LINES: [(&str, &str, RGBColor, Shape); 4] = [
     ),
 ];
 
-/// Why plotters refuses.
+/// An error of plotters.
 type Failure = Box<dyn StdError + Send + Sync>;
-/// Where is drawn.
+/// A part of the chart.
 type Area<'a, Coordinates> = DrawingArea<SVGBackend<'a>, Coordinates>;
 type Plot<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
 
-/// A format's place.
+/// The point of a format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point<'a> {
     format: &'a str,
     bits: f64,
     /// Increase of perplexity in percent.
     increase: f64,
+    /// Standard error of the increase.
     error: f64,
 }
 
@@ -67,7 +66,7 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<(), Error> {
     Output::write(path, svg(rows)?)
 }
 
-/// The chart of `rows`, as SVG. What has no finite perplexity is left out.
+/// Draws the chart of `rows` as SVG. Omits rows without a finite perplexity.
 ///
 /// # Errors
 /// [`Error::Chart`].
@@ -109,19 +108,19 @@ impl<'a> Point<'a> {
         drawn.then_some(Self { format: &row.format, bits, increase, error })
     }
 
-    /// What stands behind the rate, if the format is one.
+    /// Returns the text after the rate in the format's name; `None` if it has no rate.
     fn kind(&self) -> Option<&'a str> {
         let rate = self.format.strip_prefix("rate=")?;
         Some(rate.split_once(' ').map_or("", |(_, kind)| kind))
     }
 
-    /// Where it is drawn: at the edge, if it is beyond.
+    /// Returns where to draw the point: at the edge of the chart if it lies outside.
     fn place(&self, increases: &Range<f64>) -> (f64, f64) {
         (self.bits, self.increase.clamp(increases.start, increases.end))
     }
 }
 
-/// The points of a line, by bits.
+/// Returns the points of a line, sorted by bits.
 fn line<'a>(points: &[Point<'a>], kind: &str) -> Vec<Point<'a>> {
     let mut line: Vec<Point<'_>> =
         points.iter().filter(|point| point.kind() == Some(kind)).copied().collect();
@@ -129,21 +128,21 @@ fn line<'a>(points: &[Point<'a>], kind: &str) -> Vec<Point<'a>> {
     line
 }
 
-/// Ranges of the axes: bits, and increases.
+/// Returns the ranges of the axes: bits and increases.
 fn ranges(points: &[Point<'_>]) -> (Range<f64>, Range<f64>) {
     let bits = points.iter().map(|point| point.bits);
     let (low, high) = bits.fold((4.0_f64, 4.0_f64), |(a, b), x| (a.min(x), b.max(x)));
     let bits = (2.0 * low - 0.5).floor() / 2.0..(2.0 * high + 0.5).ceil() / 2.0;
     let increases = points.iter().map(|point| point.increase).filter(|&x| x > 0.0);
     let (low, high) = increases.fold((1.0_f64, 1.0_f64), |(a, b), x| (a.min(x), b.max(x)));
-    // plotters has no ticks below the first power of ten: one that is near belongs to the axis.
+    // plotters draws no ticks below the first power of ten: include one that is near.
     let power = 10_f64.powf(low.log10().floor());
     let low = if low < 5.0 * power { 0.99 * power } else { low / 1.5 }.max(INCREASES.start);
     let high = points.iter().map(|point| point.increase + point.error).fold(high, f64::max);
     (bits, low..(high * 1.5).min(INCREASES.end))
 }
 
-/// Title, what was measured, legend.
+/// Draws the title, the description of the measurement, and the legend.
 fn draw_head(
     head: &Area<'_, plotters::coord::Shift>,
     rows: &[Row],
@@ -156,12 +155,12 @@ fn draw_head(
     if let Some(row) = rows.iter().find(|row| row.is_reference()) {
         let Row { perplexity, windows, tokens, .. } = row;
         measured = format!(
-            "BF16, 16 bits a weight: perplexity {perplexity:.3} ({tokens} tokens in {windows} windows). "
+            "BF16, 16 bits per weight: perplexity {perplexity:.3} ({tokens} tokens in {windows} windows). "
         );
     }
     measured.push_str("Bars: one standard error of the paired difference.");
     if points.iter().any(|point| point.increase < lowest) {
-        measured.push_str(" At the lower edge: no more than that.");
+        measured.push_str(" Markers at the lower edge: below the chart.");
     }
     head.draw_text(&measured, &style(14), (20, 42))?;
     let mut x = 24;
@@ -173,7 +172,7 @@ fn draw_head(
         head.draw(&marker(shape, (x + 16, 78), color))?;
         let middle = style(14).pos(Pos::new(HPos::Left, VPos::Center));
         head.draw_text(label, &middle, (x + 40, 78))?;
-        // The backend has no font to measure it with.
+        // The SVG backend cannot measure the text: 7 pixels per letter.
         x += 40 + 7 * i32::try_from(label.len())? + 28;
     }
     Ok(())
@@ -186,7 +185,7 @@ fn draw_axes(chart: &mut Plot<'_>) -> Result<(), Failure> {
         .axis_style(INK)
         .bold_line_style(GRID)
         .light_line_style(WHITE)
-        .x_desc("stored bits a weight, of the quantized matrices")
+        .x_desc("stored bits per weight of the quantized matrices")
         .y_desc("increase of perplexity over BF16 (%)")
         .axis_desc_style(style(16))
         .label_style(style(14))
@@ -197,8 +196,8 @@ fn draw_axes(chart: &mut Plot<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A tick's label, without what rounding has left: of 1, 2 and 5 times a power of ten. The others
-/// have no room.
+/// Returns the label of a tick, without rounding errors, for 1, 2 and 5 times a power of ten. Other ticks have no room for
+/// one.
 fn percent(increase: f64) -> String {
     let power = increase.log10().floor();
     let first = (increase / 10_f64.powf(power)).round();
@@ -225,7 +224,7 @@ fn draw_line(
     Ok(())
 }
 
-/// The formats that are no lines, by their names.
+/// Draws the formats without a rate, with their names.
 fn draw_singles(
     chart: &mut Plot<'_>,
     points: &[Point<'_>],
@@ -298,7 +297,7 @@ mod tests {
         }
         assert!(!text.contains("\nrate=R, spread\n"), "there is no such line");
         assert!(text.contains("perplexity 36.598 (2044 tokens in 4 windows)"));
-        assert!(text.contains("At the lower edge"), "int8 is below what the axis can show");
+        assert!(text.contains("at the lower edge"), "int8 is below the chart");
     }
 
     #[test]

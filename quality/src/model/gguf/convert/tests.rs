@@ -9,7 +9,7 @@ use crate::{Llama, Tokens, Weights, tiny};
 use candle_core::Device;
 use std::fs::File;
 
-/// What llama.cpp's converter does to query and key weights.
+/// Reorders the rows of query and key weights as llama.cpp's converter does.
 fn permute(weight: &Tensor, heads: usize) -> Tensor {
     let (rows, cols) = weight.dims2().unwrap();
     let halves = weight.reshape((heads, 2, rows / heads / 2, cols)).unwrap();
@@ -74,7 +74,7 @@ fn broken_files_are_refused_and_leave_nothing() {
     assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
-/// The small model as a GGUF file; `pre` is its pre-tokenizer.
+/// Writes the small model as a GGUF file.
 fn gguf(path: &Path, config: &Config, tensors: &BTreeMap<String, Tensor>, alignment: u32) {
     let text = |text: &str| Value::String(text.to_owned());
     let texts = |texts: &[&str]| Value::Array(texts.iter().map(|item| text(item)).collect());
