@@ -1,28 +1,31 @@
-//! A scale a row, by its largest number.
+//! Quantizers with one scale per row, set by the row's largest magnitude.
 
+use super::number_matrix::absmax;
 use super::quantized::Quantized;
-use super::round::{e4m3s, integers, row_scale};
-use super::source::absmax;
+use super::rounding::{e4m3s, integers, row_scale};
 use super::{NumberMatrix, QuantizeError};
 use crate::Dtype;
 
-/// The largest integer.
-const INT8: f32 = 127.0;
-/// The largest e4m3 number.
-const FP8: f32 = 448.0;
+/// The largest integer in use. -128 is not, so that the range is symmetric.
+const MAX_INT8: f32 = 127.0;
+/// The largest finite e4m3 number.
+const MAX_E4M3: f32 = 448.0;
 
-/// Integers of 8 bits.
+/// Quantizes to 8-bit integers.
 pub(super) fn int8(source: NumberMatrix<'_>) -> Result<Quantized, QuantizeError> {
-    by_row(source, Dtype::I8, INT8, |numbers, scale, out| integers(numbers, scale, INT8, out))
+    let round = |numbers: &[f32], scale, out: &mut [u8]| integers(numbers, scale, MAX_INT8, out);
+    by_row(source, Dtype::I8, MAX_INT8, round)
 }
 
-/// FP8 e4m3.
+/// Quantizes to FP8 e4m3.
 pub(super) fn fp8(source: NumberMatrix<'_>) -> Result<Quantized, QuantizeError> {
-    by_row(source, Dtype::F8E4M3, FP8, e4m3s)
+    by_row(source, Dtype::F8E4M3, MAX_E4M3, e4m3s)
 }
 
-/// Each row with the scale by which its largest number becomes `largest`. (BF16 rounds that by 2^-9 at most, so that it
-/// becomes that indeed, and that quantizing what came out changes nothing.)
+/// Quantizes each row with the scale by which its largest magnitude becomes `largest`.
+///
+/// Rounding the scale to BF16 changes it by a factor of at most 1 +- 2^-9. That is too little to move the largest weight
+/// off `largest`, so quantizing the result again changes nothing.
 fn by_row(
     source: NumberMatrix<'_>,
     dtype: Dtype,

@@ -1,4 +1,4 @@
-//! What can be wrong with what is to be quantized.
+//! Errors of quantizers.
 
 use crate::Float;
 
@@ -7,66 +7,77 @@ use crate::Float;
 #[non_exhaustive]
 pub enum QuantizeError {
     /// Invalid argument: a buffer's length does not fit the matrix.
-    #[error("a {rows} x {cols} matrix of {} numbers does not take {found} bytes", dtype.name())]
+    #[error("a {rows} x {cols} matrix of {dtype} numbers does not take {found} bytes", dtype = dtype.name())]
     BufferSize {
-        /// Element type.
+        /// Type of the numbers.
         dtype: Float,
         /// Rows of the matrix.
         rows: usize,
         /// Columns of the matrix.
         cols: usize,
-        /// Bytes of the buffer.
+        /// Length of the buffer in bytes.
         found: usize,
     },
-    /// Invalid argument: a number that no step reaches.
-    #[error("row {row}, column {col} is {value}; only finite numbers can be quantized")]
+    /// Invalid argument: a number is NaN or infinite.
+    #[error(
+        "the number in row {row}, column {col} is {value}; only finite numbers can be quantized"
+    )]
     NotFinite {
         /// Row of the number.
         row: usize,
         /// Column of the number.
         col: usize,
-        /// The number: NaN or infinite.
+        /// The number.
         value: f32,
     },
-    /// Invalid argument: no rate that there is a quantizer for.
-    #[error("a rate of {0} bits a weight; ask for 2 to 7")]
-    Rate(f64),
-    /// Invalid argument: a matrix of fewer than 16 rows or columns, or one that is not larger than what a blob has beside
-    /// weights.
-    #[error("a {rows} x {cols} matrix is too small for a rate")]
-    Narrow {
+    /// Invalid argument: a rate outside 2 to 7 bits per weight.
+    #[error("{0} bits per weight are out of range; ask for 2 to 7")]
+    RateOutOfRange(f64),
+    /// Invalid argument: a matrix with fewer than 16 rows or columns, or one that no blob makes smaller, because headers and
+    /// tables take more than the numbers.
+    #[error("a {rows} x {cols} matrix is too small to be quantized to a rate")]
+    TooSmall {
         /// Rows of the matrix.
         rows: usize,
         /// Columns of the matrix.
         cols: usize,
     },
-    /// Invalid argument: a matrix that takes more bits whatever the step is: a small one, or one for which raw bits were
-    /// asked for that are too many.
+    /// Invalid argument: a matrix that takes more bits with any step. It is small, or too many raw bits were requested.
     #[error(
-        "{asked} bits a weight cannot be met: the coarsest steps take {found:.2}; ask for more, or for fewer raw bits"
+        "{asked} bits per weight cannot be met: the coarsest steps take {found:.2}; ask for more, or for fewer raw bits"
     )]
     Unreachable {
-        /// Bits a weight that were asked for.
+        /// Bits per weight that were requested.
         asked: f64,
-        /// Those that it takes.
+        /// Bits per weight that the coarsest step takes.
         found: f64,
     },
-    /// Invalid argument: no name of a quantizer.
+    /// Invalid argument: a text that names no quantizer.
     #[error(
         "`{0}` is none of `int8`, `int4`, `int4-zero-points`, `fp8`, `rate=R` with R from 2 to 7"
     )]
-    Unknown(String),
-    /// Invalid argument: second moments that are not those of the matrix's inputs.
+    UnknownQuantizer(String),
+    /// Invalid argument: a wrong number of second moments.
     #[error(
-        "a matrix of {cols} columns has as many inputs, and {cols} x {cols} or {cols} second moments; found {found}"
+        "{inputs} inputs have {inputs} x {inputs} second moments, or {inputs} on the diagonal; found {found}"
     )]
-    Moments {
-        /// Columns of the matrix, or inputs.
-        cols: usize,
-        /// Inputs that there are moments of, or moments.
+    MomentsLength {
+        /// Number of inputs.
+        inputs: usize,
+        /// Number of moments.
         found: usize,
     },
-    /// Invalid argument: second moments that no inputs have.
-    #[error("the second moments are not those of any inputs: {0}")]
-    Indefinite(&'static str),
+    /// Invalid argument: second moments of another number of inputs than the matrix has columns.
+    #[error(
+        "a matrix of {cols} columns needs second moments of {cols} inputs; found those of {found}"
+    )]
+    MomentsInputs {
+        /// Columns of the matrix.
+        cols: usize,
+        /// Inputs that the moments are of.
+        found: usize,
+    },
+    /// Invalid argument: values that cannot be second moments of any inputs.
+    #[error("these are no second moments of inputs: {0}")]
+    InvalidMoments(&'static str),
 }

@@ -1,32 +1,30 @@
-//! Numbers in, fewer bits out: quantizers for matrices of BF16, FP16 and F32 numbers.
+//! Quantizers: BF16, FP16 or F32 numbers to weights of fewer bits.
 //!
-//! What comes out is a [`Quantized`] matrix of one-byte weights with scales, as [`encode`](crate::encode) takes them;
-//! every number stands for `scale * weight`, and zero is always among these.
+//! A quantizer returns a [`Quantized`] matrix of one-byte weights with scales, ready to be encoded. Each weight dequantizes
+//! to `scale * weight`, and 0 always stays 0.
 //!
-//! | quantizer | weights | scales | |
+//! | quantizer | weights | scales | the scale is set so that |
 //! |---|---|---|---|
-//! | [`Quantizer::Int8`] | I8, -127 to 127 | one a row | the largest number of the row is 127 |
-//! | [`Quantizer::Int4`] | I8, -8 to 7 | one for every 128 columns of a row, with or without zero points | the largest is 7 |
-//! | [`Quantizer::Fp8`] | F8_E4M3 | one a row | the largest is 448 |
-//! | [`Quantizer::Rate`] | I8 | one a row | steps as fine as the bits that they may take |
+//! | [`Quantizer::Int8`] | I8, -127 to 127 | one per row | the row's largest magnitude becomes 127 |
+//! | [`Quantizer::Int4`] | I8, -8 to 7 | one per 128 columns of a row, with or without zero points | the group's largest magnitude becomes 7 |
+//! | [`Quantizer::Fp8`] | F8_E4M3 | one per row | the row's largest magnitude becomes 448 |
+//! | [`Quantizer::Rate`] | I8, and large integers | one per row | the blob takes a given number of bits per weight |
 //!
-//! The last is what entropy coding is for. A uniform step, whose integers are coded by how often they occur, needs no
-//! range to be clipped to: a rare large weight costs the bits of its own code and no one else's. Integers beyond a
-//! byte are listed as exceptions.
+//! A rate makes the best use of entropy coding: it has a uniform step, and integers are coded by how often they occur. So
+//! no range has to be clipped. A rare large weight costs the bits of its own code, and does not make the step of its
+//! neighbors coarser. Integers beyond a byte are stored as exceptions.
 //!
 //! ```
-//! use fused_rans_host::quantize::{Options, Quantizer, NumberMatrix};
+//! use fused_rans_host::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
 //! use fused_rans_host::{Blob, Float, encode};
 //! use rand::SeedableRng;
 //! use rand_distr::{Distribution, StandardNormal};
 //!
-//! let mut random = rand::rngs::StdRng::seed_from_u64(1);
-//! let numbers: Vec<u8> = (0..256 * 512)
-//!     .flat_map(|_| f32::to_le_bytes(StandardNormal.sample(&mut random)))
-//!     .collect();
-//! let source = NumberMatrix::new(Float::F32, 256, 512, &numbers)?;
-//! let quantized = Quantizer::rate(5.0)?.quantize(source, Options::default())?;
-//! let blob = encode(quantized.matrix()).expect("five bits are fewer than eight");
+//! let random = rand::rngs::StdRng::seed_from_u64(1);
+//! let numbers: Vec<f32> = StandardNormal.sample_iter(random).take(256 * 512).collect();
+//! let source = NumberMatrix::from_slice(&numbers, 256, 512)?;
+//! let quantized = Quantizer::rate(5.0)?.quantize(source, QuantizeOptions::new())?;
+//! let blob = encode(quantized.matrix()).expect("five bits are fewer than 32");
 //! assert!((8.0 * blob.len() as f64 / (256.0 * 512.0) - 5.0).abs() < 0.05);
 //!
 //! let mut back = vec![0; 4 * 256 * 512];
@@ -35,63 +33,48 @@
 //! ```
 
 mod absmax;
-mod calibration;
 mod error;
-mod feedback;
 mod groups;
+mod moments;
+mod number_matrix;
+mod options;
 mod quantized;
 mod rate;
-mod round;
-mod rows;
-mod search;
-mod source;
-mod spread;
+mod rounding;
 
-pub use calibration::Moments;
 pub use error::QuantizeError;
+pub use moments::Moments;
+pub use number_matrix::{Number, NumberMatrix};
+pub use options::QuantizeOptions;
 pub use quantized::Quantized;
-pub use rate::Rate;
-pub use source::NumberMatrix;
-pub use spread::{Curve, spread};
+pub use rate::{Rate, RateCurve, share_rate};
 
-use fused_rans_layout::WeightsPerSymbol;
 use std::fmt;
 use std::str::FromStr;
 
-/// How numbers become weights of fewer bits.
+/// A way to turn numbers into weights of fewer bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Quantizer {
-    /// Integers of 8 bits, -127 to 127, a scale a row: the largest magnitude over 127.
+    /// 8-bit integers from -127 to 127 with one scale per row: the largest magnitude over 127.
     Int8,
-    /// Integers of 4 bits, a scale for every 128 columns of a row.
+    /// 4-bit integers with one scale per group: 128 columns of a row.
     Int4 {
-        /// Whether these have zero points, too, so that their smallest and largest numbers are the ends of the range;
-        /// otherwise the largest magnitude is 7.
+        /// Whether groups have zero points. With them, a group's smallest and largest numbers are the ends of the range;
+        /// without, the largest magnitude becomes 7.
         zero_points: bool,
     },
-    /// FP8 e4m3, a scale a row: the largest magnitude over 448.
+    /// FP8 e4m3 with one scale per row: the largest magnitude over 448.
     Fp8,
-    /// Integers whose step is chosen by the bits that they take.
+    /// Integers whose step is chosen by the bits per weight that the blob takes.
     Rate(Rate),
 }
 
-/// How the weights are going to be coded, which their bits depend on, and what is known of the inputs.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options<'a> {
-    /// How many integers share a symbol; see [`Matrix::packed`](crate::Matrix::packed).
-    pub weights_per_symbol: WeightsPerSymbol,
-    /// Their raw bits, if they are not the encoder's to choose; see [`Matrix::split_at`](crate::Matrix::split_at).
-    pub raw_bits: Option<u8>,
-    /// Second moments of the inputs, by which [`Quantizer::Rate`] lets each weight make up for the errors of those
-    /// before it. The others do not look at them.
-    pub moments: Option<&'a Moments>,
-}
-
 impl Quantizer {
-    /// The quantizer for `bits` bits a weight, everything that is stored counted.
+    /// Returns the quantizer for `bits` bits per weight, counting everything that a blob stores.
     ///
     /// # Errors
-    /// [`QuantizeError::Rate`] for a number outside 2 to 7.
+    /// [`QuantizeError::RateOutOfRange`] for a number outside 2 to 7.
     pub fn rate(bits: f64) -> Result<Self, QuantizeError> {
         Rate::new(bits).map(Self::Rate)
     }
@@ -99,13 +82,13 @@ impl Quantizer {
     /// Quantizes `source`. Runs on rayon's current thread pool.
     ///
     /// # Errors
-    /// [`QuantizeError::NotFinite`] for a number that no step can reach; [`QuantizeError::Moments`] and
-    /// [`QuantizeError::Indefinite`] for moments that are not those of the matrix's inputs; of a rate
-    /// [`QuantizeError::Narrow`] and [`QuantizeError::Unreachable`].
+    /// [`QuantizeError::NotFinite`] for a number that is NaN or infinite. [`Quantizer::Rate`] may also return
+    /// [`QuantizeError::TooSmall`] and [`QuantizeError::Unreachable`], and with moments
+    /// [`QuantizeError::MomentsInputs`] and [`QuantizeError::InvalidMoments`].
     pub fn quantize(
         self,
         source: NumberMatrix<'_>,
-        options: Options<'_>,
+        options: QuantizeOptions<'_>,
     ) -> Result<Quantized, QuantizeError> {
         let quantized = match self {
             Self::Int8 => absmax::int8(source),
@@ -113,19 +96,26 @@ impl Quantizer {
             Self::Int4 { zero_points } => groups::int4(source, zero_points),
             Self::Rate(rate) => return rate.quantize(source, options),
         }?;
-        let Options { weights_per_symbol, raw_bits, .. } = options;
+        let QuantizeOptions { weights_per_symbol, raw_bits, .. } = options;
         Ok(Quantized { weights_per_symbol, raw_bits, ..quantized })
     }
 }
 
+impl From<Rate> for Quantizer {
+    fn from(rate: Rate) -> Self {
+        Self::Rate(rate)
+    }
+}
+
 impl fmt::Display for Quantizer {
+    /// Writes the name that [`Quantizer::from_str`] reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int8 => f.write_str("int8"),
             Self::Int4 { zero_points: false } => f.write_str("int4"),
             Self::Int4 { zero_points: true } => f.write_str("int4-zero-points"),
             Self::Fp8 => f.write_str("fp8"),
-            Self::Rate(rate) => write!(f, "rate={}", rate.bits()),
+            Self::Rate(rate) => write!(f, "rate={rate}"),
         }
     }
 }
@@ -133,9 +123,9 @@ impl fmt::Display for Quantizer {
 impl FromStr for Quantizer {
     type Err = QuantizeError;
 
-    /// As it is written in command lines: `int8`, `int4`, `int4-zero-points`, `fp8`, `rate=5.5`.
+    /// Reads a name as the command line has it: `int8`, `int4`, `int4-zero-points`, `fp8`, or `rate=5.5`.
     fn from_str(text: &str) -> Result<Self, QuantizeError> {
-        let unknown = || QuantizeError::Unknown(text.to_owned());
+        let unknown = || QuantizeError::UnknownQuantizer(text.to_owned());
         match text {
             "int8" => Ok(Self::Int8),
             "int4" => Ok(Self::Int4 { zero_points: false }),

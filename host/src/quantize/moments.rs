@@ -1,4 +1,4 @@
-//! What is known of a layer's inputs.
+//! Second moments of a layer's inputs.
 
 use super::QuantizeError;
 use faer::Mat;
@@ -6,59 +6,63 @@ use faer::Side;
 use faer::linalg::solvers::Llt;
 use std::sync::{Arc, OnceLock};
 
-/// Second moments of a layer's K inputs: the mean of `x x^T` over activations x, K x K, or its diagonal.
+/// Second moments of a layer's K inputs: the K x K mean of `x x^T` over activations x, or its diagonal.
 ///
-/// Clones share their memory, and what is computed once for all matrices that have these inputs.
+/// Give them to [`QuantizeOptions::moments`](super::QuantizeOptions::moments) to reduce the error of the layer's outputs.
+/// Clones share their memory and the Cholesky factor, so clone the moments for layers with the same inputs.
 #[derive(Clone, Debug)]
 pub struct Moments {
     inputs: usize,
-    /// K x K, row-major, or K.
+    /// K x K values, row-major, or the K values of the diagonal.
     values: Arc<Vec<f32>>,
-    /// Made when it is first asked for.
+    /// Computed on first use.
     factor: Arc<OnceLock<Factor>>,
 }
 
-/// What is added to the diagonal, of its mean: moments of a few thousand activations are not the truth, and inputs that
-/// are always 0 have none.
+/// What is added to the diagonal, as a share of its mean. Moments of a few thousand activations are inexact, and without
+/// it the moments of inputs that are always 0 would be singular.
 const DAMPING: f64 = 0.01;
 
 impl Moments {
-    /// Moments of `inputs` inputs: `inputs * inputs` numbers, row by row, or the `inputs` on the diagonal.
+    /// Checks and takes the moments of `inputs` inputs: `inputs * inputs` values, row by row, or the `inputs` values of the
+    /// diagonal.
     ///
     /// # Errors
-    /// [`QuantizeError::Moments`] for another number of numbers, [`QuantizeError::Indefinite`] for such as are not
-    /// finite, or negative on the diagonal.
+    /// [`QuantizeError::MomentsLength`] for another number of values; [`QuantizeError::InvalidMoments`] for values that are
+    /// not finite, or negative on the diagonal.
     pub fn new(inputs: usize, values: Vec<f32>) -> Result<Self, QuantizeError> {
         if inputs == 0 || values.len() != inputs && Some(values.len()) != inputs.checked_mul(inputs)
         {
-            return Err(QuantizeError::Moments { cols: inputs, found: values.len() });
+            return Err(QuantizeError::MomentsLength { inputs, found: values.len() });
         }
         let moments = Self { inputs, values: Arc::new(values), factor: Arc::default() };
         if !moments.values.iter().all(|value| value.is_finite()) {
-            return Err(QuantizeError::Indefinite("there is a NaN or an infinity"));
+            return Err(QuantizeError::InvalidMoments("one is NaN or infinite"));
         }
         if moments.diagonal().any(|value| value < 0.0) {
-            return Err(QuantizeError::Indefinite("a square is negative"));
+            return Err(QuantizeError::InvalidMoments("one on the diagonal is negative"));
         }
         Ok(moments)
     }
 
-    /// K.
+    /// Returns the number of inputs, K.
     #[must_use]
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Whether only the diagonal is known. (For one input, that is all there is.)
+    /// Returns whether only the diagonal is known. (The moments of one input are a diagonal.)
     fn is_diagonal(&self) -> bool {
         self.values.len() == self.inputs
     }
 
+    /// Iterates over the diagonal.
     fn diagonal(&self) -> impl Iterator<Item = f64> {
         let stride = if self.is_diagonal() { 1 } else { self.inputs + 1 };
         self.values.iter().step_by(stride).map(|&value| f64::from(value))
     }
 
+    /// Returns one of the K x K moments.
     fn at(&self, row: usize, col: usize) -> f64 {
         match self.is_diagonal() {
             true if row != col => 0.0,
@@ -67,9 +71,10 @@ impl Moments {
         }
     }
 
-    /// The mean square of the outputs of a row of weights: `w H w^T`.
+    /// Returns the mean square of the output of a row of weights: `w H w^T`. Use it with the errors of a quantized row to
+    /// measure what they do to the output.
     #[must_use]
-    pub fn output(&self, weights: &[f32]) -> f64 {
+    pub fn mean_square_output(&self, weights: &[f32]) -> f64 {
         if self.is_diagonal() {
             return self
                 .diagonal()
@@ -86,13 +91,15 @@ impl Moments {
         .sum()
     }
 
-    /// Whether these are clones of each other.
+    /// Returns whether these are clones of each other.
     #[cfg(test)]
     pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.factor, &other.factor)
     }
 
-    /// The moments as a factor of themselves.
+    /// Returns the Cholesky factor, computed on the first call.
+    ///
+    /// Two threads may both compute it at first; one result is then kept.
     pub(super) fn factor(&self) -> Result<&Factor, QuantizeError> {
         if let Some(factor) = self.factor.get() {
             return Ok(factor);
@@ -101,6 +108,7 @@ impl Moments {
         Ok(self.factor.get_or_init(|| factor))
     }
 
+    /// Computes the upper Cholesky factor of the damped moments, inputs in the order of [`Factor::order`].
     fn factorize(&self) -> Result<Factor, QuantizeError> {
         let inputs = self.inputs;
         let diagonal: Vec<f64> = self.diagonal().collect();
@@ -108,14 +116,14 @@ impl Moments {
         order.sort_by(|&a, &b| diagonal[b].total_cmp(&diagonal[a]));
         let mean = diagonal.iter().sum::<f64>() / inputs as f64;
         let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
-        // From the last to the first, so that its lower factor, read backwards, is an upper one.
+        // The solver computes lower factors. That of the matrix in reverse order, read backwards, is an upper one.
         let place = |n: usize| order[inputs - 1 - n];
         let reversed = Mat::from_fn(inputs, inputs, |row, col| {
             let value = self.at(place(row), place(col));
             if row == col { value + damping } else { value }
         });
         let lower = Llt::new(reversed.as_ref(), Side::Lower)
-            .map_err(|_| QuantizeError::Indefinite("they have no Cholesky factor"))?;
+            .map_err(|_| QuantizeError::InvalidMoments("they have no Cholesky factor"))?;
         let lower = lower.L();
         let upper = |row: usize, col: usize| lower[(inputs - 1 - row, inputs - 1 - col)];
         let diagonal: Vec<f64> = (0..inputs).map(|n| upper(n, n)).collect();
@@ -129,15 +137,15 @@ impl Moments {
     }
 }
 
-/// Moments H as `R R^T`, R being upper triangular, its rows and columns in another order.
+/// The factor R of damped moments `H = R R^T`: upper triangular, with rows and columns in `order`.
 #[derive(Debug)]
 pub(super) struct Factor {
-    /// The inputs in the order of R: by falling second moment. An error in the first is made up for by all
-    /// others; so the largest come first.
+    /// The inputs by descending second moment. All later weights correct for the error of an earlier one, so the inputs
+    /// with the largest moments come first.
     pub(super) order: Vec<usize>,
-    /// R's diagonal.
+    /// The diagonal of R.
     pub(super) diagonal: Vec<f64>,
-    /// `R[j][k] / R[k][k]` above the diagonal, elsewhere 0; row-major.
+    /// `R[j][k] / R[k][k]` above the diagonal, 0 elsewhere; row-major.
     pub(super) ratios: Vec<f32>,
 }
 
