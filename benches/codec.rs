@@ -1,7 +1,7 @@
 //! Encode, decode and quantize on the CPU, one core, in bytes of weights per second.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fused_rans::quantize::{NumberMatrix, Options, Quantizer};
+use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use half::bf16;
 use std::hint::black_box;
@@ -37,13 +37,13 @@ fn quantize(criterion: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     let (rows, cols) = SHAPE;
     let data = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 1);
-    let source = NumberMatrix::new(Float::Bf16, rows, cols, &data).expect("the buffer fits");
+    let source = NumberMatrix::from_bytes(Float::Bf16, &data, rows, cols).expect("the buffer fits");
     let mut group = criterion.benchmark_group("BF16 to");
     group.throughput(Throughput::Bytes(data.len() as u64)).sample_size(10);
     for format in ["int8", "int4", "int4-zero-points", "fp8", "rate=4", "rate=5.7"] {
         let quantizer: Quantizer = format.parse().expect("it is one");
         let compress = || {
-            let quantized = quantizer.quantize(black_box(source), Options::default());
+            let quantized = quantizer.quantize(black_box(source), QuantizeOptions::new());
             encode(quantized.expect("all numbers are finite").matrix())
         };
         let bytes = compress().expect("it is smaller");

@@ -140,7 +140,7 @@ fn format(text: &str) -> Result<Format, String> {
     match text {
         "lossless" => Ok(Format::Lossless),
         _ => text.parse().map(Format::Quantized).map_err(|error| match error {
-            QuantizeError::Unknown(_) => {
+            QuantizeError::UnknownQuantizer(_) => {
                 "use `lossless`, `int8`, `int4`, `int4-zero-points`, `fp8`, or `rate=R` with R from 2 to 7".to_owned()
             }
             _ => error.to_string(),

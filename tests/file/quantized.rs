@@ -98,7 +98,7 @@ fn check_restored(packed: &CompressedFile, restored: &[u8], format: &str) {
             continue;
         }
         let float = Float::ALL.into_iter().find(|float| float.name() == dtype).unwrap();
-        let source = NumberMatrix::new(float, shape[0], shape[1], &data).unwrap();
+        let source = NumberMatrix::from_bytes(float, &data, shape[0], shape[1]).unwrap();
         let expected = format.parse::<Quantizer>().unwrap().quantize(source, Default::default());
         let expected = expected.unwrap();
         let mut row = vec![0.0; shape[1]];
@@ -294,9 +294,9 @@ fn wrong_calibrations_are_typed_errors() {
         other => panic!("{other:?}"),
     };
     let (name, wrong) = quantize(fault(tensor("q", "F32", &[4, 4], floats(16)), ""));
-    assert_eq!((&*name, wrong), ("q", QuantizeError::Moments { cols: 256, found: 4 }));
+    assert_eq!((&*name, wrong), ("q", QuantizeError::MomentsInputs { cols: 256, found: 4 }));
     let nan = tensor("q", "F32", &[256, 256], f32::NAN.to_le_bytes().repeat(1 << 16));
-    assert!(matches!(quantize(fault(nan, "")).1, QuantizeError::Indefinite(_)));
+    assert!(matches!(quantize(fault(nan, "")).1, QuantizeError::InvalidMoments(_)));
     let tensor_fault = |known: Tensor| match fault(known, "").unwrap_err() {
         error @ FileError::Tensor { .. } if error.kind() == ErrorKind::InvalidArgument => {
             let FileError::Tensor { path, source, .. } = error else { unreachable!() };

@@ -1,8 +1,9 @@
-//! Quantizers: what comes out is what the obvious way gives, takes the bits that were asked for, and is what a blob gives
-//! back.
+//! Quantizers: results match the obvious way, and a blob gives them back.
 
 use crate::reference;
-use fused_rans::quantize::{Curve, Moments, NumberMatrix, Options, QuantizeError, Quantizer};
+use fused_rans::quantize::{
+    Moments, NumberMatrix, QuantizeError, QuantizeOptions, Quantizer, RateCurve,
+};
 use fused_rans::{Blob, Dtype, Float, encode};
 use half::bf16;
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ use support::sources::{Numbers, coded, dequantize, normal, quantize, rate};
 const INT4: Quantizer = Quantizer::Int4 { zero_points: false };
 const INT4_ZERO_POINTS: Quantizer = Quantizer::Int4 { zero_points: true };
 
-/// Quantizers whose scales do not depend on how anything is coded.
+/// Selects quantizers whose scales do not depend on the coding.
 fn of_fixed_scales() -> impl Strategy<Value = Quantizer> {
     prop::sample::select(vec![Quantizer::Int8, Quantizer::Fp8, INT4, INT4_ZERO_POINTS])
 }
@@ -29,7 +30,7 @@ proptest! {
         let (back, _) = dequantize(&quantized, &numbers);
         let expected = reference::quantize(quantizer, &numbers);
         for (at, (&found, &expected)) in back.iter().zip(&expected).enumerate() {
-            // Of two that are as near either will do.
+            // Either of two levels at the same distance is right.
             let number = f64::from(numbers.values[at]);
             let (found, expected) = (f64::from(found) - number, f64::from(expected) - number);
             prop_assert!(
@@ -55,9 +56,9 @@ proptest! {
         numbers in sources::numbers(),
         dtype in prop::sample::select(Float::ALL.to_vec()),
     ) {
-        let quantized = match quantizer.quantize(numbers.source(), Options::default()) {
+        let quantized = match quantizer.quantize(numbers.source(), QuantizeOptions::new()) {
             // Most of these matrices are too small for a rate.
-            Err(QuantizeError::Unreachable { .. } | QuantizeError::Narrow { .. }) => return Ok(()),
+            Err(QuantizeError::Unreachable { .. } | QuantizeError::TooSmall { .. }) => return Ok(()),
             quantized => quantized.unwrap(),
         };
         let Some(blob) = encode(quantized.matrix()) else { return Ok(()) };
@@ -73,7 +74,7 @@ proptest! {
 #[test]
 fn rates_are_those_that_can_be_asked_for() {
     for bits in [1.99, 7.01, f64::NAN, f64::INFINITY, -3.0] {
-        assert!(matches!(Quantizer::rate(bits), Err(QuantizeError::Rate(_))), "{bits}");
+        assert!(matches!(Quantizer::rate(bits), Err(QuantizeError::RateOutOfRange(_))), "{bits}");
         assert!(format!("rate={bits}").parse::<Quantizer>().is_err());
     }
     for quantizer in [Quantizer::Int8, Quantizer::Fp8, INT4, INT4_ZERO_POINTS, rate(2.0), rate(5.7)]
@@ -81,7 +82,10 @@ fn rates_are_those_that_can_be_asked_for() {
         assert_eq!(quantizer.to_string().parse(), Ok(quantizer));
     }
     for text in ["", "int5", "rate", "rate=", "rate=x", "INT8"] {
-        assert!(matches!(text.parse::<Quantizer>(), Err(QuantizeError::Unknown(_))), "{text}");
+        assert!(
+            matches!(text.parse::<Quantizer>(), Err(QuantizeError::UnknownQuantizer(_))),
+            "{text}"
+        );
     }
 }
 
@@ -91,7 +95,7 @@ fn numbers_that_are_none_are_named() {
         for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut numbers = normal(70, 90, 1.0, 1);
             numbers.values[31 * 90 + 17] = value;
-            let fault = quantizer.quantize(numbers.source(), Options::default()).unwrap_err();
+            let fault = quantizer.quantize(numbers.source(), QuantizeOptions::new()).unwrap_err();
             let QuantizeError::NotFinite { row, col, value: found } = fault else {
                 panic!("{fault}")
             };
@@ -118,7 +122,7 @@ fn zeros_stay_zeros() {
     }
 }
 
-/// Down to F32's smallest numbers and up to its largest, in one matrix.
+/// One matrix has rows from F32's smallest numbers up to its largest.
 #[test]
 fn rows_of_any_magnitude_are_quantized() {
     for (quantizer, limit) in [
@@ -142,7 +146,7 @@ fn rows_of_any_magnitude_are_quantized() {
                 values.iter().zip(back).map(|(&a, &b)| of(a.into(), b.into()).powi(2)).sum::<f64>()
             };
             let error = (sum(&|a, b| a - b) / sum(&|a, _| a)).sqrt();
-            // Of denormal numbers the scale is one, too: of few bits.
+            // The scale of denormal numbers is denormal, too, and so has few bits.
             let denormal = factor(row) < 1e-36;
             assert!(error < limit || denormal, "{quantizer}, row {row}: {error}");
             assert!(back.iter().all(|x| x.is_finite()));
@@ -150,7 +154,7 @@ fn rows_of_any_magnitude_are_quantized() {
     }
 }
 
-/// The smallest and the largest numbers of F32 become finite ones.
+/// Numbers at both ends of F32's range dequantize to finite ones.
 #[test]
 fn the_ends_of_the_range_stay_finite() {
     for quantizer in [Quantizer::Int8, Quantizer::Fp8, INT4, INT4_ZERO_POINTS, rate(4.0)] {
@@ -172,15 +176,15 @@ fn sources_are_as_large_as_they_say() {
     let bytes = [0; 24];
     for (rows, cols, fits) in [(3, 4, true), (4, 4, false), (0, 4, false), (usize::MAX, 4, false)] {
         assert_eq!(
-            NumberMatrix::new(Float::F16, rows, cols, &bytes).is_ok(),
+            NumberMatrix::from_bytes(Float::F16, &bytes, rows, cols).is_ok(),
             fits,
             "{rows} x {cols}"
         );
     }
-    assert!(NumberMatrix::new(Float::F32, 0, 0, &[]).is_err());
+    assert!(NumberMatrix::from_bytes(Float::F32, &[], 0, 0).is_err());
 }
 
-/// Inputs that depend on each other: each is a part of the one before it and something new.
+/// Returns second moments of inputs each of which shares `part` with the one before it.
 fn correlated(inputs: usize, part: f32) -> Vec<f32> {
     let at = |row: usize, col: usize| {
         part.powi(row.abs_diff(col) as i32) * 0.5f32.powi((row % 7 + col % 7) as i32)
@@ -194,7 +198,7 @@ fn errors_in_the_outputs_fall_by_half_with_moments() {
     let moments = Moments::new(320, correlated(320, 0.95)).unwrap();
     for bits in [3.0, 4.0] {
         let error = |moments: Option<&Moments>| {
-            let options = Options { moments, ..Options::default() };
+            let options = QuantizeOptions::new().moments(moments);
             let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
             let found = coded(&quantized, &numbers).0;
             assert!((found - bits).abs() < 0.05, "{found} instead of {bits}");
@@ -211,9 +215,9 @@ fn moments_of_inputs_that_know_nothing_of_each_other_change_nothing() {
     let numbers = normal(64, 256, 1.0, 6);
     let diagonal: Vec<f32> = (0..256).map(|n| (n as f32).exp2().recip().max(1e-3)).collect();
     let moments = Moments::new(256, diagonal).unwrap();
-    let options = Options { moments: Some(&moments), raw_bits: Some(2), ..Options::default() };
-    let known = rate(4.0).quantize(numbers.source(), options).unwrap();
-    let plain = rate(4.0).quantize(numbers.source(), Options { moments: None, ..options }).unwrap();
+    let options = QuantizeOptions::new().raw_bits(2);
+    let known = rate(4.0).quantize(numbers.source(), options.moments(&moments)).unwrap();
+    let plain = rate(4.0).quantize(numbers.source(), options).unwrap();
     let (known, plain) = (dequantize(&known, &numbers).1, dequantize(&plain, &numbers).1);
     assert!((known / plain - 1.0).abs() < 0.02, "{known} and {plain}");
 }
@@ -224,7 +228,7 @@ fn feedback_is_what_the_formula_says() {
     let numbers = normal(64, 150, 1.0, 7);
     let correlated = correlated(150, 0.9);
     let moments = Moments::new(150, correlated.clone()).unwrap();
-    let options = Options { moments: Some(&moments), raw_bits: Some(4), ..Options::default() };
+    let options = QuantizeOptions::new().moments(&moments).raw_bits(4);
     let quantized = rate(6.5).quantize(numbers.source(), options).unwrap();
     let (matrix, (back, _)) = (quantized.matrix(), dequantize(&quantized, &numbers));
     let rows = back.chunks_exact(150).zip(matrix.data().chunks_exact(150)).take(CHECKED);
@@ -233,47 +237,47 @@ fn feedback_is_what_the_formula_says() {
     let differ = matrix.data()[..CHECKED * 150]
         .iter()
         .zip(&expected)
-        // Of large integers the low byte.
+        // The matrix holds the low bytes of large integers.
         .filter(|&(&found, &expected)| found.cast_signed() != expected as i8);
-    // F32 and F64 may round a tie to different sides, and then go different ways.
+    // F32 and F64 may round a tie to different sides, which changes later weights.
     assert!(differ.count() < 10);
 }
 
 #[test]
 fn moments_that_are_none_are_refused() {
-    let of = |values: Vec<f32>| Moments::new(2, values);
-    assert!(matches!(of(vec![1.0; 3]), Err(QuantizeError::Moments { cols: 2, found: 3 })));
-    assert!(matches!(of(vec![1.0, f32::NAN]), Err(QuantizeError::Indefinite(_))));
-    assert!(matches!(of(vec![1.0, 0.0, 0.0, -1.0]), Err(QuantizeError::Indefinite(_))));
+    let new = |values: Vec<f32>| Moments::new(2, values);
+    assert!(matches!(new(vec![1.0; 3]), Err(QuantizeError::MomentsLength { inputs: 2, found: 3 })));
+    assert!(matches!(new(vec![1.0, f32::NAN]), Err(QuantizeError::InvalidMoments(_))));
+    assert!(matches!(new(vec![1.0, 0.0, 0.0, -1.0]), Err(QuantizeError::InvalidMoments(_))));
     assert!(Moments::new(0, Vec::new()).is_err());
-    assert!(of(vec![0.0; 4]).is_ok(), "inputs that are always 0 have moments, too");
+    assert!(new(vec![0.0; 4]).is_ok(), "inputs that are always 0 have moments, too");
     let refused = |inputs: usize, values: Vec<f32>| {
         let numbers = normal(16, 20, 1.0, 8);
         let moments = Moments::new(inputs, values).unwrap();
-        let options = Options { moments: Some(&moments), ..Options::default() };
+        let options = QuantizeOptions::new().moments(&moments);
         rate(4.0).quantize(numbers.source(), options).unwrap_err()
     };
-    assert_eq!(refused(2, vec![1.0; 4]), QuantizeError::Moments { cols: 20, found: 2 });
-    // Squares of 1, products of 5.
+    assert_eq!(refused(2, vec![1.0; 4]), QuantizeError::MomentsInputs { cols: 20, found: 2 });
+    // No inputs with squares of 1 have products of 5.
     let product = |n: usize| if n / 20 == n % 20 { 1.0 } else { 5.0 };
     let fault = refused(20, (0..400).map(product).collect());
-    assert!(matches!(fault, QuantizeError::Indefinite(_)), "{fault}");
+    assert!(matches!(fault, QuantizeError::InvalidMoments(_)), "{fault}");
 }
 
-/// They stay lossless in files, whatever is wrong with their moments, and take no share of an average.
+/// Files store such matrices lossless, outside of a shared rate, whatever is wrong with their moments.
 #[test]
 fn narrow_matrices_are_refused_first() {
     let moments = Moments::new(2, vec![1.0; 4]).unwrap();
-    let options = Options { moments: Some(&moments), ..Options::default() };
+    let options = QuantizeOptions::new().moments(&moments);
     for (rows, cols) in [(15, 64), (64, 15)] {
         let numbers = normal(rows, cols, 1.0, 8);
-        let narrow = QuantizeError::Narrow { rows, cols };
+        let narrow = QuantizeError::TooSmall { rows, cols };
         assert_eq!(rate(4.0).quantize(numbers.source(), options), Err(narrow.clone()));
-        assert_eq!(Curve::of(numbers.source(), options).unwrap_err(), narrow);
+        assert_eq!(RateCurve::new(numbers.source(), options).unwrap_err(), narrow);
     }
 }
 
-/// The scales of FP8 rows make the largest number 448, whatever BF16 makes of them.
+/// The largest number of a row becomes the largest weight, although the scale is rounded to BF16.
 #[test]
 fn the_largest_number_is_the_largest_weight() {
     for seed in 0..50 {

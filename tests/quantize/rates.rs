@@ -1,12 +1,12 @@
-//! Rates: what quantized matrices take is what was asked for, and is worth it.
+//! Rates: blobs take the bits per weight that were asked for, and errors are as small as these allow.
 
-use fused_rans::quantize::{Curve, Moments, Options, QuantizeError, Rate, spread};
+use fused_rans::quantize::{Moments, QuantizeError, QuantizeOptions, Rate, RateCurve, share_rate};
 use fused_rans::{Blob, WeightsPerSymbol, encode};
 use half::bf16;
 use proptest::prelude::*;
 use support::sources::{Numbers, coded, dequantize, normal, quantize, rate, student_t};
 
-/// Large enough for the table and the index not to weigh more than 0.05 bits by themselves.
+/// Generates matrices so large that table and index take at most 0.05 bits per weight.
 fn large() -> impl Strategy<Value = Numbers> {
     let sides = prop::sample::select(vec![
         (192, 576),
@@ -37,7 +37,7 @@ proptest! {
     #[test]
     fn rates_are_met(numbers in large(), bits in 2.0..=7.0) {
         for weights_per_symbol in WeightsPerSymbol::ALL {
-            let options = Options { weights_per_symbol, ..Options::default() };
+            let options = QuantizeOptions::new().weights_per_symbol(weights_per_symbol);
             let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
             let (found, blob) = coded(&quantized, &numbers);
             // Each tile is padded to whole lines.
@@ -46,14 +46,14 @@ proptest! {
             prop_assert!((found - bits).abs() < limit, "{found} instead of {bits} bits, {weights_per_symbol:?}");
             let blob = Blob::parse(&blob).unwrap();
             let share = blob.exceptions() as f64 / numbers.values.len() as f64;
-            // As few as cost little; more only for rates that ask for more.
+            // Exceptions are so few that they cost little; high rates may need more.
             let limit = if bits < 5.0 { 5e-3 } else { 0.02 };
             prop_assert!(share < limit, "{share} are exceptions, {weights_per_symbol:?}");
         }
     }
 
-    /// Of few rows or columns, of one value or few: the rate is met, or what is stored is less and as exact as 8 bits
-    /// are, or it is said that it cannot be.
+    /// Matrices of few rows or columns, or of few values: the rate is met, or the blob is smaller and as exact as 8 bits,
+    /// or an error says that the rate cannot be met.
     #[test]
     fn odd_matrices_take_no_more_than_their_rate(
         (rows, cols) in prop::sample::select(vec![
@@ -75,12 +75,12 @@ proptest! {
                 _ => *x,
             };
         }
-        match rate(bits).quantize(numbers.source(), Options::default()) {
+        match rate(bits).quantize(numbers.source(), QuantizeOptions::new()) {
             Ok(quantized) => {
                 let (back, error) = dequantize(&quantized, &numbers);
                 prop_assert!(back.iter().all(|x| x.is_finite()));
                 let energy: f64 = numbers.values.iter().map(|&x| f64::from(x).powi(2)).sum();
-                // What so many bits are worth of any distribution, with a bit for what small matrices waste.
+                // So many bits reach this error for any distribution; small matrices waste up to one bit.
                 let limit = 2.0 * (2.5 - bits).exp2();
                 let relative = if energy > 0.0 { (error / energy).sqrt() } else { error };
                 prop_assert!(relative < limit.max(0.02), "{relative}");
@@ -90,7 +90,7 @@ proptest! {
                     prop_assert!(found < bits + slack, "{found} instead of {bits}");
                 }
             }
-            Err(QuantizeError::Narrow { .. }) => prop_assert!(rows < 16 || cols < 16),
+            Err(QuantizeError::TooSmall { .. }) => prop_assert!(rows < 16 || cols < 16),
             Err(fault) => {
                 prop_assert!(matches!(fault, QuantizeError::Unreachable { .. }), "{fault}");
                 prop_assert!(rows < 32 || cols < 32 || kind != 0, "{fault}");
@@ -103,18 +103,18 @@ proptest! {
         let error = |bits| dequantize(&quantize(rate(bits), &numbers), &numbers).1;
         let errors: Vec<f64> = [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.7].map(error).to_vec();
         prop_assert!(errors.is_sorted_by(|a, b| a > b), "{errors:?}");
-        // A bit is worth a factor of 4, less what a sixteenth of a table costs.
+        // A bit divides the error by 4, less what a sixteenth of a table costs.
         prop_assert!(errors[2] / errors[4] > 3.0, "{errors:?}");
     }
 
-    /// A number that lies far out is neither clipped nor does it make its row's steps coarser. (With moments, as scales are
-    /// the steps then; those that fit best shrink all of a row by some hundredths, most at low rates.)
+    /// An outlier is neither clipped, nor does it make its row's step coarser. (The test needs moments: with them scales are
+    /// the steps. Without, scales are fitted, which shrinks a row by some hundredths, most at low rates.)
     #[test]
     fn nothing_is_clipped(seed in any::<u64>(), bits in 2.5..7.0, outlier in 1.0..3000.0f32) {
         let mut numbers = normal(100, 300, 1.0, seed);
         numbers.values[12_345] = outlier;
         let moments = Moments::new(300, vec![1.0; 300]).unwrap();
-        let options = Options { moments: Some(&moments), ..Options::default() };
+        let options = QuantizeOptions::new().moments(&moments);
         let quantized = rate(bits).quantize(numbers.source(), options).unwrap();
         let (back, error) = dequantize(&quantized, &numbers);
         let (_, blob) = coded(&quantized, &numbers);
@@ -127,8 +127,8 @@ proptest! {
         };
         let far = 12_345 / 300;
         prop_assert!((relative(far) / relative(0) - 1.0).abs() < 0.01, "{}", step(far));
-        // No larger an error than steps more than a bit coarser than the rate's give: of the others, and of the one in whose row they
-        // become 0.
+        // The error is below that of a step more than one bit coarser than the rate's, by which the rest of the outlier's row
+        // may become 0.
         let coarse = (3.75 - bits).exp2();
         let energy = |row: usize| -> f64 {
             let small = |x: &&f32| f64::from(**x) != f64::from(outlier);
@@ -146,7 +146,7 @@ proptest! {
     }
 }
 
-/// Few numbers are so large that their row's step, the one for the rate, gives them an integer of more than a byte.
+/// With the step of the rate, a few numbers become integers of more than a byte.
 #[test]
 fn numbers_that_lie_far_out_do_not_make_others_coarser() {
     let numbers = student_t(2.2, 256, 1024, 1.0, 16);
@@ -166,7 +166,7 @@ fn numbers_that_lie_far_out_do_not_make_others_coarser() {
     }
 }
 
-/// Rows that are alike at a regular distance, or few and long, are not taken for all.
+/// Rows that repeat at a regular distance, or are few and long, do not mislead the sample.
 #[test]
 fn samples_are_of_all_rows() {
     let mut periodic = normal(2048, 2048, 1.0, 13);
@@ -179,7 +179,7 @@ fn samples_are_of_all_rows() {
     }
 }
 
-/// Of one value or two, with any raw bits: weights may all be outside of what is coded.
+/// With some raw bits, all weights of a matrix of one value or two lie outside of the coded window.
 #[test]
 fn raw_bits_of_matrices_of_few_values_are_taken_or_refused() {
     for (raw_bits, weights_per_symbol) in
@@ -188,8 +188,9 @@ fn raw_bits_of_matrices_of_few_values_are_taken_or_refused() {
         for (bits, two) in [2.0, 3.5, 5.0, 7.0].into_iter().flat_map(|b| [(b, false), (b, true)]) {
             let mut numbers = normal(64, 512, 1.0, 17);
             numbers.values.iter_mut().for_each(|x| *x = if two { x.signum() } else { 1.0 });
-            let options = Options { weights_per_symbol, raw_bits: Some(raw_bits), moments: None };
-            assert!(Curve::of(numbers.source(), options).is_ok());
+            let options =
+                QuantizeOptions::new().weights_per_symbol(weights_per_symbol).raw_bits(raw_bits);
+            assert!(RateCurve::new(numbers.source(), options).is_ok());
             match rate(bits).quantize(numbers.source(), options) {
                 Ok(quantized) => assert!(coded(&quantized, &numbers).0 < bits + 0.1),
                 Err(fault) => {
@@ -200,7 +201,7 @@ fn raw_bits_of_matrices_of_few_values_are_taken_or_refused() {
     }
 }
 
-/// A tile has fewer exceptions than weights: what is quantized is what can be stored.
+/// A tile must have fewer exceptions than weights, so the quantizer makes only what can be stored.
 #[test]
 fn dense_tiles_of_sparse_matrices_are_stored() {
     for (rows, bits) in [(4096, 5.0), (8192, 3.0), (8192, 7.0), (32768, 7.0)] {
@@ -215,12 +216,12 @@ fn dense_tiles_of_sparse_matrices_are_stored() {
 #[test]
 fn raw_bits_that_are_too_many_are_refused() {
     let numbers = normal(256, 512, 1.0, 15);
-    let options = Options { raw_bits: Some(4), ..Options::default() };
+    let options = QuantizeOptions::new().raw_bits(4);
     let fault = rate(4.0).quantize(numbers.source(), options).unwrap_err();
     assert!(matches!(fault, QuantizeError::Unreachable { asked: 4.0, .. }), "{fault}");
 }
 
-/// Splits can be asked for, and are then what the blob has.
+/// A blob has the split that was requested.
 #[test]
 fn splits_can_be_chosen() {
     let numbers = normal(256, 512, 1.0, 4);
@@ -230,12 +231,13 @@ fn splits_can_be_chosen() {
         (WeightsPerSymbol::Four, 3),
         (WeightsPerSymbol::Four, 4),
     ] {
-        let options = Options { weights_per_symbol, raw_bits: Some(raw_bits), moments: None };
+        let options =
+            QuantizeOptions::new().weights_per_symbol(weights_per_symbol).raw_bits(raw_bits);
         let quantized = rate(5.5).quantize(numbers.source(), options).unwrap();
         let (bits, blob) = coded(&quantized, &numbers);
         assert!((bits - 5.5).abs() < 0.05, "{bits}");
         let split = Blob::parse(&blob).unwrap().split();
-        // What four a symbol cannot code at this rate is coded two a symbol.
+        // Integers that cannot be coded with four weights per symbol at this rate are coded with two.
         match split.weights_per_symbol() == weights_per_symbol {
             true => assert_eq!(split.raw_bits(), raw_bits),
             false => assert_eq!((weights_per_symbol, raw_bits), (WeightsPerSymbol::Four, 3)),
@@ -247,23 +249,24 @@ fn splits_can_be_chosen() {
 fn rates_are_spread_by_what_they_are_worth() {
     let matrices =
         [normal(256, 256, 1.0, 9), normal(256, 1024, 0.1, 10), normal(256, 256, 5.0, 11)];
-    let curve = |numbers: &Numbers| Curve::of(numbers.source(), Options::default()).unwrap();
-    let curves: Vec<Curve> = matrices.iter().map(curve).collect();
-    let bits = |curves: &[Curve]| -> Vec<f64> {
-        spread(curves, Rate::new(4.0).unwrap()).into_iter().map(Rate::bits).collect()
+    let curve =
+        |numbers: &Numbers| RateCurve::new(numbers.source(), QuantizeOptions::new()).unwrap();
+    let curves: Vec<RateCurve> = matrices.iter().map(curve).collect();
+    let bits = |curves: &[RateCurve]| -> Vec<f64> {
+        share_rate(curves, Rate::new(4.0).unwrap()).into_iter().map(Rate::bits).collect()
     };
-    let spread = bits(&curves);
-    // The same error is made up for with a fourth of the bits in a matrix of a fourth of the size: a bit more each.
-    assert!((spread[0] - spread[2]).abs() < 0.05, "{spread:?}");
-    assert!((spread[0] - spread[1] - 1.0).abs() < 0.2, "{spread:?}");
-    let mean = (spread[0] + 4.0 * spread[1] + spread[2]) / 6.0;
-    assert!((mean - 4.0).abs() < 0.01, "{spread:?}");
+    let shared = bits(&curves);
+    // In a matrix of a fourth of the size, one bit more per weight takes a fourth of the bits for the same gain.
+    assert!((shared[0] - shared[2]).abs() < 0.05, "{shared:?}");
+    assert!((shared[0] - shared[1] - 1.0).abs() < 0.2, "{shared:?}");
+    let mean = (shared[0] + 4.0 * shared[1] + shared[2]) / 6.0;
+    assert!((mean - 4.0).abs() < 0.01, "{shared:?}");
     let weighted = bits(&[curves[0].clone().weighted(16.0), curves[1].clone(), curves[2].clone()]);
     assert!((weighted[0] - weighted[2] - 2.0).abs() < 0.1, "{weighted:?}");
     assert!(bits(&[]).is_empty());
 }
 
-/// Numbers whose rows tell each other, so that pairs of them take far fewer bits than both by themselves.
+/// Rows depend on each other, so that pairs of weights take far fewer bits than two single ones.
 #[test]
 fn rows_that_depend_on_each_other_take_no_more_than_their_rate() {
     for (rows, cols) in [(128, 256), (512, 512), (1024, 512)] {

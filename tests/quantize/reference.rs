@@ -1,10 +1,10 @@
-//! The obvious ways to quantize, a number at a time.
+//! The obvious ways to quantize, one number at a time.
 
 use fused_rans::quantize::Quantizer;
 use half::{bf16, f16};
 use support::sources::Numbers;
 
-/// Of all the numbers that the format has with the scale that the number's row or group has, the nearest.
+/// Returns, for each number, the nearest of all numbers that the format has with the scale of the number's row or group.
 pub fn quantize(quantizer: Quantizer, numbers: &Numbers) -> Vec<f32> {
     let rows = numbers.values.chunks_exact(numbers.cols);
     match quantizer {
@@ -16,7 +16,7 @@ pub fn quantize(quantizer: Quantizer, numbers: &Numbers) -> Vec<f32> {
                 row.chunks(128).flat_map(move |group| by_group(group, factor, zero_points))
             })
             .collect(),
-        Quantizer::Rate(_) => unreachable!("it has no obvious way"),
+        _ => unreachable!("rates have no obvious way"),
     }
 }
 
@@ -24,7 +24,7 @@ fn integers(from: i32, to: i32) -> Vec<f64> {
     (from..=to).map(f64::from).collect()
 }
 
-/// All e4m3 numbers.
+/// Returns all e4m3 numbers.
 fn e4m3() -> Vec<f64> {
     let magnitude = |bits: u32| match bits >> 3 {
         0 => f64::from(bits & 7) / 512.0,
@@ -40,7 +40,7 @@ fn largest(numbers: &[f32]) -> f32 {
 fn nearest(number: f32, levels: &[f64], scale: f64) -> f32 {
     let distance = |level: &&f64| (*level * scale - f64::from(number)).abs();
     let level = levels.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
-    (level.expect("there are some") * scale) as f32
+    (level.expect("a format has levels") * scale) as f32
 }
 
 fn by_row(row: &[f32], most: f32, levels: &[f64]) -> Vec<f32> {
@@ -48,7 +48,7 @@ fn by_row(row: &[f32], most: f32, levels: &[f64]) -> Vec<f32> {
     row.iter().map(|&number| nearest(number, levels, scale)).collect()
 }
 
-/// What the scales of a row's groups are divided by for binary16 to have them.
+/// Returns the power of 2 by which the scales of a row's groups are divided to fit in binary16.
 fn factor(row: &[f32]) -> f64 {
     let scale = eleven_bits(f64::from(largest(row) / 7.0));
     let mut factor = 1.0;
@@ -61,7 +61,7 @@ fn factor(row: &[f32]) -> f64 {
     factor
 }
 
-/// A number of at least 0, rounded to as many bits as those of binary16 have.
+/// Rounds a number of at least 0 to 11 significant bits, as many as binary16 has.
 fn eleven_bits(number: f64) -> f64 {
     let step = (number.log2().floor() - 10.0).exp2();
     if number > 0.0 { (number / step).round_ties_even() * step } else { 0.0 }
@@ -82,7 +82,7 @@ fn by_group(group: &[f32], factor: f64, zero_points: bool) -> Vec<f32> {
     group.iter().map(|&number| nearest(number, &levels, scale)).collect()
 }
 
-/// The sum of `e H e^T` over the rows of errors e.
+/// Returns the sum of `e H e^T` over the rows of errors e.
 pub fn output_error(numbers: &Numbers, back: &[f32], moments: &[f32]) -> f64 {
     let cols = numbers.cols;
     let error = |row: &[f32], back: &[f32]| -> f64 {
@@ -96,15 +96,18 @@ pub fn output_error(numbers: &Numbers, back: &[f32], moments: &[f32]) -> f64 {
     numbers.values.chunks_exact(cols).zip(back.chunks_exact(cols)).map(|(a, b)| error(a, b)).sum()
 }
 
-/// The step of a row of `weights` that stand for `numbers`.
+/// Returns the step of a row whose `weights` dequantize to `numbers`.
 pub fn step(numbers: &[f32], weights: &[u8]) -> f64 {
-    let (number, weight) =
-        numbers.iter().zip(weights).find(|(_, weight)| **weight != 0).expect("not all are 0");
+    let (number, weight) = numbers
+        .iter()
+        .zip(weights)
+        .find(|(_, weight)| **weight != 0)
+        .expect("not all weights are 0");
     f64::from(*number) / f64::from(weight.cast_signed())
 }
 
-/// Rounds each row's weights one after another, the largest moment first, each to the multiple of the step for which the
-/// outputs' error is least if all weights after it could still be anything. For that it solves for those.
+/// Rounds each row's weights one after another, the input with the largest moment first. Each becomes the multiple of the
+/// step for which the outputs' error is least, if all later weights could still take any value. These are solved for.
 pub fn feedback(numbers: &Numbers, moments: &[f32], steps: &[f64]) -> Vec<i32> {
     let cols = numbers.cols;
     let mean = (0..cols).map(|n| f64::from(moments[n * cols + n])).sum::<f64>() / cols as f64;
@@ -121,7 +124,7 @@ pub fn feedback(numbers: &Numbers, moments: &[f32], steps: &[f64]) -> Vec<i32> {
             let at = order[place];
             let rounded = (wanted[at] / step).round_ties_even();
             out[row * cols + at] = rounded as i32;
-            // The best for the others, given this error: H of the others, solved for their share of it.
+            // Solving with H of the later weights gives their best values, given this error.
             let error = rounded * step - wanted[at];
             let free = &order[place + 1..];
             let shares = solve(free.len(), |i, j| h(free[i], free[j]), |i| h(free[i], at) * error);
@@ -133,7 +136,7 @@ pub fn feedback(numbers: &Numbers, moments: &[f32], steps: &[f64]) -> Vec<i32> {
     out
 }
 
-/// Solves a positive definite system, by elimination.
+/// Solves a positive definite system by elimination.
 fn solve(n: usize, a: impl Fn(usize, usize) -> f64, b: impl Fn(usize) -> f64) -> Vec<f64> {
     let mut rows: Vec<Vec<f64>> =
         (0..n).map(|i| (0..n).map(|j| a(i, j)).chain([b(i)]).collect()).collect();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use fused_rans::quantize::{self, NumberMatrix};
+use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
 use fused_rans::{Blob, BlobError, Dtype, Float, Matrix, TileFault, encode};
 
 use super::large::{bomb, smallest};
@@ -38,9 +38,9 @@ fn no_tile_is_smaller_than_two_lines() {
     }
     let ones = 1f32.to_le_bytes().repeat(1024 * 1024);
     for quantizer in ["int8", "fp8", "int4", "int4-zero-points", "rate=2", "rate=7"] {
-        let quantizer: quantize::Quantizer = quantizer.parse().unwrap();
-        let source = NumberMatrix::new(Float::F32, 1024, 1024, &ones).unwrap();
-        let quantized = quantizer.quantize(source, quantize::Options::default()).unwrap();
+        let quantizer: Quantizer = quantizer.parse().unwrap();
+        let source = NumberMatrix::from_bytes(Float::F32, &ones, 1024, 1024).unwrap();
+        let quantized = quantizer.quantize(source, QuantizeOptions::new()).unwrap();
         let blob = encode(quantized.matrix()).unwrap();
         assert!((1 << 20) as f64 <= MAX_WEIGHTS_PER_BYTE * blob.len() as f64, "{quantizer:?}");
     }

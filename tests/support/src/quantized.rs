@@ -2,7 +2,7 @@
 
 use crate::product::Case;
 use crate::{AnyLargeIntegers, Recipe, Weights};
-use fused_rans::quantize::{NumberMatrix, Options, Quantizer};
+use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
 use fused_rans::{Dtype, Float, WeightsPerSymbol, encode};
 
 /// A quantized matrix and its dequantized values.
@@ -68,8 +68,8 @@ fn quantizers() -> impl Iterator<Item = QuantizedCase> {
         // A few rows are 0.
         let mut numbers = Weights::StudentT.bytes(Dtype::Bf16, rows * cols, 11);
         numbers[2 * cols..6 * cols].fill(0);
-        let source = NumberMatrix::new(Float::Bf16, rows, cols, &numbers).unwrap();
-        let options = Options { weights_per_symbol, ..Options::default() };
+        let source = NumberMatrix::from_bytes(Float::Bf16, &numbers, rows, cols).unwrap();
+        let options = QuantizeOptions::new().weights_per_symbol(weights_per_symbol);
         let quantized = format.parse::<Quantizer>().unwrap().quantize(source, options).unwrap();
         let mut weights = vec![0.0; rows * cols];
         for (row, weights) in weights.chunks_exact_mut(cols).enumerate() {

@@ -1,6 +1,6 @@
 //! Matrices of numbers for tests of quantizers, and short ways to quantize and compare them.
 
-use fused_rans::quantize::{NumberMatrix, Options, Quantized, Quantizer};
+use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantized, Quantizer};
 use fused_rans::{Float, encode};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -22,10 +22,7 @@ pub struct Numbers {
 impl Numbers {
     /// Returns the matrix as quantizers take it.
     pub fn source(&self) -> NumberMatrix<'_> {
-        let bytes = self.values.as_ptr().cast::<u8>();
-        // SAFETY: the pointer and length are those of the vector, which `self` borrows as long; any byte is a valid `u8`.
-        let bytes = unsafe { std::slice::from_raw_parts(bytes, 4 * self.values.len()) };
-        NumberMatrix::new(Float::F32, self.rows, self.cols, bytes).unwrap()
+        NumberMatrix::from_slice(&self.values, self.rows, self.cols).unwrap()
     }
 }
 
@@ -87,7 +84,7 @@ pub fn rate(bits: f64) -> Quantizer {
 
 /// Quantizes with default options.
 pub fn quantize(quantizer: Quantizer, numbers: &Numbers) -> Quantized {
-    quantizer.quantize(numbers.source(), Options::default()).unwrap()
+    quantizer.quantize(numbers.source(), QuantizeOptions::new()).unwrap()
 }
 
 /// Returns the dequantized values and the sum of the squares of their errors.

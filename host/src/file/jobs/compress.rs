@@ -15,7 +15,7 @@ use crate::file::policy::plan::{RatePlan, planned};
 use crate::file::write::output::Output;
 use crate::file::{Progress, Summary};
 use crate::layout::LINE;
-use crate::quantize::{self, NumberMatrix, QuantizeError, Quantized, Quantizer};
+use crate::quantize::{NumberMatrix, QuantizeError, QuantizeOptions, Quantized, Quantizer};
 use crate::{Blob, BlobError, Matrix, WeightsPerSymbol, encode};
 
 /// Compresses the safetensors file `input` into `output`, which is replaced if it exists and
@@ -200,15 +200,18 @@ impl Job<'_> {
             _ => None,
         };
         let Quantization { weights_per_symbol, raw_bits, .. } = quantization;
-        let coding = quantize::Options { weights_per_symbol, raw_bits, moments: moments.as_ref() };
-        let source = NumberMatrix::new(dtype, rows, cols, self.data);
+        let coding = QuantizeOptions::new()
+            .weights_per_symbol(weights_per_symbol)
+            .raw_bits(raw_bits)
+            .moments(moments.as_ref());
+        let source = NumberMatrix::from_bytes(dtype, self.data, rows, cols);
         let quantize =
             |coding| source.clone().and_then(|source| quantizer.quantize(source, coding));
         let is_small = |made: &Result<Quantized, QuantizeError>| match made {
-            Err(QuantizeError::Narrow { .. }) => true,
+            Err(QuantizeError::TooSmall { .. }) => true,
             // Unless it is the user's raw bits that are too many.
             Err(QuantizeError::Unreachable { .. }) => {
-                let free = quantize::Options { raw_bits: None, ..coding };
+                let free = coding.raw_bits(None);
                 raw_bits.is_none() || quantize(free).is_err()
             }
             _ => false,

@@ -125,7 +125,10 @@ mod tests {
         let moments = |name| calibration.moments(name).unwrap().unwrap();
         let (q, k, o) = (moments("q"), moments("k"), moments("o"));
         assert!(q.is_clone_of(&k) && !o.is_clone_of(&q) && o.is_clone_of(&moments("o")));
-        assert_eq!([&q, &k, &o, &moments("k")].map(|of| of.output(&[1.0])), [3.0, 3.0, 2.0, 3.0]);
+        assert_eq!(
+            [&q, &k, &o, &moments("k")].map(|of| of.mean_square_output(&[1.0])),
+            [3.0, 3.0, 2.0, 3.0]
+        );
         assert!(calibration.moments("v").unwrap().is_none());
     }
 }

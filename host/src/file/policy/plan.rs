@@ -9,7 +9,9 @@ use crate::file::format::mapped::PlainFile;
 use crate::file::jobs::compress::Meter;
 use crate::file::policy::options::{Options, Quantization, Treatment};
 use crate::file::{Progress, Summary};
-use crate::quantize::{self, Curve, NumberMatrix, QuantizeError, Quantizer, Rate};
+use crate::quantize::{
+    NumberMatrix, QuantizeError, QuantizeOptions, Quantizer, Rate, RateCurve, share_rate,
+};
 
 /// The files of a job, and the rates of the tensors whose own was not the user's.
 #[derive(Debug)]
@@ -80,23 +82,26 @@ impl Planner<'_> {
             }
             meter.add(share.tensor);
         }
-        let rates = average.map(|average| quantize::spread(&curves, average));
+        let rates = average.map(|average| share_rate(&curves, average));
         Ok(names.into_iter().zip(rates.into_iter().flatten()).collect())
     }
 
     /// `None` for a tensor that is too narrow for a rate, and stays lossless.
-    fn curve(&self, share: &Share<'_>) -> Result<Option<Curve>, FileError> {
+    fn curve(&self, share: &Share<'_>) -> Result<Option<RateCurve>, FileError> {
         let Share { file, tensor, quantization, .. } = share;
         let Quantization { weights_per_symbol, raw_bits, weight, .. } = *quantization;
         let moments = self.options.moments(&tensor.name)?;
-        let coding = quantize::Options { weights_per_symbol, raw_bits, moments: moments.as_ref() };
+        let coding = QuantizeOptions::new()
+            .weights_per_symbol(weights_per_symbol)
+            .raw_bits(raw_bits)
+            .moments(moments.as_ref());
         let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
-        let source = NumberMatrix::new(dtype, rows, cols, file.data(tensor));
-        let curve = source.and_then(|source| Curve::of(source, coding));
+        let source = NumberMatrix::from_bytes(dtype, file.data(tensor), rows, cols);
+        let curve = source.and_then(|source| RateCurve::new(source, coding));
         let fault =
             |fault: QuantizeError| FileError::tensor(file.file().path(), &tensor.name, fault);
         match curve {
-            Err(QuantizeError::Narrow { .. }) => Ok(None),
+            Err(QuantizeError::TooSmall { .. }) => Ok(None),
             curve => Ok(Some(curve.map_err(fault)?.weighted(weight))),
         }
     }

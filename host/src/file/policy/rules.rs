@@ -125,7 +125,7 @@ impl RuleText {
             Some("lossless") => Some(Target::Lossless),
             Some(text) => {
                 let fault = |error| match error {
-                    QuantizeError::Unknown(_) => format!("{error}, `raw`, `lossless`"),
+                    QuantizeError::UnknownQuantizer(_) => format!("{error}, `raw`, `lossless`"),
                     _ => error.to_string(),
                 };
                 Some(Target::Quantized(text.parse().map_err(|error| value(fault(error)))?))
