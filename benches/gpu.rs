@@ -26,9 +26,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(feature = "cuda")]
 mod bench {
     use fused_rans::gpu::{
-        AsyncCopyDestination, Buffer, Event, EventFlags, Gpu, GpuError, Layer, Stream,
+        Check, CudaStream, DeviceBuffer, DeviceSlice, DeviceSliceMut, Gpu, GpuError, Layer,
+        UploadOptions,
     };
-    use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Matrix, Outputs, encode};
+    use fused_rans::{Activations, Blob, Dtype, Float, Matrix, Outputs, encode};
     use std::error::Error;
     use std::fmt::Write;
     use std::time::Instant;
@@ -43,7 +44,7 @@ mod bench {
     const COLD: usize = 256 << 20;
 
     pub fn run(gpu: &Gpu, csv: Option<String>) -> Result<(), Box<dyn Error>> {
-        let cuda_stream = gpu.cuda_stream()?;
+        let cuda_stream = gpu.create_stream()?;
         let copy = copy_rate(gpu, &cuda_stream)?;
         let name = gpu.name()?;
         println!("{name}: device-to-device copy {copy:.0} GB/s, read and written");
@@ -93,14 +94,15 @@ mod bench {
     fn loading(gpu: &Gpu, dtype: Dtype) -> Result<(), Box<dyn Error>> {
         let (rows, cols) = SHAPES[SHAPES.len() - 1];
         let (_, bytes) = weights(dtype, rows, cols)?;
-        let (blob, epilogue) = (Blob::parse(&bytes)?, Epilogue::default());
+        let blob = Blob::parse(&bytes)?;
+        let on_device = || UploadOptions::new().check(Check::OnDevice);
         let layer = gpu.upload(&blob)?;
         let uploads = wall_ms(|| gpu.upload(&blob).map(drop))?;
-        let fast = wall_ms(|| gpu.upload_on_trust(&blob, epilogue).map(drop))?;
+        let fast = wall_ms(|| gpu.upload_with(&blob, on_device()).map(drop))?;
         let verified = wall_ms(|| layer.verify())?;
         let rate = |ms: f64| bytes.len() as f64 / ms / 1e6;
         println!(
-            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, upload_on_trust {fast:.1} ms {:.2} GB/s, \
+            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, checked on the device {fast:.1} ms {:.2} GB/s, \
              verify {verified:.2} ms {:.0} GB/s",
             dtype.name(),
             bytes.len() as f64 / 1e6,
@@ -111,26 +113,48 @@ mod bench {
         Ok(())
     }
 
-    /// Prints how long it takes the host to queue a product, with its operands checked and without.
-    fn queueing(gpu: &Gpu, cuda_stream: &Stream) -> Result<(), Box<dyn Error>> {
+    /// Prints how long it takes the host to queue a product: with operands of ours, with operands of another library, of which
+    /// the driver is asked, with addresses that are not checked, and as a CUDA graph.
+    fn queueing(gpu: &Gpu, cuda_stream: &CudaStream) -> Result<(), Box<dyn Error>> {
         let (rows, cols, m) = (512, 512, 1);
         let (_, bytes) = weights(Dtype::Bf16, rows, cols)?;
         let layer = gpu.upload(&Blob::parse(&bytes)?)?;
-        let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
-        let (x, mut y) = (gpu.buffer(2 * cols)?, gpu.buffer(4 * rows)?);
+        let mut workspace = gpu.alloc_workspace(layer.workspace_size(m)?)?;
+        let (x, mut y) = (gpu.alloc(2 * cols)?, gpu.alloc(4 * rows)?);
         let checked = queue_us(gpu, || {
-            let x = Activations { data: &**x, dtype: Float::Bf16, rows: m, row_stride: cols };
-            let y = Outputs { data: &mut **y, dtype: Float::F32, row_stride: rows };
+            let x =
+                Activations { data: x.as_slice(), dtype: Float::Bf16, rows: m, row_stride: cols };
+            let y = Outputs { data: y.as_mut_slice(), dtype: Float::F32, row_stride: rows };
             layer.matmul(x, y, &mut workspace, cuda_stream)
         })?;
-        let [x_at, y_at] = [&x, &y].map(|buffer| buffer.as_device_ptr().as_raw());
+        let [x_at, y_at] = [&x, &y].map(DeviceBuffer::address);
+        let foreign = queue_us(gpu, || {
+            // SAFETY: the buffers live until the device is done.
+            let (data, out) = unsafe {
+                (DeviceSlice::from_raw(x_at, x.len()), DeviceSliceMut::from_raw(y_at, y.len()))
+            };
+            let x = Activations { data, dtype: Float::Bf16, rows: m, row_stride: cols };
+            let y = Outputs { data: out, dtype: Float::F32, row_stride: rows };
+            layer.matmul(x, y, &mut workspace, cuda_stream)
+        })?;
         let raw = queue_us(gpu, || {
             let x = Activations { data: x_at, dtype: Float::Bf16, rows: m, row_stride: cols };
             let y = Outputs { data: y_at, dtype: Float::F32, row_stride: rows };
             // SAFETY: the buffers are as large as the operands, and live until the device is done.
-            unsafe { layer.matmul_raw(x, y, &mut workspace, cuda_stream.as_inner()) }
+            unsafe { layer.matmul_raw(x, y, &mut workspace, cuda_stream) }
         })?;
-        println!("queue a product: matmul {checked:.2} us, matmul_raw {raw:.2} us of the host's");
+        let graph = cuda_stream.capture(|cuda_stream| {
+            let x =
+                Activations { data: x.as_slice(), dtype: Float::Bf16, rows: m, row_stride: cols };
+            let y = Outputs { data: y.as_mut_slice(), dtype: Float::F32, row_stride: rows };
+            layer.matmul(x, y, &mut workspace, cuda_stream)
+        })?;
+        // SAFETY: layer, workspace and buffers live until the device is done.
+        let graph = queue_us(gpu, || unsafe { graph.launch(cuda_stream) })?;
+        println!(
+            "queue a product, the host's time: matmul {checked:.2} us, operands of other libraries {foreign:.2} us, \
+             matmul_raw {raw:.2} us, graph {graph:.2} us"
+        );
         Ok(())
     }
 
@@ -164,7 +188,7 @@ mod bench {
     /// (bytes of a layer in device memory, median time of a decode call in microseconds).
     fn decode_time(
         gpu: &Gpu,
-        cuda_stream: &Stream,
+        cuda_stream: &CudaStream,
         dtype: Dtype,
         rows: usize,
         cols: usize,
@@ -173,49 +197,51 @@ mod bench {
         let blob = Blob::parse(&bytes)?;
         let copies = (COLD / bytes.len()).max(1) + 1;
         let layers = (0..copies).map(|_| gpu.upload(&blob)).collect::<Result<Vec<Layer>, _>>()?;
-        let outs = (0..copies).map(|_| gpu.buffer(data.len()));
-        let mut outs = outs.collect::<Result<Vec<Buffer>, _>>()?;
+        let outs = (0..copies).map(|_| gpu.alloc(data.len()));
+        let mut outs = outs.collect::<Result<Vec<DeviceBuffer>, _>>()?;
         for layer in &layers {
-            if layer.decode_to_host()? != data {
+            if layer.decode_to_bytes()? != data {
                 return Err("the decoded weights differ".into());
             }
         }
-        let us = median(cuda_stream, |call| {
+        let us = median(gpu, cuda_stream, |call| {
             let (layer, out) = (&layers[call % copies], &mut outs[call % copies]);
             // SAFETY: layers and outputs live until the events have been waited for; calls follow
             // each other on one CUDA stream.
-            unsafe { layer.queue_decode(out, cuda_stream)? };
+            unsafe { layer.queue_decode(out.as_mut_slice(), cuda_stream)? };
             Ok(())
         })?;
-        Ok((layers[0].device_bytes(), us))
+        Ok((layers[0].device_byte_len(), us))
     }
 
     /// GB/s of a copy of 1 GiB, bytes read plus bytes written.
-    fn copy_rate(gpu: &Gpu, cuda_stream: &Stream) -> Result<f64, Box<dyn Error>> {
+    fn copy_rate(gpu: &Gpu, cuda_stream: &CudaStream) -> Result<f64, Box<dyn Error>> {
         let bytes = 1 << 30;
-        let (from, mut to) = (gpu.buffer(bytes)?, gpu.buffer(bytes)?);
-        let us = median(cuda_stream, |_| {
-            // SAFETY: both buffers live until the events have been waited for.
-            unsafe { to.async_copy_from(&*from, cuda_stream)? };
-            Ok(())
-        })?;
+        let (from, mut to) = (gpu.alloc(bytes)?, gpu.alloc(bytes)?);
+        let us =
+            median(
+                gpu,
+                cuda_stream,
+                |_| Ok(cuda_stream.copy(from.as_slice(), to.as_mut_slice())?),
+            )?;
         Ok(2.0 * bytes as f64 / us / 1e3)
     }
 
     /// Median over batches of the time of `call` in microseconds.
     fn median(
-        cuda_stream: &Stream,
+        gpu: &Gpu,
+        cuda_stream: &CudaStream,
         mut call: impl FnMut(usize) -> Result<(), Box<dyn Error>>,
     ) -> Result<f64, Box<dyn Error>> {
         (0..CALLS).try_for_each(&mut call)?;
-        let (start, end) = (Event::new(EventFlags::DEFAULT)?, Event::new(EventFlags::DEFAULT)?);
+        let (start, end) = (gpu.create_event()?, gpu.create_event()?);
         let mut times = Vec::with_capacity(BATCHES);
         for batch in 0..BATCHES {
             start.record(cuda_stream)?;
             (batch * CALLS..(batch + 1) * CALLS).try_for_each(&mut call)?;
             end.record(cuda_stream)?;
             end.synchronize()?;
-            times.push(f64::from(end.elapsed_time_f32(&start)?) * 1e3 / CALLS as f64);
+            times.push(f64::from(end.elapsed_ms(&start)?) * 1e3 / CALLS as f64);
         }
         Ok(middle(times))
     }

@@ -29,22 +29,22 @@ pub fn ptx() -> &'static str {
 /// # fn example(blob: &Blob<'_>) -> Result<(), gpu::GpuError> {
 /// let gpu = gpu::open(0)?;
 /// let layer = gpu.upload(blob)?;
-/// let cuda_stream = gpu.cuda_stream()?;
+/// let cuda_stream = gpu.create_stream()?;
 ///
 /// // y = x W^T for 8 rows of BF16 activations.
 /// let (n, k) = (layer.rows(), layer.cols());
-/// let (x, mut y) = (gpu.buffer(8 * k * 2)?, gpu.buffer(8 * n * 4)?);
-/// let mut workspace = gpu.workspace(layer.workspace_size(8)?)?;
+/// let (x, mut y) = (gpu.alloc(8 * k * 2)?, gpu.alloc(8 * n * 4)?);
+/// let mut workspace = gpu.alloc_workspace(layer.workspace_size(8)?)?;
 /// layer.matmul(
-///     Activations { data: &x, dtype: Float::Bf16, rows: 8, row_stride: k },
-///     Outputs { data: &mut y, dtype: Float::F32, row_stride: n },
+///     Activations { data: x.as_slice(), dtype: Float::Bf16, rows: 8, row_stride: k },
+///     Outputs { data: y.as_mut_slice(), dtype: Float::F32, row_stride: n },
 ///     &mut workspace,
 ///     &cuda_stream,
 /// )?;
 ///
 /// // The weights themselves.
-/// let mut weights = gpu.buffer(layer.weight_bytes())?;
-/// layer.decode(&mut weights, &cuda_stream)?;
+/// let mut weights = gpu.alloc(layer.decoded_byte_len())?;
+/// layer.decode(weights.as_mut_slice(), &cuda_stream)?;
 /// # Ok(()) }
 /// ```
 #[cfg(feature = "cuda")]
@@ -54,8 +54,10 @@ pub mod gpu {
     /// Opens device number `ordinal` with this crate's kernels.
     ///
     /// # Errors
-    /// As [`Gpu::open`].
+    /// [`GpuError::NoDriver`], [`GpuError::MissingFunction`] and [`GpuError::NoDevice`] where there is no usable driver or no
+    /// such device, [`GpuError::TooOld`] for a device before compute capability 8.0, [`GpuError::Kernels`] if the driver
+    /// refuses the kernels, [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
     pub fn open(ordinal: u32) -> Result<Gpu, GpuError> {
-        Gpu::open(ordinal, crate::ptx())
+        Gpu::open_with(ordinal, crate::ptx())
     }
 }

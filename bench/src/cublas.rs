@@ -3,7 +3,7 @@
 use super::BenchError;
 use fused_rans::Float;
 use fused_rans::gpu::dense::DenseProduct;
-use fused_rans::gpu::{Buffer, CudaStream, Gpu, GpuError};
+use fused_rans::gpu::{CudaStream, DeviceBuffer, Gpu, GpuError};
 use libloading::Library;
 use std::env;
 use std::error::Error;
@@ -148,7 +148,7 @@ pub struct Cublas {
     gpu: Gpu,
     // In use by the handle: dropped after it is destroyed.
     _cuda_stream: Rc<CudaStream>,
-    _workspace: Buffer,
+    _workspace: DeviceBuffer,
     _library: Library,
 }
 
@@ -160,14 +160,13 @@ impl Cublas {
     pub fn load(gpu: &Gpu, cuda_stream: &Rc<CudaStream>) -> Result<Self, CublasError> {
         let (library, name) = find(env::var_os(VARIABLE))?;
         let api = Api::new(&library, &name)?;
-        let workspace = gpu.buffer(WORKSPACE)?;
+        let workspace = gpu.alloc(WORKSPACE)?;
         // Makes the device's primary context, which cuBLAS uses too, this thread's.
         gpu.synchronize()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the handle goes to a variable that lives.
         done("cublasCreate_v2", unsafe { (api.create)(&raw mut handle) })?;
-        let at = workspace.as_device_ptr().as_raw() as *mut c_void;
-        let stream = cuda_stream.as_inner().cast();
+        let (at, stream) = (workspace.address() as *mut c_void, cuda_stream.as_raw());
         let cublas = Self {
             api,
             handle,
@@ -208,11 +207,10 @@ impl Cublas {
         product.check()?;
         let side = |side| c_int::try_from(side).map_err(|_| CublasError::Side { side });
         let (rows, cols) = (side(product.shape.rows)?, side(product.shape.cols)?);
-        let m = side(product.m)?;
+        let m = side(product.rows)?;
         let (inputs, outputs) = (type_of(product.dtype), type_of(product.y_dtype));
-        let [w, x] =
-            [product.w, product.x].map(|matrix| matrix.as_device_ptr().as_raw() as *const c_void);
-        let y = product.y.as_device_ptr().as_raw() as *mut c_void;
+        let [w, x] = [product.w, product.x].map(|matrix| matrix.address() as *const c_void);
+        let y = product.y.address() as *mut c_void;
         let (alpha, beta) = (1f32, 0f32);
         let number = |number: &f32| std::ptr::from_ref(number).cast::<c_void>();
         // SAFETY: the buffers hold the matrices, as has been checked, and the driver frees none that is

@@ -1,11 +1,11 @@
 //! A device, ready to measure on.
 
 use super::cublas::{Cublas, CublasError};
-use super::timing::{Effort, Timer, cuda};
+use super::timing::{Effort, Timer};
 use super::{BenchError, Report, Row, driver_version};
 use fused_rans::Float;
 use fused_rans::gpu::dense::DenseProduct;
-use fused_rans::gpu::{AsyncCopyDestination, CudaStream, Gpu, GpuError};
+use fused_rans::gpu::{CudaStream, Gpu, GpuError};
 use fused_rans::layout::TileGrid;
 use std::rc::Rc;
 
@@ -40,7 +40,7 @@ impl Session {
     /// # Errors
     /// [`BenchError`] from the driver; that there is no cuBLAS is none.
     pub fn new(gpu: Gpu) -> Result<Self, BenchError> {
-        let cuda_stream = Rc::new(gpu.cuda_stream()?);
+        let cuda_stream = Rc::new(gpu.create_stream()?);
         let reference = match Cublas::load(&gpu, &cuda_stream) {
             Ok(cublas) => Reference::Cublas(cublas),
             Err(error) => Reference::Kernel(error),
@@ -140,12 +140,8 @@ const RATE_BYTES: usize = 1 << 30;
 
 /// GB/s of a copy of 1 GiB, bytes read plus bytes written.
 fn copy_rate(gpu: &Gpu, cuda_stream: &CudaStream, timer: &mut Timer) -> Result<f64, BenchError> {
-    let (from, mut to) = (gpu.buffer(RATE_BYTES)?, gpu.buffer(RATE_BYTES)?);
-    let mut call = |_| {
-        // SAFETY: both buffers live until the timer has waited for its batch.
-        let copied = unsafe { to.async_copy_from(&*from, cuda_stream) };
-        Ok(copied.map_err(cuda("copying"))?)
-    };
+    let (from, mut to) = (gpu.alloc(RATE_BYTES)?, gpu.alloc(RATE_BYTES)?);
+    let mut call = |_| Ok(cuda_stream.copy(from.as_slice(), to.as_mut_slice())?);
     let times = timer.in_turns(RATES, &mut call, None)?;
     Ok(2.0 * RATE_BYTES as f64 / times.us / 1e3)
 }
@@ -153,15 +149,15 @@ fn copy_rate(gpu: &Gpu, cuda_stream: &CudaStream, timer: &mut Timer) -> Result<f
 /// GB/s at which the dense kernel reads 1 GiB of weights.
 fn read_rate(gpu: &Gpu, cuda_stream: &CudaStream, timer: &mut Timer) -> Result<f64, BenchError> {
     let shape = TileGrid { rows: RATE_BYTES / 2 / 8192, cols: 8192 };
-    let mut w = gpu.buffer(RATE_BYTES)?;
-    let (mut x, mut y) = (gpu.buffer(2 * shape.cols)?, gpu.buffer(4 * shape.rows)?);
+    let mut w = gpu.alloc(RATE_BYTES)?;
+    let (mut x, mut y) = (gpu.alloc(2 * shape.cols)?, gpu.alloc(4 * shape.rows)?);
     for buffer in [&mut w, &mut x] {
-        buffer.set_8(0).map_err(cuda("clearing a buffer"))?;
+        buffer.fill(0)?;
     }
-    gpu.synchronize()?;
     let (dtype, y_dtype) = (Float::Bf16, Float::F32);
     let mut call = |_| {
-        let product = DenseProduct { dtype, shape, w: &w, x: &x, m: 1, y: &mut y, y_dtype };
+        let (w, x, y) = (w.as_slice(), x.as_slice(), y.as_mut_slice());
+        let product = DenseProduct { dtype, shape, w, x, rows: 1, y, y_dtype };
         Ok(product.queue(gpu, cuda_stream)?)
     };
     let times = timer.in_turns(RATES, &mut call, None)?;

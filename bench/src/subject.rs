@@ -2,10 +2,10 @@
 
 use super::check::Sample;
 use super::numbers::{Weights, activations};
-use super::timing::{Effort, Times, cuda};
+use super::timing::{Effort, Times};
 use super::{BenchError, Reference, Row, Session};
 use fused_rans::gpu::dense::DenseProduct;
-use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer, Workspace};
+use fused_rans::gpu::{CudaStream, DeviceBuffer, Gpu, GpuError, Layer, Workspace};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Activations, Blob, Float, Outputs};
 use std::rc::Rc;
@@ -23,13 +23,13 @@ pub struct Subject {
     blob_bytes: usize,
     layers: Vec<Layer>,
     /// Copies of the weights in the type of x; none if there is no room for them.
-    dense: Vec<Buffer>,
+    dense: Vec<DeviceBuffer>,
     x_dtype: Float,
-    x: Buffer,
+    x: DeviceBuffer,
     /// Bytes of device memory of a copy of the layer, and of dense weights, as the device counts them.
     device_bytes: [usize; 2],
     /// Outputs, ours and the reference's.
-    y: [Buffer; 2],
+    y: [DeviceBuffer; 2],
     /// Most rows of x.
     most: usize,
     sample: Sample,
@@ -56,16 +56,16 @@ impl Subject {
         let (x_bytes, x_numbers) = activations(x_dtype, most * shape.cols);
         let sample = Sample::new(&weights, shape.rows, &x_numbers, shape.cols);
         let copies = session.copies(blob.bytes().len());
-        let free = gpu.memory()?.0;
+        let free = gpu.memory_info()?.free;
         let layers = (0..copies).map(|_| gpu.upload(blob)).collect::<Result<Vec<_>, _>>()?;
-        let left = gpu.memory()?.0;
+        let left = gpu.memory_info()?.free;
         let dense = dense(session, &weights.into_dense())?;
         let device_bytes = [
             free.saturating_sub(left) / copies,
-            left.saturating_sub(gpu.memory()?.0) / dense.len().max(1),
+            left.saturating_sub(gpu.memory_info()?.free) / dense.len().max(1),
         ];
-        let workspace = gpu.workspace(layers[0].workspace_size(most)?)?;
-        let y = || gpu.buffer(4 * most * shape.rows);
+        let workspace = gpu.alloc_workspace(layers[0].workspace_size(most)?)?;
+        let y = || gpu.alloc(4 * most * shape.rows);
         Ok(Self {
             name: name.to_owned(),
             format,
@@ -154,10 +154,10 @@ impl Subject {
         let product = DenseProduct {
             dtype: *x_dtype,
             shape: *shape,
-            w: &dense[0],
-            x,
-            m,
-            y: &mut y[1],
+            w: dense[0].as_slice(),
+            x: x.as_slice(),
+            rows: m,
+            y: y[1].as_mut_slice(),
             y_dtype: Float::F32,
         };
         reference.queue(product, gpu, cuda_stream)?;
@@ -182,13 +182,14 @@ impl Subject {
         let [ours, theirs] = &mut self.y;
         let y_dtype = reference.timed_outputs(dtype);
         let mut our_call = |call: usize| {
-            let x = Activations { data: &***x, dtype, rows: m, row_stride: shape.cols };
-            let y = Outputs { data: &mut ***ours, dtype: y_dtype, row_stride: shape.rows };
+            let x = Activations { data: x.as_slice(), dtype, rows: m, row_stride: shape.cols };
+            let y = Outputs { data: ours.as_mut_slice(), dtype: y_dtype, row_stride: shape.rows };
             Ok(layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)?)
         };
         let mut their_call = |call: usize| {
-            let w = &dense[call % dense.len()];
-            let product = DenseProduct { dtype, shape, w, x, m, y: theirs, y_dtype };
+            let (w, x) = (dense[call % dense.len()].as_slice(), x.as_slice());
+            let y = theirs.as_mut_slice();
+            let product = DenseProduct { dtype, shape, w, x, rows: m, y, y_dtype };
             reference.queue(product, gpu, cuda_stream)
         };
         match dense.is_empty() {
@@ -199,15 +200,15 @@ impl Subject {
 
     /// Fills y with what is no number, should anything be left out; the reference's for `whose` 1.
     fn clear(&mut self, whose: usize) -> Result<(), GpuError> {
-        self.y[whose].set_8(0xFF).map_err(cuda("clearing a buffer"))?;
-        self.gpu.synchronize()
+        self.y[whose].fill(0xFF)
     }
 
     /// Queues our multiplication with copy number `layer`.
     fn queue(&mut self, layer: usize, m: usize, dtype: Float) -> Result<(), GpuError> {
         let Self { layers, x, y, x_dtype, shape, workspace, cuda_stream, .. } = self;
-        let x = Activations { data: &***x, dtype: *x_dtype, rows: m, row_stride: shape.cols };
-        let y = Outputs { data: &mut **y[0], dtype, row_stride: shape.rows };
+        let x =
+            Activations { data: x.as_slice(), dtype: *x_dtype, rows: m, row_stride: shape.cols };
+        let y = Outputs { data: y[0].as_mut_slice(), dtype, row_stride: shape.rows };
         layers[layer].matmul(x, y, workspace, cuda_stream)
     }
 
@@ -215,30 +216,27 @@ impl Subject {
     fn outputs(&self, whose: usize, m: usize) -> Result<Vec<u8>, GpuError> {
         self.gpu.synchronize()?;
         let mut y = vec![0; 4 * m * self.shape.rows];
-        let outputs = self.y[whose].index(..y.len());
-        outputs.copy_to(&mut y).map_err(cuda("copying from the device"))?;
+        self.gpu.copy_to_host(self.y[whose].slice(0..y.len()), &mut y)?;
         Ok(y)
     }
 }
 
 /// `bytes` in device memory.
-fn uploaded(gpu: &Gpu, bytes: &[u8]) -> Result<Buffer, GpuError> {
-    let mut buffer = gpu.buffer(bytes.len())?;
-    buffer.copy_from(bytes).map_err(cuda("copying to the device"))?;
-    // CUDA streams that do not block would not wait for it.
-    gpu.synchronize()?;
+fn uploaded(gpu: &Gpu, bytes: &[u8]) -> Result<DeviceBuffer, GpuError> {
+    let mut buffer = gpu.alloc(bytes.len())?;
+    buffer.copy_from(bytes)?;
     Ok(buffer)
 }
 
 /// Copies of dense weights, or none if there is no room.
-fn dense(session: &Session, weights: &[u8]) -> Result<Vec<Buffer>, GpuError> {
+fn dense(session: &Session, weights: &[u8]) -> Result<Vec<DeviceBuffer>, GpuError> {
     let gpu = session.gpu();
     let copies = || {
         let first = uploaded(gpu, weights)?;
         let mut copies = vec![first];
         for _ in 1..session.copies(weights.len()) {
-            let mut copy = gpu.buffer(weights.len())?;
-            copy.copy_from(&**copies[0]).map_err(cuda("copying"))?;
+            let mut copy = gpu.alloc(weights.len())?;
+            session.cuda_stream().copy(copies[0].as_slice(), copy.as_mut_slice())?;
             copies.push(copy);
         }
         gpu.synchronize()?;

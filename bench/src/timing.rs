@@ -1,9 +1,7 @@
 //! Times of queued calls, by events on the device.
 
 use super::BenchError;
-use fused_rans::gpu::{
-    AsyncCopyDestination, Buffer, CudaError, CudaStream, Event, EventFlags, Gpu, GpuError,
-};
+use fused_rans::gpu::{CudaStream, DeviceBuffer, Event, Gpu, GpuError};
 use std::rc::Rc;
 
 /// How much is measured.
@@ -45,7 +43,7 @@ const PLUGS: usize = 2;
 pub struct Timer {
     start: Event,
     end: Event,
-    plug: (Buffer, Buffer),
+    plug: (DeviceBuffer, DeviceBuffer),
     cuda_stream: Rc<CudaStream>,
 }
 
@@ -55,9 +53,9 @@ impl Timer {
     /// # Errors
     /// [`GpuError`] from the driver.
     pub fn new(gpu: &Gpu, cuda_stream: &Rc<CudaStream>) -> Result<Self, GpuError> {
-        let plug = (gpu.buffer(PLUG)?, gpu.buffer(PLUG)?);
-        let event = || Event::new(EventFlags::DEFAULT).map_err(cuda("creating an event"));
-        Ok(Self { start: event()?, end: event()?, plug, cuda_stream: Rc::clone(cuda_stream) })
+        let plug = (gpu.alloc(PLUG)?, gpu.alloc(PLUG)?);
+        let (start, end) = (gpu.create_event()?, gpu.create_event()?);
+        Ok(Self { start, end, plug, cuda_stream: Rc::clone(cuda_stream) })
     }
 
     /// Runs both in turns, batch by batch, after a batch of each to warm up.
@@ -102,21 +100,15 @@ impl Timer {
     ) -> Result<f64, BenchError> {
         let (from, to) = &mut self.plug;
         for _ in 0..PLUGS {
-            // SAFETY: both buffers live until the events have been waited for.
-            unsafe { to.async_copy_from(&**from, &self.cuda_stream) }.map_err(cuda("copying"))?;
+            self.cuda_stream.copy(from.as_slice(), to.as_mut_slice())?;
         }
-        self.start.record(&self.cuda_stream).map_err(cuda("recording an event"))?;
+        self.start.record(&self.cuda_stream)?;
         (first..first + calls).try_for_each(call)?;
-        self.end.record(&self.cuda_stream).map_err(cuda("recording an event"))?;
-        self.end.synchronize().map_err(cuda("waiting for a batch"))?;
-        let ms = self.end.elapsed_time_f32(&self.start).map_err(cuda("asking for a time"))?;
+        self.end.record(&self.cuda_stream)?;
+        self.end.synchronize()?;
+        let ms = self.end.elapsed_ms(&self.start)?;
         Ok(f64::from(ms) * 1e3 / calls as f64)
     }
-}
-
-/// For failures of `action`.
-pub fn cuda(action: &'static str) -> impl Fn(CudaError) -> GpuError {
-    move |source| GpuError::Cuda { action, source }
 }
 
 /// The middle one, or the mean of the two in the middle; `None` of nothing.

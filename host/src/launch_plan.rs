@@ -1,14 +1,12 @@
-//! How a multiplication is launched: which kernel, how many blocks, how much shared memory.
+//! How a multiplication is launched: how many rows of x at a time, how many blocks and warps, how much shared memory.
 
 use crate::Blob;
-use crate::Float;
-use crate::{Dtype, WeightsPerSymbol};
 use fused_rans_layout::{
     LINE, LOOK_AHEAD, MAX_WORD_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps,
     ring_bytes, slabs_at_once, slabs_bytes, sum_bytes,
 };
 
-/// What a plan must know of a device.
+/// Properties of a device that launch plans depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Streaming multiprocessors.
@@ -17,23 +15,23 @@ pub struct Device {
     pub shared_memory: u32,
 }
 
-/// What a plan must know of a layer.
+/// Properties of a layer that launch plans depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerShape {
-    /// Its tiles.
+    /// Sides of the matrix.
     pub grid: TileGrid,
-    /// Rows of words of its longest slab.
+    /// Rows of words of the longest slab.
     pub rows_of_words: u32,
     /// Raw bits of a weight.
     pub raw_bits: u32,
-    /// Whether there are scales for groups of weights.
+    /// Whether groups of weights have scales.
     pub grouped: bool,
 }
 
 impl LayerShape {
-    /// Of the layer that a blob becomes.
+    /// Returns the properties of the layer that a blob is uploaded as.
     #[must_use]
-    pub fn of(blob: &Blob<'_>) -> Self {
+    pub fn new(blob: &Blob<'_>) -> Self {
         let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
         let rows = rows.map(|(&full, &tail)| u32::from(full) + u32::from(tail)).max();
         Self {
@@ -48,30 +46,29 @@ impl LayerShape {
 /// How a multiplication is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchPlan {
-    /// Rows of x that a kernel takes at once, in eights: 1, 2, 4 or 8. More rows take several launches.
+    /// Octets (8 rows) of x that a launch processes at most: 1, 2, 4 or 8. More rows take several launches.
     pub octets: u32,
     /// Blocks.
     pub blocks: u32,
     /// Warps of a block.
     pub warps: u32,
-    /// Rows of words that a warp has room for, for each slab that it decodes at a time. Twice those of a slab
-    /// are always enough to send for the next one's early, a third more nearly always; with fewer
-    /// a warp waits for them.
+    /// Rows of words of a warp's buffer, for each slab that it decodes at a time. With twice the rows of a slab, the
+    /// next slab's words are always requested early; with a third more, nearly always; with fewer rows a warp waits
+    /// for them.
     pub buffer_rows: u32,
 }
 
-/// Rows of x that one launch takes at most.
+/// Most rows of x that one launch processes.
 pub const MAX_BATCH: usize = 64;
 
 impl LaunchPlan {
-    /// The plan for `m` rows of x; `None` if the device or the layer is none that the kernels can
-    /// serve.
+    /// Returns the plan for `rows` rows of x; `None` if the kernels cannot multiply with this layer on this device.
     ///
-    /// As many warps as registers and shared memory allow, with room to send for words early. Where there is no
-    /// such room for two, there is less for each, and then x is taken fewer rows at a time.
+    /// A block gets as many warps as registers and shared memory allow, with buffers that let them request words early. If
+    /// there is no room for two such warps, buffers get smaller, and then x is processed fewer rows at a time.
     #[must_use]
-    pub fn new(device: Device, layer: LayerShape, m: usize) -> Option<Self> {
-        let most = m.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two() as u32;
+    pub fn new(device: Device, layer: LayerShape, rows: usize) -> Option<Self> {
+        let most = 1 << Self::row_class(rows);
         let batches = [8, 4, 2, 1].into_iter().filter(|&octets| octets <= most);
         batches.into_iter().find_map(|octets| {
             let most_warps = max_warps(octets as usize) as u32;
@@ -85,7 +82,14 @@ impl LaunchPlan {
         })
     }
 
-    /// This plan with as many rows of words as there is room for, up to twice those of a slab.
+    /// Returns the class of a number of rows of x, from 0 to 3: all numbers of a class have the same plan. The classes are up to
+    /// 8, 16, 32, and more rows.
+    #[must_use]
+    pub fn row_class(rows: usize) -> usize {
+        rows.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two().ilog2() as usize
+    }
+
+    /// Returns this plan with as many buffer rows as shared memory has room for, up to twice the rows of a slab.
     fn widest(self, device: Device, layer: LayerShape) -> Option<Self> {
         let free = device.shared_memory.checked_sub(self.shared_memory(layer)?)?;
         let more = free / (LINE as u32 * self.warps * self.slabs() as u32);
@@ -93,18 +97,18 @@ impl LaunchPlan {
         self.partition(layer).map(|_| Self { buffer_rows, ..self })
     }
 
-    /// Slabs that a warp decodes at a time.
+    /// Returns the number of slabs that a warp decodes at a time.
     fn slabs(self) -> usize {
         slabs_at_once(self.octets as usize)
     }
 
-    /// The division of the layer among warps; `None` if the layer is too large, or there is nobody.
+    /// Returns the division of the layer among warps; `None` if the layer is too large, or there are no warps.
     #[must_use]
     pub fn partition(self, layer: LayerShape) -> Option<Partition> {
         Partition::new(layer.grid, self.slabs(), self.blocks, self.warps)
     }
 
-    /// Whether there are kernels that can be launched so.
+    /// Returns whether kernels can be launched like this.
     #[must_use]
     pub fn is_possible(self, layer: LayerShape) -> bool {
         [1, 2, 4, 8].contains(&self.octets)
@@ -113,9 +117,8 @@ impl LaunchPlan {
             && self.partition(layer).is_some()
     }
 
-    /// Bytes of shared memory of a block: the decode table, the warps' rings, slabs and rows of words, and behind
-    /// the last one's as many rows as a stream can take, whatever its bits are: it may be one of few. `None`
-    /// if that overflows.
+    /// Returns the bytes of shared memory of a block: the decode table, each warp's ring, slab slots and buffer rows, and
+    /// behind the last buffer as many rows as a stream can have, whatever its bits are. `None` if that overflows.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
         let octets = self.octets as usize;
@@ -127,7 +130,7 @@ impl LaunchPlan {
         u32::try_from(block.checked_add(rest)?).ok()
     }
 
-    /// Bytes of sums that a launch leaves in its workspace; `None` if that overflows.
+    /// Returns the bytes of partial sums in a launch's workspace; `None` if that overflows.
     #[must_use]
     pub fn partial_bytes(self) -> Option<usize> {
         // A slot for each warp, and two for each block.
@@ -135,7 +138,8 @@ impl LaunchPlan {
         slots.checked_mul(sum_bytes(self.octets as usize))
     }
 
-    /// Counters of a launch: for each fragment of sums of every band.
+    /// Returns the number of counters of a launch: one for each fragment of sums of every band; `None` if the layer is too
+    /// large.
     #[must_use]
     pub fn counters(self, layer: LayerShape) -> Option<usize> {
         let fragments = self.slabs() * SLAB_STRIPS * self.octets as usize;
@@ -143,57 +147,10 @@ impl LaunchPlan {
     }
 }
 
-/// Rows of words of a slab, and those that a decoder looks ahead.
+/// Returns the rows of words of the longest slab, and those that a decoder looks ahead.
 #[must_use]
 pub fn row_capacity(layer: LayerShape) -> u32 {
     layer.rows_of_words + LOOK_AHEAD as u32
-}
-
-/// What the kernels of a layer are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelKind {
-    /// Type of the weights.
-    pub dtype: Dtype,
-    /// Raw bits of I8 weights.
-    pub raw_bits: u8,
-    /// How many weights share a symbol.
-    pub weights_per_symbol: WeightsPerSymbol,
-    /// Whether the decode table of BF16 or FP16 weights has wide entries.
-    pub wide: bool,
-    /// Whether there are groups.
-    pub grouped: bool,
-    /// Type of the activations.
-    pub activations: Float,
-}
-
-impl KernelKind {
-    /// Weights and activations, as kernels' names have them.
-    fn types(self) -> String {
-        let quads = if self.weights_per_symbol == WeightsPerSymbol::Four { "_quads" } else { "" };
-        let weights = match (self.dtype, self.wide, self.grouped) {
-            (Dtype::Bf16, true, _) => "bf16".to_owned(),
-            (Dtype::Bf16, false, _) => "bf16_any".to_owned(),
-            (Dtype::F16, true, _) => "f16".to_owned(),
-            (Dtype::F16, false, _) => "f16_any".to_owned(),
-            (Dtype::F8E4M3, ..) => "f8".to_owned(),
-            (Dtype::I8, _, true) => format!("i4{quads}"),
-            (Dtype::I8, _, false) => format!("i8{quads}_r{}", self.raw_bits),
-        };
-        let activations = if self.activations == Float::Bf16 { "bf16" } else { "f16" };
-        format!("{weights}_{activations}")
-    }
-
-    /// Name of the kernel that multiplies with 8 times `octets` rows of x.
-    #[must_use]
-    pub fn matmul(self, octets: u32) -> String {
-        format!("matmul_{}_m{}", self.types(), 8 * octets)
-    }
-
-    /// Name of the kernel that writes its A fragments out.
-    #[must_use]
-    pub fn fragments(self) -> String {
-        format!("fragments_{}", self.types())
-    }
 }
 
 #[cfg(test)]
@@ -250,13 +207,13 @@ mod tests {
         for kind in LAYERS {
             let layer = layer((4096, 4096), kind);
             let plan = LaunchPlan::new(device, layer, 8).unwrap();
-            assert!(plan.warps >= 10 && plan.octets == 1, "{kind:?} {plan:?}");
+            assert!(plan.warps >= 10 && plan.octets == 1, "{layer:?} {plan:?}");
             assert!(plan.buffer_rows >= row_capacity(layer) * 4 / 3);
         }
     }
 
     #[test]
-    fn what_no_device_can_hold_has_no_plan() {
+    fn layers_that_do_not_fit_have_no_plan() {
         let small = Device { multiprocessors: 10, shared_memory: 32 << 10 };
         assert_eq!(LaunchPlan::new(small, layer((256, 256), (24, 8)), 1), None);
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
@@ -264,6 +221,18 @@ mod tests {
         assert_eq!(LaunchPlan::new(device, layer((side, side), (24, 8)), 1), None);
         let none = Device { multiprocessors: 0, ..device };
         assert_eq!(LaunchPlan::new(none, layer((256, 256), (24, 8)), 1), None);
+    }
+
+    #[test]
+    fn all_numbers_of_rows_of_a_class_have_the_same_plan() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        let layer = layer((4096, 4096), LAYERS[0]);
+        for rows in 0..200 {
+            let largest = [8, 16, 32, 64][LaunchPlan::row_class(rows)];
+            assert!(rows <= largest || largest == 64);
+            let plans = [rows, largest].map(|rows| LaunchPlan::new(device, layer, rows));
+            assert_eq!(plans[0], plans[1], "{rows}");
+        }
     }
 
     #[test]

@@ -2,15 +2,15 @@
 #![cfg(feature = "cuda")]
 
 use fused_rans::gpu::dense::DenseProduct;
-use fused_rans::gpu::{Buffer, CopyDestination, Gpu, GpuError};
+use fused_rans::gpu::{DeviceBuffer, Gpu, GpuError};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use fused_rans_bench::{BenchError, Effort, Row, Session, Subject};
 use support::product::{activation_type, numbers, weight_numbers};
 use support::{Weights, device};
 
-fn upload(gpu: &Gpu, bytes: &[u8]) -> Buffer {
-    let mut buffer = gpu.buffer(bytes.len()).unwrap();
+fn upload(gpu: &Gpu, bytes: &[u8]) -> DeviceBuffer {
+    let mut buffer = gpu.alloc(bytes.len()).unwrap();
     buffer.copy_from(bytes).unwrap();
     buffer
 }
@@ -22,15 +22,15 @@ fn check_dense(gpu: &Gpu, dtype: Dtype, rows: usize, cols: usize, m: usize) {
     let x = Weights::Gaussian.bytes(dtype, m * cols, 2);
     let (w_device, x_device) = (upload(gpu, &w), upload(gpu, &x));
     let mut y = upload(gpu, &vec![0xFF; 4 * m * rows]);
-    let cuda_stream = gpu.cuda_stream().unwrap();
-    gpu.synchronize().unwrap();
+    let cuda_stream = gpu.create_stream().unwrap();
     let shape = TileGrid { rows, cols };
-    let (w_at, x_at, y_dtype) = (&w_device, &x_device, Float::F32);
-    let product = DenseProduct { dtype: float, shape, w: w_at, x: x_at, m, y: &mut y, y_dtype };
+    let (w_at, x_at, y_at) = (w_device.as_slice(), x_device.as_slice(), y.as_mut_slice());
+    let (dtype_of_x, y_dtype) = (float, Float::F32);
+    let product =
+        DenseProduct { dtype: dtype_of_x, shape, w: w_at, x: x_at, rows: m, y: y_at, y_dtype };
     product.queue(gpu, &cuda_stream).unwrap();
     gpu.synchronize().unwrap();
-    let mut found = vec![0; 4 * m * rows];
-    y.copy_to(&mut found).unwrap();
+    let found = y.to_vec().unwrap();
     let (w, x, found) =
         (weight_numbers(dtype, &w), weight_numbers(dtype, &x), numbers(Float::F32, &found));
     for (i, found) in found.into_iter().enumerate() {
@@ -58,18 +58,17 @@ fn the_dense_kernels_multiply() {
 #[test]
 fn dense_products_that_do_not_fit_are_refused() {
     let Some(gpu) = device() else { return };
-    let buffer = || gpu.buffer(4096).unwrap();
-    let (w, x, mut y, cuda_stream) = (buffer(), buffer(), buffer(), gpu.cuda_stream().unwrap());
+    let buffer = || gpu.alloc(4096).unwrap();
+    let (w, x, mut y, cuda_stream) = (buffer(), buffer(), buffer(), gpu.create_stream().unwrap());
     let shape = TileGrid { rows: 32, cols: 64 };
-    let (w, x) = (&w, &x);
     for (m, dtype, y_dtype, bytes) in [
         (33, Float::Bf16, Float::F32, 4096),
         (32, Float::F32, Float::F32, 4096),
         (32, Float::Bf16, Float::Bf16, 4096),
         (32, Float::Bf16, Float::F32, 4095),
     ] {
-        let w = &w.index(..bytes);
-        let product = DenseProduct { dtype, shape, w, x, m, y: &mut y, y_dtype };
+        let (w, x, y) = (w.slice(0..bytes), x.as_slice(), y.as_mut_slice());
+        let product = DenseProduct { dtype, shape, w, x, rows: m, y, y_dtype };
         let error = product.queue(gpu, &cuda_stream).unwrap_err();
         assert!(matches!(error, GpuError::Matmul(_) | GpuError::Blob(_)), "{error}");
     }

@@ -2,8 +2,7 @@
 #![cfg(feature = "cuda")]
 
 use fused_rans::file::{self, CompressedFile};
-use fused_rans::gpu::{self, Gpu, GpuError};
-use fused_rans::layout::TABLE;
+use fused_rans::gpu::{self, Arena, Check, Gpu, GpuError, UploadOptions};
 use fused_rans::{Blob, BlobError, Dtype, Matrix, WeightsPerSymbol, encode};
 use proptest::prelude::*;
 use support::{Weights, any_matrix, device};
@@ -13,10 +12,8 @@ fn check(gpu: &Gpu, matrix: Matrix<'_>) -> Option<u64> {
     let bytes = encode(matrix)?;
     let blob = Blob::parse(&bytes).unwrap();
     let layer = gpu.upload(&blob).unwrap();
-    let wide = blob.frequencies().exponent_table(blob.split()).map_or(0, |table| table.len());
-    // Behind the blob there is room for a slab's tails, whatever their lengths say.
-    assert_eq!(layer.device_bytes(), bytes.len() + 15 * 128 + 4 * (TABLE + wide));
-    let same = layer.decode_to_host().unwrap() == matrix.data();
+    assert_eq!(layer.device_byte_len(), UploadOptions::new().device_byte_len(&blob));
+    let same = layer.decode_to_bytes().unwrap() == matrix.data();
     assert!(same, "{:?} {:?} differs", matrix.dtype(), matrix.grid());
     Some(blob.exceptions())
 }
@@ -72,8 +69,8 @@ fn a_buffer_of_another_size_is_refused() {
     let bytes = encode(Matrix::new(Dtype::Bf16, 512, 512, &data).unwrap()).unwrap();
     let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
     let (mut small, cuda_stream) =
-        (gpu.buffer(data.len() - 2).unwrap(), gpu.cuda_stream().unwrap());
-    let error = layer.decode(&mut small, &cuda_stream).expect_err("too small");
+        (gpu.alloc(data.len() - 2).unwrap(), gpu.create_stream().unwrap());
+    let error = layer.decode(small.as_mut_slice(), &cuda_stream).expect_err("too small");
     assert!(matches!(error, GpuError::Blob(BlobError::BufferSize { .. })), "{error}");
 }
 
@@ -93,7 +90,7 @@ fn real_weights_come_back_from_the_device() {
             let blob = compressed.blob(name).unwrap();
             let mut weights = vec![0; blob.weight_bytes()];
             blob.decode(&mut weights).unwrap();
-            assert!(gpu.upload(&blob).unwrap().decode_to_host().unwrap() == weights, "{name}");
+            assert!(gpu.upload(&blob).unwrap().decode_to_bytes().unwrap() == weights, "{name}");
             layers += 1;
         }
     }
@@ -118,7 +115,7 @@ fn handles_outlive_the_device_and_are_dropped_anywhere() {
         return;
     }
     let gpu = gpu::open(0).unwrap();
-    let (buffer, cuda_stream) = (gpu.buffer(1 << 20).unwrap(), gpu.cuda_stream().unwrap());
+    let (buffer, cuda_stream) = (gpu.alloc(1 << 20).unwrap(), gpu.create_stream().unwrap());
     drop(gpu);
     std::thread::spawn(move || drop((buffer, cuda_stream))).join().unwrap();
 }
@@ -135,7 +132,7 @@ fn layers_are_used_from_many_threads_and_cuda_streams() {
     let layers = [layer(Weights::Gaussian), layer(Weights::Small), layer(Weights::MostlyZero)];
     std::thread::scope(|scope| {
         for (layer, data) in layers.iter().chain(&layers) {
-            scope.spawn(|| (0..8).for_each(|_| assert!(layer.decode_to_host().unwrap() == *data)));
+            scope.spawn(|| (0..8).for_each(|_| assert!(layer.decode_to_bytes().unwrap() == *data)));
         }
     });
 }
@@ -143,13 +140,96 @@ fn layers_are_used_from_many_threads_and_cuda_streams() {
 #[test]
 fn without_a_device_there_is_an_error_that_says_so() {
     let error = gpu::open(9999).expect_err("nobody has ten thousand devices");
-    assert!(error.to_string().contains("no CUDA device 9999"), "{error}");
+    let text = error.to_string();
+    match error {
+        // Without a driver that is what is said.
+        GpuError::NoDriver { .. } => assert!(text.contains("no CUDA driver"), "{text}"),
+        _ => assert!(text.contains("no CUDA device 9999"), "{text}"),
+    }
+    assert!(text.contains("the CPU decoder needs none"), "{text}");
 }
 
 #[test]
 fn kernels_that_do_not_load_are_a_typed_error() {
     if device().is_some() {
-        let error = Gpu::open(0, "not PTX").expect_err("not PTX");
+        let error = Gpu::open_with(0, "not PTX").expect_err("not PTX");
         assert!(matches!(error, gpu::GpuError::Kernels { .. }), "{error}");
+    }
+}
+
+/// Weights and blob of a layer.
+fn layer_of(dtype: Dtype, rows: usize, cols: usize) -> (Vec<u8>, Vec<u8>) {
+    let data = Weights::Gaussian.bytes(dtype, rows * cols, 3);
+    let bytes = encode(Matrix::new(dtype, rows, cols, &data).unwrap()).expect("it shrinks");
+    (data, bytes)
+}
+
+#[test]
+fn layers_are_uploaded_to_an_arena_and_their_memory_is_used_again() {
+    let Some(gpu) = device() else { return };
+    let layers = Dtype::ALL.map(|dtype| layer_of(dtype, 512, 768));
+    let blobs = layers.each_ref().map(|(_, bytes)| Blob::parse(bytes).unwrap());
+    let sizes = blobs.each_ref().map(|blob| UploadOptions::new().device_byte_len(blob));
+    let total = sizes.iter().map(|size| size.next_multiple_of(256)).sum();
+    let mut arena = Arena::new(gpu.alloc(total).unwrap());
+    let mut uploaded = Vec::new();
+    for (blob, size) in blobs.iter().zip(sizes) {
+        let memory = arena.cut(size).unwrap();
+        let layer = gpu.upload_with(blob, UploadOptions::new().memory(memory)).unwrap();
+        assert!(layer.is_memory_borrowed() && layer.device_byte_len() == size);
+        uploaded.push(layer);
+    }
+    assert!(arena.remaining() < 256);
+    let error = arena.cut(4096).expect_err("nothing is left");
+    assert!(matches!(error, GpuError::TooShort { needed: 4096, .. }), "{error}");
+    for (layer, (data, _)) in uploaded.iter().zip(&layers) {
+        layer.verify().unwrap();
+        assert!(layer.decode_to_bytes().unwrap() == *data);
+    }
+    // The largest one's memory holds any other.
+    let at = (0..4).max_by_key(|&at| sizes[at]).unwrap();
+    gpu.synchronize().unwrap();
+    // SAFETY: the device has been waited for.
+    let memory = unsafe { uploaded.swap_remove(at).into_memory() };
+    let other = (at + 1) % 4;
+    let options = UploadOptions::new().memory(memory).check(Check::OnDevice);
+    let layer = gpu.upload_with(&blobs[other], options).unwrap();
+    assert!(layer.decode_to_bytes().unwrap() == layers[other].0);
+    // Too short and misaligned ranges are refused.
+    let mut arena = Arena::new(gpu.alloc(1 << 20).unwrap());
+    let options = UploadOptions::new().memory(arena.cut(1000).unwrap());
+    let error = gpu.upload_with(&blobs[0], options).expect_err("too short");
+    assert!(matches!(error, GpuError::TooShort { found: 1000, .. }), "{error}");
+    // The arena lives as long as its layers.
+    drop((arena, gpu.synchronize().unwrap()));
+    assert!(layer.decode_to_bytes().unwrap() == layers[other].0);
+}
+
+#[test]
+fn uploads_are_ordered_on_cuda_streams() {
+    let Some(gpu) = device() else { return };
+    let (data, bytes) = layer_of(Dtype::Bf16, 2048, 2048);
+    let blob = Blob::parse(&bytes).unwrap();
+    let streams = [gpu.create_stream().unwrap(), gpu.create_stream().unwrap()];
+    let mut pinned = gpu.alloc_pinned(bytes.len()).unwrap();
+    pinned.copy_from_slice(&bytes);
+    let from_pinned = Blob::parse(&pinned).unwrap();
+    let mut out = gpu.alloc(data.len()).unwrap();
+    for round in 0..8 {
+        // Work that the upload queues behind.
+        let (from, mut to) = (gpu.alloc(256 << 20).unwrap(), gpu.alloc(256 << 20).unwrap());
+        streams[0].copy(from.as_slice(), to.as_mut_slice()).unwrap();
+        let layer = match round % 3 {
+            0 => gpu.upload_async(&blob, UploadOptions::new(), &streams[0]),
+            1 => gpu.upload_async(&from_pinned, UploadOptions::new(), &streams[0]),
+            // SAFETY: the blob lives until the end.
+            _ => unsafe { gpu.queue_upload(&from_pinned, UploadOptions::new(), &streams[0]) },
+        };
+        // On the other CUDA stream, too, kernels wait for the upload.
+        let layer = layer.unwrap();
+        out.fill(0).unwrap();
+        layer.decode(out.as_mut_slice(), &streams[round / 4]).unwrap();
+        assert!(out.to_vec().unwrap() == data, "round {round}");
+        layer.verify().unwrap();
     }
 }

@@ -1,8 +1,10 @@
 //! Multiplication on a real device, against products in F64. Skipped where there is none.
 #![cfg(feature = "cuda")]
 
-use fused_rans::gpu::{CopyDestination, Gpu, GpuError, Layer, Workspace};
-use fused_rans::launch_plan::{self as plan, KernelKind, LaunchPlan, LayerShape};
+use fused_rans::gpu::{
+    CudaStream, DeviceSlice, DeviceSliceMut, Gpu, GpuError, Layer, UploadOptions, Workspace,
+};
+use fused_rans::launch_plan::{self as plan, LaunchPlan, LayerShape};
 use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE, TileKind};
 use fused_rans::{Blob, Dtype, Float, MatmulError, WeightsPerSymbol};
 use half::{bf16, f16};
@@ -39,23 +41,21 @@ fn multiply_as(
     let (inputs, y) = (case.inputs(), case.output_buffer());
     let (x, mut y_bytes) = (guarded(&inputs.x), guarded(&y));
     let (mut x_buffer, mut y_buffer) =
-        (gpu.buffer(x.len()).unwrap(), gpu.buffer(y_bytes.len()).unwrap());
+        (gpu.alloc(x.len()).unwrap(), gpu.alloc(y_bytes.len()).unwrap());
     x_buffer.copy_from(&x).unwrap();
     y_buffer.copy_from(&y_bytes).unwrap();
-    gpu.synchronize().unwrap();
-    let cuda_stream = gpu.cuda_stream().unwrap();
-    let data = x_buffer.index(GUARD + case.offset_x..GUARD + inputs.x.len());
-    let mut out = y_buffer.index(GUARD + case.offset_y..GUARD + y.len());
+    let cuda_stream = gpu.create_stream().unwrap();
+    let data = x_buffer.slice(GUARD + case.offset_x..GUARD + inputs.x.len());
+    let out: DeviceSliceMut<'_> = y_buffer.slice_mut(GUARD + case.offset_y..GUARD + y.len());
     if plan == layer.plan(case.m).unwrap() {
-        let (activations, outputs) = (case.activations(&data), case.outputs(&mut out));
+        let (activations, outputs) = (case.activations(data), case.outputs(out));
         layer.matmul(activations, outputs, workspace, &cuda_stream).unwrap();
     } else {
-        let activations = case.activations(data.as_device_ptr().as_raw());
-        let outputs = case.outputs(out.as_device_ptr().as_raw());
+        let activations = case.activations(data.address());
+        let outputs = case.outputs(out.address());
         // SAFETY: the buffers are as large as the operands, and live until the stream has been waited for.
-        let queued = unsafe {
-            layer.matmul_planned(plan, activations, outputs, workspace, cuda_stream.as_inner())
-        };
+        let queued =
+            unsafe { layer.matmul_planned(plan, activations, outputs, workspace, &cuda_stream) };
         queued.unwrap();
     }
     cuda_stream.synchronize().unwrap();
@@ -74,8 +74,8 @@ fn check(gpu: &Gpu, case: &Case) -> Option<Result<(), String>> {
     let bytes = case.blob()?;
     let blob = Blob::parse(&bytes).unwrap();
     let inputs = case.inputs();
-    let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
-    let mut workspace = gpu.workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let layer = gpu.upload_with(&blob, UploadOptions::new().epilogue(inputs.epilogue())).unwrap();
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
     let y = multiply(gpu, &layer, case, &mut workspace);
     assert!(y == multiply(gpu, &layer, case, &mut workspace), "not the same bits again");
     Some(case.check(&case.weight_numbers(), &inputs, Accumulator::F32, &y))
@@ -229,7 +229,6 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
     let all = fused_rans::ptx().split(".visible .entry ").skip(1);
     let all = all.filter_map(|text| text.split('(').next());
     let all: BTreeSet<_> = all.filter(|name| name.starts_with("matmul_")).collect();
-    let names: BTreeSet<_> = names.iter().map(String::as_str).collect();
     assert!(names == all, "{:?}", names.symmetric_difference(&all));
 }
 
@@ -258,21 +257,13 @@ fn raw_tiles_stand_beside_coded_ones() {
 
 /// Multiplies as this device would, as one with little shared memory, and with two warps that have no room to send for
 /// words early. Returns the names of the kernels.
-fn check_plans(gpu: &Gpu, case: &Case) -> Vec<String> {
+fn check_plans(gpu: &Gpu, case: &Case) -> Vec<&'static str> {
     let bytes = case.blob().expect("it shrinks");
     let blob = Blob::parse(&bytes).unwrap();
     let (inputs, numbers) = (case.inputs(), case.weight_numbers());
-    let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
-    let mut workspace = gpu.workspace(layer.workspace_size(case.m).unwrap()).unwrap();
-    let shape = LayerShape::of(&blob);
-    let kind = KernelKind {
-        dtype: blob.dtype(),
-        weights_per_symbol: blob.split().weights_per_symbol(),
-        raw_bits: blob.split().raw_bits(),
-        wide: blob.frequencies().exponent_table(blob.split()).is_some(),
-        grouped: blob.groups().is_some(),
-        activations: case.x,
-    };
+    let layer = gpu.upload_with(&blob, UploadOptions::new().epilogue(inputs.epilogue())).unwrap();
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let shape = LayerShape::new(&blob);
     let own = layer.plan(case.m).unwrap();
     let small = plan::Device { multiprocessors: 3, shared_memory: 99 << 10 };
     let small = LaunchPlan::new(small, shape, case.m).unwrap();
@@ -283,7 +274,7 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<String> {
             let y = multiply_as(plan, gpu, &layer, case, &mut workspace);
             let result = case.check(&numbers, &inputs, Accumulator::F32, &y);
             assert_eq!(result, Ok(()), "{case:?} {plan:?}");
-            kind.matmul(plan.octets)
+            layer.kernel_id(case.x, plan.octets).expect("there is one").name()
         })
         .collect()
 }
@@ -296,15 +287,16 @@ fn quantized_layers_multiply_with_what_their_weights_stand_for() {
         for m in [1, 8, 16, 20, 64] {
             let case = Case { m, ..case.clone() };
             let inputs = case.inputs();
-            let layer = gpu.upload_with(&blob, inputs.epilogue()).unwrap();
-            let mut workspace = gpu.workspace(layer.workspace_size(m).unwrap()).unwrap();
+            let layer =
+                gpu.upload_with(&blob, UploadOptions::new().epilogue(inputs.epilogue())).unwrap();
+            let mut workspace = gpu.alloc_workspace(layer.workspace_size(m).unwrap()).unwrap();
             let y = multiply(gpu, &layer, &case, &mut workspace);
             let result = case.check(&weights, &inputs, Accumulator::F32, &y);
             assert_eq!(result, Ok(()), "{name}, {m} rows of x");
         }
         let mut decoded = vec![0; blob.weight_bytes()];
         blob.decode(&mut decoded).unwrap();
-        assert!(gpu.upload(&blob).unwrap().decode_to_host().unwrap() == decoded, "{name}");
+        assert!(gpu.upload(&blob).unwrap().decode_to_bytes().unwrap() == decoded, "{name}");
     }
 }
 
@@ -314,19 +306,32 @@ fn operands_that_do_not_fit_are_typed_errors() {
     let case = Case::ordinary(Dtype::Bf16, 512, 512, 4);
     let bytes = case.blob().unwrap();
     let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
-    let cuda_stream = gpu.cuda_stream().unwrap();
-    let (x, mut y) = (gpu.buffer(4 * 512 * 2).unwrap(), gpu.buffer(4 * 512 * 4 - 1).unwrap());
-    let mut workspace = gpu.workspace(layer.workspace_size(4).unwrap()).unwrap();
-    let error =
-        layer.matmul(case.activations(&x), case.outputs(&mut y), &mut workspace, &cuda_stream);
+    let cuda_stream = gpu.create_stream().unwrap();
+    let (x, mut y) = (gpu.alloc(4 * 512 * 2).unwrap(), gpu.alloc(4 * 512 * 4 - 1).unwrap());
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(4).unwrap()).unwrap();
+    let error = layer.matmul(
+        case.activations(x.as_slice()),
+        case.outputs(y.as_mut_slice()),
+        &mut workspace,
+        &cuda_stream,
+    );
     assert!(matches!(error, Err(GpuError::Matmul(MatmulError::TooShort { .. }))), "{error:?}");
-    let mut y = gpu.buffer(4 * 512 * 4).unwrap();
-    let mut small = gpu.workspace(Default::default()).unwrap();
-    let error = layer.matmul(case.activations(&x), case.outputs(&mut y), &mut small, &cuda_stream);
+    let mut y = gpu.alloc(4 * 512 * 4).unwrap();
+    let mut small = gpu.alloc_workspace(Default::default()).unwrap();
+    let error = layer.matmul(
+        case.activations(x.as_slice()),
+        case.outputs(y.as_mut_slice()),
+        &mut small,
+        &cuda_stream,
+    );
     assert!(matches!(error, Err(GpuError::Workspace { .. })), "{error:?}");
     let f16 = Case { x: Float::F16, ..case.clone() };
-    let error =
-        layer.matmul(f16.activations(&x), f16.outputs(&mut y), &mut workspace, &cuda_stream);
+    let error = layer.matmul(
+        f16.activations(x.as_slice()),
+        f16.outputs(y.as_mut_slice()),
+        &mut workspace,
+        &cuda_stream,
+    );
     assert!(
         matches!(error, Err(GpuError::Matmul(MatmulError::ActivationType { .. }))),
         "{error:?}"
@@ -344,7 +349,7 @@ fn one_layer_serves_many_cuda_streams() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let size = layer.workspace_size(8).unwrap();
-                let mut workspace = gpu.workspace(size).unwrap();
+                let mut workspace = gpu.alloc_workspace(size).unwrap();
                 for _ in 0..8 {
                     let y = multiply(gpu, &layer, &case, &mut workspace);
                     results.lock().unwrap_or_else(PoisonError::into_inner).push(y);
@@ -354,4 +359,68 @@ fn one_layer_serves_many_cuda_streams() {
     });
     let results = results.into_inner().unwrap();
     assert!(results.len() == 32 && results.iter().all(|y| *y == results[0]));
+}
+
+#[test]
+fn a_recorded_product_gives_the_same_bits() {
+    let Some(gpu) = device() else { return };
+    let case = Case::ordinary(Dtype::Bf16, 1024, 2048, 20);
+    let bytes = case.blob().unwrap();
+    let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let expected = multiply(gpu, &layer, &case, &mut workspace);
+    let (mut x, mut y) =
+        (gpu.alloc(case.inputs().x.len()).unwrap(), gpu.alloc(expected.len()).unwrap());
+    x.copy_from(&case.inputs().x).unwrap();
+    layer.prepare(case.m, case.x).unwrap();
+    let cuda_stream = gpu.create_stream().unwrap();
+    let graph = cuda_stream.capture(|cuda_stream| {
+        let (x, y) = (case.activations(x.as_slice()), case.outputs(y.as_mut_slice()));
+        layer.matmul(x, y, &mut workspace, cuda_stream)
+    });
+    let graph = graph.unwrap();
+    for _ in 0..3 {
+        y.fill(0xFF).unwrap();
+        // SAFETY: layer, workspace and operands live until the CUDA stream has been waited for.
+        unsafe { graph.launch(&cuda_stream) }.unwrap();
+        cuda_stream.synchronize().unwrap();
+        assert!(y.to_vec().unwrap() == expected);
+    }
+}
+
+#[test]
+fn operands_of_other_libraries_are_taken_by_address() {
+    let Some(gpu) = device() else { return };
+    let case = Case::ordinary(Dtype::F16, 512, 768, 3);
+    let bytes = case.blob().unwrap();
+    let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let expected = multiply(gpu, &layer, &case, &mut workspace);
+    let mut x = gpu.alloc(case.inputs().x.len()).unwrap();
+    x.copy_from(&case.inputs().x).unwrap();
+    let y = gpu.alloc(expected.len()).unwrap();
+    let own = gpu.create_stream().unwrap();
+    // SAFETY: `own` lives on; null is the legacy default stream.
+    let streams =
+        unsafe { [own.as_raw(), std::ptr::null_mut()].map(|raw| CudaStream::from_raw(gpu, raw)) };
+    for cuda_stream in streams {
+        // SAFETY: the buffers live until the CUDA stream has been waited for, and nothing else uses y.
+        let (data, out) = unsafe {
+            (
+                DeviceSlice::from_raw(x.address(), x.len()),
+                DeviceSliceMut::from_raw(y.address(), y.len()),
+            )
+        };
+        let (x, y_slice) = (case.activations(data), case.outputs(out));
+        layer.matmul(x, y_slice, &mut workspace, &cuda_stream).unwrap();
+        cuda_stream.synchronize().unwrap();
+        assert!(y.to_vec().unwrap() == expected);
+    }
+    let host = vec![0u8; 4096];
+    // SAFETY: it is no device memory, which is to be found out.
+    let data = unsafe { DeviceSlice::from_raw(host.as_ptr().addr() as u64 & !1, host.len()) };
+    let mut y = gpu.alloc(expected.len()).unwrap();
+    let (x, y) = (Case { m: 1, ..case.clone() }.activations(data), case.outputs(y.as_mut_slice()));
+    let error = layer.matmul(x, y, &mut workspace, &own).expect_err("host memory");
+    assert!(matches!(error, GpuError::OtherDevice { what: "the activations", .. }), "{error}");
 }

@@ -4,11 +4,13 @@
 //! `FUSED_RANS_MUTANTS=10000 cargo test --release --features cuda --test gpu_mutants -- --nocapture` takes that many.
 #![cfg(feature = "cuda")]
 
-use fused_rans::gpu::{Buffer, CopyDestination, CudaStream, Gpu, GpuError, Layer};
+use fused_rans::gpu::{
+    Check, CudaStream, DeviceBuffer, DeviceSliceMut, Gpu, GpuError, Layer, UploadOptions,
+};
 use fused_rans::launch_plan::{LaunchPlan, LayerShape, row_capacity};
 use fused_rans::{
-    Activations, Blob, BlobError, Dtype, Epilogue, Float, Outputs, TileFault, WeightsPerSymbol,
-    encode, encode_grouped,
+    Activations, Blob, BlobError, Dtype, Float, Outputs, TileFault, WeightsPerSymbol, encode,
+    encode_grouped,
 };
 use std::time::Instant;
 use support::product::activation_type;
@@ -41,14 +43,13 @@ fn mutants() -> u64 {
 fn guarded(
     gpu: &Gpu,
     bytes: usize,
-    work: impl FnOnce(&Buffer, &CudaStream) -> Result<(), GpuError>,
+    work: impl FnOnce(DeviceSliceMut<'_>, &CudaStream) -> Result<(), GpuError>,
 ) -> Result<Vec<u8>, GpuError> {
     let mut all = vec![UNTOUCHED; bytes + 2 * GUARD];
-    let mut buffer = gpu.buffer(all.len())?;
+    let mut buffer: DeviceBuffer = gpu.alloc(all.len())?;
     buffer.copy_from(&all).unwrap();
-    gpu.synchronize()?;
-    let cuda_stream = gpu.cuda_stream()?;
-    work(&buffer, &cuda_stream)?;
+    let cuda_stream = gpu.create_stream()?;
+    work(buffer.slice_mut(GUARD..GUARD + bytes), &cuda_stream)?;
     // What the kernels have run into shows here.
     gpu.synchronize().expect("no kernel runs into anything");
     buffer.copy_to(&mut all).unwrap();
@@ -58,10 +59,7 @@ fn guarded(
 }
 
 fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
-    let bytes = layer.weight_bytes();
-    guarded(gpu, bytes, |buffer, cuda_stream| {
-        layer.decode(&mut buffer.index(GUARD..GUARD + bytes), cuda_stream)
-    })
+    guarded(gpu, layer.decoded_byte_len(), |out, cuda_stream| layer.decode(out, cuda_stream))
 }
 
 /// Multiplies with `m` rows of x, as the layer's own plan says, or with one warp, which takes one unit after another, in
@@ -69,23 +67,21 @@ fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
 fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Vec<u8>, GpuError> {
     let dtype = activation_type(layer.dtype(), false);
     let (rows, cols) = (layer.rows(), layer.cols());
-    let mut x = gpu.buffer(2 * m * cols)?;
-    x.set_8(0x3C).unwrap();
-    let mut workspace = gpu.workspace(layer.workspace_size(m)?)?;
+    let mut x = gpu.alloc(2 * m * cols)?;
+    x.fill(0x3C).unwrap();
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(m)?)?;
     let bytes = 4 * m * rows;
-    guarded(gpu, bytes, |buffer, cuda_stream| {
-        let x = Activations { data: &**x, dtype, rows: m, row_stride: cols };
-        let mut out = buffer.index(GUARD..GUARD + bytes);
+    guarded(gpu, bytes, |out, cuda_stream| {
         let Some(buffer_rows) = alone else {
-            let y = Outputs { data: &mut out, dtype: Float::F32, row_stride: rows };
+            let x = Activations { data: x.as_slice(), dtype, rows: m, row_stride: cols };
+            let y = Outputs { data: out, dtype: Float::F32, row_stride: rows };
             return layer.matmul(x, y, &mut workspace, cuda_stream);
         };
         let plan = LaunchPlan { blocks: 1, warps: 1, buffer_rows, ..layer.plan(m)? };
-        let x =
-            Activations { data: x.data.as_device_ptr().as_raw(), dtype, rows: m, row_stride: cols };
-        let y = Outputs { data: out.as_device_ptr().as_raw(), dtype: Float::F32, row_stride: rows };
+        let x = Activations { data: x.address(), dtype, rows: m, row_stride: cols };
+        let y = Outputs { data: out.address(), dtype: Float::F32, row_stride: rows };
         // SAFETY: the buffers are as large as the operands, and live until the device has been waited for.
-        unsafe { layer.matmul_planned(plan, x, y, &mut workspace, cuda_stream.as_inner()) }
+        unsafe { layer.matmul_planned(plan, x, y, &mut workspace, cuda_stream) }
     })
 }
 
@@ -122,7 +118,7 @@ fn blobs() -> Vec<Vec<u8>> {
 /// Puts a blob whose checksums are right through the kernels.
 fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
     let blob = Blob::parse(bytes)?;
-    let layer = gpu.upload_on_trust(&blob, Epilogue::default())?;
+    let layer = gpu.upload_with(&blob, UploadOptions::new().check(Check::OnDevice))?;
     let mut expected = vec![0; blob.weight_bytes()];
     let found = decode(gpu, &layer)?;
     match blob.decode(&mut expected) {
@@ -139,7 +135,7 @@ fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
         }
     }
     for m in [1, 9, 20, 64] {
-        for alone in [None, Some(row_capacity(LayerShape::of(&blob)))] {
+        for alone in [None, Some(row_capacity(LayerShape::new(&blob)))] {
             multiply(gpu, &layer, m, alone)?;
             tally.products += 1;
         }
@@ -163,7 +159,7 @@ fn mutants_do_no_harm() {
         }
         if seed % 500 == 0 {
             let blob = Blob::parse(&blobs[number]).unwrap();
-            gpu.upload(&blob).unwrap().decode_to_host().expect("as before the mutants");
+            gpu.upload(&blob).unwrap().decode_to_bytes().expect("as before the mutants");
         }
     }
     println!("{tally:?} in {:.1?}", start.elapsed());

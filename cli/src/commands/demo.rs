@@ -179,17 +179,16 @@ fn decode_on_gpu(
     gpu: &fused_rans::gpu::Gpu,
     compressed: &CompressedFile,
 ) -> Result<String, Failure> {
-    let (mut layers, mut device_bytes, mut weight_bytes) = (0, 0, 0);
+    let (mut device_bytes, mut weight_bytes) = (0, 0);
     for name in compressed.blob_names() {
         let blob = compressed.blob(name)?;
         let mut weights = vec![0; blob.weight_bytes()];
         blob.decode(&mut weights)?;
         let layer = gpu.upload(&blob)?;
-        if layer.decode_to_host()? != weights {
+        if layer.decode_to_bytes()? != weights {
             return Err(format!("layer {name}: the GPU decoded other weights than the CPU").into());
         }
-        layers += 1;
-        device_bytes += layer.device_bytes() as u64;
+        device_bytes += layer.device_byte_len() as u64;
         weight_bytes += weights.len() as u64;
     }
     Ok(format!(

@@ -1,22 +1,39 @@
-//! What can go wrong on the GPU's side.
+//! What can go wrong with a GPU.
 
-use super::driver;
+use super::driver::code_name;
+use super::driver::codes::{self, Code};
 use crate::{BlobError, MatmulError};
-use cust::error::CudaError;
-use std::ffi::CStr;
 use std::fmt;
 
-/// Why something could not be done on a GPU.
+/// Why something could not be done on a GPU. In each case the CPU decoder and
+/// [`Blob::matmul`](crate::Blob::matmul) still work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {
-    /// There is no driver, or no device of that number.
-    #[error("no CUDA device {ordinal} ({}); the CPU decoder needs none", name(*source as u32))]
+    /// No CUDA driver is installed, or the loader does not find it.
+    #[error(
+        "no CUDA driver ({reason}): install NVIDIA's driver, or put the directory of libcuda.so.1 on the loader's \
+         path (LD_LIBRARY_PATH); the CPU decoder needs none"
+    )]
+    NoDriver {
+        /// The loader's reason.
+        reason: String,
+    },
+    /// The CUDA driver is too old to have a function that is needed.
+    #[error(
+        "the CUDA driver has no {function}: install a newer driver; the CPU decoder needs none"
+    )]
+    MissingFunction {
+        /// The function's name in the library.
+        function: &'static str,
+    },
+    /// There is no device of that number.
+    #[error("no CUDA device {ordinal} ({}); the CPU decoder needs none", code_name(*code))]
     NoDevice {
         /// The device asked for.
         ordinal: u32,
-        /// The driver's word.
-        source: CudaError,
+        /// The driver's code, a `CUresult`.
+        code: u32,
     },
     /// The device lacks instructions that the kernels use.
     #[error(
@@ -28,22 +45,27 @@ pub enum GpuError {
         /// Minor number.
         minor: i32,
     },
-    /// The driver does not take the kernels' PTX.
-    #[error("the driver refused the kernels ({}); a newer driver may take them", name(*code))]
+    /// The driver does not accept the kernels' PTX.
+    #[error("the driver refused the kernels ({}); a newer driver may take them", code_name(*code))]
     Kernels {
         /// The driver's code, a `CUresult`.
         code: u32,
     },
-    /// The blob is damaged.
+    /// The blob is damaged, or a buffer does not have its size.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// There is not enough device memory for a buffer.
-    #[error("no room for {bytes} bytes in device memory")]
+    /// The operands of a multiplication do not fit the layer.
+    #[error(transparent)]
+    Matmul(#[from] MatmulError),
+    /// There is not enough device memory, for a buffer or for what the driver itself needs.
+    #[error("out of device memory while {action}{}; make room and try again", of_bytes(*bytes))]
     OutOfMemory {
-        /// Bytes asked for.
-        bytes: usize,
+        /// What was being done.
+        action: &'static str,
+        /// Bytes asked for; `None` if the driver needed them for itself.
+        bytes: Option<usize>,
     },
-    /// A block of the kernel needs more shared memory than the device gives.
+    /// A kernel needs more shared memory for a block than the device has.
     #[error(
         "the kernel needs {needed} bytes of shared memory for a block, more than the device has"
     )]
@@ -51,30 +73,10 @@ pub enum GpuError {
         /// Bytes that the kernel needs.
         needed: u32,
     },
-    /// The driver does not let a kernel be loaded or set up, for another reason than its PTX.
-    #[error("setting up a kernel: {}", fault(*code))]
-    Setup {
-        /// The driver's code, a `CUresult`.
-        code: u32,
-    },
-    /// The driver does not say whose memory an operand is in.
-    #[error("asking for an operand's device: {}", fault(*code))]
-    Argument {
-        /// The driver's code, a `CUresult`.
-        code: u32,
-    },
-    /// The driver does not launch a kernel.
-    #[error("launching a kernel: {}", fault(*code))]
-    Launch {
-        /// The driver's code, a `CUresult`.
-        code: u32,
-    },
-    /// The operands of a multiplication do not fit the layer.
-    #[error(transparent)]
-    Matmul(#[from] MatmulError),
     /// A workspace is too small.
     #[error(
-        "the workspace has {found} bytes, the multiplication needs {needed}; make one for the largest layer and batch"
+        "the workspace has {found} bytes, the multiplication needs {needed}; make one for the largest layer and batch \
+         (WorkspaceSize::union)"
     )]
     Workspace {
         /// Bytes that the multiplication needs.
@@ -82,37 +84,57 @@ pub enum GpuError {
         /// Bytes that the workspace has.
         found: usize,
     },
+    /// A range of device memory is shorter than what is to be put there.
+    #[error("{needed} bytes of device memory are needed, the range has {found}")]
+    TooShort {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes of the range, or left in the arena.
+        found: usize,
+    },
+    /// Source and destination of a copy have different lengths.
+    #[error("a copy of {from} bytes to {to} bytes; both must have the same length")]
+    CopyLength {
+        /// Bytes of the source.
+        from: usize,
+        /// Bytes of the destination.
+        to: usize,
+    },
     /// A layer has more tiles than a launch can have blocks.
     #[error("{tiles} tiles are more than one launch can take")]
     TooManyTiles {
         /// Tiles of the layer.
         tiles: usize,
     },
-    /// An operand or a workspace is in another device's memory.
-    #[error("an operand is not in the memory of device {expected}, where the layer is")]
+    /// Something belongs to another device, or is no device memory at all.
+    #[error("{what} does not belong to device {expected}, which it is used with")]
     OtherDevice {
-        /// The layer's device.
+        /// What does not: an operand, a workspace, a CUDA stream.
+        what: &'static str,
+        /// The device that it would have to belong to.
         expected: i32,
     },
-    /// An operand does not start where the kernels can load or store it.
-    #[error("an operand must start at a multiple of {alignment} bytes")]
+    /// A range of device memory does not start where kernels can load or store it.
+    #[error("{what} must start at a multiple of {alignment} bytes")]
     Misaligned {
-        /// What its address must be a multiple of.
+        /// What does not.
+        what: &'static str,
+        /// The alignment in bytes.
         alignment: u64,
     },
-    /// Device memory is not what was copied there.
+    /// Device memory no longer holds what was copied there.
     #[error("the layer's {part} changed in device memory since it was uploaded; upload it anew")]
     Damaged {
-        /// What has changed.
+        /// The part that changed.
         part: LayerPart,
     },
-    /// Any other fault that the driver reports.
-    #[error("{action}: {}", fault(*source as u32))]
-    Cuda {
+    /// Any other error that the driver reports.
+    #[error("{action}: {}", with_advice(*code))]
+    Driver {
         /// What was being done.
         action: &'static str,
-        /// The driver's word.
-        source: CudaError,
+        /// The driver's code, a `CUresult`.
+        code: u32,
     },
 }
 
@@ -145,115 +167,76 @@ impl fmt::Display for LayerPart {
 }
 
 impl GpuError {
-    /// Whether the device's context is lost: a kernel, of this or another library, or the hardware had a fault.
+    /// Returns whether the device's context is lost: a kernel, of this or another library, or the hardware had a fault.
     ///
-    /// What was in device memory is gone, and every later call of this process for this device must be expected to fail, too; layers,
-    /// buffers and the [`Gpu`](super::Gpu) can be dropped all the same. Go on in a new process, or with
-    /// [`Blob::decode`](crate::Blob::decode) on the CPU. After other errors what failed may be tried again.
-    ///
-    /// These are the codes of which CUDA's documentation says so, uncorrectable errors of memory and NVLink, and the unknown
-    /// error.
+    /// The contents of device memory are gone, and every later call of this process for this device must be expected to
+    /// fail; layers, buffers and the [`Gpu`](super::Gpu) can still be dropped. Continue in a new process, or with
+    /// [`Blob::decode`](crate::Blob::decode) on the CPU. After any other error the call may be repeated.
     #[must_use]
     pub fn is_sticky(&self) -> bool {
-        self.code().is_some_and(loses_context)
+        matches!(*self, Self::Driver { code, .. } if loses_context(code))
     }
 
-    /// Whether there is too little device memory: for a buffer ([`GpuError::OutOfMemory`]), or for what the driver itself
-    /// needs, such as to load or launch a kernel. Nothing is lost; it may be tried again when there is room.
+    /// Returns whether device memory is full. Nothing is lost; repeat the call when there is room.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::OutOfMemory { .. })
-            || self.code() == Some(CudaError::OutOfMemory as u32)
     }
 
-    /// The driver's code for something that failed on a device.
-    fn code(&self) -> Option<u32> {
-        match *self {
-            Self::Cuda { source, .. } => Some(source as u32),
-            Self::Kernels { code }
-            | Self::Setup { code }
-            | Self::Argument { code }
-            | Self::Launch { code } => Some(code),
-            _ => None,
-        }
-    }
-
-    /// For failed allocations of `bytes`.
-    pub(super) fn allocating(bytes: usize) -> impl Fn(CudaError) -> Self {
-        move |source| match source {
-            CudaError::OutOfMemory | CudaError::InvalidMemoryAllocation => {
-                Self::OutOfMemory { bytes }
-            }
-            source => Self::Cuda { action: "allocating device memory", source },
-        }
-    }
-
-    /// For a kernel that the driver has not loaded.
-    pub(super) fn loading(code: u32) -> Self {
+    /// Returns the error for a driver call that returned `code` while `action` was being done.
+    pub(super) fn from_code(action: &'static str, code: Code) -> Self {
         match code {
-            // Of the image, the device, the PTX, its compiler, its version, compiling it, its source, a kernel's name.
-            200 | 209 | 218 | 221 | 222 | 223 | 300 | 500 => Self::Kernels { code },
-            code => Self::Setup { code },
+            codes::OUT_OF_MEMORY => Self::OutOfMemory { action, bytes: None },
+            code => Self::Driver { action, code },
+        }
+    }
+
+    /// Returns the error for an allocation of `bytes` that failed with `code`.
+    pub(super) fn allocating(action: &'static str, bytes: usize, code: Code) -> Self {
+        match code {
+            codes::OUT_OF_MEMORY => Self::OutOfMemory { action, bytes: Some(bytes) },
+            code => Self::Driver { action, code },
+        }
+    }
+
+    /// Returns the error for a kernel that could not be loaded.
+    pub(super) fn loading(code: Code) -> Self {
+        match codes::REFUSED_KERNEL.contains(&code) {
+            true => Self::Kernels { code },
+            false => Self::from_code("loading a kernel", code),
         }
     }
 }
 
-/// For failures of `action`.
-pub(super) fn at(action: &'static str) -> impl Fn(CudaError) -> GpuError {
-    move |source| GpuError::Cuda { action, source }
+fn loses_context(code: Code) -> bool {
+    codes::LOST_CONTEXT.contains(&code)
 }
 
-/// Whether nothing more can be done in a context after the driver has returned `code`.
-fn loses_context(code: u32) -> bool {
-    match code {
-        // The driver shuts down; a device that was there is so no more.
-        4 | 100 | 101 => true,
-        // Uncorrectable errors of memory and NVLink, after which NVIDIA has applications restarted.
-        214 | 220 => true,
-        // "This leaves the process in an inconsistent state and any further CUDA work will return the same error": what
-        // error containment caught, an illegal address, a timeout, faults of stack, instruction, alignment, address space
-        // and program counter, a failed launch, leaked tensor memory, an external device.
-        226 | 700 | 702 | 714..=719 | 721 | 911 => true,
-        // The context is destroyed or, after an assertion, must be; the MPS server has ended this process's work.
-        709 | 710 | 810 => true,
-        // Also what `cust` makes of codes that it does not know, as are 226, 721, 810 and 911.
-        999 => true,
-        _ => false,
-    }
+/// Returns ` (N bytes)`, if the number is known.
+fn of_bytes(bytes: Option<usize>) -> String {
+    bytes.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"))
 }
 
-/// What the driver says, and what to do.
-fn fault(code: u32) -> String {
-    let advice = match code {
-        2 => "; make room in device memory and try again",
-        code if loses_context(code) => {
-            "; the device's context is lost: go on in a new process, or on the CPU"
-        }
-        _ => "",
+/// Returns the driver's name for `code`, and what to do.
+fn with_advice(code: Code) -> String {
+    let advice = match loses_context(code) {
+        true => "; the device's context is lost: continue in a new process, or on the CPU",
+        false => "",
     };
-    name(code) + advice
-}
-
-/// The driver's name for `code`, with its number.
-fn name(code: u32) -> String {
-    let mut name = std::ptr::null();
-    // SAFETY: the driver writes an address, or none.
-    let result = unsafe { driver::cuGetErrorName(code, &raw mut name) };
-    if result != driver::SUCCESS || name.is_null() {
-        return format!("the driver's error {code}");
-    }
-    // SAFETY: it is that of a text which lives as long as the driver.
-    let name = unsafe { CStr::from_ptr(name) };
-    format!("{}, {code}", name.to_string_lossy())
+    code_name(code) + advice
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// All codes of CUDA 13 and some that there are not.
+    /// Errors for all codes of CUDA 13 and for some that do not exist.
     fn errors(code: u32) -> [GpuError; 3] {
-        [GpuError::loading(code), GpuError::Setup { code }, GpuError::Launch { code }]
+        [
+            GpuError::loading(code),
+            GpuError::from_code("waiting", code),
+            GpuError::allocating("allocating", 77, code),
+        ]
     }
 
     #[test]
@@ -267,35 +250,39 @@ mod tests {
                 assert_eq!(error.is_sticky(), sticky.contains(&code), "{error}");
                 let advice = error.to_string().contains("a new process");
                 assert_eq!(advice, error.is_sticky(), "{error}");
-                assert!(error.to_string().contains(&code.to_string()), "{error}");
+                let number = error.to_string().contains(&code.to_string());
+                assert!(number || error.is_out_of_memory(), "{error}");
             }
         }
-        assert!(at("waiting")(CudaError::EccUncorrectable).is_sticky());
-        assert!(GpuError::allocating(1)(CudaError::IllegalAddress).is_sticky());
-        assert!(!at("waiting")(CudaError::InvalidContext).is_sticky());
-        let none = GpuError::NoDevice { ordinal: 0, source: CudaError::NoDevice };
+        let none = GpuError::NoDevice { ordinal: 0, code: 100 };
         assert!(!none.is_sticky(), "nothing was there to be lost");
     }
 
     #[test]
-    fn too_little_memory_is_told_from_other_errors() {
+    fn out_of_memory_says_so_whatever_was_being_done() {
         for code in 0..1100 {
             for error in errors(code) {
-                assert_eq!(error.is_out_of_memory(), code == 2, "{error}");
+                let says_so = error.to_string().contains("out of device memory");
+                assert_eq!([error.is_out_of_memory(), says_so], [code == 2; 2], "{error}");
             }
         }
-        assert!(at("waiting")(CudaError::OutOfMemory).is_out_of_memory());
-        assert!(!at("waiting")(CudaError::InvalidValue).is_out_of_memory());
-        for source in [CudaError::OutOfMemory, CudaError::InvalidMemoryAllocation] {
-            let error = GpuError::allocating(77)(source);
-            assert!(error.is_out_of_memory() && error.to_string().contains("77 bytes"), "{error}");
-        }
+        let error = GpuError::allocating("allocating a buffer", 77, 2).to_string();
+        assert!(error.contains("(77 bytes)"), "{error}");
     }
 
     #[test]
-    fn only_kernels_that_are_not_taken_may_need_a_newer_driver() {
+    fn only_kernels_that_are_not_accepted_may_need_a_newer_driver() {
         let refused = |code| matches!(GpuError::loading(code), GpuError::Kernels { .. });
         let codes: Vec<u32> = (0..1100).filter(|&code| refused(code)).collect();
         assert_eq!(codes, [200, 209, 218, 221, 222, 223, 300, 500]);
+    }
+
+    #[test]
+    fn a_missing_driver_says_what_to_do() {
+        let error = GpuError::NoDriver { reason: "libcuda.so.1: not found".to_owned() };
+        let text = error.to_string();
+        for part in ["libcuda.so.1: not found", "install", "CPU"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

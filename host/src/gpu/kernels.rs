@@ -1,145 +1,179 @@
-//! The kernels of a device, compiled when they are first asked for.
+//! The kernels of a device, each compiled by the driver when it is first needed.
 
-use super::GpuError;
-use super::driver::{self, INVALID_VALUE, SUCCESS};
-use cust::sys;
+use super::driver::codes::{Code, INVALID_PTX, INVALID_VALUE, SUCCESS};
+use super::driver::types::{
+    Handle, MAX_DYNAMIC_SHARED_SIZE_BYTES, PREFERRED_SHARED_MEMORY_CARVEOUT,
+};
+use super::driver::{Driver, done};
+use super::{CudaStream, Gpu, GpuError};
+use fused_rans_layout::{KernelId, LINE, LOOK_AHEAD, MAX_WORD_ROWS, SLABS, TABLE};
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// How a line starts that declares a kernel.
+/// Start of a line that declares a kernel.
 const ENTRY: &str = ".visible .entry ";
 
-/// The PTX, kernel by kernel, and what the driver has made of it.
-#[derive(Debug)]
+/// The PTX, kernel by kernel, and the kernels that are loaded.
 pub struct Kernels {
-    /// What stands before the first kernel: version, target, shared memory.
+    driver: &'static Driver,
+    /// Text before the first kernel: version, target, shared memory.
     head: String,
-    /// Text of each kernel.
+    /// Text of each kernel, by name.
     entries: HashMap<String, String>,
-    loaded: Mutex<HashMap<String, (Module, Kernel)>>,
+    /// Kernels by [`KernelId::index`]: a launch looks here, without a lock.
+    loaded: [OnceLock<Kernel>; KernelId::COUNT],
+    /// The modules of the loaded kernels. Locked while a kernel is loaded.
+    modules: Mutex<Vec<Module>>,
 }
 
-/// PTX that the driver has compiled. `cust` has the same, but not the codes of drivers that are older than the PTX.
-#[derive(Debug)]
-struct Module(sys::CUmodule);
+/// PTX that the driver has compiled, unloaded when it is dropped.
+struct Module {
+    driver: &'static Driver,
+    handle: Handle,
+}
 
-// SAFETY: a handle that the driver lets any thread use.
-unsafe impl Send for Module {}
-
-/// A kernel that is loaded; it lives as long as its [`Kernels`].
+/// A kernel that is loaded. It lives as long as its [`Kernels`].
 #[derive(Clone, Copy, Debug)]
-pub struct Kernel(sys::CUfunction);
+pub struct Kernel {
+    handle: Handle,
+}
 
-// SAFETY: a handle that the driver lets any thread use.
-unsafe impl Send for Kernel {}
-// SAFETY: likewise.
-unsafe impl Sync for Kernel {}
+/// Blocks and threads of a launch.
+#[derive(Clone, Copy, Debug)]
+pub struct LaunchSize {
+    pub blocks: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of dynamic shared memory of a block.
+    pub shared_memory: u32,
+}
+
+/// How a kernel is set up when it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedMemory {
+    /// Most bytes of dynamic shared memory of a block; `None` for what every kernel may have.
+    pub limit: Option<u32>,
+    /// Percentage of a multiprocessor's memory that should be shared memory; the rest is L1 cache.
+    pub carveout: i32,
+}
 
 impl Kernels {
-    /// Takes `ptx` apart.
-    pub fn new(ptx: &str) -> Self {
-        let (head, rest) = ptx.split_once(ENTRY).unwrap_or((ptx, ""));
-        let entries = rest.split(ENTRY).filter_map(|text| {
-            let name = text.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
-            let (body, _) = text.split_once("\n}")?;
-            Some((name.to_owned(), format!("{ENTRY}{body}\n}}\n")))
-        });
-        Self { head: head.to_owned(), entries: entries.collect(), loaded: Mutex::default() }
+    /// Splits `ptx` into kernels.
+    pub fn new(driver: &'static Driver, ptx: &str) -> Self {
+        let (head, entries) = split(ptx);
+        let loaded = [const { OnceLock::new() }; KernelId::COUNT];
+        Self { driver, head, entries, loaded, modules: Mutex::default() }
     }
 
-    /// The kernel `name`, which is compiled, and set up by `prepare`, the first time; the device's
-    /// context must be current.
-    pub fn get(
-        &self,
-        name: &str,
-        prepare: impl FnOnce(Kernel) -> Result<(), GpuError>,
-    ) -> Result<Kernel, GpuError> {
-        // A panic elsewhere leaves the map as it was before or after an insertion.
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, kernel)) = loaded.get(name) {
+    /// Returns a kernel, which is loaded the first time; the device's context must be current.
+    pub fn get(&self, id: KernelId, shared_memory: SharedMemory) -> Result<Kernel, GpuError> {
+        match self.loaded[id.index()].get() {
+            Some(kernel) => Ok(*kernel),
+            None => self.load(id, shared_memory),
+        }
+    }
+
+    #[cold]
+    fn load(&self, id: KernelId, shared_memory: SharedMemory) -> Result<Kernel, GpuError> {
+        // A panic elsewhere leaves the list as it was before or after a push.
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &self.loaded[id.index()];
+        if let Some(kernel) = slot.get() {
             return Ok(*kernel);
         }
-        let entry = self.entries.get(name).map_or("", String::as_str);
-        let module = Module::load(format!("{}{entry}", self.head))?;
-        let kernel = module.kernel(name)?;
-        prepare(kernel)?;
-        loaded.insert(name.to_owned(), (module, kernel));
-        Ok(kernel)
+        let entry = self.entries.get(id.name()).map_or("", String::as_str);
+        let module = Module::load(self.driver, format!("{}{entry}", self.head))?;
+        let kernel = module.kernel(id.name())?;
+        kernel.set_up(self.driver, shared_memory)?;
+        modules.push(module);
+        Ok(*slot.get_or_init(|| kernel))
     }
+
+    /// Unloads all kernels, which must not be used after this; the device's context must be current.
+    pub fn unload(&mut self) {
+        self.modules.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Returns the text before the first kernel, and the text of each kernel by its name.
+fn split(ptx: &str) -> (String, HashMap<String, String>) {
+    let (head, rest) = ptx.split_once(ENTRY).unwrap_or((ptx, ""));
+    let entries = rest.split(ENTRY).filter_map(|text| {
+        let name = text.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+        let (body, _) = text.split_once("\n}")?;
+        Some((name.to_owned(), format!("{ENTRY}{body}\n}}\n")))
+    });
+    (head.to_owned(), entries.collect())
 }
 
 impl Module {
-    fn load(ptx: String) -> Result<Self, GpuError> {
-        let ptx = text(ptx)?;
-        let mut module = ptr::null_mut();
-        // SAFETY: the PTX ends with a zero; the result goes to a handle that lives.
-        let result = unsafe { driver::cuModuleLoadData(&raw mut module, ptx.as_ptr().cast()) };
-        loaded(result).map(|()| Self(module))
+    fn load(driver: &'static Driver, ptx: String) -> Result<Self, GpuError> {
+        let (ptx, mut handle) = (c_text(ptx)?, Handle::NULL);
+        // SAFETY: the PTX ends with a zero; the result goes to a variable that lives.
+        let code = unsafe { (driver.module_load)(&raw mut handle, ptx.as_ptr().cast()) };
+        loaded(code).map(|()| Self { driver, handle })
     }
 
     fn kernel(&self, name: &str) -> Result<Kernel, GpuError> {
-        let name = text(name)?;
-        let mut kernel = ptr::null_mut();
-        // SAFETY: a valid handle; the name ends with a zero, and the result goes to a handle that lives.
-        let result = unsafe { driver::cuModuleGetFunction(&raw mut kernel, self.0, name.as_ptr()) };
-        loaded(result).map(|()| Kernel(kernel))
+        let (name, mut handle) = (c_text(name)?, Handle::NULL);
+        // SAFETY: a valid handle; the name ends with a zero, and the result goes to a variable that lives.
+        let code =
+            unsafe { (self.driver.module_function)(&raw mut handle, self.handle, name.as_ptr()) };
+        loaded(code).map(|()| Kernel { handle })
     }
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: a valid handle, which nothing uses after this. Without a context nothing is left to unload.
-        let _ = unsafe { driver::cuModuleUnload(self.0) };
+        // SAFETY: a valid handle, not used after this. Without a context there is nothing to unload.
+        let _ = unsafe { (self.driver.module_unload)(self.handle) };
     }
 }
 
-/// As the driver takes it: nothing behind a zero would be seen.
-fn text(text: impl Into<Vec<u8>>) -> Result<CString, GpuError> {
-    let invalid = sys::CUresult::CUDA_ERROR_INVALID_PTX;
-    CString::new(text).map_err(|_| GpuError::loading(invalid as u32))
+/// Returns `text` as the driver reads it. A zero in it would hide the rest.
+fn c_text(text: impl Into<Vec<u8>>) -> Result<CString, GpuError> {
+    CString::new(text).map_err(|_| GpuError::loading(INVALID_PTX))
 }
 
-fn loaded(code: u32) -> Result<(), GpuError> {
+fn loaded(code: Code) -> Result<(), GpuError> {
     if code == SUCCESS { Ok(()) } else { Err(GpuError::loading(code)) }
 }
 
 impl Kernel {
-    /// Lets blocks have up to `bytes` of dynamic shared memory, and as many of them as fit on a
-    /// multiprocessor.
-    pub fn allow_shared_memory(self, bytes: u32, carveout: i32) -> Result<(), GpuError> {
-        use sys::CUfunction_attribute_enum as Attribute;
+    fn set_up(self, driver: &Driver, shared_memory: SharedMemory) -> Result<(), GpuError> {
+        let SharedMemory { limit, carveout } = shared_memory;
+        let Some(limit) = limit else { return Ok(()) };
         let set = |attribute, value| {
             // SAFETY: a call with a valid function handle; the driver checks the value.
-            unsafe { driver::cuFuncSetAttribute(self.0, attribute, value) }
+            unsafe { (driver.function_set_attribute)(self.handle, attribute, value) }
         };
-        // A hint: where the driver does not take it, the kernel runs all the same.
-        let _ = set(Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, carveout);
-        let size = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        match set(size, bytes.cast_signed()) {
-            SUCCESS => Ok(()),
-            INVALID_VALUE => Err(GpuError::SharedMemory { needed: bytes }),
-            code => Err(GpuError::Setup { code }),
+        // A hint: where the driver does not accept it, the kernel runs all the same.
+        let _ = set(PREFERRED_SHARED_MEMORY_CARVEOUT, carveout);
+        match set(MAX_DYNAMIC_SHARED_SIZE_BYTES, limit.cast_signed()) {
+            INVALID_VALUE => Err(GpuError::SharedMemory { needed: limit }),
+            code => done("setting up a kernel", code),
         }
     }
 
-    /// Queues a launch.
+    /// Queues a launch of a kernel whose only parameter is `arguments`; the context must be current.
     ///
     /// # Safety
-    /// `parameters` point to values of the types that the kernel has, and those are fit for it.
-    pub unsafe fn launch(
+    /// `T` is the kernel's argument structure, and what it describes is fit for the kernel.
+    pub unsafe fn launch<T>(
         self,
-        blocks: u32,
-        threads: u32,
-        shared_memory: u32,
-        cuda_stream: sys::CUstream,
-        parameters: &mut [*mut std::ffi::c_void],
+        size: LaunchSize,
+        arguments: &T,
+        cuda_stream: &CudaStream,
     ) -> Result<(), GpuError> {
-        // SAFETY: a valid handle; the rest is the caller's promise.
-        let result = unsafe {
-            driver::cuLaunchKernel(
-                self.0,
+        let LaunchSize { blocks, threads, shared_memory } = size;
+        let mut parameters = [std::ptr::from_ref(arguments).cast_mut().cast()];
+        let (launch, handle) = (cuda_stream.gpu().driver().launch, cuda_stream.handle());
+        let (parameters, none) = (parameters.as_mut_ptr(), std::ptr::null_mut());
+        // SAFETY: a valid handle; the driver copies the arguments before it returns; the rest is the caller's promise.
+        let code = unsafe {
+            launch(
+                self.handle,
                 blocks,
                 1,
                 1,
@@ -147,25 +181,29 @@ impl Kernel {
                 1,
                 1,
                 shared_memory,
-                cuda_stream,
-                parameters.as_mut_ptr(),
-                std::ptr::null_mut(),
+                handle,
+                parameters,
+                none,
             )
         };
-        match result {
-            SUCCESS => Ok(()),
-            code => Err(GpuError::Launch { code }),
-        }
+        done("launching a kernel", code)
     }
 }
 
-/// Pointers to parameters of a kernel, in order.
-macro_rules! parameters {
-    ($($parameter:expr),* $(,)?) => {
-        [$((&raw const $parameter).cast_mut().cast::<std::ffi::c_void>()),*]
-    };
+impl Gpu {
+    /// Returns a kernel that decodes, set up for layers with streams of any length.
+    pub(super) fn decode_kernel(&self, id: KernelId) -> Result<Kernel, GpuError> {
+        let limit = Some(decode_shared_memory((MAX_WORD_ROWS + LOOK_AHEAD) as u32));
+        self.kernels().get(id, SharedMemory { limit, carveout: 100 })
+    }
 }
-pub(super) use parameters;
+
+/// Returns the bytes of shared memory of a decode kernel's block: the table, `buffer_rows` rows for every slab, and behind the
+/// last slab's as many rows as a stream can have, whatever its bits are.
+pub fn decode_shared_memory(buffer_rows: u32) -> u32 {
+    let rows = (SLABS - 1) * buffer_rows as usize + MAX_WORD_ROWS + LOOK_AHEAD;
+    (4 * TABLE + rows * LINE) as u32
+}
 
 #[cfg(test)]
 mod tests {
@@ -173,16 +211,16 @@ mod tests {
 
     #[test]
     fn zeros_in_ptx_are_an_error() {
-        let error = Module::load("// \0".into()).expect_err("no PTX");
+        let error = c_text("// \0").expect_err("not PTX");
         assert!(matches!(error, GpuError::Kernels { code: 218 }), "{error}");
     }
 
     #[test]
-    fn ptx_comes_apart_by_kernels() {
+    fn ptx_is_split_into_kernels() {
         let ptx = "// head\n.version 7.0\n\t// .globl a\n.visible .entry a(\n\t.param .u64 a_0\n)\n{\n\tret;\n\n}\n\t// .globl b_2\n.visible .entry b_2()\n{\n\tret;\n}\n";
-        let kernels = Kernels::new(ptx);
-        assert!(kernels.head.ends_with(".version 7.0\n\t// .globl a\n"));
-        assert_eq!(kernels.entries["b_2"], ".visible .entry b_2()\n{\n\tret;\n}\n");
-        assert!(kernels.entries["a"].ends_with("ret;\n\n}\n"));
+        let (head, entries) = split(ptx);
+        assert!(head.ends_with(".version 7.0\n\t// .globl a\n"));
+        assert_eq!(entries["b_2"], ".visible .entry b_2()\n{\n\tret;\n}\n");
+        assert!(entries["a"].ends_with("ret;\n\n}\n"));
     }
 }

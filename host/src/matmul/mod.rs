@@ -103,14 +103,23 @@ pub fn check(
     let outputs =
         Extent { rows: x.rows, cols: shape.rows, row_stride: y.row_stride, dtype: y.dtype };
     outputs.check(Argument::Outputs, y.data)?;
-    let vectors = [(Argument::Scale, epilogue.scale), (Argument::Bias, epilogue.bias)];
-    for (operand, vector) in vectors {
-        let found = vector.map_or(shape.rows, <[f32]>::len);
-        if found != shape.rows {
-            return Err(MatmulError::Features { operand, expected: shape.rows, found });
+    epilogue.check(shape.rows)
+}
+
+impl Epilogue<'_> {
+    /// Checks that scale and bias have a number for each of `rows` rows of weights.
+    ///
+    /// # Errors
+    /// [`MatmulError::Features`] if one of them has not.
+    pub fn check(&self, rows: usize) -> Result<(), MatmulError> {
+        for (operand, vector) in [(Argument::Scale, self.scale), (Argument::Bias, self.bias)] {
+            let found = vector.map_or(rows, <[f32]>::len);
+            if found != rows {
+                return Err(MatmulError::Features { operand, expected: rows, found });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A row-major matrix in a buffer.

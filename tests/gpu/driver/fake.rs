@@ -1,7 +1,7 @@
 //! `libcuda`, the driver with no device behind it: how it is built, and how a process that runs on it steers it.
 
-use libloading::os::unix::Library;
-use std::collections::BTreeSet;
+use fused_rans::gpu::DRIVER_FUNCTIONS;
+use libloading::Library;
 use std::ffi::{CStr, c_char};
 use std::path::Path;
 use std::process::Command;
@@ -12,17 +12,23 @@ pub const WANTED: &str = "FUSED_RANS_FAKE_DRIVER";
 const SOURCE: &str = include_str!("libcuda/lib.rs");
 const STATE: &str = include_str!("libcuda/state.rs");
 
-/// Compiles it in `directory`, for this program.
-pub fn build(directory: &Path) {
+/// Compiles it in `directory`, without the function `missing`, if that is one.
+pub fn build(directory: &Path, missing: Option<&str>) {
     let source = directory.join("lib.rs");
-    let rest =
-        linked_functions().into_iter().filter(|name| !SOURCE.contains(&format!("fn {name}(")));
-    let rest: String = rest
+    let is_written = |name: &&&str| !SOURCE.contains(&format!("fn {name}("));
+    let stubs = DRIVER_FUNCTIONS.iter().filter(is_written);
+    let stubs: String = stubs
         .map(|name| {
             format!("#[unsafe(no_mangle)]\npub extern \"C\" fn {name}() -> u32 {{\n    801\n}}\n")
         })
         .collect();
-    fs::write(&source, SOURCE.to_owned() + &rest).unwrap();
+    let text = SOURCE.to_owned() + &stubs;
+    let text = match missing {
+        // Under another name it is not found.
+        Some(name) => text.replace(&format!("fn {name}("), &format!("fn no_{name}(")),
+        None => text,
+    };
+    fs::write(&source, text).unwrap();
     fs::write(directory.join("state.rs"), STATE).unwrap();
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args([
@@ -34,18 +40,6 @@ pub fn build(directory: &Path) {
     ]);
     rustc.arg(&source).arg("-o").arg(directory.join("libcuda.so.1"));
     assert!(rustc.status().expect("rustc starts").success(), "the driver compiles");
-}
-
-/// Names in this program that are like the driver's functions: the loader wants all of them, though few are called.
-fn linked_functions() -> BTreeSet<String> {
-    let program = fs::read(env::current_exe().unwrap()).unwrap();
-    let texts = program.split(|&byte| byte == 0).filter_map(|text| str::from_utf8(text).ok());
-    let is_like = |text: &&str| {
-        let name = text.strip_prefix("cu").unwrap_or("");
-        name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    texts.filter(is_like).map(str::to_owned).collect()
 }
 
 /// The driver that this process runs on.
@@ -64,7 +58,6 @@ pub struct Report {
     pub peak: usize,
     /// Bytes of what found no room.
     pub refused: Vec<usize>,
-    pub kernels: Vec<&'static str>,
     /// What was done wrong and what is left over.
     pub complaints: &'static str,
 }
@@ -80,21 +73,26 @@ pub struct Fault {
 }
 
 impl Fake {
-    /// `None` where this process runs on another driver, as it may unless this one is [`WANTED`].
+    /// Returns the fake driver; `None` where this process runs on another one, or none, as it may unless the fake is
+    /// [`WANTED`].
     pub fn of_this_process() -> Option<Self> {
-        let fake = Self::of_library(&Library::this());
+        // SAFETY: the driver that the library loads, too; no initializer of it does harm.
+        let library = unsafe { Library::new("libcuda.so.1") }.ok();
+        let fake = library.as_ref().and_then(Self::of_library);
+        // The library stays loaded: `fused_rans` does not unload it.
+        std::mem::forget(library);
         assert!(fake.is_some() || env::var_os(WANTED).is_none(), "another driver came first");
         fake
     }
 
-    fn of_library(program: &Library) -> Option<Self> {
+    fn of_library(library: &Library) -> Option<Self> {
         // SAFETY: the types are those of `libcuda/lib.rs`; the library stays as long as the process.
         unsafe {
             Some(Self {
-                begin: *program.get(b"fake_begin").ok()?,
-                capacity: *program.get(b"fake_capacity").ok()?,
-                destroy: *program.get(b"fake_destroy").ok()?,
-                report: *program.get(b"fake_report").ok()?,
+                begin: *library.get(b"fake_begin").ok()?,
+                capacity: *library.get(b"fake_capacity").ok()?,
+                destroy: *library.get(b"fake_destroy").ok()?,
+                report: *library.get(b"fake_report").ok()?,
             })
         }
     }
@@ -117,14 +115,13 @@ impl Fake {
     pub fn report(&self) -> Report {
         // SAFETY: a text that stays.
         let text = unsafe { CStr::from_ptr((self.report)()) }.to_str().unwrap();
-        let mut lines = text.splitn(5, '\n');
-        let mut line = || lines.next().expect("a report has five parts");
+        let mut lines = text.splitn(4, '\n');
+        let mut line = || lines.next().expect("a report has four parts");
         let words = |line: &'static str| line.split_whitespace();
         Report {
             calls: words(line()).collect(),
             peak: line().parse().unwrap(),
             refused: words(line()).map(|bytes| bytes.parse().unwrap()).collect(),
-            kernels: words(line()).collect(),
             complaints: line(),
         }
     }

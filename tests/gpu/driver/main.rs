@@ -8,6 +8,7 @@ mod scenario;
 
 use std::env;
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[test]
 fn no_fault_of_the_driver_does_harm() {
     let directory = tempfile::tempdir().unwrap();
-    fake::build(directory.path());
+    fake::build(directory.path(), None);
     let log = directory.path().join("log");
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--ignored", "--nocapture", "--test-threads=1", "on_the_fake"]);
@@ -29,6 +30,54 @@ fn no_fault_of_the_driver_does_harm() {
     println!("{log}");
     assert!(status.success(), "{status}");
     assert!(log.contains("7 passed"), "they ran");
+}
+
+/// Runs a test of [`without_driver`] in a process whose loader looks in `directory` first.
+fn run_in_child(name: &str, directory: &Path, expected: &str) {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--ignored", "--nocapture", "--exact", name]);
+    command.env("LD_LIBRARY_PATH", directory).env(EXPECTED, expected);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+}
+
+/// Set for processes that run a test of [`without_driver`]: what the error has to say.
+const EXPECTED: &str = "FUSED_RANS_EXPECTED_ERROR";
+
+#[test]
+fn a_library_that_is_no_driver_is_an_error_that_names_what_is_missing() {
+    for missing in ["cuInit", "cuMemAlloc_v2", "cuGraphLaunch"] {
+        let directory = tempfile::tempdir().unwrap();
+        fake::build(directory.path(), Some(missing));
+        run_in_child("without_driver::opening_says_what_is_missing", directory.path(), missing);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("libcuda.so.1"), "no library").unwrap();
+    let name = "without_driver::opening_says_what_is_missing";
+    run_in_child(name, directory.path(), "no CUDA driver");
+}
+
+mod without_driver {
+    use super::EXPECTED;
+    use fused_rans::gpu::{self, GpuError};
+
+    #[test]
+    #[ignore = "needs a library that is no driver"]
+    fn opening_says_what_is_missing() {
+        let Ok(expected) = std::env::var(EXPECTED) else { return };
+        for _ in 0..2 {
+            let error = gpu::open(0).expect_err("there is no driver");
+            let missing =
+                matches!(&error, GpuError::MissingFunction { function } if *function == expected);
+            assert!(missing || matches!(error, GpuError::NoDriver { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(&expected) && text.contains("install"), "{text}");
+            assert!(text.contains("the CPU decoder needs none"), "{text}");
+        }
+        assert_eq!(gpu::device_count(), 0);
+    }
 }
 
 fn wait(mut child: Child) -> ExitStatus {
@@ -47,8 +96,11 @@ fn wait(mut child: Child) -> ExitStatus {
 mod on_the_fake {
     use super::fake::{Fake, Fault, Report};
     use super::scenario::{self, Errors, Operands};
-    use fused_rans::gpu::{self, Gpu, GpuError};
-    use fused_rans::{Blob, BlobError};
+    use fused_rans::gpu::{Gpu, GpuError, MemoryInfo, UploadOptions};
+    use fused_rans::layout::{
+        ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, MatmulArgs,
+    };
+    use fused_rans::{Blob, BlobError, Epilogue};
     use std::collections::BTreeMap;
     use std::panic::catch_unwind;
     use std::time::Instant;
@@ -59,11 +111,19 @@ mod on_the_fake {
     /// Those of them after which nothing more can be done.
     const STICKY: [u32; 6] = [100, 214, 700, 709, 719, 999];
     /// Calls that give something back.
-    const ENDS: [&str; 4] =
-        ["cuDevicePrimaryCtxRelease_v2", "cuMemFree_v2", "cuModuleUnload", "cuStreamDestroy_v2"];
+    const ENDS: [&str; 8] = [
+        "cuDevicePrimaryCtxRelease_v2",
+        "cuEventDestroy_v2",
+        "cuGraphDestroy",
+        "cuGraphExecDestroy",
+        "cuMemFreeHost",
+        "cuMemFree_v2",
+        "cuModuleUnload",
+        "cuStreamDestroy_v2",
+    ];
     const ROOM: usize = usize::MAX;
 
-    /// The driver, layers, and declarations of the kernels that they need: all of all kernels are 37 MB.
+    /// The driver, layers, and declarations of all kernels, which do nothing.
     struct Bench {
         fake: Fake,
         layers: Vec<Vec<u8>>,
@@ -78,16 +138,17 @@ mod on_the_fake {
             let fake = Fake::of_this_process()?;
             let layers = scenario::layers();
             fake.begin(Fault::default(), ROOM);
-            let errors = scenario::run(|| gpu::open(0), &layers);
+            let ptx = declarations();
+            let errors = scenario::run(|| Gpu::open_with(0, &ptx), &layers);
             let clean = fake.report();
             assert_clean(&errors, &clean);
-            Some(Self { fake, layers, ptx: excerpt(&clean.kernels), clean })
+            Some(Self { fake, layers, ptx, clean })
         }
 
         /// Runs the scenario; returns its errors and what the driver has seen.
         fn run(&self, fault: Fault, capacity: usize) -> (Errors, Report) {
             self.fake.begin(fault, capacity);
-            let open = || Gpu::open(0, &self.ptx);
+            let open = || Gpu::open_with(0, &self.ptx);
             let errors = catch_unwind(|| scenario::run(open, &self.layers));
             let report = self.fake.report();
             let errors = errors.unwrap_or_else(|_| panic!("a panic after {fault:?}, {capacity}"));
@@ -103,19 +164,22 @@ mod on_the_fake {
         }
     }
 
-    /// Bytes behind a blob: a slab's tails of any length.
-    const SPARE: usize = 15 * 128;
-
-    /// The kernels called so, without what they do.
-    fn excerpt(names: &[&str]) -> String {
-        const ENTRY: &str = ".visible .entry ";
-        let mut entries = fused_rans::ptx().split(ENTRY);
-        let head = entries.next().unwrap().to_owned();
-        let wanted = |entry: &&str| names.iter().any(|name| entry.starts_with(&format!("{name}(")));
-        entries.filter(wanted).fold(head, |ptx, entry| {
-            let (declaration, _) = entry.split_once('{').unwrap();
-            format!("{ptx}{ENTRY}{declaration}{{\n\tret;\n}}\n")
+    /// Returns PTX with all kernels, which do nothing: each with the argument structure that it takes.
+    fn declarations() -> String {
+        KernelId::all().fold(".version 7.0\n".to_owned(), |ptx, kernel| {
+            let (name, bytes) = (kernel.name(), argument_bytes(kernel.family()));
+            let arguments = format!(".param .align 8 .b8 {name}_param_0[{bytes}]");
+            format!("{ptx}.visible .entry {name}(\n\t{arguments}\n)\n{{\n\tret;\n}}\n")
         })
+    }
+
+    fn argument_bytes(family: KernelFamily) -> usize {
+        match family {
+            KernelFamily::Checksum => size_of::<ChecksumArgs>(),
+            KernelFamily::Decode { .. } => size_of::<DecodeArgs>(),
+            KernelFamily::Dense { .. } => size_of::<DenseArgs>(),
+            _ => size_of::<MatmulArgs>(),
+        }
     }
 
     /// Kernels that do nothing give no weights; nothing else may fail.
@@ -131,24 +195,27 @@ mod on_the_fake {
     /// The driver's code in an error.
     fn code(error: &GpuError) -> u32 {
         match *error {
-            GpuError::NoDevice { source, .. } | GpuError::Cuda { source, .. } => source as u32,
-            GpuError::Kernels { code }
-            | GpuError::Setup { code }
-            | GpuError::Argument { code }
-            | GpuError::Launch { code } => code,
+            GpuError::NoDevice { code, .. }
+            | GpuError::Kernels { code }
+            | GpuError::Driver { code, .. } => code,
             GpuError::OutOfMemory { .. } => 2,
             _ => panic!("not of the driver: {error:?}"),
         }
     }
 
-    /// Whether call number `at` may fail without an error: it gives something back or enters the context to do so; it is
-    /// `cust`'s entering of a context just made, which is entered once more; or it is the hint before a kernel's limit.
-    fn may_be_silent(calls: &[&str], at: usize) -> bool {
+    /// Whether call number `at` may fail without an error: it gives something back or enters the context to do so; it asks
+    /// for the current context, which is then entered; it is the hint before a kernel's limit; or it asks whether host memory
+    /// is page-locked, which counts as yes if it fails.
+    fn may_be_silent(calls: &[&str], fault: Fault) -> bool {
         let name = |at: usize| calls.get(at - 1).copied().unwrap_or("");
-        match name(at) {
-            "cuFuncSetAttribute" => name(at + 1) == "cuFuncSetAttribute",
-            "cuCtxSetCurrent" => {
-                ENDS.contains(&name(at + 1)) || name(at - 1) == "cuDevicePrimaryCtxRetain"
+        let is_context = |name: &str| matches!(name, "cuCtxGetCurrent" | "cuCtxSetCurrent");
+        let after = |at: usize| (at + 1..).map(name).find(|name| !is_context(name));
+        match name(fault.at) {
+            "cuFuncSetAttribute" => name(fault.at + 1) == "cuFuncSetAttribute",
+            "cuPointerGetAttribute(host)" => !fault.sticky,
+            "cuCtxGetCurrent" if !fault.sticky => true,
+            "cuCtxGetCurrent" | "cuCtxSetCurrent" => {
+                after(fault.at).is_some_and(|next| ENDS.contains(&next))
             }
             name => ENDS.contains(&name),
         }
@@ -159,13 +226,13 @@ mod on_the_fake {
         let errors = errors.0.iter().filter(|error| !is_of_weights(error));
         let check = |error: &GpuError| {
             let code = code(error);
-            // `cust` does not know 46.
-            assert!(code == fault.code || (fault.code, code) == (46, 999), "{fault:?}: {error:?}");
+            assert_eq!(code, fault.code, "{fault:?}: {error:?}");
             let lost = STICKY.contains(&code) && !matches!(error, GpuError::NoDevice { .. });
             assert_eq!(error.is_sticky(), lost, "{error:?}");
             assert_eq!(error.to_string().contains("a new process"), lost, "{error}");
             let short = code == 2 && !matches!(error, GpuError::NoDevice { .. });
             assert_eq!(error.is_out_of_memory(), short, "{error:?}");
+            assert_eq!(error.to_string().contains("out of device memory"), short, "{error}");
             assert!(!matches!(error, GpuError::Kernels { .. }), "{fault:?}: {error}");
         };
         errors.inspect(|error| check(error)).count()
@@ -181,13 +248,17 @@ mod on_the_fake {
         println!("{} calls {counts:?}, {} bytes", bench.clean.calls.len(), bench.clean.peak);
         for (taken, given) in [
             ("cuMemAlloc_v2", "cuMemFree_v2"),
-            ("cuStreamCreateWithPriority", "cuStreamDestroy_v2"),
+            ("cuStreamCreate", "cuStreamDestroy_v2"),
+            ("cuEventCreate", "cuEventDestroy_v2"),
+            ("cuMemHostAlloc", "cuMemFreeHost"),
+            ("cuStreamEndCapture", "cuGraphDestroy"),
+            ("cuGraphInstantiateWithFlags", "cuGraphExecDestroy"),
             ("cuModuleLoadData", "cuModuleUnload"),
             ("cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2"),
         ] {
             assert!(counts[&taken] == counts[&given], "{counts:?}");
         }
-        assert!(counts[&"cuLaunchKernel"] == 16, "{counts:?}");
+        assert!(counts[&"cuLaunchKernel"] == 19, "{counts:?}");
     }
 
     #[test]
@@ -203,7 +274,7 @@ mod on_the_fake {
             {
                 let (errors, _) = bench.run(fault, ROOM);
                 let faults = faults(&errors, fault);
-                assert!(faults > 0 || may_be_silent(calls, at), "{call}, {fault:?}: {errors:?}");
+                assert!(faults > 0 || may_be_silent(calls, fault), "{call}, {fault:?}: {errors:?}");
                 assert!(faults <= 1 || fault.sticky, "{call}, {fault:?}: {errors:?}");
                 cases += 1;
             }
@@ -223,7 +294,7 @@ mod on_the_fake {
             let faults = faults(&errors, short);
             assert!((1..=report.refused.len()).contains(&faults), "{capacity}: {errors:?}");
             for error in &errors.0 {
-                if let GpuError::OutOfMemory { bytes } = error {
+                if let GpuError::OutOfMemory { bytes: Some(bytes), .. } = error {
                     assert!(report.refused.contains(bytes), "{error} {report:?}");
                 }
             }
@@ -238,15 +309,18 @@ mod on_the_fake {
     fn a_device_that_was_full_is_used_again_when_there_is_room() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
-        let gpu = Gpu::open(0, &bench.ptx).unwrap();
-        let (free, total) = gpu.memory().unwrap();
+        let gpu = Gpu::open_with(0, &bench.ptx).unwrap();
+        let MemoryInfo { free, total, .. } = gpu.memory_info().unwrap();
         let mut full = Errors::default();
         bench.fake.set_capacity(total - free);
         scenario::everything(gpu.clone(), &bench.layers, &mut full);
         // A CUDA stream, and four layers.
+        let bias = Epilogue { scale: None, bias: Some(&[1.0; scenario::ROWS]) };
+        let options = UploadOptions::new().epilogue(bias);
+        let needed = options.device_byte_len(&Blob::parse(&bench.layers[0]).unwrap());
         assert!(full.0.len() == 5 && full.0.iter().all(GpuError::is_out_of_memory), "{full:?}");
         assert!(
-            matches!(full.0[1], GpuError::OutOfMemory { bytes } if bytes == bench.layers[0].len() + SPARE)
+            matches!(full.0[1], GpuError::OutOfMemory { bytes: Some(bytes), .. } if bytes == needed)
         );
         bench.fake.set_capacity(ROOM);
         let mut errors = Errors::default();
@@ -259,16 +333,16 @@ mod on_the_fake {
     fn a_destroyed_context_is_told() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
-        let gpu = Gpu::open(0, &bench.ptx).unwrap();
-        let cuda_stream = gpu.cuda_stream().unwrap();
+        let gpu = Gpu::open_with(0, &bench.ptx).unwrap();
+        let cuda_stream = gpu.create_stream().unwrap();
         let layer = gpu.upload(&Blob::parse(&bench.layers[0]).unwrap()).unwrap();
         let mut operands = Operands::new(&gpu, &layer).unwrap();
-        let mut weights = gpu.buffer(layer.weight_bytes()).unwrap();
+        let mut weights = gpu.alloc(layer.decoded_byte_len()).unwrap();
         bench.fake.destroy_contexts();
         let errors = [
-            layer.decode(&mut weights, &cuda_stream).err(),
+            layer.decode(weights.as_mut_slice(), &cuda_stream).err(),
             operands.multiply(&layer, 1, &cuda_stream).err(),
-            operands.workspace.reset().err(),
+            operands.workspace.reset(&cuda_stream).err(),
             layer.verify().err(),
             gpu.synchronize().err(),
         ];
@@ -285,8 +359,8 @@ mod on_the_fake {
     fn two_devices_do_not_mix() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
-        let gpus = [0, 1].map(|ordinal| Gpu::open(ordinal, &bench.ptx).unwrap());
-        let [here, there] = gpus.each_ref().map(|gpu| gpu.cuda_stream().unwrap());
+        let gpus = [0, 1].map(|ordinal| Gpu::open_with(ordinal, &bench.ptx).unwrap());
+        let [here, there] = gpus.each_ref().map(|gpu| gpu.create_stream().unwrap());
         let blob = Blob::parse(&bench.layers[0]).unwrap();
         let layers = gpus.each_ref().map(|gpu| gpu.upload(&blob).unwrap());
         let operands = |on: usize| Operands::new(&gpus[on], &layers[on]).unwrap();
@@ -296,16 +370,20 @@ mod on_the_fake {
                 [0, 1, 2].map(|part| operands(usize::from(Some(part) == other)));
             let mut operands = Operands { x: x.x, y: y.y, workspace: workspace.workspace };
             let result = operands.multiply(&layers[0], 1, &here);
-            let refused = matches!(result, Err(GpuError::OtherDevice { expected: 0 }));
+            let refused = matches!(result, Err(GpuError::OtherDevice { expected: 0, .. }));
             assert!(result.is_ok() == other.is_none() && refused == other.is_some(), "{result:?}");
         }
-        let mut out = gpus[1].buffer(layers[0].weight_bytes()).unwrap();
-        let refused = layers[0].decode(&mut out, &here);
-        assert!(matches!(refused, Err(GpuError::OtherDevice { expected: 0 })), "{refused:?}");
+        let mut out = gpus[1].alloc(layers[0].decoded_byte_len()).unwrap();
+        let refused = layers[0].decode(out.as_mut_slice(), &here);
+        assert!(matches!(refused, Err(GpuError::OtherDevice { expected: 0, .. })), "{refused:?}");
         let refused = operands(0).multiply(&layers[0], 1, &there);
-        assert!(matches!(refused, Err(GpuError::Launch { code: 400 })), "{refused:?}");
+        let what = "the CUDA stream";
+        assert!(
+            matches!(refused, Err(GpuError::OtherDevice { what: w, expected: 0 }) if w == what),
+            "{refused:?}"
+        );
         // From one thread, in turns.
-        layers[1].decode(&mut out, &there).unwrap();
+        layers[1].decode(out.as_mut_slice(), &there).unwrap();
         operands(0).multiply(&layers[0], 1, &here).unwrap();
         operands(1).multiply(&layers[1], 1, &there).unwrap();
         drop((out, layers, here, there, gpus));
@@ -325,7 +403,7 @@ mod on_the_fake {
         }
         bench.fake.begin(Fault::default(), ROOM);
         for no_ptx in ["not PTX", ".version 7.0\0"] {
-            let error = Gpu::open(0, no_ptx).expect_err("not PTX");
+            let error = Gpu::open_with(0, no_ptx).expect_err("not PTX");
             assert!(matches!(error, GpuError::Kernels { code: 218 }), "{error}");
             assert!(error.to_string().contains("a newer driver"), "{error}");
         }

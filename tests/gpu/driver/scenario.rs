@@ -1,12 +1,14 @@
 //! A program that calls everything in `fused_rans::gpu`, and goes on after errors with what it has.
 
-use fused_rans::gpu::{Buffer, Gpu, GpuError, Layer, Stream, Workspace};
+use fused_rans::gpu::{
+    Arena, Check, CudaStream, DeviceBuffer, Gpu, GpuError, Layer, UploadOptions, Workspace,
+};
 use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Outputs, encode, encode_grouped};
 use support::product::activation_type;
 use support::{AnyGroups, Recipe};
 
 /// Rows of each layer.
-const ROWS: usize = 80;
+pub const ROWS: usize = 80;
 /// Rows of activations.
 const BATCHES: [usize; 2] = [1, 16];
 
@@ -43,21 +45,28 @@ pub fn run(open: impl FnOnce() -> Result<Gpu, GpuError>, layers: &[Vec<u8>]) -> 
     errors
 }
 
+/// Does everything with a device.
 pub fn everything(gpu: Gpu, blobs: &[Vec<u8>], errors: &mut Errors) {
     errors.of(gpu.name());
-    errors.of(gpu.memory());
-    let cuda_stream = errors.of(gpu.cuda_stream());
+    errors.of(gpu.memory_info());
+    let cuda_stream = errors.of(gpu.create_stream());
     let epilogue = Epilogue { scale: None, bias: Some(&[1.0; ROWS]) };
-    let upload = |bytes: &Vec<u8>| gpu.upload_with(&Blob::parse(bytes).unwrap(), epilogue);
+    let options = || UploadOptions::new().epilogue(epilogue);
+    let upload = |bytes: &Vec<u8>| gpu.upload_with(&Blob::parse(bytes).unwrap(), options());
     let layers: Vec<Layer> = blobs.iter().filter_map(|bytes| errors.of(upload(bytes))).collect();
-    errors.of(gpu.upload_on_trust(&Blob::parse(&blobs[0]).unwrap(), epilogue));
+    let on_device = options().check(Check::OnDevice);
+    errors.of(gpu.upload_with(&Blob::parse(&blobs[0]).unwrap(), on_device));
     for layer in &layers {
         errors.of(layer.verify());
-        errors.of(layer.decode_to_host());
+        errors.of(layer.decode_to_bytes());
         if let Some(cuda_stream) = &cuda_stream {
             decode(&gpu, layer, cuda_stream, errors);
             multiply(&gpu, layer, cuda_stream, errors);
         }
+    }
+    if let Some(cuda_stream) = &cuda_stream {
+        errors.of(in_order(&gpu, &blobs[0], cuda_stream));
+        errors.of(from_pinned(&gpu, &blobs[0], cuda_stream));
     }
     errors.of(gpu.synchronize());
     // What needs the device outlives it, and ends on a thread that has not entered it.
@@ -65,39 +74,79 @@ pub fn everything(gpu: Gpu, blobs: &[Vec<u8>], errors: &mut Errors) {
     std::thread::spawn(move || drop(layers)).join().expect("no panic");
 }
 
-fn decode(gpu: &Gpu, layer: &Layer, cuda_stream: &Stream, errors: &mut Errors) -> Option<()> {
-    let mut weights = errors.of(gpu.buffer(layer.weight_bytes()))?;
-    errors.of(layer.decode(&mut weights, cuda_stream))
+fn decode(gpu: &Gpu, layer: &Layer, on: &CudaStream, errors: &mut Errors) -> Option<()> {
+    let mut weights = errors.of(gpu.alloc(layer.decoded_byte_len()))?;
+    errors.of(layer.decode(weights.as_mut_slice(), on))
 }
 
-fn multiply(gpu: &Gpu, layer: &Layer, cuda_stream: &Stream, errors: &mut Errors) -> Option<()> {
+fn multiply(gpu: &Gpu, layer: &Layer, on: &CudaStream, errors: &mut Errors) -> Option<()> {
     let mut operands = errors.of(Operands::new(gpu, layer))?;
-    for m in BATCHES {
-        errors.of(operands.multiply(layer, m, cuda_stream));
-        errors.of(operands.workspace.reset());
+    for rows in BATCHES {
+        errors.of(operands.multiply(layer, rows, on));
+        errors.of(operands.workspace.reset(on));
     }
     Some(())
 }
 
+/// Uploads to an arena in the order of a CUDA stream, orders another one after it, and records a product.
+fn in_order(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuError> {
+    let blob = Blob::parse(blob).unwrap();
+    let bytes = UploadOptions::new().device_byte_len(&blob);
+    let mut arena = Arena::new(gpu.alloc(bytes)?);
+    let options = UploadOptions::new().memory(arena.cut(bytes)?);
+    let layer = gpu.upload_async(&blob, options, cuda_stream)?;
+    let (start, end) = (gpu.create_event()?, gpu.create_event()?);
+    start.record(cuda_stream)?;
+    let other = gpu.create_stream()?;
+    let mut weights = gpu.alloc(layer.decoded_byte_len())?;
+    // The layer's upload is not done the first time.
+    layer.decode(weights.as_mut_slice(), &other)?;
+    other.wait(&start)?;
+    let mut operands = Operands::new(gpu, &layer)?;
+    layer.prepare(1, activation_type(layer.dtype(), true))?;
+    let graph = other.capture(|other| operands.multiply(&layer, 1, other))?;
+    // SAFETY: what the graph uses lives until the event has been waited for.
+    unsafe { graph.launch(&other)? };
+    end.record(&other)?;
+    end.synchronize()?;
+    end.elapsed_ms(&start)?;
+    let mut copy = gpu.alloc(weights.len())?;
+    other.copy(weights.as_slice(), copy.as_mut_slice())?;
+    other.synchronize()
+}
+
+/// Uploads from page-locked memory.
+fn from_pinned(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuError> {
+    let mut pinned = gpu.alloc_pinned(blob.len())?;
+    pinned.copy_from_slice(blob);
+    gpu.upload_async(&Blob::parse(&pinned).unwrap(), UploadOptions::new(), cuda_stream)?.verify()
+}
+
 /// What a multiplication needs beside the layer.
 pub struct Operands {
-    pub x: Buffer,
-    pub y: Buffer,
+    pub x: DeviceBuffer,
+    pub y: DeviceBuffer,
     pub workspace: Workspace,
 }
 
 impl Operands {
     pub fn new(gpu: &Gpu, layer: &Layer) -> Result<Self, GpuError> {
-        let workspace = gpu.workspace(layer.workspace_size(BATCHES[1])?)?;
-        let x = gpu.buffer(BATCHES[1] * layer.cols() * 2)?;
-        let y = gpu.buffer(BATCHES[1] * layer.rows() * 4)?;
+        let workspace = gpu.alloc_workspace(layer.workspace_size(BATCHES[1])?)?;
+        let x = gpu.alloc(BATCHES[1] * layer.cols() * 2)?;
+        let y = gpu.alloc(BATCHES[1] * layer.rows() * 4)?;
         Ok(Self { x, y, workspace })
     }
 
-    pub fn multiply(&mut self, layer: &Layer, m: usize, on: &Stream) -> Result<(), GpuError> {
+    pub fn multiply(
+        &mut self,
+        layer: &Layer,
+        rows: usize,
+        on: &CudaStream,
+    ) -> Result<(), GpuError> {
         let dtype = activation_type(layer.dtype(), true);
-        let x = Activations { data: &**self.x, dtype, rows: m, row_stride: layer.cols() };
-        let y = Outputs { data: &mut **self.y, dtype: Float::F32, row_stride: layer.rows() };
+        let x = Activations { data: self.x.as_slice(), dtype, rows, row_stride: layer.cols() };
+        let (data, row_stride) = (self.y.as_mut_slice(), layer.rows());
+        let y = Outputs { data, dtype: Float::F32, row_stride };
         layer.matmul(x, y, &mut self.workspace, on)
     }
 }

@@ -30,16 +30,16 @@ fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
     let bytes = blob(Dtype::Bf16, 256, 256);
     let parsed = Blob::parse(&bytes).unwrap();
     let errors: Vec<(&str, Option<GpuError>)> = vec![
-        ("decode", product.layer.decode_to_host().err()),
+        ("decode", product.layer.decode_to_bytes().err()),
         ("matmul", product.queue(cuda_stream).and_then(|()| gpu.synchronize()).err()),
         ("verify", product.layer.verify().err()),
         ("fragments", product.layer.fragments(product.case.x).err()),
-        ("workspace", gpu.workspace(product.workspace.size()).err()),
-        ("reset", product.workspace.reset().err()),
+        ("workspace", gpu.alloc_workspace(product.workspace.size()).err()),
+        ("reset", product.workspace.reset(cuda_stream).and_then(|()| gpu.synchronize()).err()),
         ("upload", gpu.upload(&parsed).err()),
-        ("buffer", gpu.buffer(1 << 20).err()),
-        ("memory", gpu.memory().err()),
-        ("CUDA stream", gpu.cuda_stream().err()),
+        ("buffer", gpu.alloc(1 << 20).err()),
+        ("memory", gpu.memory_info().err()),
+        ("CUDA stream", gpu.create_stream().err()),
         ("synchronize", gpu.synchronize().err()),
     ];
     for (what, error) in errors {
@@ -51,9 +51,13 @@ fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
     drop(product);
 }
 
-/// A kernel by a name that is ours, which writes to nowhere.
-const STRAY: &str = ".version 7.0\n.target sm_80\n.address_size 64\n
-.visible .entry decode_bf16()\n{\n.reg .b64 %a;\nmov.u64 %a, 16;\nst.global.b32 [%a], 1;\nret;\n\n}\n";
+/// Kernels by names that are ours: those that an upload loads. Decoding writes to nowhere.
+fn stray() -> String {
+    const BODY: &str = ".reg .b64 %a;\nmov.u64 %a, 16;\nst.global.b32 [%a], 1;\nret;\n\n}\n";
+    let kernels = ["decode_bf16", "matmul_bf16_bf16_m8", "matmul_bf16_plain_bf16_m8"];
+    let kernels = kernels.map(|name| format!(".visible .entry {name}()\n{{\n{BODY}"));
+    format!(".version 7.0\n.target sm_80\n.address_size 64\n\n{}", kernels.concat())
+}
 
 #[test]
 fn errors_of_other_kernels_are_told() {
@@ -62,12 +66,12 @@ fn errors_of_other_kernels_are_told() {
         return;
     }
     let product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
-    let (cuda_stream, bytes) = (gpu.cuda_stream().unwrap(), blob(Dtype::Bf16, 256, 256));
+    let (cuda_stream, bytes) = (gpu.create_stream().unwrap(), blob(Dtype::Bf16, 256, 256));
     // Another user of the same context.
-    let other = Gpu::open(0, STRAY).unwrap();
+    let other = Gpu::open_with(0, &stray()).unwrap();
     let stray = other.upload(&Blob::parse(&bytes).unwrap()).unwrap();
-    let mut out = other.buffer(stray.weight_bytes()).unwrap();
-    let error = stray.decode(&mut out, &cuda_stream).expect_err("it writes to nowhere");
+    let mut out = other.alloc(stray.decoded_byte_len()).unwrap();
+    let error = stray.decode(out.as_mut_slice(), &cuda_stream).expect_err("it writes to nowhere");
     println!("the stray kernel: {error}");
     assert!(error.is_sticky(), "{error}");
     all_is_lost(gpu, product, &cuda_stream);
@@ -81,7 +85,7 @@ fn a_destroyed_context_is_told() {
     }
     let mut product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
     product.check(gpu).unwrap();
-    let cuda_stream = gpu.cuda_stream().unwrap();
+    let cuda_stream = gpu.create_stream().unwrap();
     driver::destroy_context();
     all_is_lost(gpu, product, &cuda_stream);
 }

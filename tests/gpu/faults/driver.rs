@@ -1,25 +1,25 @@
-//! The driver's own calls, for what the library does not let anybody do.
+//! Calls of the driver that the library does not make.
 
-use std::ffi::c_void;
+use fused_rans::gpu::{DeviceSlice, DeviceSliceMut, Gpu};
+use libloading::{Library, Symbol};
 
-unsafe extern "C" {
-    fn cuMemcpyDtoH_v2(to: *mut c_void, from: u64, bytes: usize) -> u32;
-    fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, bytes: usize) -> u32;
-    fn cuDevicePrimaryCtxReset_v2(device: i32) -> u32;
-}
-
-/// Flips bit `bit` of the memory at `address`, in the current context.
-pub fn flip(address: u64, bit: u64) {
+/// Flips bit `bit` of the device memory at `address`.
+pub fn flip(gpu: &Gpu, address: u64, bit: u64) {
     let (at, mut byte) = (address + bit / 8, [0u8]);
-    // SAFETY: a byte goes to one that lives; the driver checks the address.
-    assert_eq!(unsafe { cuMemcpyDtoH_v2(byte.as_mut_ptr().cast(), at, 1) }, 0);
+    // SAFETY: the library checks that it is memory of the device; nothing is queued that uses it.
+    gpu.copy_to_host(unsafe { DeviceSlice::from_raw(at, 1) }, &mut byte).unwrap();
     byte[0] ^= 1 << (bit % 8);
-    // SAFETY: likewise, from one that lives.
-    assert_eq!(unsafe { cuMemcpyHtoD_v2(at, byte.as_ptr().cast(), 1) }, 0);
+    // SAFETY: see above.
+    gpu.copy_to_device(&byte, unsafe { DeviceSliceMut::from_raw(at, 1) }).unwrap();
 }
 
 /// Destroys the primary context of device 0.
 pub fn destroy_context() {
+    type Reset = unsafe extern "C" fn(i32) -> u32;
+    // SAFETY: the driver, which this process has loaded.
+    let driver = unsafe { Library::new("libcuda.so.1") }.unwrap();
+    // SAFETY: the function's type in `cuda.h`.
+    let reset: Symbol<'_, Reset> = unsafe { driver.get(b"cuDevicePrimaryCtxReset_v2") }.unwrap();
     // SAFETY: a call with the first device.
-    assert_eq!(unsafe { cuDevicePrimaryCtxReset_v2(0) }, 0);
+    assert_eq!(unsafe { reset(0) }, 0);
 }

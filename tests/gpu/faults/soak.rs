@@ -2,7 +2,7 @@
 
 use super::{Product, device_alone};
 use fused_rans::gpu::dense::DenseProduct;
-use fused_rans::gpu::{CopyDestination, Gpu};
+use fused_rans::gpu::{Check, Gpu, UploadOptions};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol};
 use half::{bf16, f16};
@@ -30,25 +30,24 @@ fn staged_weights(case: &Case, decoded: &[u8]) -> Vec<u8> {
 /// Multiplies by way of a decoded matrix, and compares: relative to the norm, and each output to its row's.
 fn against_staged(gpu: &Gpu, case: Case) {
     let mut product = Product::of(gpu, case).unwrap();
-    let cuda_stream = gpu.cuda_stream().unwrap();
+    let cuda_stream = gpu.create_stream().unwrap();
     product.queue(&cuda_stream).unwrap();
     cuda_stream.synchronize().unwrap();
     let fused = product.outputs();
     let Product { case, layer, x, .. } = &product;
-    let decoded = layer.decode_to_host().unwrap();
+    let decoded = layer.decode_to_bytes().unwrap();
     assert!(decoded == case.weights(), "{case:?}: other weights");
     let staged = staged_weights(case, &decoded);
-    let mut w = gpu.buffer(staged.len()).unwrap();
+    let mut w = gpu.alloc(staged.len()).unwrap();
     w.copy_from(&staged).unwrap();
-    let mut y = gpu.buffer(fused.len()).unwrap();
+    let mut y = gpu.alloc(fused.len()).unwrap();
     let shape = TileGrid { rows: case.recipe.rows, cols: case.recipe.cols };
-    let dense =
-        DenseProduct { dtype: case.x, shape, w: &w, x, m: case.m, y: &mut y, y_dtype: Float::F32 };
-    gpu.synchronize().unwrap();
+    let (w, x, rows) = (w.as_slice(), x.as_slice(), case.m);
+    let (dtype, y_dtype) = (case.x, Float::F32);
+    let dense = DenseProduct { dtype, shape, w, x, rows, y: y.as_mut_slice(), y_dtype };
     dense.queue(gpu, &cuda_stream).unwrap();
     cuda_stream.synchronize().unwrap();
-    let mut expected = vec![0; fused.len()];
-    y.copy_to(&mut expected).unwrap();
+    let expected = y.to_vec().unwrap();
     let numbers = |bytes: &[u8]| support::product::numbers(Float::F32, bytes);
     let (fused, expected) = (numbers(&fused), numbers(&expected));
     let norm = |all: &mut dyn Iterator<Item = f64>| all.map(|x| x * x).sum::<f64>().sqrt();
@@ -62,17 +61,17 @@ fn any(gpu: &Gpu, case: &Case) -> bool {
     let case = case.aligned();
     let Some(bytes) = case.blob() else { return false };
     let (blob, inputs) = (Blob::parse(&bytes).unwrap(), case.inputs());
-    let layer = gpu.upload_on_trust(&blob, inputs.epilogue()).unwrap();
-    assert!(layer.decode_to_host().unwrap() == case.weights(), "{case:?}: other weights");
-    let mut workspace = gpu.workspace(layer.workspace_size(case.m).unwrap()).unwrap();
+    let options = UploadOptions::new().epilogue(inputs.epilogue()).check(Check::OnDevice);
+    let layer = gpu.upload_with(&blob, options).unwrap();
+    assert!(layer.decode_to_bytes().unwrap() == case.weights(), "{case:?}: other weights");
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
     let mut y_bytes = case.output_buffer();
-    let (mut x, mut y) = (gpu.buffer(inputs.x.len()).unwrap(), gpu.buffer(y_bytes.len()).unwrap());
+    let (mut x, mut y) = (gpu.alloc(inputs.x.len()).unwrap(), gpu.alloc(y_bytes.len()).unwrap());
     x.copy_from(&inputs.x).unwrap();
     y.copy_from(&y_bytes).unwrap();
-    gpu.synchronize().unwrap();
-    let cuda_stream = gpu.cuda_stream().unwrap();
-    let (from, mut to) = (x.index(case.offset_x..), y.index(case.offset_y..));
-    let (activations, outputs) = (case.activations(&from), case.outputs(&mut to));
+    let cuda_stream = gpu.create_stream().unwrap();
+    let (from, to) = (case.offset_x..x.len(), case.offset_y..y.len());
+    let (activations, outputs) = (case.activations(x.slice(from)), case.outputs(y.slice_mut(to)));
     layer.matmul(activations, outputs, &mut workspace, &cuda_stream).unwrap();
     cuda_stream.synchronize().unwrap();
     y.copy_to(&mut y_bytes).unwrap();
@@ -111,10 +110,10 @@ fn nothing_goes_wrong_for_minutes() {
             products += usize::from(any(gpu, &case));
         }
         if half.is_none() && start.elapsed() > duration / 2 {
-            half = Some(gpu.memory().unwrap().0);
+            half = Some(gpu.memory_info().unwrap().free);
         }
     }
-    let (half, free) = (half.expect("it took that long"), gpu.memory().unwrap().0);
+    let (half, free) = (half.expect("it took that long"), gpu.memory_info().unwrap().free);
     println!(
         "{layers} layers against staged ones, {products} of any kind against F64, {} s; {half} bytes free after half of it, {free} at the end",
         start.elapsed().as_secs()

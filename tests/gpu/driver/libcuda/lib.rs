@@ -14,8 +14,16 @@ use state::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
 /// Calls that give something back. They do so even if they fail: it is enough that it was tried.
-const ENDS: [&str; 4] =
-    ["cuMemFree_v2", "cuStreamDestroy_v2", "cuModuleUnload", "cuDevicePrimaryCtxRelease_v2"];
+const ENDS: [&str; 8] = [
+    "cuMemFree_v2",
+    "cuMemFreeHost",
+    "cuStreamDestroy_v2",
+    "cuEventDestroy_v2",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuModuleUnload",
+    "cuDevicePrimaryCtxRelease_v2",
+];
 
 /// Every call of the driver goes through here.
 fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) -> u32 {
@@ -52,17 +60,16 @@ pub extern "C" fn fake_destroy() {
     State::get().destroyed = true;
 }
 
-/// Lines: the calls since the beginning; the most bytes in use; what found no room, in bytes; kernels that were loaded; and
-/// then what was done wrong and what is left over. The text stays.
+/// Lines: the calls since the beginning; the most bytes in use; what found no room, in bytes; and then
+/// what was done wrong and what is left over. The text stays.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_report() -> *const c_char {
     let state = State::get();
-    let [calls, kernels, refused] =
-        [state.calls.join(" "), state.loaded.join(" "), state.refused.join(" ")];
+    let [calls, refused] = [state.calls.join(" "), state.refused.join(" ")];
     let (peak, left) =
         (state.peak, (0..DEVICES).map(|device| state.left(device)).collect::<String>());
     let complaints: String = state.complaints.iter().map(|line| format!("{line}\n")).collect();
-    let report = format!("{calls}\n{peak}\n{refused}\n{kernels}\n{complaints}{left}");
+    let report = format!("{calls}\n{peak}\n{refused}\n{complaints}{left}");
     CString::new(report).map_or(std::ptr::null(), |report| report.into_raw().cast_const())
 }
 
@@ -141,6 +148,14 @@ pub extern "C" fn cuDevicePrimaryCtxRelease_v2(device: c_int) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
+    call("cuCtxGetCurrent", |_| {
+        unsafe { *context = CURRENT.get() };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
     call("cuCtxSetCurrent", |state| {
         state.check(state.device_of(context).is_some(), "no such context")?;
@@ -164,12 +179,39 @@ pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) ->
     })
 }
 
-/// The only attribute that is asked for: the ordinal of the memory's device. To ask for no device's is nothing wrong.
+/// The ordinal of the memory's device, or the type of host memory. To ask about unknown memory is no mistake.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerGetAttribute(to: *mut i32, _attribute: u32, at: u64) -> u32 {
-    call("cuPointerGetAttribute", |state| {
-        unsafe { *to = state.device_of_memory(at)? as i32 };
+pub unsafe extern "C" fn cuPointerGetAttribute(to: *mut i32, attribute: u32, at: u64) -> u32 {
+    let (name, host) = match attribute {
+        2 => ("cuPointerGetAttribute(host)", true),
+        _ => ("cuPointerGetAttribute", false),
+    };
+    call(name, |state| {
+        let value = match host {
+            true => state.page_locked(at).then_some(1).ok_or(INVALID_VALUE)?,
+            false => state.device_of_memory(at)? as i32,
+        };
+        unsafe { *to = value };
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostAlloc(memory: *mut *mut c_void, bytes: usize, _: c_uint) -> u32 {
+    call("cuMemHostAlloc", |state| {
+        let device = state.entered()?;
+        let mut value = vec![0xA5u8; bytes];
+        unsafe { *memory = value.as_mut_ptr().cast() };
+        state.host.insert(value.as_ptr().addr() as u64, Owned { device, value });
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemFreeHost(memory: u64) -> u32 {
+    call("cuMemFreeHost", |state| {
+        let memory = state.host.remove(&memory);
+        state.give_back(memory, "page-locked buffer")
     })
 }
 
@@ -194,8 +236,14 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize) -> u32 {
-    call("cuMemcpyHtoD_v2", |state| {
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
+    to: u64,
+    from: *const u8,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    call("cuMemcpyHtoDAsync_v2", |state| {
+        state.check_stream(stream)?;
         let to = state.memory(to, bytes)?;
         to.copy_from_slice(unsafe { std::slice::from_raw_parts(from, bytes) });
         Ok(())
@@ -203,8 +251,14 @@ pub unsafe extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2(to: *mut u8, from: u64, bytes: usize) -> u32 {
-    call("cuMemcpyDtoH_v2", |state| {
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
+    to: *mut u8,
+    from: u64,
+    bytes: usize,
+    stream: u64,
+) -> u32 {
+    call("cuMemcpyDtoHAsync_v2", |state| {
+        state.check_stream(stream)?;
         let from = state.memory(from, bytes)?;
         unsafe { to.copy_from_nonoverlapping(from.as_ptr(), bytes) };
         Ok(())
@@ -212,22 +266,142 @@ pub unsafe extern "C" fn cuMemcpyDtoH_v2(to: *mut u8, from: u64, bytes: usize) -
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemsetD8_v2(to: u64, value: u8, bytes: usize) -> u32 {
-    call("cuMemsetD8_v2", |state| {
+pub extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: u64) -> u32 {
+    call("cuMemcpyDtoDAsync_v2", |state| {
+        state.check_stream(stream)?;
+        let copy = state.memory(from, bytes)?.to_vec();
+        state.memory(to, bytes)?.copy_from_slice(&copy);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemsetD8Async(to: u64, value: u8, bytes: usize, stream: u64) -> u32 {
+    call("cuMemsetD8Async", |state| {
+        state.check_stream(stream)?;
         state.memory(to, bytes)?.fill(value);
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCreateWithPriority(stream: *mut u64, _: c_uint, _: c_int) -> u32 {
-    call("cuStreamCreateWithPriority", |state| {
+pub unsafe extern "C" fn cuStreamCreate(stream: *mut u64, _: c_uint) -> u32 {
+    call("cuStreamCreate", |state| {
         let device = state.entered()?;
         state.reserve(STREAM_BYTES)?;
         let handle = state.handle(0);
         state.streams.insert(handle, Owned { device, value: () });
         unsafe { *stream = handle };
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamWaitEvent(stream: u64, event: u64, _: c_uint) -> u32 {
+    call("cuStreamWaitEvent", |state| {
+        state.check_stream(stream)?;
+        state.check_event(event)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamBeginCapture_v2(stream: u64, _mode: c_uint) -> u32 {
+    call("cuStreamBeginCapture_v2", |state| state.check_stream(stream))
+}
+
+/// Makes a graph, even if it was to fail: recording ends in any case.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
+    call("cuStreamEndCapture", |state| {
+        state.check_stream(stream)?;
+        unsafe { *graph = state.graph()? };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithFlags(exec: *mut u64, graph: u64, _: u64) -> u32 {
+    call("cuGraphInstantiateWithFlags", |state| {
+        state.check_graph(graph)?;
+        unsafe { *exec = state.graph()? };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphLaunch(graph: u64, stream: u64) -> u32 {
+    call("cuGraphLaunch", |state| {
+        state.check_stream(stream)?;
+        state.check_graph(graph)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphDestroy(graph: u64) -> u32 {
+    call("cuGraphDestroy", |state| {
+        let graph = state.graphs.remove(&graph);
+        state.give_back(graph, "graph")
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphExecDestroy(graph: u64) -> u32 {
+    call("cuGraphExecDestroy", |state| {
+        let graph = state.graphs.remove(&graph);
+        state.give_back(graph, "graph")
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventCreate(event: *mut u64, _flags: c_uint) -> u32 {
+    call("cuEventCreate", |state| {
+        let device = state.entered()?;
+        state.reserve(EVENT_BYTES)?;
+        let handle = state.handle(0);
+        state.events.insert(handle, Owned { device, value: () });
+        unsafe { *event = handle };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
+    call("cuEventRecord", |state| {
+        state.check_event(event)?;
+        state.check_stream(stream)
+    })
+}
+
+/// Events are done when they are asked for the second time.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventQuery(event: u64) -> u32 {
+    call("cuEventQuery", |state| {
+        state.check_event(event)?;
+        state.queries += 1;
+        if state.queries == 1 { Err(NOT_READY) } else { Ok(()) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventSynchronize(event: u64) -> u32 {
+    call("cuEventSynchronize", |state| state.check_event(event))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime(ms: *mut f32, start: u64, end: u64) -> u32 {
+    call("cuEventElapsedTime", |state| {
+        state.check_event(start)?;
+        state.check_event(end)?;
+        unsafe { *ms = 1.0 };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuEventDestroy_v2(event: u64) -> u32 {
+    call("cuEventDestroy_v2", |state| {
+        let event = state.events.remove(&event);
+        state.give_back(event, "event")
     })
 }
 
@@ -277,22 +451,20 @@ pub unsafe extern "C" fn cuModuleGetFunction(
 ) -> u32 {
     call("cuModuleGetFunction", |state| {
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-        let parameters = parameters(state.module(module)?, &name).ok_or(NOT_FOUND)?;
+        let argument_bytes = argument_bytes(state.module(module)?, &name).ok_or(NOT_FOUND)?;
         let handle = state.handle(0);
-        state.kernels.insert(handle, Kernel { module, parameters });
-        state.loaded.push(name);
+        state.kernels.insert(handle, Kernel { module, argument_bytes });
         unsafe { *kernel = handle };
         Ok(())
     })
 }
 
-/// A kernel's parameters, as they are declared: `.param .u32 name` or `.param .u64 .ptr .align 1 name`.
-fn parameters(ptx: &str, name: &str) -> Option<Vec<(usize, bool)>> {
+/// Bytes of a kernel's argument structure, as it is declared: `.param .align 8 .b8 name[112]`.
+fn argument_bytes(ptx: &str, name: &str) -> Option<usize> {
     let (_, rest) = ptx.split_once(&format!(".entry {name}("))?;
     let (declared, _) = rest.split_once(')')?;
-    let parameter =
-        |text: &str| (if text.starts_with(".u64") { 8 } else { 4 }, text.contains(".ptr"));
-    Some(declared.split(".param ").skip(1).map(parameter).collect())
+    let (_, bytes) = declared.split_once('[')?;
+    bytes.split_once(']')?.0.parse().ok()
 }
 
 #[unsafe(no_mangle)]
@@ -317,20 +489,15 @@ pub unsafe extern "C" fn cuLaunchKernel(
     call("cuLaunchKernel", |state| {
         state.check_stream(stream)?;
         state.check(blocks > 0 && threads > 0, "nothing to launch")?;
-        let declared = state.kernel(kernel)?;
-        for (at, (bytes, is_address)) in declared.into_iter().enumerate() {
-            let value = unsafe { parameter(*parameters.add(at), bytes) };
-            if is_address && value != 0 {
+        let words = state.kernel(kernel)? / 8;
+        let arguments: *const u64 = unsafe { (*parameters).cast() };
+        for at in 0..words {
+            let value = unsafe { arguments.add(at).read() };
+            // Other numbers of the structures are far smaller than any address.
+            if value >= FIRST_ADDRESS {
                 state.memory(value, 1)?;
             }
         }
         Ok(())
     })
-}
-
-/// The value of a parameter of so many bytes.
-unsafe fn parameter(at: *const c_void, bytes: usize) -> u64 {
-    let mut value = [0; 8];
-    value[..bytes].copy_from_slice(unsafe { std::slice::from_raw_parts(at.cast(), bytes) });
-    u64::from_le_bytes(value)
 }

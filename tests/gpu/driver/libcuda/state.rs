@@ -11,12 +11,17 @@ pub const INVALID_CONTEXT: u32 = 201;
 pub const INVALID_PTX: u32 = 218;
 pub const INVALID_HANDLE: u32 = 400;
 pub const NOT_FOUND: u32 = 500;
+pub const NOT_READY: u32 = 600;
 pub const CONTEXT_IS_DESTROYED: u32 = 709;
 
 /// Device memory that things take beside buffers.
 const CONTEXT_BYTES: usize = 1 << 16;
 pub const MODULE_BYTES: usize = 1 << 14;
 pub const STREAM_BYTES: usize = 1 << 12;
+pub const EVENT_BYTES: usize = 1 << 8;
+
+/// Addresses and handles start here.
+pub const FIRST_ADDRESS: u64 = 1 << 46;
 
 pub const DEVICES: usize = 2;
 
@@ -42,8 +47,8 @@ pub struct Owned<T> {
 
 pub struct Kernel {
     pub module: u64,
-    /// Bytes of its parameters, and whether they are addresses.
-    pub parameters: Vec<(usize, bool)>,
+    /// Bytes of its argument structure.
+    pub argument_bytes: usize,
 }
 
 pub struct State {
@@ -65,11 +70,15 @@ pub struct State {
     pub destroyed: bool,
     pub buffers: BTreeMap<u64, Owned<Vec<u8>>>,
     pub streams: BTreeMap<u64, Owned<()>>,
+    pub events: BTreeMap<u64, Owned<()>>,
+    pub graphs: BTreeMap<u64, Owned<()>>,
+    /// Page-locked host memory.
+    pub host: BTreeMap<u64, Owned<Vec<u8>>>,
+    /// How often an event was asked for.
+    pub queries: usize,
     /// Each with its PTX.
     pub modules: BTreeMap<u64, Owned<String>>,
     pub kernels: BTreeMap<u64, Kernel>,
-    /// Names of kernels.
-    pub loaded: Vec<String>,
     /// What was done wrong.
     pub complaints: Vec<String>,
 }
@@ -83,14 +92,17 @@ impl State {
             capacity: usize::MAX,
             peak: 0,
             refused: Vec::new(),
-            last: 1 << 40,
+            last: FIRST_ADDRESS,
             contexts: [Context { handle: 0, retained: 0 }; DEVICES],
             destroyed: false,
             buffers: BTreeMap::new(),
             streams: BTreeMap::new(),
+            events: BTreeMap::new(),
+            graphs: BTreeMap::new(),
+            host: BTreeMap::new(),
+            queries: 0,
             modules: BTreeMap::new(),
             kernels: BTreeMap::new(),
-            loaded: Vec::new(),
             complaints: Vec::new(),
         }
     }
@@ -133,7 +145,8 @@ impl State {
         let buffers: usize = self.buffers.values().map(|buffer| buffer.value.len()).sum();
         let contexts = self.contexts.iter().filter(|context| context.retained > 0).count();
         let (streams, modules) = (self.streams.len(), self.modules.len());
-        buffers + CONTEXT_BYTES * contexts + STREAM_BYTES * streams + MODULE_BYTES * modules
+        let events = EVENT_BYTES * self.events.len();
+        buffers + CONTEXT_BYTES * contexts + STREAM_BYTES * streams + MODULE_BYTES * modules + events
     }
 
     /// Makes sure that `bytes` more fit.
@@ -220,6 +233,34 @@ impl State {
         if owner.is_some_and(|owner| owner != device) { Err(INVALID_HANDLE) } else { Ok(()) }
     }
 
+    /// An event must live on the current device.
+    pub fn check_event(&mut self, event: u64) -> Result<(), u32> {
+        let device = self.entered()?;
+        let owner = self.events.get(&event).map(|event| event.device);
+        self.check(owner == Some(device), "no such event on this device")
+    }
+
+    /// A new graph.
+    pub fn graph(&mut self) -> Result<u64, u32> {
+        let device = self.entered()?;
+        let handle = self.handle(0);
+        self.graphs.insert(handle, Owned { device, value: () });
+        Ok(handle)
+    }
+
+    /// A graph must live on the current device.
+    pub fn check_graph(&mut self, graph: u64) -> Result<(), u32> {
+        let device = self.entered()?;
+        let owner = self.graphs.get(&graph).map(|graph| graph.device);
+        self.check(owner == Some(device), "no such graph on this device")
+    }
+
+    /// Whether host memory at `address` is page-locked.
+    pub fn page_locked(&self, address: u64) -> bool {
+        let before = self.host.range(..=address).next_back();
+        before.is_some_and(|(start, owned)| address - start < owned.value.len() as u64)
+    }
+
     /// Makes sure that `thing`, just taken out, lived, and that its device's context is the current one, as it is to be where
     /// to enter it has not failed.
     pub fn give_back<T>(&mut self, thing: Option<Owned<T>>, name: &str) -> Result<(), u32> {
@@ -239,19 +280,18 @@ impl State {
         Ok(&self.modules[&module].value)
     }
 
-    /// A kernel's parameters, likewise.
-    pub fn kernel(&mut self, kernel: u64) -> Result<Vec<(usize, bool)>, u32> {
+    /// Bytes of the arguments of a kernel, which must live on the current device.
+    pub fn kernel(&mut self, kernel: u64) -> Result<usize, u32> {
         self.entered()?;
-        let lives =
-            self.kernels.get(&kernel).map(|kernel| (kernel.module, kernel.parameters.clone()));
+        let lives = self.kernels.get(&kernel).map(|kernel| (kernel.module, kernel.argument_bytes));
         self.check(lives.is_some(), "no such kernel")?;
-        let (module, parameters) = lives.ok_or(INVALID_HANDLE)?;
-        self.module(module).map(|_| parameters)
+        let (module, argument_bytes) = lives.ok_or(INVALID_HANDLE)?;
+        self.module(module).map(|_| argument_bytes)
     }
 
     /// What has not been given back of a device's.
     pub fn left(&self, device: usize) -> String {
-        let Self { contexts, buffers, streams, modules, .. } = self;
+        let Self { contexts, buffers, streams, modules, events, graphs, host, .. } = self;
         fn count<T>(things: &BTreeMap<u64, Owned<T>>, device: usize) -> usize {
             things.values().filter(|thing| thing.device == device).count()
         }
@@ -260,6 +300,9 @@ impl State {
             (count(buffers, device), "buffers"),
             (count(streams, device), "CUDA streams"),
             (count(modules, device), "modules"),
+            (count(events, device), "events"),
+            (count(graphs, device), "graphs"),
+            (count(host, device), "page-locked buffers"),
         ];
         let left = things.iter().filter(|(count, _)| *count > 0);
         left.map(|(count, name)| format!("{count} {name} left on device {device}\n")).collect()

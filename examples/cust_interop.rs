@@ -1,0 +1,56 @@
+//! A compressed layer between buffers and CUDA streams of rust-cuda's `cust`.
+//!
+//! ```text
+//! cargo run --release --features cust --example cust_interop
+//! ```
+//!
+//! The build needs a directory with `lib64`, in `CUDA_LIBRARY_PATH` where CUDA's toolkit is not installed; `docs/gpu.md` says
+//! how.
+
+use fused_rans::gpu::cust_interop::cust::memory::{CopyDestination, DeviceBuffer};
+use fused_rans::gpu::cust_interop::cust::stream::{Stream, StreamFlags};
+use fused_rans::gpu::{self, CudaStream, DeviceSlice, DeviceSliceMut};
+use fused_rans::{Activations, Blob, Dtype, Float, Matrix, Outputs, encode};
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let gpu = match gpu::open(0) {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            println!("skipped: {error}");
+            return Ok(());
+        }
+    };
+    // 512 x 512 weights, each 1.0 in BF16.
+    let (n, k) = (512, 512);
+    let weights = [0x80, 0x3F].repeat(n * k);
+    let blob = encode(Matrix::new(Dtype::Bf16, n, k, &weights)?).ok_or("it does not shrink")?;
+    let layer = gpu.upload(&Blob::parse(&blob)?)?;
+    let mut workspace = gpu.alloc_workspace(layer.workspace_size(1)?)?;
+
+    // From here on a program of `cust`'s, in the same context.
+    let _context = gpu.to_cust()?;
+    let stream = Stream::new(StreamFlags::DEFAULT, None)?;
+    let x = DeviceBuffer::from_slice(&vec![0x3F80u16; k])?;
+    let mut y = DeviceBuffer::from_slice(&vec![0f32; n])?;
+
+    // SAFETY: the CUDA stream belongs to the device's context and is dropped at the end.
+    let cuda_stream = unsafe { CudaStream::from_cust(&gpu, &stream) };
+    layer.matmul(
+        Activations {
+            data: DeviceSlice::from_cust(&x),
+            dtype: Float::Bf16,
+            rows: 1,
+            row_stride: k,
+        },
+        Outputs { data: DeviceSliceMut::from_cust(&mut y), dtype: Float::F32, row_stride: n },
+        &mut workspace,
+        &cuda_stream,
+    )?;
+    stream.synchronize()?;
+    let mut sums = vec![0f32; n];
+    y.copy_to(&mut sums)?;
+    assert!(sums.iter().all(|&sum| sum == 512.0), "a sum of 512 ones");
+    println!("{}: {n} sums of {k} ones, each {}", gpu.name()?, sums[0]);
+    Ok(())
+}

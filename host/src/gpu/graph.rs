@@ -1,0 +1,82 @@
+//! CUDA graphs: work that was recorded once and is launched many times with one call.
+
+use super::driver::done;
+use super::driver::types::{CAPTURE_MODE_THREAD_LOCAL, Handle};
+use super::{CudaStream, Gpu, GpuError};
+
+/// Work recorded by [`CudaStream::capture`]. A launch costs the host about as much as one kernel.
+#[derive(Debug)]
+pub struct Graph {
+    graph: Handle,
+    executable: Handle,
+    gpu: Gpu,
+}
+
+impl CudaStream {
+    /// Records what `work` queues on this CUDA stream, without running it. `work` may multiply and decode to device memory; it
+    /// must not wait for the device. Call [`Layer::prepare`](super::Layer::prepare) before, so that nothing has to be
+    /// loaded while recording.
+    ///
+    /// # Errors
+    /// Those of `work`; [`GpuError::MissingFunction`] for drivers before CUDA 11.4; [`GpuError::OutOfMemory`] and
+    /// [`GpuError::Driver`].
+    pub fn capture(
+        &self,
+        work: impl FnOnce(&Self) -> Result<(), GpuError>,
+    ) -> Result<Graph, GpuError> {
+        let gpu = self.gpu();
+        let (driver, stream) = (gpu.driver(), self.handle());
+        let missing = GpuError::MissingFunction { function: "cuGraphInstantiateWithFlags" };
+        let instantiate = driver.graph_instantiate.ok_or(missing)?;
+        gpu.enter()?;
+        // SAFETY: a valid handle.
+        let code = unsafe { (driver.stream_begin_capture)(stream, CAPTURE_MODE_THREAD_LOCAL) };
+        done("recording a CUDA stream", code)?;
+        let worked = work(self);
+        let mut graph = Graph { graph: Handle::NULL, executable: Handle::NULL, gpu: gpu.clone() };
+        gpu.enter()?;
+        // SAFETY: a valid handle; the result goes to a variable that lives.
+        let code = unsafe { (driver.stream_end_capture)(stream, &raw mut graph.graph) };
+        worked?;
+        done("recording a CUDA stream", code)?;
+        // SAFETY: a valid handle; the result goes to a variable that lives.
+        let code = unsafe { instantiate(&raw mut graph.executable, graph.graph, 0) };
+        done("preparing a CUDA graph", code)?;
+        Ok(graph)
+    }
+}
+
+impl Graph {
+    /// Queues the recorded work on a CUDA stream and returns.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
+    ///
+    /// # Safety
+    /// Everything that the recorded work uses (layers, workspaces, operands) lives until it is done, and nothing that is not
+    /// ordered after it uses the outputs or the workspaces.
+    pub unsafe fn launch(&self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
+        self.gpu.enter()?;
+        let driver = self.gpu.driver();
+        // SAFETY: valid handles; the rest is the caller's promise.
+        let code = unsafe { (driver.graph_launch)(self.executable, cuda_stream.handle()) };
+        done("launching a CUDA graph", code)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // Without the context there is nothing to destroy.
+        let _ = self.gpu.enter();
+        let driver = self.gpu.driver();
+        // SAFETY: valid handles, where they are not null, not used after this; the driver keeps what is running.
+        unsafe {
+            if self.executable != Handle::NULL {
+                let _ = (driver.graph_exec_destroy)(self.executable);
+            }
+            if self.graph != Handle::NULL {
+                let _ = (driver.graph_destroy)(self.graph);
+            }
+        }
+    }
+}

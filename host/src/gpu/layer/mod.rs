@@ -1,0 +1,135 @@
+//! A compressed layer in device memory.
+
+mod decode;
+mod ready;
+mod region;
+mod upload;
+mod verify;
+
+pub use upload::{Check, UploadOptions};
+
+use super::matmul::Launches;
+use super::{DeviceRange, Gpu, GpuError, LayerPart};
+use crate::Dtype;
+use crate::launch_plan::LayerShape;
+use fused_rans_layout::{DecodeArgs, KernelId, LayerArgs, Split, WeightCoding};
+use ready::Ready;
+use verify::Checksums;
+
+/// A compressed layer in device memory: all of it in one range, which it owns or an [`Arena`](super::Arena) has lent. Dropping
+/// it frees memory that it owns, after what was queued.
+#[derive(Debug)]
+pub struct Layer {
+    memory: DeviceRange,
+    /// The arguments of kernels that are the same for every launch.
+    args: LayerArgs,
+    decode_args: DecodeArgs,
+    decode_kernel: KernelId,
+    launches: Launches,
+    coding: WeightCoding,
+    split: Split,
+    shape: LayerShape,
+    tiles: u32,
+    /// Bytes of the blob before its first tile.
+    front_bytes: usize,
+    /// Bytes of the blob.
+    blob_bytes: usize,
+    checksums: Checksums,
+    weights_crc: u32,
+    /// When the upload is done.
+    ready: Ready,
+    gpu: Gpu,
+}
+
+impl Layer {
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub(super) fn args(&self) -> LayerArgs {
+        self.args
+    }
+
+    pub(super) fn coding(&self) -> WeightCoding {
+        self.coding
+    }
+
+    pub(super) fn launches(&self) -> &Launches {
+        &self.launches
+    }
+
+    pub(super) fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Returns what launch plans depend on.
+    pub(super) fn shape(&self) -> LayerShape {
+        self.shape
+    }
+
+    /// Returns part, address and length of everything that the layer has in device memory. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn parts(&self) -> Vec<(LayerPart, u64, usize)> {
+        let (blob, front) = (self.memory.address(), self.front_bytes);
+        let tiles = (LayerPart::Tile(0), blob + front as u64, self.blob_bytes - front);
+        let rest = self.checksums.parts.iter();
+        let rest = rest.map(|&(part, region)| (part, region.address, 4 * region.words as usize));
+        [(LayerPart::Front, blob, front), tiles].into_iter().chain(rest).collect()
+    }
+
+    /// Returns the element type of the weights.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.split.dtype()
+    }
+
+    /// Returns the number of rows of the matrix: output features.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.shape.grid.rows
+    }
+
+    /// Returns the number of columns of the matrix: input features.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.shape.grid.cols
+    }
+
+    /// Returns the bytes of the decoded matrix, the size of the buffer that [`Layer::decode`] needs.
+    #[must_use]
+    pub fn decoded_byte_len(&self) -> usize {
+        self.rows() * self.cols() * self.dtype().bytes()
+    }
+
+    /// Returns the bytes of device memory that the layer takes. [`UploadOptions::device_byte_len`] says so beforehand.
+    #[must_use]
+    pub fn device_byte_len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Returns whether the layer's memory is lent, by an [`Arena`](super::Arena) or another library.
+    #[must_use]
+    pub fn is_memory_borrowed(&self) -> bool {
+        self.memory.is_borrowed()
+    }
+
+    /// Ends the layer and returns its memory, to upload another layer to it.
+    ///
+    /// # Safety
+    /// What was queued with the layer is done, or everything that will be done with the memory is ordered after it: kernels
+    /// trust a layer's index, and run out of bounds if it changes under them.
+    #[must_use]
+    pub unsafe fn into_memory(self) -> DeviceRange {
+        self.memory
+    }
+
+    /// Checks that `gpu`, of a CUDA stream, is the layer's device.
+    pub(super) fn check_stream(&self, cuda_stream: &super::CudaStream) -> Result<(), GpuError> {
+        let expected = self.gpu.ordinal();
+        match cuda_stream.gpu().ordinal() == expected {
+            true => Ok(()),
+            false => Err(GpuError::OtherDevice { what: "the CUDA stream", expected }),
+        }
+    }
+}

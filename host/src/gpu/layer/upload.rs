@@ -1,0 +1,398 @@
+//! Copying a layer to device memory.
+
+use super::super::driver::codes::{INVALID_VALUE, NOT_FOUND};
+use super::super::driver::types::POINTER_MEMORY_TYPE;
+use super::super::matmul::Launches;
+use super::super::{
+    CudaStream, DeviceBuffer, DeviceRange, DeviceSliceMut, Gpu, GpuError, LayerPart,
+};
+use super::Layer;
+use super::ready::Ready;
+use super::region::{ALIGNMENT, RegionLayout, SPARE};
+use super::verify::{Checksums, regions};
+use crate::blob::header::{HEADER_BYTES, TABLE_BYTES, front_crc};
+use crate::launch_plan::{LayerShape, row_capacity};
+use crate::{Blob, BlobError, Epilogue, Float, TileFault};
+use fused_rans_layout::{DecodeArgs, KernelId, LINE, LayerArgs, LayerFlags, WeightCoding};
+use std::borrow::Cow;
+
+/// What is checked of a blob's tiles when it is uploaded. Its structure is checked in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Check {
+    /// The CPU verifies checksums and contents of all tiles. For blobs of any source.
+    #[default]
+    Full,
+    /// The device verifies the tiles' checksums, which is faster on hosts with few cores. For blobs that nobody has forged.
+    ///
+    /// This finds all damage. A forgery, with right checksums and invalid tiles, decodes to some weights; kernels access
+    /// nothing but the layer and their operands (`docs/safety.md` in the repository).
+    OnDevice,
+}
+
+/// How a layer is uploaded.
+///
+/// ```
+/// use fused_rans_host::gpu::{Check, UploadOptions};
+///
+/// let options = UploadOptions::new().check(Check::OnDevice);
+/// ```
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct UploadOptions<'a> {
+    /// A scale and a bias that [`Layer::matmul`] applies.
+    pub epilogue: Epilogue<'a>,
+    /// What is checked of the tiles.
+    pub check: Check,
+    /// Where the layer goes; `None` for memory of its own.
+    pub memory: Option<DeviceRange>,
+}
+
+impl<'a> UploadOptions<'a> {
+    /// Returns the default: no scale or bias but the blob's own, all checks, memory of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a scale and a bias that [`Layer::matmul`] applies.
+    #[must_use]
+    pub fn epilogue(self, epilogue: Epilogue<'a>) -> Self {
+        Self { epilogue, ..self }
+    }
+
+    /// Sets what is checked of the tiles.
+    #[must_use]
+    pub fn check(self, check: Check) -> Self {
+        Self { check, ..self }
+    }
+
+    /// Sets where the layer goes: at least [`UploadOptions::device_byte_len`] bytes. If the upload fails, the range is
+    /// dropped, and what an arena has cut is not given back to it.
+    #[must_use]
+    pub fn memory(self, memory: DeviceRange) -> Self {
+        Self { memory: Some(memory), ..self }
+    }
+
+    /// Returns the bytes of device memory that `blob` takes when it is uploaded with these options.
+    #[must_use]
+    pub fn device_byte_len(&self, blob: &Blob<'_>) -> usize {
+        RegionLayout::new(blob, self.epilogue).byte_len
+    }
+}
+
+impl Gpu {
+    /// Checks all of `blob`, copies it to device memory with its decode tables, and loads the kernels that it is decoded and
+    /// multiplied with. Waits until that is done.
+    ///
+    /// # Errors
+    /// [`GpuError::Blob`] if the blob is damaged, [`GpuError::TooManyTiles`], [`GpuError::Kernels`],
+    /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
+    pub fn upload(&self, blob: &Blob<'_>) -> Result<Layer, GpuError> {
+        self.upload_with(blob, UploadOptions::new())
+    }
+
+    /// Uploads `blob` with a scale and a bias, faster checks, or to memory of an arena. Waits until that is done.
+    ///
+    /// # Errors
+    /// See [`Gpu::upload`]; [`GpuError::Matmul`] if scale or bias do not have a number for each row;
+    /// [`GpuError::TooShort`], [`GpuError::Misaligned`] and [`GpuError::OtherDevice`] for memory that does not fit.
+    pub fn upload_with(
+        &self,
+        blob: &Blob<'_>,
+        options: UploadOptions<'_>,
+    ) -> Result<Layer, GpuError> {
+        let internal = self.internal_stream();
+        let mut layer = upload(self, blob, options, &internal, Wait::ForHost)?;
+        internal.synchronize()?;
+        layer.ready = Ready::now();
+        Ok(layer)
+    }
+
+    /// Uploads `blob` in the order of a CUDA stream, without waiting for the device; kernels that use the layer on any CUDA
+    /// stream start after the upload.
+    ///
+    /// The blob is read when this returns: where it lies in page-locked memory, this waits for the copy (see
+    /// [`Gpu::queue_upload`]). [`Check::OnDevice`] waits for the CUDA stream, too.
+    ///
+    /// # Errors
+    /// See [`Gpu::upload_with`]. What fails on the device is reported by a later call.
+    pub fn upload_async(
+        &self,
+        blob: &Blob<'_>,
+        options: UploadOptions<'_>,
+        cuda_stream: &CudaStream,
+    ) -> Result<Layer, GpuError> {
+        upload(self, blob, options, cuda_stream, Wait::ForHost)
+    }
+
+    /// Uploads `blob` as [`Gpu::upload_async`] does, but returns before a blob in page-locked memory has been copied.
+    ///
+    /// # Errors
+    /// See [`Gpu::upload_async`].
+    ///
+    /// # Safety
+    /// If the blob lies in page-locked memory, that lives and does not change until the upload is done: until the CUDA
+    /// stream was synchronized, say.
+    pub unsafe fn queue_upload(
+        &self,
+        blob: &Blob<'_>,
+        options: UploadOptions<'_>,
+        cuda_stream: &CudaStream,
+    ) -> Result<Layer, GpuError> {
+        upload(self, blob, options, cuda_stream, Wait::ForNothing)
+    }
+}
+
+/// What an upload waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Until the blob is no longer read.
+    ForHost,
+    ForNothing,
+}
+
+fn upload(
+    gpu: &Gpu,
+    blob: &Blob<'_>,
+    options: UploadOptions<'_>,
+    cuda_stream: &CudaStream,
+    wait: Wait,
+) -> Result<Layer, GpuError> {
+    let UploadOptions { epilogue, check, memory } = options;
+    if check == Check::Full {
+        blob.verify()?;
+    }
+    epilogue.check(blob.rows())?;
+    let parts = HostParts::new(blob, epilogue)?;
+    gpu.enter()?;
+    let mut memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
+    let queued = parts.queue(memory.as_mut_slice(), cuda_stream);
+    if wait == Wait::ForHost && is_page_locked(gpu, parts.tiles) {
+        // Whatever happened: the blob may be gone when this returns.
+        cuda_stream.synchronize()?;
+    }
+    queued?;
+    let ready = Ready::after(cuda_stream)?;
+    let layer = parts.layer(gpu, blob, memory, ready)?;
+    layer.resolve()?;
+    if check == Check::Full {
+        return Ok(layer);
+    }
+    match layer.verify_on(cuda_stream) {
+        Ok(()) => Ok(layer),
+        Err(GpuError::Damaged { part: LayerPart::Tile(tile) }) => {
+            Err(BlobError::Tile { tile, fault: TileFault::Checksum }.into())
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Returns the memory that a layer of `needed` bytes goes to; the device's context must be current.
+fn memory_for(
+    gpu: &Gpu,
+    given: Option<DeviceRange>,
+    needed: usize,
+    cuda_stream: &CudaStream,
+) -> Result<DeviceRange, GpuError> {
+    let expected = gpu.ordinal();
+    if cuda_stream.gpu().ordinal() != expected {
+        return Err(GpuError::OtherDevice { what: "the CUDA stream", expected });
+    }
+    let Some(range) = given else {
+        return DeviceBuffer::new(gpu, needed, "allocating a layer").map(DeviceRange::whole);
+    };
+    let what = "a layer's memory";
+    if range.gpu().ordinal() != expected {
+        return Err(GpuError::OtherDevice { what, expected });
+    }
+    let found = range.len();
+    if found < needed {
+        return Err(GpuError::TooShort { needed, found });
+    }
+    let alignment = ALIGNMENT as u64;
+    if !range.address().is_multiple_of(alignment) {
+        return Err(GpuError::Misaligned { what, alignment });
+    }
+    gpu.check_address(what, range.address())?;
+    Ok(range)
+}
+
+/// Returns whether `bytes` may be page-locked memory, which the device reads after a copy was queued. Of other memory the
+/// driver makes a copy first.
+fn is_page_locked(gpu: &Gpu, bytes: &[u8]) -> bool {
+    let (mut kind, address) = (0u32, bytes.as_ptr().addr() as u64);
+    let to = (&raw mut kind).cast();
+    // SAFETY: the result goes to a variable that lives; the driver knows all addresses that are its own.
+    let code = unsafe { (gpu.driver().pointer_attribute)(to, POINTER_MEMORY_TYPE, address) };
+    !bytes.is_empty() && code != INVALID_VALUE
+}
+
+/// The parts of a layer in host memory.
+struct HostParts<'a> {
+    layout: RegionLayout,
+    /// A copy of the blob up to its first tile, which was checked: a file that is mapped may change at any time.
+    front: Vec<u8>,
+    tiles: &'a [u8],
+    tile_count: u32,
+    table: Vec<u32>,
+    exponent_table: Option<Vec<u32>>,
+    scale: Option<Cow<'a, [f32]>>,
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> HostParts<'a> {
+    fn new(blob: &'a Blob<'_>, epilogue: Epilogue<'a>) -> Result<Self, GpuError> {
+        let tiles = blob.index().len();
+        let tile_count =
+            i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?.unsigned_abs();
+        let bytes = blob.bytes();
+        let first = blob.index().first().map(|first| LINE * first.offset as usize);
+        let (front, tiles) = bytes.split_at(first.unwrap_or(bytes.len()));
+        let front = front.to_vec();
+        if front_crc(&front) != blob.crc() {
+            return Err(BlobError::HeaderChecksum.into());
+        }
+        Ok(Self {
+            layout: RegionLayout::new(blob, epilogue),
+            front,
+            tiles,
+            tile_count,
+            table: blob.frequencies().kernel_table(blob.split()),
+            exponent_table: blob.frequencies().exponent_table(blob.split()),
+            scale: scales(blob, epilogue.scale),
+            bias: epilogue.bias,
+        })
+    }
+
+    /// Returns part, offset and bytes of everything behind the blob.
+    fn numbers(&self) -> impl Iterator<Item = (LayerPart, usize, &[u8])> {
+        let layout = &self.layout;
+        let table = Some((LayerPart::Table, layout.table, &self.table[..]));
+        let exponents = self.exponent_table.as_deref().zip(layout.exponent_table);
+        let exponents = exponents.map(|(table, at)| (LayerPart::Table, at, &table[..]));
+        let scale = self.scale.as_deref().zip(layout.scale);
+        let scale = scale.map(|(numbers, at)| (LayerPart::Scale, at, numbers));
+        let bias = self.bias.zip(layout.bias);
+        let bias = bias.map(|(numbers, at)| (LayerPart::Bias, at, numbers));
+        let tables = table.into_iter().chain(exponents);
+        let tables = tables.map(|(part, at, table)| (part, at, bytemuck::cast_slice(table)));
+        let vectors = scale.into_iter().chain(bias);
+        tables.chain(vectors.map(|(part, at, numbers)| (part, at, bytemuck::cast_slice(numbers))))
+    }
+
+    /// Queues the copies to `memory`, which is as long as the layout says; the context must be current.
+    fn queue(&self, memory: DeviceSliceMut<'_>, cuda_stream: &CudaStream) -> Result<(), GpuError> {
+        let (start, end) = (memory.address(), self.layout.blob_bytes);
+        cuda_stream.fill(memory.slice(end..end + SPARE), 0)?;
+        let tiles = (self.front.len(), self.tiles);
+        let numbers = self.numbers().map(|(_, at, bytes)| (at, bytes));
+        for (at, bytes) in [(0, &self.front[..]), tiles].into_iter().chain(numbers) {
+            // SAFETY: the part lies in the memory. It is read when the call returns, as the driver does with memory that
+            // is not page-locked; the tiles, which may be, are the concern of who called `upload`.
+            unsafe { cuda_stream.queue_host_copy(start + at as u64, bytes)? };
+        }
+        Ok(())
+    }
+
+    /// Returns the layer whose parts have been queued for `memory`.
+    fn layer(
+        self,
+        gpu: &Gpu,
+        blob: &Blob<'_>,
+        memory: DeviceRange,
+        ready: Ready,
+    ) -> Result<Layer, GpuError> {
+        let (split, shape, start) = (blob.split(), LayerShape::new(blob), memory.address());
+        let address = |offset: Option<usize>| offset.map_or(0, |offset| start + offset as u64);
+        let (layout, groups) = (self.layout, blob.groups());
+        let exponents = layout.exponent_table.is_some();
+        let weights_per_symbol = split.weights_per_symbol();
+        let coding = WeightCoding::new(
+            split.dtype(),
+            split.raw_bits(),
+            weights_per_symbol,
+            exponents,
+            groups.is_some(),
+        );
+        let flags = LayerFlags::empty()
+            .with(LayerFlags::ZERO_EXPONENT, split.zero())
+            .with(LayerFlags::ZERO_POINTS, groups.is_some_and(|groups| groups.zeros));
+        let index = start + (HEADER_BYTES + TABLE_BYTES) as u64;
+        let exponent_base = split.base().into();
+        let args = LayerArgs {
+            blob: start,
+            index,
+            table: address(layout.exponent_table.or(Some(layout.table))),
+            scale: address(layout.scale),
+            bias: address(layout.bias),
+            // Layers whose sides do not fit have no launch plan.
+            rows: shape.grid.rows as u32,
+            cols: shape.grid.cols as u32,
+            exponent_base,
+            flags,
+        };
+        let decode_args = DecodeArgs {
+            blob: start,
+            index,
+            table: address(Some(layout.table)),
+            out: 0,
+            rows: shape.grid.rows as u64,
+            cols: shape.grid.cols as u64,
+            exponent_base,
+            raw_bits: split.raw_bits().into(),
+            group_bytes: groups.map_or(0, |groups| groups.bytes() as u32),
+            buffer_rows: row_capacity(shape),
+            flags,
+            reserved: 0,
+        };
+        let numbers = self.numbers();
+        let parts = numbers.flat_map(|(part, at, bytes)| {
+            regions(start + at as u64, bytes).map(move |region| (part, region))
+        });
+        let checksums = Checksums { front: crc32c::crc32c(&self.front), parts: parts.collect() };
+        let decode_kernel = KernelId::decode(split.dtype(), weights_per_symbol);
+        let launches = Launches::new(gpu.plan_device(), shape, coding);
+        Ok(Layer {
+            memory,
+            args,
+            decode_args,
+            decode_kernel: decode_kernel.ok_or(GpuError::loading(NOT_FOUND))?,
+            launches,
+            coding,
+            split,
+            shape,
+            tiles: self.tile_count,
+            front_bytes: self.front.len(),
+            blob_bytes: layout.blob_bytes,
+            checksums,
+            weights_crc: blob.weights_crc(),
+            ready,
+            gpu: gpu.clone(),
+        })
+    }
+}
+
+impl Layer {
+    /// Loads the kernels that most programs need of a layer: the one that decodes, and the one that multiplies with up to 8
+    /// rows. Others are loaded when they are first used, since the driver compiles each for some time.
+    fn resolve(&self) -> Result<(), GpuError> {
+        self.gpu.decode_kernel(self.decode_kernel)?;
+        let activations = if self.dtype() == crate::Dtype::F16 { Float::F16 } else { Float::Bf16 };
+        // A layer that this device cannot multiply with can still be decoded.
+        match self.launch_for(1, activations) {
+            Ok(launch) => self.matmul_kernel(launch, activations).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Returns the factors of the outputs: those of the rows of weights, times `more`.
+fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
+    let Some(stored) = blob.row_scales() else { return more.map(Cow::Borrowed) };
+    let scales = stored.iter().map(|&bits| half::bf16::from_bits(bits).to_f32());
+    Some(Cow::Owned(match more {
+        Some(more) => scales.zip(more).map(|(scale, more)| scale * more).collect(),
+        None => scales.collect(),
+    }))
+}

@@ -1,0 +1,135 @@
+//! Queueing launches.
+
+use super::super::kernels::{Kernel, LaunchSize, SharedMemory};
+use super::super::{CudaStream, GpuError, Layer};
+use super::launches::Launch;
+use super::{Activations, Outputs, Workspace};
+use crate::launch_plan::{LaunchPlan, MAX_BATCH, row_capacity};
+use crate::{Float, MatmulError};
+use fused_rans_layout::{KernelId, MatmulArgs, MatmulFlags, TILE};
+
+/// Most rows of a layer, and elements from a row of y to the next: kernels round rows up to whole tiles, in 32 bits.
+const MAX_LAYER_ROWS: u32 = u32::MAX - TILE as u32;
+/// Alignment of rows of x that lets kernels load 16 bytes at once.
+const ALIGNMENT: u64 = 16;
+
+impl Layer {
+    /// Returns the launch for `rows` rows of x of type `activations`, if the device has enough shared memory.
+    pub(in super::super) fn launch_for(
+        &self,
+        rows: usize,
+        activations: Float,
+    ) -> Result<&Launch, GpuError> {
+        let launch = self.launches().get(rows).ok_or_else(|| self.no_plan())?;
+        match launch.kernel(activations) {
+            Some(_) => Ok(launch),
+            None => Err(self.no_kernel(activations)),
+        }
+    }
+
+    /// Returns the kernel of a launch, which is loaded the first time; the device's context must be current.
+    pub(in super::super) fn matmul_kernel(
+        &self,
+        launch: &Launch,
+        activations: Float,
+    ) -> Result<Kernel, GpuError> {
+        let id = launch.kernel(activations).ok_or_else(|| self.no_kernel(activations))?;
+        self.kernel(id, launch.size)
+    }
+
+    /// Returns a kernel that multiplies, ready for launches of this size.
+    pub(super) fn kernel(&self, id: KernelId, size: LaunchSize) -> Result<Kernel, GpuError> {
+        let (needed, most) = (size.shared_memory, self.gpu().plan_device().shared_memory);
+        if needed > most {
+            return Err(GpuError::SharedMemory { needed });
+        }
+        let carveout = (100 * needed).div_ceil(most.max(1)).cast_signed();
+        self.gpu().kernels().get(id, SharedMemory { limit: Some(most), carveout })
+    }
+
+    /// Returns why there is no launch plan.
+    #[cold]
+    pub(super) fn no_plan(&self) -> GpuError {
+        let (shape, blocks) = (self.shape(), self.gpu().plan_device().multiprocessors);
+        let plan = LaunchPlan { octets: 1, blocks, warps: 1, buffer_rows: row_capacity(shape) };
+        match (plan.partition(shape), plan.shared_memory(shape)) {
+            (Some(_), Some(needed)) => GpuError::SharedMemory { needed },
+            _ => self.too_large(),
+        }
+    }
+
+    #[cold]
+    pub(super) fn too_large(&self) -> GpuError {
+        GpuError::TooManyTiles { tiles: self.shape().grid.tiles().unwrap_or(usize::MAX) }
+    }
+
+    #[cold]
+    fn no_kernel(&self, found: Float) -> GpuError {
+        MatmulError::ActivationType { weights: self.dtype(), found }.into()
+    }
+
+    /// Queues a multiplication whose operands fit the layer; the device's context must be current.
+    ///
+    /// # Safety
+    /// See [`Layer::matmul_raw`].
+    pub(super) unsafe fn queue(
+        &self,
+        launch: &Launch,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        workspace.check(self.gpu(), launch.workspace)?;
+        let args = self.matmul_args(launch, x, y, workspace)?;
+        let kernel = self.matmul_kernel(launch, x.dtype)?;
+        self.ready().order(cuda_stream)?;
+        let batch = 8 * launch.plan.octets as usize;
+        for first in (0..x.rows).step_by(batch) {
+            let args = MatmulArgs {
+                x: args.x + (first * x.row_stride * x.dtype.bytes()) as u64,
+                y: args.y + (first * y.row_stride * y.dtype.bytes()) as u64,
+                x_rows: batch.min(x.rows - first) as u32,
+                ..args
+            };
+            // SAFETY: the arguments are those of the kernels that multiply, and their sizes have been checked; the rest is
+            // the caller's promise.
+            unsafe { kernel.launch(launch.size, &args, cuda_stream)? };
+        }
+        Ok(())
+    }
+
+    /// Returns a kernel's arguments, for the first rows of x.
+    pub(super) fn matmul_args(
+        &self,
+        launch: &Launch,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &Workspace,
+    ) -> Result<MatmulArgs, GpuError> {
+        // Elements of a launch's rows of x are counted in 32 bits.
+        let fits = u32::try_from(x.row_stride.saturating_mul(MAX_BATCH)).is_ok()
+            && u32::try_from(y.row_stride).is_ok_and(|stride| stride <= MAX_LAYER_ROWS);
+        if !fits {
+            return Err(self.too_large());
+        }
+        let aligned =
+            x.data.is_multiple_of(ALIGNMENT) && (2 * x.row_stride as u64).is_multiple_of(ALIGNMENT);
+        let flags = MatmulFlags::empty()
+            .with(MatmulFlags::OUTPUT_F32, y.dtype == Float::F32)
+            .with(MatmulFlags::ALIGNED_X, aligned);
+        Ok(MatmulArgs {
+            layer: self.args(),
+            x: x.data,
+            y: y.data,
+            partials: workspace.partials(),
+            counters: workspace.counters(),
+            x_rows: x.rows.min(MAX_BATCH) as u32,
+            x_row_stride: x.row_stride as u32,
+            y_row_stride: y.row_stride as u32,
+            buffer_rows: launch.plan.buffer_rows,
+            flags,
+            reserved: 0,
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! How a layer's multiplications are launched: planned once, when it is uploaded.
+
+use super::super::kernels::LaunchSize;
+use super::WorkspaceSize;
+use crate::Float;
+use crate::launch_plan::{Device, LaunchPlan, LayerShape};
+use fused_rans_layout::{ActivationType, KernelId, LANES, WeightCoding};
+
+/// A plan, and everything that follows from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    pub plan: LaunchPlan,
+    pub size: LaunchSize,
+    pub workspace: WorkspaceSize,
+    /// Kernels for BF16 and F16 activations, where there are any.
+    kernels: [Option<KernelId>; 2],
+}
+
+/// The launches for up to 8, 16, 32 and 64 rows of x: plans depend on nothing else. `None` where the device cannot multiply
+/// with the layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Launches([Option<Launch>; 4]);
+
+impl Launches {
+    pub fn new(device: Device, layer: LayerShape, coding: WeightCoding) -> Self {
+        let launch = |rows| {
+            let plan = LaunchPlan::new(device, layer, rows)?;
+            Launch::new(plan, layer, coding)
+        };
+        Self([8, 16, 32, 64].map(launch))
+    }
+
+    /// Returns the launch for `rows` rows of x.
+    pub fn get(&self, rows: usize) -> Option<&Launch> {
+        self.0[LaunchPlan::row_class(rows)].as_ref()
+    }
+}
+
+impl Launch {
+    /// Returns a launch; `None` if no kernel can be launched like this.
+    pub fn new(plan: LaunchPlan, layer: LayerShape, coding: WeightCoding) -> Option<Self> {
+        let shared_memory = plan.shared_memory(layer).filter(|_| plan.is_possible(layer))?;
+        let workspace = WorkspaceSize {
+            partials: plan.partial_bytes()?,
+            counters: plan.counters(layer)?.checked_mul(4)?,
+        };
+        let threads = plan.warps * LANES as u32;
+        let kernels = [ActivationType::Bf16, ActivationType::F16]
+            .map(|activations| KernelId::matmul(coding, activations, plan.octets));
+        let size = LaunchSize { blocks: plan.blocks, threads, shared_memory };
+        Some(Self { plan, size, workspace, kernels })
+    }
+
+    /// Returns the kernel for activations of this type; `None` if there is none.
+    pub fn kernel(&self, activations: Float) -> Option<KernelId> {
+        self.kernels[activation_type(activations)? as usize]
+    }
+}
+
+/// Returns the kernels' name for a type of activations; `None` for F32.
+pub fn activation_type(activations: Float) -> Option<ActivationType> {
+    match activations {
+        Float::Bf16 => Some(ActivationType::Bf16),
+        Float::F16 => Some(ActivationType::F16),
+        _ => None,
+    }
+}

@@ -1,0 +1,196 @@
+//! Multiplication with a layer: `y = x W^T`.
+
+mod fragments;
+mod launch;
+mod launches;
+mod workspace;
+
+pub use launches::Launches;
+pub use workspace::{Workspace, WorkspaceSize};
+
+use super::{CudaStream, DeviceSlice, DeviceSliceMut, GpuError, Layer};
+use crate::launch_plan::LaunchPlan;
+use crate::matmul::{Activations, Epilogue, Outputs, check};
+use launches::Launch;
+
+impl Layer {
+    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Nothing is allocated, on the
+    /// device or the host, and nothing is waited for; the first call with a number of rows may load a kernel (see
+    /// [`Layer::prepare`]).
+    ///
+    /// Products are exact, sums are F32, in an order that depends on shapes and device alone: the same operands give the
+    /// same bits. More than 64 rows of x are processed 64 at a time, each time decoding the layer again; from about a hundred
+    /// rows on, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are multiplied as +-480;
+    /// check inputs beforehand where that matters.
+    ///
+    /// ```no_run
+    /// # use fused_rans_host::gpu::{CudaStream, DeviceBuffer, GpuError, Layer, Workspace};
+    /// # use fused_rans_host::{Activations, Float, Outputs};
+    /// # fn product(
+    /// #     layer: &Layer, x: &DeviceBuffer, y: &mut DeviceBuffer, workspace: &mut Workspace, cuda_stream: &CudaStream,
+    /// # ) -> Result<(), GpuError> {
+    /// let x = Activations { data: x.as_slice(), dtype: Float::Bf16, rows: 1, row_stride: layer.cols() };
+    /// let y = Outputs { data: y.as_mut_slice(), dtype: Float::F32, row_stride: layer.rows() };
+    /// layer.matmul(x, y, workspace, cuda_stream)
+    /// # }
+    /// ```
+    ///
+    /// The same buffer cannot be both:
+    ///
+    /// ```compile_fail
+    /// # use fused_rans_host::gpu::{CudaStream, DeviceBuffer, GpuError, Layer, Workspace};
+    /// # use fused_rans_host::{Activations, Float, Outputs};
+    /// # fn product(
+    /// #     layer: &Layer, x: &mut DeviceBuffer, workspace: &mut Workspace, cuda_stream: &CudaStream,
+    /// # ) -> Result<(), GpuError> {
+    /// let y = Outputs { data: x.as_mut_slice(), dtype: Float::F32, row_stride: layer.rows() };
+    /// let x = Activations { data: x.as_slice(), dtype: Float::Bf16, rows: 1, row_stride: layer.cols() };
+    /// layer.matmul(x, y, workspace, cuda_stream)
+    /// # }
+    /// ```
+    ///
+    /// A workspace cannot be used by two threads at once:
+    ///
+    /// ```compile_fail
+    /// # use fused_rans_host::gpu::Workspace;
+    /// # fn product(_: &mut Workspace) {}
+    /// fn two_threads(workspace: &mut Workspace) {
+    ///     std::thread::scope(|scope| {
+    ///         scope.spawn(|| product(workspace));
+    ///         scope.spawn(|| product(workspace));
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// Operands, workspace and layer may be dropped while they are in use: the driver frees memory after the work. The caller
+    /// orders what other CUDA streams do with `y` and the workspace; without order, the outputs are undefined numbers.
+    ///
+    /// # Errors
+    /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
+    /// small, [`GpuError::OtherDevice`] for an operand, a workspace or a CUDA stream of another device,
+    /// [`GpuError::Misaligned`] for operands that are not aligned to their elements, [`GpuError::SharedMemory`] and
+    /// [`GpuError::TooManyTiles`] for a layer that the device cannot multiply with, [`GpuError::Kernels`],
+    /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`]. What fails on the device is reported by a later call.
+    pub fn matmul(
+        &self,
+        x: Activations<DeviceSlice<'_>>,
+        y: Outputs<DeviceSliceMut<'_>>,
+        workspace: &mut Workspace,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        let [x_bytes, y_bytes] = [x.data.len(), y.data.len()];
+        self.check_shapes(x.sized(x_bytes), y.sized(y_bytes))?;
+        self.check_stream(cuda_stream)?;
+        self.gpu().enter()?;
+        x.data.check(self.gpu(), "the activations", x.dtype.bytes() as u64)?;
+        y.data.check(self.gpu(), "the outputs", y.dtype.bytes() as u64)?;
+        let x = Activations {
+            data: x.data.address(),
+            dtype: x.dtype,
+            rows: x.rows,
+            row_stride: x.row_stride,
+        };
+        let y = Outputs { data: y.data.address(), dtype: y.dtype, row_stride: y.row_stride };
+        let launch = self.launch_for(x.rows, x.dtype)?;
+        // SAFETY: the buffers are the device's and as large as the operands; the driver frees none that is in use.
+        unsafe { self.queue(launch, x, y, workspace, cuda_stream) }
+    }
+
+    /// Queues the multiplication of [`Layer::matmul`] with operands at device addresses, without asking the driver about them:
+    /// for memory of other libraries, in loops where that counts.
+    ///
+    /// # Errors
+    /// See [`Layer::matmul`]; lengths of buffers are not known and not checked.
+    ///
+    /// # Safety
+    /// `x` and `y` are addresses in this device's memory, aligned to their elements, of buffers as large as the operands. Until
+    /// the work is done, layer, workspace and buffers are not freed in another way than by `cuMemFree` (as dropping does),
+    /// and nothing that is not ordered after it uses `y` or the workspace.
+    pub unsafe fn matmul_raw(
+        &self,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        self.check_shapes(x.sized(usize::MAX), y.sized(usize::MAX))?;
+        self.check_stream(cuda_stream)?;
+        self.gpu().enter()?;
+        let launch = self.launch_for(x.rows, x.dtype)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.queue(launch, x, y, workspace, cuda_stream) }
+    }
+
+    /// Queues the multiplication of [`Layer::matmul_raw`], launched according to `plan`. For tests.
+    ///
+    /// # Errors
+    /// See [`Layer::matmul_raw`]; [`GpuError::SharedMemory`] and [`GpuError::TooManyTiles`] for a plan that the device or
+    /// the kernels cannot follow.
+    ///
+    /// # Safety
+    /// See [`Layer::matmul_raw`].
+    #[doc(hidden)]
+    pub unsafe fn matmul_planned(
+        &self,
+        plan: LaunchPlan,
+        x: Activations<u64>,
+        y: Outputs<u64>,
+        workspace: &mut Workspace,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        self.check_shapes(x.sized(usize::MAX), y.sized(usize::MAX))?;
+        self.check_stream(cuda_stream)?;
+        self.gpu().enter()?;
+        let launch = Launch::new(plan, self.shape(), self.coding());
+        let launch = launch.ok_or_else(|| self.too_large())?;
+        // SAFETY: the caller's promise.
+        unsafe { self.queue(&launch, x, y, workspace, cuda_stream) }
+    }
+
+    /// Returns how a multiplication with `rows` rows of x is launched.
+    ///
+    /// # Errors
+    /// [`GpuError::SharedMemory`] if the device has too little for this layer, [`GpuError::TooManyTiles`] if the layer is
+    /// too large.
+    #[doc(hidden)]
+    pub fn plan(&self, rows: usize) -> Result<LaunchPlan, GpuError> {
+        self.launches().get(rows).map(|launch| launch.plan).ok_or_else(|| self.no_plan())
+    }
+
+    /// Returns the size of a workspace for multiplications with up to `rows` rows of x.
+    ///
+    /// # Errors
+    /// [`GpuError::SharedMemory`] and [`GpuError::TooManyTiles`], as for [`Layer::matmul`].
+    pub fn workspace_size(&self, rows: usize) -> Result<WorkspaceSize, GpuError> {
+        // Fewer rows may be launched in another way.
+        let smaller = [8, 16, 32, 64].into_iter().filter(|&fewer| fewer < rows);
+        smaller.chain([rows]).try_fold(WorkspaceSize::default(), |size, rows| {
+            let launch = self.launches().get(rows).ok_or_else(|| self.no_plan())?;
+            Ok(size.union(launch.workspace))
+        })
+    }
+
+    /// Loads the kernels for multiplications with up to `rows` rows of x of type `activations`, and waits for the layer's
+    /// upload: afterwards [`Layer::matmul`] only launches. Call it before measuring or recording a
+    /// [`Graph`](super::Graph).
+    ///
+    /// # Errors
+    /// [`GpuError::Matmul`] for a type that the weights are not multiplied with, [`GpuError::SharedMemory`],
+    /// [`GpuError::TooManyTiles`], [`GpuError::Kernels`], [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
+    pub fn prepare(&self, rows: usize, activations: crate::Float) -> Result<(), GpuError> {
+        let x = Activations { data: 0, dtype: activations, rows: 0, row_stride: self.cols() };
+        let y = Outputs { data: 0, dtype: crate::Float::F32, row_stride: self.rows() };
+        self.check_shapes(x, y)?;
+        self.gpu().enter()?;
+        let smaller = [8, 16, 32].into_iter().filter(|&fewer| fewer < rows);
+        for rows in smaller.chain([rows]) {
+            let launch = self.launch_for(rows, activations)?;
+            self.matmul_kernel(launch, activations)?;
+        }
+        self.ready().synchronize()
+    }
+
+    fn check_shapes(&self, x: Activations<usize>, y: Outputs<usize>) -> Result<(), GpuError> {
+        Ok(check(self.dtype(), self.shape().grid, x, y, Epilogue::default())?)
+    }
+}

@@ -1,0 +1,109 @@
+//! Device memory that is allocated once and divided among layers.
+
+use super::super::{Gpu, GpuError};
+use super::{DeviceBuffer, DeviceSlice, DeviceSliceMut};
+use std::sync::Arc;
+
+/// Alignment of a range, the same as that of an allocation.
+pub(in super::super) const ALIGNMENT: usize = 256;
+
+/// Divides a buffer into ranges that do not overlap, for layers to be uploaded to: so that loading a model allocates once.
+///
+/// What was cut is not given back: [`Layer::into_memory`](super::super::Layer::into_memory) returns a layer's range for the
+/// next layer. The buffer is freed when the arena and all its ranges are dropped.
+#[derive(Debug)]
+pub struct Arena {
+    buffer: Arc<DeviceBuffer>,
+    used: usize,
+}
+
+/// A part of an [`Arena`], or memory of another library, that a layer can be uploaded to.
+#[derive(Debug)]
+pub struct DeviceRange {
+    address: u64,
+    len: usize,
+    gpu: Gpu,
+    /// `None` for memory of another library.
+    buffer: Option<Arc<DeviceBuffer>>,
+}
+
+impl Arena {
+    /// Makes an arena of all of `buffer`.
+    #[must_use]
+    pub fn new(buffer: DeviceBuffer) -> Self {
+        Self { buffer: Arc::new(buffer), used: 0 }
+    }
+
+    /// Cuts `bytes` bytes off. They start at a multiple of 256 bytes.
+    ///
+    /// # Errors
+    /// [`GpuError::TooShort`] if fewer are left.
+    pub fn cut(&mut self, bytes: usize) -> Result<DeviceRange, GpuError> {
+        let found = self.remaining();
+        let rest = found.checked_sub(bytes).ok_or(GpuError::TooShort { needed: bytes, found })?;
+        let address = self.buffer.address() + (self.buffer.len() - found) as u64;
+        self.used = self.buffer.len() - rest;
+        let (gpu, buffer) = (self.buffer.gpu().clone(), Some(Arc::clone(&self.buffer)));
+        Ok(DeviceRange { address, len: bytes, gpu, buffer })
+    }
+
+    /// Returns the number of bytes that can still be cut off at once.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.buffer.len().saturating_sub(self.used.next_multiple_of(ALIGNMENT))
+    }
+}
+
+impl DeviceRange {
+    /// Returns all of a buffer.
+    pub(in super::super) fn whole(buffer: DeviceBuffer) -> Self {
+        let (address, len, gpu) = (buffer.address(), buffer.len(), buffer.gpu().clone());
+        Self { address, len, gpu, buffer: Some(Arc::new(buffer)) }
+    }
+
+    /// Wraps device memory of another library.
+    ///
+    /// # Safety
+    /// There are `len` bytes of the device's memory at `address`; nothing else uses them while this and layers in it live
+    /// and work with them is queued.
+    #[must_use]
+    pub unsafe fn from_raw(gpu: &Gpu, address: u64, len: usize) -> Self {
+        Self { address, len, gpu: gpu.clone(), buffer: None }
+    }
+
+    /// Returns the address of the first byte.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Returns the number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns whether the range is memory of another library or a part of an arena that lives on.
+    #[must_use]
+    pub fn is_borrowed(&self) -> bool {
+        self.buffer.as_ref().is_none_or(|buffer| Arc::strong_count(buffer) > 1)
+    }
+
+    pub(in super::super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub(in super::super) fn as_slice(&self) -> DeviceSlice<'_> {
+        DeviceSlice::known(self.address, self.len, &self.gpu)
+    }
+
+    pub(in super::super) fn as_mut_slice(&mut self) -> DeviceSliceMut<'_> {
+        DeviceSliceMut::known(self.address, self.len, &self.gpu)
+    }
+}
