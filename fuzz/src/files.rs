@@ -1,4 +1,4 @@
-//! Files in memory, since the library maps what it reads.
+//! Files for the library to read, in memory where possible.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::crc::crc32c;
 use tempfile::TempDir;
 
-/// A folder that goes with this value, in memory where the machine has a place for that.
+/// A temporary folder, in `/dev/shm` if it exists. Dropping it removes it.
 pub struct Folder(TempDir);
 
 impl Folder {
-    /// An empty one.
+    /// Creates an empty folder.
     #[must_use]
     pub fn new() -> Self {
         let memory = Path::new("/dev/shm");
@@ -18,13 +18,13 @@ impl Folder {
         Self(TempDir::with_prefix_in("fused-rans-fuzz-", place).expect("there is room"))
     }
 
-    /// Where `name` is, or would be.
+    /// Returns the path of `name`, which need not exist.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Makes a file of these bytes.
+    /// Writes a file of `bytes`, and the folders that it needs.
     pub fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("it is in the folder")).expect("there is room");
@@ -32,7 +32,7 @@ impl Folder {
         path
     }
 
-    /// The bytes of a file that must be there.
+    /// Reads the file `name`, which must exist.
     #[must_use]
     pub fn get(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).expect("it was written")
@@ -45,13 +45,13 @@ impl Default for Folder {
     }
 }
 
-/// A safetensors file of this header and data.
+/// Returns a safetensors file of this header and data.
 #[must_use]
 pub fn framed(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
 
-/// As [`framed`]; a compressed file's header gets its padding and its checksum.
+/// As [`framed`], but corrects padding and checksum if the header is that of a compressed file.
 #[must_use]
 pub fn sealed(header: &[u8], data: &[u8]) -> Vec<u8> {
     let mut header = header.trim_ascii_end().to_owned();
@@ -66,5 +66,5 @@ pub fn sealed(header: &[u8], data: &[u8]) -> Vec<u8> {
     framed(&header, data)
 }
 
-/// A job's progress, which nobody follows.
+/// Ignores a job's progress.
 pub fn silent(_: u64, _: u64) {}

@@ -1,4 +1,4 @@
-//! What the fuzz targets share, some of it with the tests.
+//! Shared code of the fuzz targets. Some modules are those of the tests' crate `tests/support`.
 
 #[path = "../../tests/support/src/allocation.rs"]
 pub mod allocation;
@@ -17,19 +17,19 @@ static ALLOCATOR: allocation::RecordingAllocator = allocation::RecordingAllocato
 
 pub use files::{Folder, framed, sealed, silent};
 
-/// The tests compute it bit by bit, independently; here it has to be fast.
+/// A fast CRC-32C, in place of the tests' bit by bit one.
 pub mod crc {
-    /// CRC-32C of `parts`, one behind the other.
+    /// Returns the CRC-32C of the concatenated `parts`.
     #[must_use]
     pub fn crc32c(parts: &[&[u8]]) -> u32 {
         parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part))
     }
 }
 
-/// Makes this thread all of rayon's pool: inputs run the same way each time, and [`allocation`] sees everything.
+/// Makes this thread rayon's only one, so that inputs always run in the same way and [`allocation`] sees every allocation.
 ///
 /// # Panics
-/// If there is a pool already.
+/// If rayon's pool exists already.
 pub fn one_thread() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
     pool.build_global().expect("nothing has started a pool before");

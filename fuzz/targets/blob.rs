@@ -1,4 +1,4 @@
-//! Any bytes as a blob: as they are, with checksums made right, and with lengths and places made right before.
+//! Reads any bytes as a blob: unchanged, with corrected checksums, and with corrected lengths, offsets and checksums.
 #![no_main]
 
 use fused_rans::{Activations, Blob, BlobError, Epilogue, Float, Outputs, TileFault};
@@ -7,7 +7,7 @@ use fused_rans_fuzz::readers::{check_groups, parse};
 use fused_rans_fuzz::{allocation, one_thread, seal};
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of the weights of the largest blob that is decoded.
+/// Size in bytes of the weights of the largest blob that is decoded.
 const MOST: usize = 1 << 20;
 
 fuzz_target!(init: one_thread(), |bytes: &[u8]| {
@@ -25,7 +25,7 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
     }
 });
 
-/// Reads everything that is in a blob.
+/// Reads everything in a blob.
 fn read(bytes: &[u8]) {
     let Ok(blob) = parse(bytes) else { return };
     let intact = blob.verify().is_ok();
@@ -44,14 +44,14 @@ fn read(bytes: &[u8]) {
             seal::reseal_header(&mut right);
             check_numbers(&parse(&right).expect("as good as before"), &weights);
         }
-        // Only decoding shows it.
+        // Only decoding finds a fault of a stream.
         Err(BlobError::Tile { fault: TileFault::Stream, .. }) => {}
         Err(_) => assert!(!intact),
     }
 }
 
-/// Large integers are read if the blob is intact, in order, into memory that it bears out: 24 bytes for four, and as much
-/// again while their list grows.
+/// Checks that large integers can be read if the blob is intact, that they are sorted and in range, and that no allocation
+/// is larger than the blob justifies: 24 bytes for 4 bytes of the blob, doubled while their list grows.
 fn check_wide(blob: &Blob<'_>, intact: bool) {
     let (wide, largest) = allocation::largest(|| blob.large_integers());
     assert!(
@@ -65,7 +65,7 @@ fn check_wide(blob: &Blob<'_>, intact: bool) {
     assert!(wide.iter().all(|wide| i8::try_from(wide.integer).is_err()));
 }
 
-/// What an intact blob's weights stand for, and a product with them.
+/// Dequantizes an intact blob and multiplies with it.
 fn check_numbers(blob: &Blob<'_>, weights: &[u8]) {
     for wide in blob.large_integers().expect("it is intact") {
         let weight = weights[wide.row * blob.cols() + wide.col];

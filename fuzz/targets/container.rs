@@ -1,4 +1,4 @@
-//! Any bytes as a file: as they are, and as a header, up to the first 0, with its length and checksum made right.
+//! Reads any bytes as a file: unchanged, and as a header (up to the first 0) with corrected length and checksum, and data.
 #![no_main]
 
 use fused_rans::file::{CompressedFile, FileError, compress, decompress, inspect, verify};
@@ -6,7 +6,7 @@ use fused_rans::file::{Options, verify_against};
 use fused_rans_fuzz::{Folder, one_thread, sealed, silent};
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of the largest file that is compressed.
+/// Size in bytes of the largest file that is compressed.
 const MOST: u64 = 1 << 18;
 
 fuzz_target!(init: one_thread(), |bytes: &[u8]| {
@@ -16,7 +16,7 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
     read(&sealed(header, data.get(1..).unwrap_or_default()));
 });
 
-/// All readers agree on whether the file is in order.
+/// Checks that all readers agree whether the file is valid.
 fn read(bytes: &[u8]) {
     let folder = Folder::new();
     let input = folder.put("input", bytes);
@@ -27,23 +27,23 @@ fn read(bytes: &[u8]) {
     assert_eq!(verified.is_ok(), decompressed.is_ok());
     match opened {
         Ok(file) => {
-            let report = report.expect("it looks at no more");
+            let report = report.expect("it reads no more than `open`");
             assert_eq!(report.tensors.len(), file.tensor_count());
             if let Ok(summary) = verified {
                 assert_eq!(folder.get("plain").len() as u64, summary.original_bytes);
-                come_back(&folder, "plain");
+                round_trip(&folder, "plain");
             }
         }
         Err(FileError::NotCompressed { .. }) => {
             report.expect("it is a plain file");
-            come_back(&folder, "input");
+            round_trip(&folder, "input");
         }
         Err(_) => assert!(verified.is_err() && report.is_err()),
     }
 }
 
-/// A plain file comes back as it was.
-fn come_back(folder: &Folder, plain: &str) {
+/// Compresses a plain file and checks that it is restored exactly.
+fn round_trip(folder: &Folder, plain: &str) {
     let bytes = folder.get(plain);
     if bytes.len() as u64 > MOST {
         return;
@@ -52,5 +52,5 @@ fn come_back(folder: &Folder, plain: &str) {
     compress(&plain, &packed, &Options::default(), &mut silent).expect("it is a plain file");
     verify_against(&packed, &plain, &mut silent).expect("it is the same");
     decompress(&packed, &back, &mut silent).expect("it was verified");
-    assert!(folder.get("back") == bytes, "other bytes come back");
+    assert!(folder.get("back") == bytes, "the restored file differs");
 }

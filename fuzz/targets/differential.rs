@@ -1,4 +1,4 @@
-//! A matrix, and changes of its blob: reference and fast codec and the GPU's decode step agree.
+//! Encodes a matrix, or decodes a changed blob of it: reference codec, fast codec and the GPU's decode step agree.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -9,41 +9,41 @@ use fused_rans_fuzz::{one_thread, readers, seal, step};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
-/// A matrix, and what becomes of its blob.
+/// A matrix, and changes of its blob.
 #[derive(Arbitrary, Debug)]
 struct Case<'a> {
     dtype: u8,
     quads: bool,
     raw_bits: Option<u8>,
     sides: [u8; 2],
-    /// Over and over again.
+    /// Bytes of the weights, repeated to the matrix's size.
     weights: &'a [u8],
     extra: Extra,
-    /// Place, and what the byte there is XORed with.
+    /// Offset of a byte of the blob, and the value to XOR it with.
     changes: Vec<(u16, u8)>,
 }
 
-/// What a matrix has beside its weights.
+/// Side data of a matrix.
 #[derive(Arbitrary, Debug)]
 enum Extra {
     Nothing,
     RowScales,
     Groups,
     GroupsWithZeros,
-    /// Row, column, integer.
+    /// Row, column and bits of large integers.
     Wide(Vec<(u8, u8, u16)>),
 }
 
-// Either the encoders and the matrix, or changes, since each takes long.
+// Tests either both encoders or the changes: each is slow.
 fuzz_target!(init: one_thread(), |case: Case<'_>| -> Corpus {
-    let parts = Parts::of(&case);
+    let parts = Parts::new(&case);
     let fast = parts.encode(&case, &FAST);
     if case.changes.is_empty() {
         assert!(fast == parts.encode(&case, &REFERENCE), "the encoders differ");
     }
     let Ok(Some(mut blob)) = fast else { return Corpus::Reject };
     if case.changes.is_empty() {
-        assert!(agree(&mut blob) == Ok(parts.weights), "it is another matrix");
+        assert!(agree(&mut blob) == Ok(parts.weights), "the decoded weights differ");
         return Corpus::Keep;
     }
     for (place, change) in &case.changes {
@@ -55,14 +55,14 @@ fuzz_target!(init: one_thread(), |case: Case<'_>| -> Corpus {
     Corpus::Keep
 });
 
-/// What all decoders make of `blob`.
+/// Decodes `blob` with all decoders, which must agree.
 fn agree(blob: &mut [u8]) -> Result<Vec<u8>, BlobError> {
     let weights = readers::decode(blob)?;
     step::check(&Blob::parse(blob)?, &weights);
     Ok(weights)
 }
 
-/// What a matrix is made of; scales and zero points in case it has them.
+/// A matrix's data, with scales and zero points that it may or may not use.
 struct Parts {
     dtype: Dtype,
     sides: [usize; 2],
@@ -73,7 +73,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(case: &Case<'_>) -> Self {
+    fn new(case: &Case<'_>) -> Self {
         let dtype = Dtype::ALL[usize::from(case.dtype) % Dtype::ALL.len()];
         let sides @ [rows, cols] = case.sides.map(side);
         let bytes = || case.weights.iter().copied().chain([0]).cycle();
@@ -113,7 +113,7 @@ impl Parts {
     }
 }
 
-/// Integers that take more than a byte, in order; their low bytes are put among the weights.
+/// Makes large integers, sorted, and writes their low bytes to the weights.
 fn widen(
     wide: &[(u8, u8, u16)],
     [rows, cols]: [usize; 2],
@@ -130,7 +130,7 @@ fn widen(
     integers.collect()
 }
 
-/// 1 to 300, small ones more often: they are fast, and have all there is to a fragment.
+/// Returns a side from 1 to 300. Small ones, which are fast and contain every case of a fragment, are more frequent.
 fn side(byte: u8) -> usize {
     1 + usize::from(byte).pow(2) / 217
 }

@@ -1,5 +1,5 @@
-//! A model of two shards. The input is texts, each up to the next 0: rules, the index, the shards' headers; what is left is
-//! the data of both.
+//! Reads and compresses a model of two shards. The input is four texts that end with a 0 byte (rules, index, headers of the
+//! shards), then the data of both shards.
 #![no_main]
 
 use fused_rans::file::{FileError, Model, Options, Rules, compress_model, decompress_model};
@@ -23,7 +23,7 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
     check(&folder, rules);
 });
 
-/// The model is in order, or it is not; if it is, it is compressed as the rules say, and comes back.
+/// Checks that all readers agree whether the model is valid. Compresses a valid one by the rules, and restores it.
 fn check(folder: &Folder, rules: Option<Rules>) {
     let plain = folder.path("model");
     let report = inspect_model(&plain);
@@ -44,7 +44,7 @@ fn check(folder: &Folder, rules: Option<Rules>) {
                 assert!(same || summary.quantized > 0, "{shard} comes back as something else");
             }
         }
-        // There are numbers that cannot be quantized.
+        // Non-finite numbers cannot be quantized.
         Err(FileError::AlreadyCompressed { .. }) => {}
         Err(error) => assert!(ruled || report.is_err(), "{error}"),
     }

@@ -1,4 +1,4 @@
-//! 512 bytes as a table of frequencies: as they are, as counts, and cut to the right sum.
+//! Reads 512 bytes as a table of frequencies: unchanged, as counts, and cut to the right sum.
 #![no_main]
 
 use fused_rans::layout::{Entry, ExponentEntry, FourWeightEntry, PROB_BITS, SYMBOLS, Split, TABLE};
@@ -11,13 +11,13 @@ fuzz_target!(|bytes: &[u8]| {
         *frequency = u16::from_le_bytes(*bytes);
     }
     let sum: u64 = stored.iter().map(|&frequency| u64::from(frequency)).sum();
-    let as_it_is = Frequencies::from_stored(stored);
-    assert_eq!(as_it_is.is_some(), sum == TABLE as u64);
+    let unchanged = Frequencies::from_stored(stored);
+    assert_eq!(unchanged.is_some(), sum == TABLE as u64);
     check_counts(stored.map(u64::from));
-    check(&as_it_is.unwrap_or_else(|| cut(stored)));
+    check(&unchanged.unwrap_or_else(|| cut(stored)));
 });
 
-/// Counts give a table of what occurs, if anything does.
+/// Checks that counts give a table in which exactly the symbols with a count have a frequency.
 fn check_counts(counts: [u64; SYMBOLS]) {
     let frequencies = Frequencies::from_counts(&counts);
     let stored = frequencies.as_ref().map(|frequencies| *frequencies.as_array());
@@ -27,7 +27,7 @@ fn check_counts(counts: [u64; SYMBOLS]) {
     assert!(frequencies.is_none_or(|table| Frequencies::from_stored(*table.as_array()).is_some()));
 }
 
-/// The first of them, up to the sum; the last symbol has what is left.
+/// Cuts frequencies off where their sum reaches the table's size; adds the rest, if any, to the last symbol.
 fn cut(stored: [u16; SYMBOLS]) -> Frequencies {
     let mut rest = TABLE as u16;
     let mut cut = stored.map(|frequency| {
@@ -39,7 +39,7 @@ fn cut(stored: [u16; SYMBOLS]) -> Frequencies {
     Frequencies::from_stored(cut).expect("the sum is right")
 }
 
-/// A table of the right sum gives decode tables that `docs/format.md` describes.
+/// Checks the decode tables against docs/format.md.
 fn check(frequencies: &Frequencies) {
     let table = frequencies.decode_table();
     check_slots(frequencies, &table);
@@ -57,7 +57,7 @@ fn check(frequencies: &Frequencies) {
     }
 }
 
-/// Each symbol has its slots, their sub-states ascend one by one, and slots are in the order of their keys.
+/// Checks that each symbol has its slots, that their sub-states ascend by one, and that slots are sorted by key.
 fn check_slots(frequencies: &Frequencies, table: &[Entry; TABLE]) {
     let mut next = frequencies.as_array().map(u32::from);
     let mut last = (0, 0);
@@ -75,7 +75,7 @@ fn check_slots(frequencies: &Frequencies, table: &[Entry; TABLE]) {
     assert_eq!(next, frequencies.as_array().map(|f| 2 * u32::from(f)));
 }
 
-/// Whatever the stream's bits are, the next index is in the table.
+/// Checks that the next index is in the table, whatever the stream's bits are.
 fn check_step(sub: u32, bits: u32) {
     assert!(bits <= PROB_BITS);
     assert!((sub << bits | ((1 << bits) - 1)) < TABLE as u32);
