@@ -15,7 +15,7 @@ pub mod step;
 #[global_allocator]
 static ALLOCATOR: allocation::RecordingAllocator = allocation::RecordingAllocator;
 
-pub use files::{Folder, framed, sealed, silent};
+pub use files::{Folder, framed, sealed};
 
 /// A fast CRC-32C, in place of the tests' bit by bit one.
 pub mod crc {

@@ -1,9 +1,9 @@
 //! Reads any bytes as a file: unchanged, and as a header (up to the first 0) with corrected length and checksum, and data.
 #![no_main]
 
-use fused_rans::file::{CompressedFile, FileError, compress, decompress, inspect, verify};
-use fused_rans::file::{Options, verify_against};
-use fused_rans_fuzz::{Folder, one_thread, sealed, silent};
+use fused_rans::file::{CompressOptions, CompressedFile, FileError, Progress};
+use fused_rans::file::{compress, decompress, inspect, verify, verify_against};
+use fused_rans_fuzz::{Folder, one_thread, sealed};
 use libfuzzer_sys::fuzz_target;
 
 /// Size in bytes of the largest file that is compressed.
@@ -22,8 +22,8 @@ fn read(bytes: &[u8]) {
     let input = folder.put("input", bytes);
     let report = inspect(&input);
     let opened = CompressedFile::open(&input);
-    let verified = verify(&input, &mut silent);
-    let decompressed = decompress(&input, folder.path("plain"), &mut silent);
+    let verified = verify(&input, Progress::silent());
+    let decompressed = decompress(&input, folder.path("plain"), Progress::silent());
     assert_eq!(verified.is_ok(), decompressed.is_ok());
     match opened {
         Ok(file) => {
@@ -49,8 +49,9 @@ fn round_trip(folder: &Folder, plain: &str) {
         return;
     }
     let [plain, packed, back] = [plain, "packed", "back"].map(|name| folder.path(name));
-    compress(&plain, &packed, &Options::default(), &mut silent).expect("it is a plain file");
-    verify_against(&packed, &plain, &mut silent).expect("it is the same");
-    decompress(&packed, &back, &mut silent).expect("it was verified");
+    compress(&plain, &packed, &CompressOptions::default(), Progress::silent())
+        .expect("it is a plain file");
+    verify_against(&packed, &plain, Progress::silent()).expect("it is the same");
+    decompress(&packed, &back, Progress::silent()).expect("it was verified");
     assert!(folder.get("back") == bytes, "the restored file differs");
 }

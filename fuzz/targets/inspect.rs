@@ -2,9 +2,9 @@
 //! shards), then the data of both shards.
 #![no_main]
 
-use fused_rans::file::{FileError, Model, Options, Rules, compress_model, decompress_model};
-use fused_rans::file::{inspect_model, verify_model};
-use fused_rans_fuzz::{Folder, framed, one_thread, silent};
+use fused_rans::file::{CompressOptions, FileError, Model, Progress, Rules};
+use fused_rans::file::{compress, decompress, inspect, verify_against};
+use fused_rans_fuzz::{Folder, framed, one_thread};
 use libfuzzer_sys::fuzz_target;
 
 const INDEX: &str = "model/model.safetensors.index.json";
@@ -26,18 +26,18 @@ fuzz_target!(init: one_thread(), |bytes: &[u8]| {
 /// Checks that all readers agree whether the model is valid. Compresses a valid one by the rules, and restores it.
 fn check(folder: &Folder, rules: Option<Rules>) {
     let plain = folder.path("model");
-    let report = inspect_model(&plain);
+    let report = inspect(&plain);
     assert_eq!(Model::open(&plain).is_ok(), report.is_ok());
     let ruled = rules.is_some();
-    let options = Options::default().rules(rules.unwrap_or_default());
+    let options = CompressOptions::default().rules(rules.unwrap_or_default());
     let packed = Folder::new();
-    match compress_model(&plain, packed.path("packed"), &options, &mut silent) {
+    match compress(&plain, packed.path("packed"), &options, Progress::silent()) {
         Ok(summary) => {
             let [packed_path, back] = ["packed", "back"].map(|name| packed.path(name));
             assert_eq!(report.expect("it was read").tensors.len(), summary.tensors);
-            verify_model(&packed_path, Some(&plain), &mut silent).expect("it is the same");
-            inspect_model(&packed_path).expect("it is in order");
-            decompress_model(&packed_path, &back, &mut silent).expect("it was verified");
+            verify_against(&packed_path, &plain, Progress::silent()).expect("it is the same");
+            inspect(&packed_path).expect("it is in order");
+            decompress(&packed_path, &back, Progress::silent()).expect("it was verified");
             for shard in SHARDS.into_iter().filter(|shard| back.join(shard).exists()) {
                 let same =
                     packed.get(&format!("back/{shard}")) == folder.get(&format!("model/{shard}"));

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use support::craft;
 
 use fused_rans::file::{
-    self, ErrorKind, FileError, Model, ModelFault, Options, Summary, compress_model,
-    decompress_model, inspect_model, verify_model,
+    self, CompressOptions, ErrorKind, FileError, Model, ModelFault, Progress, Summary, inspect,
 };
 use support::craft::{Files, bf16, i8, noise, plain, tensor};
 
@@ -55,15 +54,18 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 fn compress(input: &Path, output: &Path) -> Result<Summary, FileError> {
-    compress_model(input, output, &Options::default(), &mut |_, _| {})
+    file::compress(input, output, &CompressOptions::default(), Progress::silent())
 }
 
 fn decompress(input: &Path, output: &Path) -> Result<Summary, FileError> {
-    decompress_model(input, output, &mut |_, _| {})
+    file::decompress(input, output, Progress::silent())
 }
 
 fn verify(path: &Path, against: Option<&Path>) -> Result<Summary, FileError> {
-    verify_model(path, against, &mut |_, _| {})
+    match against {
+        Some(against) => file::verify_against(path, against, Progress::silent()),
+        None => file::verify(path, Progress::silent()),
+    }
 }
 
 fn fault(error: FileError) -> ModelFault {
@@ -104,10 +106,8 @@ fn folders_come_back() {
         [ONE, TWO].map(|name| map[name].as_ref().unwrap().len() as u64).iter().sum::<u64>()
     };
     let (original_bytes, stored_bytes) = (sizes(&expected), sizes(&found));
-    assert_eq!(
-        summary,
-        Summary { tensors: 4, blobs: 2, original_bytes, stored_bytes, ..Summary::default() }
-    );
+    assert_eq!((summary.tensors, summary.blobs, summary.quantized), (4, 2, 0));
+    assert_eq!((summary.original_bytes, summary.stored_bytes), (original_bytes, stored_bytes));
     assert_eq!(verify(&packed, None).unwrap(), summary);
     assert_eq!(verify(&packed, Some(&input)).unwrap(), summary);
     assert_eq!(decompress(&packed, &back).unwrap(), summary);
@@ -171,7 +171,6 @@ fn single_files_are_what_they_were() {
     assert_eq!(verify(&output, Some(&input)).unwrap(), summary);
     assert_eq!(decompress(&output, &back).unwrap(), summary);
     assert_eq!(fs::read(&back).unwrap(), weights()[0].1);
-    assert_eq!(inspect_model(&output).unwrap(), file::inspect(&output).unwrap());
     assert!(Model::open(&output).unwrap().shards().eq([&output]));
     let missing = compress(&files.path("missing"), &output).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Io);
@@ -246,10 +245,14 @@ fn outputs_are_empty_places_outside_of_the_input() {
                 matches!(fault(error), ModelFault::OutputInside { path, .. } if path == output)
             );
         }
-        for output in ["nowhere/out", "file/out", "nowhere/.."].map(|output| files.path(output)) {
+        for output in ["nowhere/out", "nowhere/.."].map(|output| files.path(output)) {
             let error = compress(input, &output).unwrap_err();
-            assert!(matches!(error, FileError::Io { path, .. } if path == output));
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(matches!(error, FileError::NoFolder { path } if path == files.path("nowhere")));
         }
+        let output = files.path("file/out");
+        let error = compress(input, &output).unwrap_err();
+        assert!(matches!(error, FileError::Io { path, .. } if path == output));
     }
     compress(&input, &files.path("new")).unwrap();
     fs::create_dir(files.path("empty")).unwrap();
@@ -322,9 +325,9 @@ fn damaged_shards_are_named_and_leave_nothing() {
     // The weights of the last shard: found when the other one has been restored.
     damage(packed.join(TWO), &|bytes| *bytes.last_mut().unwrap() ^= 1);
     let mut done = Vec::new();
-    let progress = &mut |bytes, _| done.push(bytes);
+    let progress = Progress::new(|bytes, _| done.push(bytes));
     let errors = [
-        decompress_model(&packed, files.path("back"), progress).unwrap_err(),
+        file::decompress(&packed, files.path("back"), progress).unwrap_err(),
         verify(&packed, None).unwrap_err(),
         verify(&packed, Some(&input)).unwrap_err(),
     ];
@@ -349,8 +352,8 @@ fn plain_shards_among_compressed_ones_are_copied() {
     compress(&input, &mixed).unwrap();
     fs::copy(input.join(ONE), mixed.join(ONE)).unwrap();
     let mut steps = Vec::new();
-    let progress = &mut |done, total| steps.push((done, total));
-    let summary = decompress_model(&mixed, files.path("back"), progress).unwrap();
+    let progress = Progress::new(|done, total| steps.push((done, total)));
+    let summary = file::decompress(&mixed, files.path("back"), progress).unwrap();
     assert_eq!(contents(&files.path("back")), contents(&input));
     let total = Model::open(&input).unwrap().tensor_bytes();
     assert_eq!(steps.last(), Some(&(total, total)));
@@ -359,8 +362,9 @@ fn plain_shards_among_compressed_ones_are_copied() {
     assert_eq!(verify(&mixed, Some(&input)).unwrap(), summary);
 
     // Before anything is done.
-    let progress = &mut |_, _| unreachable!();
-    let again = compress_model(&mixed, files.path("out"), &Options::default(), progress);
+    let progress = Progress::new(|_, _| unreachable!());
+    let options = CompressOptions::default();
+    let again = file::compress(&mixed, files.path("out"), &options, progress);
     let again = again.unwrap_err();
     assert!(matches!(again, FileError::AlreadyCompressed { path } if path == mixed.join(TWO)));
     let plain = decompress(&input, &files.path("out")).unwrap_err();
@@ -430,12 +434,12 @@ fn progress_counts_over_all_shards() {
     let (packed, back) = (files.path("packed"), files.path("back"));
     for job in 0..4 {
         let mut steps = Vec::new();
-        let progress = &mut |done, total| steps.push((done, total));
+        let progress = Progress::new(|done, total| steps.push((done, total)));
         let summary = match job {
-            0 => compress_model(&input, &packed, &Options::default(), progress),
-            1 => verify_model(&packed, None, progress),
-            2 => verify_model(&packed, Some(&input), progress),
-            _ => decompress_model(&packed, &back, progress),
+            0 => file::compress(&input, &packed, &CompressOptions::default(), progress),
+            1 => file::verify(&packed, progress),
+            2 => file::verify_against(&packed, &input, progress),
+            _ => file::decompress(&packed, &back, progress),
         };
         assert_eq!(summary.unwrap().tensors, steps.len());
         assert!(steps.is_sorted() && steps.iter().all(|&(_, all)| all == total), "{steps:?}");
@@ -451,7 +455,7 @@ fn reports_add_up() {
     let packed = files.path("packed");
     compress(&input, &packed).unwrap();
     for path in [&input, &packed, &packed.join(INDEX)] {
-        let report = inspect_model(path).unwrap();
+        let report = inspect(path).unwrap();
         let root = if path == &input { &input } else { &packed };
         let [one, two] = [ONE, TWO].map(|name| file::inspect(root.join(name)).unwrap());
         assert_eq!(report.tensors, [one.tensors, two.tensors].concat());

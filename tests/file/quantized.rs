@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fused_rans::file::{
-    self, Calibration, CompressedFile, ErrorKind, FileError, HeaderFault, Options, Rules,
-    RulesError, StoredAs, Summary, TensorFault, Warning, compress_model, inspect_model,
+    self, Calibration, CompressOptions, CompressedFile, ErrorKind, FileError, HeaderFault,
+    Progress, Rules, RulesError, StoredAs, Summary, TensorFault, Warning, inspect,
 };
 use fused_rans::quantize::{NumberMatrix, QuantizeError, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
@@ -34,17 +34,17 @@ fn model() -> Vec<Tensor> {
     ]
 }
 
-fn options(format: &str) -> Options {
-    Options::default().quantize(format.parse().unwrap())
+fn options(format: &str) -> CompressOptions {
+    CompressOptions::default().quantize(format.parse().unwrap())
 }
 
-fn compress(input: &Path, output: &Path, options: &Options) -> Result<Summary, FileError> {
-    compress_model(input, output, options, &mut |_, _| {})
+fn compress(input: &Path, output: &Path, options: &CompressOptions) -> Result<Summary, FileError> {
+    file::compress(input, output, options, Progress::silent())
 }
 
 /// Formats of a file's tensors, in order of the original.
 fn formats(path: &Path) -> Vec<StoredAs> {
-    inspect_model(path).unwrap().tensors.iter().map(|tensor| tensor.format).collect()
+    inspect(path).unwrap().tensors.iter().map(|tensor| tensor.format).collect()
 }
 
 #[test]
@@ -66,8 +66,8 @@ fn every_format_makes_a_round_trip() {
             (summary.too_small, summary.warnings),
             (vec!["model.layers.1.tiny".into()], vec![])
         );
-        assert_eq!(file::verify(&packed, &mut |_, _| {}).unwrap().quantized, 3);
-        let verified = file::verify_against(&packed, &input, &mut |_, _| {}).unwrap();
+        assert_eq!(file::verify(&packed, Progress::silent()).unwrap().quantized, 3);
+        let verified = file::verify_against(&packed, &input, Progress::silent()).unwrap();
         let names: Vec<_> = verified.errors.iter().map(|error| error.tensor.as_str()).collect();
         assert_eq!(
             names,
@@ -81,7 +81,7 @@ fn every_format_makes_a_round_trip() {
             let error = error.relative_error;
             assert!(error > limit / 4.0 && error < limit, "{format}: {error}");
         }
-        file::decompress(&packed, &back, &mut |_, _| {}).unwrap();
+        file::decompress(&packed, &back, Progress::silent()).unwrap();
         check_restored(&CompressedFile::open(&packed).unwrap(), &fs::read(&back).unwrap(), format);
     }
 }
@@ -157,13 +157,13 @@ fn rules_say_what_becomes_of_single_layers() {
     // An F32 tensor has no lossless form.
     let expected = [Quantized, Quantized, Raw, Raw, Raw, Lossless, Raw, Raw];
     assert_eq!(formats(&packed), expected);
-    let report = inspect_model(&packed).unwrap();
+    let report = inspect(&packed).unwrap();
     let coding = |index: usize| report.tensors[index].coding.clone().unwrap();
     assert_eq!((coding(0).weights_per_symbol, coding(0).group_scales), (4, true));
     assert_eq!((coding(1).raw_bits, coding(1).row_scales), (4, true));
     assert!((report.tensors[1].bits_per_weight - 6.0).abs() < 0.05);
     compress(&input, &packed, &rules("")).unwrap();
-    assert!((inspect_model(&packed).unwrap().tensors[2].bits_per_weight - 4.0).abs() < 0.05);
+    assert!((inspect(&packed).unwrap().tensors[2].bits_per_weight - 4.0).abs() < 0.05);
 }
 
 #[test]
@@ -200,9 +200,9 @@ fn an_average_rate_is_spread_over_the_layers_and_kept() {
     ];
     let input = files.put("in", &plain(&tensors, "", 0));
     let packed = files.path("packed");
-    let bits = |options: &Options| {
+    let bits = |options: &CompressOptions| {
         compress(&input, &packed, options).unwrap();
-        let tensors = inspect_model(&packed).unwrap().tensors;
+        let tensors = inspect(&packed).unwrap().tensors;
         let sum = |of: fn(&file::TensorReport) -> u64| tensors.iter().map(of).sum::<u64>() as f64;
         let mean = 8.0 * sum(|t| t.stored_bytes) / sum(|t| t.weights);
         (mean, tensors.iter().map(|tensor| tensor.bits_per_weight).collect::<Vec<_>>())
@@ -264,10 +264,10 @@ fn calibrations_are_found_by_name() {
     let summary = compress(&input, &packed, &with()).unwrap();
     assert_eq!((summary.quantized, summary.calibrated), (3, 2));
     // Errors that make up for each other are larger one by one.
-    let errors = file::verify_against(&packed, &input, &mut |_, _| {}).unwrap().errors;
+    let errors = file::verify_against(&packed, &input, Progress::silent()).unwrap().errors;
     assert!(errors[0].relative_error > 1.1 * errors[2].relative_error, "{errors:?}");
     // A spread goes by the errors of outputs, where these are known.
-    let stored = |options: &Options| {
+    let stored = |options: &CompressOptions| {
         assert_eq!(compress(&input, &packed, options).unwrap().calibrated, 2);
         fs::read(&packed).unwrap()
     };
@@ -331,8 +331,9 @@ fn what_has_no_effect_is_told() {
         let known = tensor(name, "F32", &[256], 1f32.to_le_bytes().repeat(256));
         Calibration::open(files.put(name, &plain(&[known], "", 0))).unwrap()
     };
-    let warnings =
-        |options: Options| compress(&input, &files.path("packed"), &options).unwrap().warnings;
+    let warnings = |options: CompressOptions| {
+        compress(&input, &files.path("packed"), &options).unwrap().warnings
+    };
     let rules = |text: &str| Rules::parse(text).unwrap();
     let pinned = "[[layer]]\nname = 'q'\nformat = 'rate=5'";
     // Rules may ask for a rate where the rest of the model is coded otherwise.
@@ -343,7 +344,7 @@ fn what_has_no_effect_is_told() {
         let calibrated = options(format).calibration(moments("q")).rules(rules(pinned));
         assert_eq!(warnings(calibrated), []);
     }
-    assert_eq!(warnings(Options::default().share_rate(true)), [Warning::Spread]);
+    assert_eq!(warnings(CompressOptions::default().share_rate(true)), [Warning::Spread]);
     assert_eq!(warnings(options("rate=4").share_rate(true)), []);
     assert_eq!(
         warnings(options("rate=4").share_rate(true).rules(rules(pinned))),
@@ -372,7 +373,7 @@ fn numbers_that_are_not_finite_are_a_difference() {
     let mut compared = |number: f32| {
         tensors[0].data[4 * 1000..][..4].copy_from_slice(&number.to_le_bytes());
         let against = files.put("against", &plain(&tensors, "", 0));
-        file::verify_against(&packed, &against, &mut |_, _| {})
+        file::verify_against(&packed, &against, Progress::silent())
     };
     assert!(compared(100.0).unwrap().errors[0].relative_error > 0.9);
     for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -386,7 +387,7 @@ fn numbers_that_are_not_finite_are_a_difference() {
     for scale in [0x7FC0, 0x7F80] {
         let blob = encode(matrix.scaled(&[scale; 64]).unwrap()).unwrap();
         let damaged = crafted(&files, "F32", &blob);
-        let fault = file::verify_against(damaged, &input, &mut |_, _| {}).unwrap_err();
+        let fault = file::verify_against(damaged, &input, Progress::silent()).unwrap_err();
         assert!(matches!(fault, FileError::Differs { .. }), "{fault}");
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use support::craft;
 
-use fused_rans::file::{self, CompressedFile, ErrorKind, FileError, Options, StoredAs};
+use fused_rans::file::{
+    self, CompressOptions, CompressedFile, ErrorKind, FileError, Progress, StoredAs,
+};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use support::craft::{Files, Tensor, bf16, compress, framed, i8, noise, plain, tensor};
@@ -32,12 +34,12 @@ fn mixed() -> Vec<Tensor> {
 fn round_trip(bytes: &[u8]) -> CompressedFile {
     let files = Files::new();
     let (input, packed) = (files.put("in", bytes), files.path("packed"));
-    let (restored, silent) = (files.path("restored"), &mut |_, _| {});
+    let restored = files.path("restored");
     let summary = compress(&input, &packed).unwrap();
     assert_eq!(craft::decompress(&packed, &restored).unwrap(), summary);
     assert!(fs::read(restored).unwrap() == bytes, "restored bytes differ");
-    assert_eq!(file::verify(&packed, silent).unwrap(), summary);
-    assert_eq!(file::verify_against(&packed, &input, silent).unwrap(), summary);
+    assert_eq!(file::verify(&packed, Progress::silent()).unwrap(), summary);
+    assert_eq!(file::verify_against(&packed, &input, Progress::silent()).unwrap(), summary);
     let stored = fs::read(&packed).unwrap();
     assert_eq!(summary.original_bytes, bytes.len() as u64);
     assert_eq!(summary.stored_bytes, stored.len() as u64);
@@ -94,9 +96,9 @@ fn odd_headers_come_back() {
 fn options_select_tensors_by_name() {
     let files = Files::new();
     let input = files.put("in", &plain(&mixed(), "", 0));
-    let options = Options::default().select(|name| name != "wide");
+    let options = CompressOptions::default().select(|name| name != "wide");
     let mut steps = Vec::new();
-    let progress = &mut |done, total| steps.push((done, total));
+    let progress = Progress::new(|done, total| steps.push((done, total)));
     file::compress(&input, files.path("out"), &options, progress).unwrap();
     let total = mixed().iter().map(|tensor| tensor.data.len() as u64).sum();
     assert!(steps.is_sorted() && steps.len() == mixed().len());
@@ -105,7 +107,7 @@ fn options_select_tensors_by_name() {
     assert!(file.blob_names().all(|name| name != "wide"));
     let missing = file.blob("wide").unwrap_err();
     assert!(matches!(missing, FileError::NoSuchBlob { ref tensor, .. } if tensor == "wide"));
-    file::verify_against(files.path("out"), &input, &mut |_, _| {}).unwrap();
+    file::verify_against(files.path("out"), &input, Progress::silent()).unwrap();
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn comparison_finds_every_difference() {
     compress(&input, &packed).unwrap();
     let differs = |tensors: &[Tensor]| {
         let other = files.put("other", &plain(tensors, "", 0));
-        match file::verify_against(&packed, other, &mut |_, _| {}) {
+        match file::verify_against(&packed, other, Progress::silent()) {
             Err(FileError::Differs { tensor, what, .. }) => Some((tensor, what)),
             Err(other) => panic!("{other}"),
             Ok(_) => None,
@@ -184,7 +186,7 @@ fn compressed_and_plain_files_are_not_confused() {
         (again.kind(), plain.kind()),
         (ErrorKind::InvalidArgument, ErrorKind::InvalidArgument)
     );
-    let against = file::verify_against(&packed, &packed, &mut |_, _| {}).unwrap_err();
+    let against = file::verify_against(&packed, &packed, Progress::silent()).unwrap_err();
     assert!(matches!(against, FileError::AlreadyCompressed { .. }));
     assert_eq!(files.names(), ["in", "packed"]);
 }

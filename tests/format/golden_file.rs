@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fused_rans::file::{self, FileError, Options, Summary};
+use fused_rans::file::{self, CompressOptions, FileError, Progress, Summary};
 use support::golden::GOLDEN;
 
 /// The original's header: entries not in the order of the data, white space, escapes, metadata, an empty tensor.
@@ -35,12 +35,12 @@ pub fn compressed() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("plain");
     fs::write(&input, plain()).unwrap();
-    output(|path| file::compress(&input, path, &Options::default(), &mut |_, _| {}))
+    output(|path| file::compress(&input, path, &CompressOptions::default(), Progress::silent()))
 }
 
 /// Decompresses the golden file; returns the restored file.
 pub fn restored() -> Vec<u8> {
-    output(|output| file::decompress(path(), output, &mut |_, _| {}))
+    output(|output| file::decompress(path(), output, Progress::silent()))
 }
 
 /// Runs `job`; returns the bytes of the file that it writes.

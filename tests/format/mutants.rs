@@ -10,7 +10,7 @@ use std::time::Instant;
 use support::{allocation, mutate, readers, seal, step};
 
 use file::{Mutant, containers};
-use fused_rans::file::{CompressedFile, FileError, verify};
+use fused_rans::file::{CompressedFile, FileError, Progress, verify};
 use fused_rans::{Blob, BlobError};
 use support::craft::Files;
 use support::victim::victims;
@@ -99,7 +99,7 @@ fn read_file(files: &Files, bytes: &[u8]) -> Result<Vec<u8>, FileError> {
     let (opened, largest) = allocation::largest(|| CompressedFile::open(&path));
     let limit = 4 * bytes.len() + (1 << 16);
     assert!(largest <= limit, "opening {} bytes took {largest}", bytes.len());
-    assert_eq!(verify(&path, &mut |_, _| {}).is_ok(), restored.is_ok());
+    assert_eq!(verify(&path, Progress::silent()).is_ok(), restored.is_ok());
     let (opened, restored) = (opened?, restored?);
     for name in opened.blob_names() {
         agree(&mut opened.blob(name)?.bytes().to_vec()).expect("it was verified");

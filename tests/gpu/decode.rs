@@ -84,7 +84,13 @@ fn real_weights_come_back_from_the_device() {
     let mut layers = 0;
     for path in [plain].into_iter().chain(paths.split(':').filter(|path| !path.is_empty())) {
         let compressed = directory.path().join("compressed");
-        file::compress(path, &compressed, &file::Options::default(), &mut |_, _| {}).unwrap();
+        file::compress(
+            path,
+            &compressed,
+            &file::CompressOptions::default(),
+            file::Progress::silent(),
+        )
+        .unwrap();
         let compressed = CompressedFile::open(&compressed).unwrap();
         for name in compressed.blob_names() {
             let blob = compressed.blob(name).unwrap();

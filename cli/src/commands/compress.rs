@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fused_rans::file::{self, Calibration, Options, Rules, Summary};
+use fused_rans::file::{self, Calibration, CompressOptions, Progress, Rules, Summary};
 
 use crate::args::{Compress, Format};
 use crate::progress::Bar;
@@ -14,7 +14,10 @@ pub(crate) fn run(args: Compress) -> Result<(), Failure> {
     let (input, output, threads) = (args.input.clone(), args.output.clone(), args.threads);
     let options = options(args)?;
     let bar = Bar::new("compressing");
-    let job = || file::compress_model(&input, &output, &options, &mut |d, t| bar.set(d, t));
+    let job = || {
+        let progress = Progress::new(|done, total| bar.set(done, total));
+        file::compress(&input, &output, &options, progress)
+    };
     let summary = threads.run(job)??;
     drop(bar);
     warn(&summary);
@@ -64,9 +67,9 @@ fn listing(names: &[String]) -> String {
 }
 
 /// Translates the arguments to options of the library. Reads the files with rules and moments.
-fn options(args: Compress) -> Result<Options, Failure> {
+fn options(args: Compress) -> Result<CompressOptions, Failure> {
     let Compress { include, exclude, .. } = args;
-    let options = Options::default().weights_per_symbol(args.weights_per_symbol);
+    let options = CompressOptions::default().weights_per_symbol(args.weights_per_symbol);
     let mut options = options.quantize_embeddings(include.is_some()).share_rate(args.spread);
     if let Format::Quantized(quantizer) = args.format {
         options = options.quantize(quantizer);

@@ -1,6 +1,6 @@
 //! The command `fused-rans decompress`.
 
-use fused_rans::file::{self, Summary};
+use fused_rans::file::{self, Progress, Summary};
 
 use crate::args::Decompress;
 use crate::progress::Bar;
@@ -10,7 +10,10 @@ use crate::terminal::{Failure, say};
 /// Restores the input and prints its sizes.
 pub(crate) fn run(args: &Decompress) -> Result<(), Failure> {
     let bar = Bar::new("restoring");
-    let job = || file::decompress_model(&args.input, &args.output, &mut |d, t| bar.set(d, t));
+    let job = || {
+        let progress = Progress::new(|done, total| bar.set(done, total));
+        file::decompress(&args.input, &args.output, progress)
+    };
     let Summary { stored_bytes, original_bytes, .. } = args.threads.run(job)??;
     drop(bar);
     let path = args.output.display();

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fused_rans::file::{self, CompressedFile, Temporary, TensorReport};
+use fused_rans::file::{self, CompressOptions, CompressedFile, Progress, Temporary, TensorReport};
 use fused_rans::{Matrix, encode};
 
 use crate::args::Threads;
@@ -41,10 +41,10 @@ fn demonstrate(threads: Threads) -> Result<Vec<String>, Failure> {
     let path = |name| directory.path().join(name);
     let (plain, packed, back) = (path("in"), path("out"), path("back"));
     fs::write(&plain, WEIGHTS).map_err(at(&plain))?;
-    let silent = &mut |_, _| {};
-    let summary = file::compress(&plain, &packed, &file::Options::default(), silent)?;
-    file::verify_against(&packed, &plain, silent)?;
-    file::decompress(&packed, &back, silent)?;
+    let options = CompressOptions::default();
+    let summary = file::compress(&plain, &packed, &options, Progress::silent())?;
+    file::verify_against(&packed, &plain, Progress::silent())?;
+    file::decompress(&packed, &back, Progress::silent())?;
     if fs::read(&back).map_err(at(&back))? != WEIGHTS {
         return Err("the restored file differs from the original".into());
     }

@@ -10,7 +10,7 @@ use crate::terminal::{Failure, say};
 /// Prints a table or JSON of the input's tensors; draws the chart if one is asked for.
 pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     let plot = args.plot.as_ref().map(|out| Plot::create(out, &args.file)).transpose()?;
-    let report = file::inspect_model(&args.file)?;
+    let report = file::inspect(&args.file)?;
     if let Some(plot) = plot {
         plot.finish(&report)?;
     }

@@ -1,6 +1,6 @@
 //! The command `fused-rans verify`.
 
-use fused_rans::file::{self, FileError, RelativeError, Summary};
+use fused_rans::file::{self, FileError, Progress, RelativeError, Summary};
 use serde_json::json;
 
 use crate::args::Verify;
@@ -16,10 +16,14 @@ const LARGE_ERROR: f64 = 0.5;
 /// Verifies the input and prints the result as text or JSON.
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let bar = Bar::new("verifying");
-    let mut progress = |done, total| bar.set(done, total);
-    let against = args.against.as_deref();
-    let verified: Result<Summary, FileError> =
-        args.threads.run(|| file::verify_model(&args.file, against, &mut progress))?;
+    let job = || {
+        let progress = Progress::new(|done, total| bar.set(done, total));
+        match &args.against {
+            Some(against) => file::verify_against(&args.file, against, progress),
+            None => file::verify(&args.file, progress),
+        }
+    };
+    let verified: Result<Summary, FileError> = args.threads.run(job)?;
     drop(bar);
     if let Ok(Summary { errors, .. }) = &verified {
         warn_of_errors(errors);

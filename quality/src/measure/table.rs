@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use fused_rans_host::file::{
-    self, Calibration, CompressedFile, Options, StoredAs as Stored, TensorReport,
+    self, Calibration, CompressOptions, CompressedFile, StoredAs as Stored, TensorReport,
 };
 use fused_rans_host::{Float, quantize::Quantizer};
 
@@ -166,17 +166,17 @@ impl Table {
         let temporary = tempfile::Builder::new().prefix(output::PREFIX).tempdir();
         let temporary = temporary.map_err(Error::io(&std::env::temp_dir(), "write"))?;
         let folder = temporary.path().join("model");
-        let mut options = Options::default().quantize(quantizer).share_rate(share_rate);
+        let mut options = CompressOptions::default().quantize(quantizer).share_rate(share_rate);
         if calibrated {
             options = options.calibration(Calibration::open(&self.calibration)?);
         }
-        let report = &mut |done, total| progress(Phase::Compressing, done, total);
-        let summary = file::compress_model(&self.folder, &folder, &options, report)?;
+        let report = file::Progress::new(|done, total| progress(Phase::Compressing, done, total));
+        let summary = file::compress(&self.folder, &folder, &options, report)?;
         let expected = if calibrated { self.config.linears().count() } else { 0 };
         if summary.calibrated < expected {
             return Err(Error::NotCalibrated { path: self.calibration.clone() });
         }
-        let report = file::inspect_model(&folder)?;
+        let report = file::inspect(&folder)?;
         let by_name: BTreeMap<&str, &TensorReport> =
             report.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let file = CompressedFile::open(folder.join("model.safetensors"))?;

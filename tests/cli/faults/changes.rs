@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fused_rans::file::{
-    Calibration, ErrorKind, FileError, Options, Summary, compress, compress_model, decompress,
-    decompress_model, verify, verify_against, verify_model,
+    Calibration, CompressOptions, ErrorKind, FileError, Progress, Summary, compress, decompress,
+    verify, verify_against,
 };
 
 use super::job::{Job, clean};
@@ -36,7 +36,7 @@ fn rewrite(path: &Path) {
 }
 
 /// A job that reports its progress after every tensor.
-type Call<'a> = &'a dyn Fn(&mut dyn FnMut(u64, u64)) -> Result<Summary, FileError>;
+type Call<'a> = &'a dyn Fn(Progress<'_>) -> Result<Summary, FileError>;
 
 /// Checks that `job` fails if `path` grows or is rewritten in its middle.
 fn detects(path: &Path, job: Call<'_>) {
@@ -47,12 +47,12 @@ fn detects(path: &Path, job: Call<'_>) {
 fn detects_a(change: fn(&Path), path: &Path, job: Call<'_>) {
     let before = fs::read(path).unwrap();
     let mut steps = 0;
-    let fault = job(&mut |_, _| {
+    let fault = job(Progress::new(|_, _| {
         steps += 1;
         if steps == 1 {
             change(path);
         }
-    });
+    }));
     let fault = fault.expect_err("the change is noticed");
     assert_eq!(fault.kind(), ErrorKind::Io);
     assert!(matches!(&fault, FileError::Changed { path: found } if found == path), "{fault}");
@@ -63,9 +63,9 @@ fn detects_a(change: fn(&Path), path: &Path, job: Call<'_>) {
 fn inputs_that_change_give_no_output() {
     let files = Files::new();
     let (input, packed) = (files.put("in", &file("w")), files.path("packed"));
-    compress(&input, &packed, &Options::default(), &mut |_, _| {}).unwrap();
+    compress(&input, &packed, &CompressOptions::default(), Progress::silent()).unwrap();
     let out = files.put("out", b"old");
-    detects(&input, &|progress| compress(&input, &out, &Options::default(), progress));
+    detects(&input, &|progress| compress(&input, &out, &CompressOptions::default(), progress));
     detects(&packed, &|progress| decompress(&packed, &out, progress));
     detects(&packed, &|progress| verify(&packed, progress));
     for path in [&input, &packed] {
@@ -75,7 +75,7 @@ fn inputs_that_change_give_no_output() {
     let moments = files.put("moments", &plain(&[moments], "", 0));
     detects(&moments, &|progress| {
         let rate = "rate=4".parse().unwrap();
-        let options = Options::default().quantize(rate);
+        let options = CompressOptions::default().quantize(rate);
         let options = options.calibration(Calibration::open(&moments).unwrap());
         compress(&input, &out, &options, progress)
     });
@@ -94,18 +94,18 @@ fn models_that_change_give_no_output() {
     for name in ["a", "b", "c"] {
         fs::write(input.join(name).with_extension("safetensors"), file(name)).unwrap();
     }
-    compress_model(&input, &packed, &Options::default(), &mut |_, _| {}).unwrap();
+    compress(&input, &packed, &CompressOptions::default(), Progress::silent()).unwrap();
     // The last shard stays uncompressed.
     fs::copy(input.join("c.safetensors"), packed.join("c.safetensors")).unwrap();
-    let job: Call<'_> = &|progress| compress_model(&input, &out, &Options::default(), progress);
+    let job: Call<'_> = &|progress| compress(&input, &out, &CompressOptions::default(), progress);
     detects(&input.join("a.safetensors"), job);
     // The last shard changes after it was planned and before it is compressed.
     detects_a(rewrite, &input.join("c.safetensors"), job);
     let first = packed.join("a.safetensors");
-    detects(&first, &|progress| decompress_model(&packed, &out, progress));
-    detects(&first, &|progress| verify_model(&packed, None, progress));
+    detects(&first, &|progress| decompress(&packed, &out, progress));
+    detects(&first, &|progress| verify(&packed, progress));
     for path in [&first, &input.join("a.safetensors")] {
-        detects(path, &|progress| verify_model(&packed, Some(&input), progress));
+        detects(path, &|progress| verify_against(&packed, &input, progress));
     }
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
     assert_eq!(files.names(), ["in", "out", "packed"]);
@@ -116,13 +116,13 @@ fn models_that_change_give_no_output() {
 fn inputs_may_be_replaced() {
     let files = Files::new();
     let (input, output) = (files.put("in", &file("w")), files.path("out"));
-    let replace = &mut |_, _| {
+    let replace = Progress::new(|_, _| {
         let other = files.put("other", &file("other"));
         fs::rename(other, &input).unwrap();
-    };
-    compress(&input, &output, &Options::default(), replace).unwrap();
+    });
+    compress(&input, &output, &CompressOptions::default(), replace).unwrap();
     let old = files.put("old", &file("w"));
-    verify_against(&output, old, &mut |_, _| {}).unwrap();
+    verify_against(&output, old, Progress::silent()).unwrap();
 }
 
 /// A shortened file kills any program that has mapped it (SIGBUS). The output must not be touched.

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use fused_rans::file::{self, FileError, HeaderFault};
+use fused_rans::file::{self, FileError, HeaderFault, Progress};
 
 use crate::place::Place;
 use support::craft::{self, Files, framed, plain, tensor};
@@ -73,7 +73,7 @@ fn many_tensors_take_no_more_than_their_share() {
     let packed = files.packed(&bytes);
     assert!(files.unpacked(&packed).unwrap() == bytes);
     let (plain, packed) = (files.path("plain"), files.path("packed"));
-    let summary = file::verify_against(&packed, &plain, &mut |_, _| {}).unwrap();
+    let summary = file::verify_against(&packed, &plain, Progress::silent()).unwrap();
     assert_eq!(summary.tensors, 100_000);
     assert_eq!(file::inspect(&packed).unwrap().tensors.len(), 100_000);
     assert!(start.elapsed() < LONG, "{:?}", start.elapsed());

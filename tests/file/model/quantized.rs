@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use fused_rans::file::{Calibration, Options, Rules, Summary, Warning, compress, compress_model};
+use fused_rans::file::{Calibration, CompressOptions, Progress, Rules, Summary, Warning, compress};
 
 use super::{INDEX, ONE, TWO, folder};
 use support::craft::{Files, bf16, i8, noise, plain, tensor};
@@ -33,14 +33,14 @@ fn shards() -> [(&'static str, Vec<u8>); 3] {
     [(ONE, plain(&one, "", 0)), (TWO, plain(&two, "", 0)), (INDEX, index.into())]
 }
 
-fn rate(spread: bool) -> Options {
-    Options::default().quantize("rate=4".parse().unwrap()).share_rate(spread)
+fn rate(spread: bool) -> CompressOptions {
+    CompressOptions::default().quantize("rate=4".parse().unwrap()).share_rate(spread)
 }
 
-/// What a job reports, which never goes back and ends at `total`.
-fn steps(total: u64, job: impl FnOnce(&mut dyn FnMut(u64, u64))) -> usize {
+/// Counts the reports of a job. Checks that they never go back, and end at `total`.
+fn steps(total: u64, job: impl FnOnce(Progress<'_>)) -> usize {
     let mut steps = Vec::new();
-    job(&mut |done, total| steps.push((done, total)));
+    job(Progress::new(|done, total| steps.push((done, total))));
     assert!(steps.is_sorted() && steps.iter().all(|&(_, all)| all == total), "{steps:?}");
     assert_eq!(steps.last(), Some(&(total, total)));
     steps.len()
@@ -51,14 +51,14 @@ fn progress_counts_what_is_planned_twice() {
     let files = Files::new();
     let model = folder(&files, "in", &shards());
     let single = files.put("single", &shards()[1].1);
-    let of_model = |options: &Options, out: &str, total| {
+    let of_model = |options: &CompressOptions, out: &str, total| {
         steps(total, |progress| {
-            compress_model(&model, files.path(out), options, progress).unwrap();
+            compress(&model, files.path(out), options, progress).unwrap();
         })
     };
     assert_eq!(of_model(&rate(false), "out", PLANNED + OTHERS), 4);
     assert_eq!(of_model(&rate(true), "spread", 2 * PLANNED + OTHERS), 6);
-    let of_file = |options: &Options, total| {
+    let of_file = |options: &CompressOptions, total| {
         steps(total, |progress| {
             compress(&single, files.path("file"), options, progress).unwrap();
         })
@@ -77,7 +77,7 @@ fn warnings_are_of_the_whole_model() {
         let calibration = Calibration::open(&calibration).unwrap();
         let rules = Rules::parse(rules).unwrap();
         let options = rate(false).calibration(calibration).rules(rules);
-        compress_model(input, files.path(out), &options, &mut |_, _| {}).unwrap()
+        compress(input, files.path(out), &options, Progress::silent()).unwrap()
     };
     let rules = "[[layer]]\nname = '^c$'\n[[layer]]\nname = 'd'\nformat = 'raw'";
     let all = warnings(&input, "out", rules);
@@ -102,7 +102,7 @@ fn tensors_that_are_too_small_are_named_wherever_they_are() {
         ("4.safetensors", plain(&[tensor("tiny", "BF16", &[16, 16], bf16(256))], "", 0)),
     ];
     let input = folder(&files, "in", &entries);
-    let summary = compress_model(&input, files.path("out"), &rate(true), &mut |_, _| {}).unwrap();
+    let summary = compress(&input, files.path("out"), &rate(true), Progress::silent()).unwrap();
     assert_eq!(
         (summary.quantized, &summary.too_small[..]),
         (2, &["narrow", "tiny"].map(String::from)[..])

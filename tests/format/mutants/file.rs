@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use fused_rans::Blob;
-use fused_rans::file::{Options, compress};
+use fused_rans::file::{CompressOptions, Progress, compress};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use safetensors::SafeTensors;
@@ -56,17 +56,18 @@ pub fn containers() -> Vec<Container> {
         tensor("y_proj.weight", "BF16", &[50, 64], bf16(50 * 64)),
     ];
     let formats = ["int8", "fp8", "int4", "int4-zero-points", "rate=3"];
-    let options = formats.map(|format| Options::default().quantize(format.parse().unwrap()));
+    let options =
+        formats.map(|format| CompressOptions::default().quantize(format.parse().unwrap()));
     let quantized = options.iter().map(|options| Container::new(&numbers, options));
-    let plain = [Container::new(&lossless, &Options::default())];
+    let plain = [Container::new(&lossless, &CompressOptions::default())];
     plain.into_iter().chain(quantized).collect()
 }
 
 impl Container {
-    fn new(tensors: &[Tensor], options: &Options) -> Self {
+    fn new(tensors: &[Tensor], options: &CompressOptions) -> Self {
         let files = Files::new();
         let input = files.put("plain", &plain(tensors, r#"{"k":"v"}"#, 3));
-        let summary = compress(&input, files.path("packed"), options, &mut |_, _| {}).unwrap();
+        let summary = compress(&input, files.path("packed"), options, Progress::silent()).unwrap();
         assert!(summary.blobs > 1, "{summary:?}");
         let packed = std::fs::read(files.path("packed")).unwrap();
         let restored = files.unpacked(&packed).unwrap();

@@ -1,6 +1,6 @@
 //! Random blobs and files for both decoders. Seeds are fixed: every run has the same ones.
 
-use fused_rans::file::{Options, compress_model};
+use fused_rans::file::{CompressOptions, Progress, compress};
 use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol, encode, encode_grouped};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -95,21 +95,21 @@ pub fn files(files: &Files) -> Vec<(String, Vec<u8>)> {
     let mut random = SmallRng::seed_from_u64(6);
     let formats = ["int8", "int4", "int4-zero-points", "fp8", "rate=2.5", "rate=6"];
     let quantized = formats.map(|format| {
-        let options = Options::default().quantize(format.parse().unwrap());
+        let options = CompressOptions::default().quantize(format.parse().unwrap());
         let tensors = Float::ALL.map(numbers);
         (format.to_owned(), packed(files, &tensors, &options))
     });
     let lossless = (0..8).map(|count| {
         let tensors: Vec<Tensor> = (0..count).map(|n| any_tensor(&mut random, n)).collect();
-        (format!("{count} tensors"), packed(files, &tensors, &Options::default()))
+        (format!("{count} tensors"), packed(files, &tensors, &CompressOptions::default()))
     });
     lossless.chain(quantized).collect()
 }
 
-fn packed(files: &Files, tensors: &[Tensor], options: &Options) -> Vec<u8> {
+fn packed(files: &Files, tensors: &[Tensor], options: &CompressOptions) -> Vec<u8> {
     let metadata = if tensors.len().is_multiple_of(2) { r#"{"format":"pt"}"# } else { "" };
     let input = files.put("in", &plain(tensors, metadata, tensors.len()));
-    compress_model(&input, files.path("out"), options, &mut |_, _| {}).unwrap();
+    compress(&input, files.path("out"), options, Progress::silent()).unwrap();
     std::fs::read(files.path("out")).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fused_rans::file::{self, FileError, Options, Summary};
+use fused_rans::file::{self, CompressOptions, FileError, Progress, Summary};
 use tempfile::TempDir;
 
 use crate::crc::crc32c;
@@ -156,7 +156,7 @@ impl Files {
     /// leaves a file behind.
     pub fn fault(&self, bytes: &[u8]) -> FileError {
         let decompressed = self.unpacked(bytes).expect_err("damaged");
-        let verified = file::verify(self.path("damaged"), &mut |_, _| {}).expect_err("damaged");
+        let verified = file::verify(self.path("damaged"), Progress::silent()).expect_err("damaged");
         assert_eq!(format!("{decompressed:?}"), format!("{verified:?}"));
         assert!(!self.names().iter().any(|name| name == "restored" || name.starts_with('.')));
         verified
@@ -165,10 +165,10 @@ impl Files {
 
 /// Compresses a file with default options.
 pub fn compress(input: &Path, output: &Path) -> Result<Summary, FileError> {
-    file::compress(input, output, &Options::default(), &mut |_, _| {})
+    file::compress(input, output, &CompressOptions::default(), Progress::silent())
 }
 
 /// Decompresses a file.
 pub fn decompress(input: &Path, output: &Path) -> Result<Summary, FileError> {
-    file::decompress(input, output, &mut |_, _| {})
+    file::decompress(input, output, Progress::silent())
 }

@@ -262,15 +262,7 @@ mod tests {
     }
 
     fn chart(tensors: Vec<TensorReport>) -> Chart {
-        let totals = Totals {
-            weights: 8,
-            original_bytes: 16,
-            stored_bytes: 4,
-            bits_per_weight: 4.0,
-            entropy_bits_per_weight: 3.0,
-            exceptions: 0,
-        };
-        Chart::new(&Report { tensors, totals }, Path::new("a/model"))
+        Chart::new(&Report::new(tensors, 16, 4), Path::new("a/model"))
     }
 
     fn layers(kind: &str, format: StoredAs) -> impl Iterator<Item = TensorReport> {

@@ -9,20 +9,24 @@ use crate::Blob;
 use crate::file::error::{FileError, HeaderFault, TensorFault};
 use crate::file::format::container::{self, Metadata};
 use crate::file::format::header::{Header, LENGTH_BYTES, Tensor};
-use crate::file::format::mapped::{Mapped, PlainFile};
+use crate::file::format::mapped::Mapped;
+use crate::file::format::plain::PlainFile;
 use crate::layout::LINE;
 
-/// A compressed file, open for reading. Its header's checksum, its layout, its agreement with the
-/// original header and every blob's own header have been checked; the weights have not.
+/// A compressed file, open for reading. Use it to reach single blobs; [`decompress`](crate::file::decompress) restores whole
+/// files.
 ///
-/// The file is memory-mapped: it must not be changed while this value lives.
+/// The header's checksum, the layout, the agreement with the original header and the header of each blob have been checked.
+/// The weights have not: see [`Blob::verify`].
+///
+/// The file is memory-mapped: do not change it while this value lives.
 #[derive(Debug)]
 pub struct CompressedFile {
     mapped: Mapped,
     /// The original file's header, verbatim.
     text: String,
     original: Header,
-    /// What the file holds of each tensor of `original`, in its order.
+    /// Stored form of each tensor of `original`, in the same order.
     parts: Vec<Part>,
     by_name: HashMap<String, usize>,
     /// Whether each tensor of `original` is quantized.
@@ -38,21 +42,20 @@ struct Part {
 }
 
 impl CompressedFile {
-    /// Opens `path` and checks all of it but the weights.
+    /// Opens the file `path`, and checks all of it but the weights.
     ///
     /// # Errors
-    /// [`FileError::NotCompressed`] for a valid safetensors file that is not compressed;
-    /// [`FileError::Version`]; and what can be wrong with a damaged file.
+    /// [`FileError::NotCompressed`] for a valid safetensors file that is not compressed; [`FileError::Version`];
+    /// [`FileError::Header`], [`FileError::HeaderChecksum`], [`FileError::Tensor`] and [`FileError::Truncated`] for a
+    /// damaged file; [`FileError::NotAFile`], [`FileError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let mapped = Mapped::open(path.as_ref())?;
         if container::is_marked(mapped.header_text()) {
             return Self::from_marked(mapped);
         }
         let plain = PlainFile::from_unmarked(mapped)?;
-        Err(unmarked(&plain).unwrap_or_else(|| {
-            let path = plain.file().path().to_owned();
-            FileError::NotCompressed { path }
-        }))
+        let not_compressed = || FileError::NotCompressed { path: plain.path().to_owned() };
+        Err(plain.rewritten().unwrap_or_else(not_compressed))
     }
 
     /// Opens a file whose header starts like a compressed one's.
@@ -80,14 +83,14 @@ impl CompressedFile {
         Ok(Self { quantized, ..file })
     }
 
-    /// Checks what can be known of a stored tensor without reading its weights; returns whether it is quantized.
+    /// Checks a stored tensor without reading its weights. Returns whether it is quantized.
     fn check(&self, original: &Tensor, part: &Part) -> Result<bool, TensorFault> {
         if !part.is_blob {
             let same = (original.dtype, &original.shape) == (part.stored.dtype, &part.stored.shape);
             return same.then_some(false).ok_or(TensorFault::Original("another dtype or shape"));
         }
         let start = self.mapped.data_start() + part.stored.range.start;
-        if !start.is_multiple_of(LINE) || !part.stored.bytes().is_multiple_of(LINE) {
+        if !start.is_multiple_of(LINE) || !part.stored.range.len().is_multiple_of(LINE) {
             return Err(TensorFault::Original("a blob is not aligned"));
         }
         if part.stored.shape.len() != 1 {
@@ -95,7 +98,7 @@ impl CompressedFile {
         }
         let blob = Blob::parse(self.bytes(part))?;
         let shape = (blob.rows(), blob.cols());
-        // Weights with scales are what a quantizer makes.
+        // Only quantizers make weights with scales.
         let quantized = blob.row_scales().is_some() || blob.groups().is_some();
         let same = match quantized {
             true => original.numbers().is_some_and(|(_, rows, cols)| (rows, cols) == shape),
@@ -110,47 +113,47 @@ impl CompressedFile {
         Ok(quantized)
     }
 
-    /// Path that the file was opened by.
+    /// Returns the path that the file was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.mapped.path()
     }
 
-    /// Checks that nobody has changed the file since it was opened.
+    /// Checks that the file has not changed since it was opened.
     pub(in crate::file) fn check_unchanged(&self) -> Result<(), FileError> {
         self.mapped.check_unchanged()
     }
 
-    /// Bytes of the file.
+    /// Returns the size of the file in bytes.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.mapped.len()
     }
 
-    /// Bytes of the file that was compressed.
+    /// Returns the size in bytes of the file that was compressed.
     #[must_use]
     pub fn original_bytes(&self) -> u64 {
         (LENGTH_BYTES + self.text.len()) as u64 + self.original.data_len as u64
     }
 
-    /// Tensors, compressed or not.
+    /// Returns the number of tensors, compressed or not.
     #[must_use]
     pub fn tensor_count(&self) -> usize {
         self.parts.len()
     }
 
-    /// Names of the compressed tensors, in the order of the original file.
+    /// Returns the names of the compressed tensors, in the order of the original file.
     pub fn blob_names(&self) -> impl Iterator<Item = &str> {
         let tensors = self.original.tensors.iter().zip(&self.parts);
         tensors.filter(|(_, part)| part.is_blob).map(|(tensor, _)| tensor.name.as_str())
     }
 
-    /// The compressed tensor called `name`. Of a quantized one, [`Blob::dequantize`] gives the numbers that its weights
-    /// stand for.
+    /// Returns the blob of the compressed tensor `name`. If the tensor is quantized, [`Blob::dequantize`] returns its
+    /// numbers.
     ///
     /// # Errors
-    /// [`FileError::NoSuchBlob`] if there is none; [`FileError::Tensor`] if the file has been
-    /// changed since it was opened.
+    /// [`FileError::NoSuchBlob`] if no compressed tensor has this name; [`FileError::Tensor`] if the file has changed
+    /// since it was opened.
     pub fn blob(&self, name: &str) -> Result<Blob<'_>, FileError> {
         let index = self.by_name.get(name).copied();
         index.and_then(|index| self.blob_at(index).transpose()).unwrap_or_else(|| {
@@ -159,7 +162,7 @@ impl CompressedFile {
         })
     }
 
-    /// The blob of an original tensor, unless it is stored as it was.
+    /// Returns the blob of an original tensor, or `None` if the tensor is stored as it is.
     pub(in crate::file) fn blob_at(&self, index: usize) -> Result<Option<Blob<'_>>, FileError> {
         let part = &self.parts[index];
         if !part.is_blob {
@@ -169,28 +172,28 @@ impl CompressedFile {
         parsed.map(Some).map_err(|fault| self.fault(&self.original.tensors[index], fault))
     }
 
-    /// The original header's text.
+    /// Returns the original header's text.
     pub(in crate::file) fn original_text(&self) -> &str {
         &self.text
     }
 
-    /// The original tensors, in the order of their data.
+    /// Returns the original tensors, in the order of their data.
     pub(in crate::file) fn tensors(&self) -> &[Tensor] {
         &self.original.tensors
     }
 
-    /// Whether each of the original tensors is quantized, in their order.
+    /// Tells which of the original tensors are quantized, in their order.
     pub(in crate::file) fn quantized(&self) -> &[bool] {
         &self.quantized
     }
 
-    /// The stored bytes of an original tensor.
+    /// Returns the stored bytes of an original tensor.
     pub(in crate::file) fn stored(&self, index: usize) -> &[u8] {
         self.bytes(&self.parts[index])
     }
 
-    /// The original bytes of a tensor, or what its quantized weights stand for, verified. `scratch` is memory to
-    /// decode into, kept from call to call; what it holds does not matter.
+    /// Returns the verified bytes of a tensor as they were before compression; of a quantized one, the bytes of its
+    /// dequantized values. `scratch` is memory to decode into, reused from call to call; its contents do not matter.
     pub(in crate::file) fn original<'a>(
         &'a self,
         index: usize,
@@ -205,10 +208,9 @@ impl CompressedFile {
                 false => Err(self.fault(tensor, TensorFault::Checksum)),
             };
         };
-        let bytes = tensor.bytes();
+        let bytes = tensor.range.len();
         if let Some(more) = bytes.checked_sub(scratch.len()) {
-            // The size comes from a blob that holds that many weights' tiles; all the same no
-            // file may abort the process.
+            // The size comes from a blob with tiles for that many weights, but even so no file may abort the process.
             scratch.try_reserve_exact(more).map_err(|_| FileError::Memory {
                 path: self.path().to_owned(),
                 tensor: tensor.name.clone(),
@@ -234,15 +236,8 @@ impl CompressedFile {
     }
 }
 
-/// The error for an unmarked file that carries metadata of ours nevertheless.
-pub(in crate::file) fn unmarked(plain: &PlainFile) -> Option<FileError> {
-    let fault = HeaderFault::Metadata("not at the head: another program has rewritten the header");
-    let changed = container::has_own_keys(plain.header());
-    changed.then(|| FileError::header(plain.file().path())(fault))
-}
-
-/// Finds what `stored` holds of every tensor of `original`: the same names, blobs first, both
-/// blobs and the rest in the original order.
+/// Finds the stored form of every tensor of `original`. Both headers must have the same names; blobs come first, and both
+/// blobs and other tensors are in the original order.
 fn pair(
     path: &Path,
     original: &Header,
@@ -268,7 +263,7 @@ fn pair(
         }
         *next += 1;
     }
-    // Every original tensor has a place of its own, so any other place is one too many.
+    // Each original tensor has a place of its own: any more places belong to other tensors.
     if let Some(extra) = stored.tensors.get(places.len()) {
         return Err(fault(extra, "not in the original"));
     }

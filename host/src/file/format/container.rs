@@ -12,33 +12,33 @@ use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::{Header, LENGTH_BYTES, MAX_HEADER, Tensor};
 use crate::layout::LINE;
 
-/// Version of the file format, frozen; see "Versions" in `docs/format.md`.
+/// Version of the file format, which is frozen: see "Versions" in `docs/format.md`.
 pub const VERSION: u32 = 1;
 
-/// What the header of every compressed file starts with, whatever its version.
+/// Start of every compressed file's header, in all versions.
 const MARK: &str = r#"{"__metadata__":{"fused_rans":""#;
 
-/// Metadata keys, in their order.
+/// Metadata keys, in the order that they are written in.
 const KEYS: [&str; 3] = ["fused_rans", "fused_rans.crc32c", "fused_rans.header"];
 
-/// What the header's checksum is computed with in its own place.
+/// Placeholder of the header's checksum, while the checksum is computed.
 const UNSEALED: &[u8; 8] = b"00000000";
 
-/// Where the header's checksum stands in the header: after the mark, the version and a space.
+/// Offset of the header's checksum in the header: after the mark, the version and a space.
 const SEAL: usize = MARK.len() + 2;
-const _: () = assert!(VERSION < 10, "the checksum's place depends on the version's width");
+const _: () = assert!(VERSION < 10, "the checksum's offset assumes a version of one digit");
 
-/// Whether a header's text starts like a compressed file's.
+/// Tells whether a header's text starts like a compressed file's.
 pub(in crate::file) fn is_marked(text: &[u8]) -> bool {
     text.starts_with(MARK.as_bytes())
 }
 
-/// Whether a header's metadata has a key of ours, wherever it stands.
+/// Tells whether a header's metadata has one of our keys, at any place.
 pub(in crate::file) fn has_own_keys(header: &Header) -> bool {
     header.metadata.iter().any(|(key, _)| KEYS.contains(&key.as_str()))
 }
 
-/// A tensor as the compressed file holds it.
+/// A tensor of a compressed file.
 pub(in crate::file) struct Stored<'a> {
     pub(in crate::file) name: &'a str,
     pub(in crate::file) dtype: TensorDtype,
@@ -47,8 +47,8 @@ pub(in crate::file) struct Stored<'a> {
     pub(in crate::file) crc: u32,
 }
 
-/// Where the data section of the compressed file starts, computed before anything is compressed:
-/// room for the longest header that can come of `tensors`, each stored in at most its own size.
+/// Returns the offset of the compressed file's data section, before anything is compressed: it leaves room for the longest
+/// header possible, since no tensor is stored in more than its own size.
 pub(in crate::file) fn data_start(
     path: &Path,
     text: &str,
@@ -61,7 +61,8 @@ pub(in crate::file) fn data_start(
     for tensor in &header.tensors {
         let name = tensor.name.as_str();
         let raw = tensor_json(name, tensor.dtype, &tensor.shape, largest, largest).len();
-        let blob = tensor_json(name, TensorDtype::U8, &[tensor.bytes()], largest, largest).len();
+        let blob =
+            tensor_json(name, TensorDtype::U8, &[tensor.range.len()], largest, largest).len();
         bytes += if tensor.may_be_blob() { raw.max(blob) } else { raw };
     }
     let start = bytes.next_multiple_of(LINE);
@@ -72,8 +73,8 @@ pub(in crate::file) fn data_start(
     Ok(start)
 }
 
-/// The first `data_start` bytes of a compressed file that holds `tensors` one after another;
-/// `text` is the original header.
+/// Returns the first `data_start` bytes of a compressed file that stores `tensors` one after another; `text` is the original
+/// header.
 pub(in crate::file) fn head(text: &str, tensors: &[Stored<'_>], data_start: usize) -> Vec<u8> {
     let mut checksums = String::with_capacity(9 * tensors.len());
     for (index, tensor) in tensors.iter().enumerate() {
@@ -99,7 +100,7 @@ pub(in crate::file) fn head(text: &str, tensors: &[Stored<'_>], data_start: usiz
     head
 }
 
-/// The header's start, with the metadata, unsealed; tensors and `}` follow.
+/// Returns the start of the header: the metadata, with a placeholder for the checksum. Tensors and `}` follow.
 fn metadata_json(text: &str, checksums: &str) -> String {
     let seal = std::str::from_utf8(UNSEALED).expect("ASCII");
     let [_, checksums_key, header_key] = KEYS;
@@ -128,13 +129,13 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON")
 }
 
-/// The header's checksum: CRC-32C of length and text, with zeros where the checksum stands.
+/// Returns the header's checksum: CRC-32C of length and text, with zeros in place of the checksum.
 fn seal(head: &[u8]) -> u32 {
     let (before, rest) = head.split_at(LENGTH_BYTES + SEAL);
     crc32c_append(crc32c_append(crc32c(before), UNSEALED), &rest[UNSEALED.len()..])
 }
 
-/// Checks version and checksum of a marked file's first bytes, length and header.
+/// Checks version and checksum of a marked file; `head` is its length and header.
 pub(in crate::file) fn check_head(path: &Path, head: &[u8]) -> Result<(), FileError> {
     let malformed = |what| FileError::header(path)(HeaderFault::Metadata(what));
     let value = &head[LENGTH_BYTES + MARK.len()..];
@@ -155,15 +156,15 @@ pub(in crate::file) fn check_head(path: &Path, head: &[u8]) -> Result<(), FileEr
     }
 }
 
-/// The version that `value` starts with: digits without leading zeros, up to a space.
+/// Returns the version that `value` starts with: digits without leading zeros, up to a space.
 fn version(value: &[u8]) -> Option<u32> {
     let digits = value.split(|&byte| byte == b' ').next()?;
-    // Parsing takes a sign and leading zeros, too.
+    // Parsing accepts a sign and leading zeros.
     let text = std::str::from_utf8(digits).ok()?;
     text.parse().ok().filter(|version: &u32| version.to_string() == text)
 }
 
-/// A checksum's eight lower-case digits.
+/// Parses a checksum: eight lower-case hexadecimal digits.
 fn checksum(digits: &[u8]) -> Option<u32> {
     let valid = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     if digits.len() != 8 || !digits.iter().all(valid) {
@@ -172,15 +173,14 @@ fn checksum(digits: &[u8]) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What a compressed file's metadata holds: the original header's text and the tensors' checksums,
-/// in file order.
+/// The metadata of a compressed file: the original header's text and the tensors' checksums, in file order.
 pub(in crate::file) struct Metadata {
     pub(in crate::file) text: String,
     pub(in crate::file) checksums: Vec<u32>,
 }
 
 impl Metadata {
-    /// Takes the metadata out of a checked header.
+    /// Moves the metadata out of a header whose checksum has been checked.
     pub(in crate::file) fn take(header: &mut Header) -> Result<Self, HeaderFault> {
         let entries = std::mem::take(&mut header.metadata);
         if !entries.iter().map(|(key, _)| key).eq(KEYS) {
@@ -197,13 +197,13 @@ impl Metadata {
             Some(checksums) if checksums.len() == header.tensors.len() => {
                 Ok(Self { text, checksums })
             }
-            _ => Err(HeaderFault::Metadata("not one checksum a tensor")),
+            _ => Err(HeaderFault::Metadata("not one checksum per tensor")),
         }
     }
 }
 
-/// Whether the stored `tensor` is a blob, given the tensor of its name in the original header: of
-/// the types that blobs stand for none is stored as `U8` otherwise.
+/// Tells whether the tensor `stored` is a blob, given the tensor of that name in the original header. No tensor that a blob
+/// can replace is itself `U8`.
 pub(in crate::file) fn is_blob(original: &Tensor, stored: &Tensor) -> bool {
     original.may_be_blob() && stored.dtype == TensorDtype::U8
 }

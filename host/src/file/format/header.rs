@@ -1,8 +1,8 @@
 //! The header of a safetensors file.
 //!
-//! The `safetensors` crate's own parser puts tensors into a map: a name that occurs twice loses a
-//! tensor silently, and empty tensors lose their order. Both matter here, so this parser keeps the
-//! order and is otherwise as strict as that crate.
+//! The parser of the `safetensors` crate puts tensors into a map: it silently loses a tensor whose name occurs twice, and
+//! the order of empty tensors. Both matter here. This parser keeps the order, refuses such names, and is otherwise as strict
+//! as that crate.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,13 +15,13 @@ use crate::Float;
 use crate::file::error::HeaderFault;
 use crate::file::format::dtype::TensorDtype;
 
-/// Bytes of the header's length, which stands before it.
+/// Size in bytes of the header's length, which precedes the header.
 pub(in crate::file) const LENGTH_BYTES: usize = 8;
 
-/// Longest header that the `safetensors` crate reads.
+/// Size in bytes of the longest header that the `safetensors` crate reads.
 pub(in crate::file) const MAX_HEADER: usize = 100_000_000;
 
-/// Key of the one entry that is not a tensor.
+/// Key of the only entry that is not a tensor.
 pub(in crate::file) const METADATA: &str = "__metadata__";
 
 /// A tensor of a safetensors file.
@@ -30,21 +30,22 @@ pub(in crate::file) struct Tensor {
     pub(in crate::file) name: String,
     pub(in crate::file) dtype: TensorDtype,
     pub(in crate::file) shape: Vec<usize>,
-    /// Where its bytes are, counted from the end of the header.
+    /// Offsets of its bytes in the data section.
     pub(in crate::file) range: Range<usize>,
 }
 
 impl Tensor {
-    pub(in crate::file) fn bytes(&self) -> usize {
-        self.range.len()
+    /// Returns its size in bytes.
+    pub(in crate::file) fn byte_len(&self) -> u64 {
+        self.range.len() as u64
     }
 
-    /// Elements; [`Header::parse`] has checked that the product does not overflow.
+    /// Returns the number of elements. [`Header::parse`] has checked that the product does not overflow.
     pub(in crate::file) fn weights(&self) -> u64 {
         self.shape.iter().map(|&side| side as u64).product()
     }
 
-    /// Type, rows and columns, if this is a matrix of numbers that can be quantized.
+    /// Returns type, rows and columns, if this is a matrix that can be quantized.
     pub(in crate::file) fn numbers(&self) -> Option<(Float, usize, usize)> {
         let dtype = self.dtype.float()?;
         match *self.shape {
@@ -53,12 +54,12 @@ impl Tensor {
         }
     }
 
-    /// Whether a blob can stand for this tensor.
+    /// Tells whether a blob can replace this tensor.
     pub(in crate::file) fn may_be_blob(&self) -> bool {
         self.matrix().is_some() || self.numbers().is_some()
     }
 
-    /// Dtype, rows and columns, if this is a matrix that the codec takes.
+    /// Returns type, rows and columns, if this is a matrix that the codec takes.
     pub(in crate::file) fn matrix(&self) -> Option<(crate::Dtype, usize, usize)> {
         let dtype = self.dtype.codec()?;
         match *self.shape {
@@ -68,14 +69,14 @@ impl Tensor {
     }
 }
 
-/// A parsed header: tensors that fill the data section without hole or overlap.
+/// A parsed header. Its tensors fill the data section without holes or overlaps.
 #[derive(Clone, Debug)]
 pub(in crate::file) struct Header {
-    /// Entries of `__metadata__`, in the order of the text.
+    /// Keys and values of `__metadata__`, in the order of the text.
     pub(in crate::file) metadata: Vec<(String, String)>,
-    /// In the order of their data; empty tensors at one offset in the order of the text.
+    /// In the order of their data. Empty tensors at the same offset are in the order of the text.
     pub(in crate::file) tensors: Vec<Tensor>,
-    /// Bytes of all tensors.
+    /// Size of the data section in bytes.
     pub(in crate::file) data_len: usize,
 }
 
@@ -95,7 +96,7 @@ impl Header {
             if tensor.range.start != data_len || tensor.range.end < data_len {
                 return Err(HeaderFault::Offset(tensor.name.clone()));
             }
-            if size(tensor.dtype, &tensor.shape) != Some(tensor.bytes()) {
+            if size(tensor.dtype, &tensor.shape) != Some(tensor.range.len()) {
                 return Err(HeaderFault::Size(tensor.name.clone()));
             }
             data_len = tensor.range.end;
@@ -104,7 +105,7 @@ impl Header {
     }
 }
 
-/// Bytes of a tensor; `None` if they overflow or are not whole.
+/// Returns the size of a tensor in bytes, unless it overflows or is not a whole number.
 fn size(dtype: TensorDtype, shape: &[usize]) -> Option<usize> {
     let weights = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side))?;
     let bits = weights.checked_mul(dtype.bits())?;
@@ -157,7 +158,7 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// A map of strings with every entry of the text, in its order, also those of one key.
+/// A JSON object of strings, with all its entries in the order of the text, even those of the same key.
 pub(in crate::file) struct Pairs(pub(in crate::file) Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Pairs {

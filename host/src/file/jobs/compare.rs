@@ -1,4 +1,4 @@
-//! What a file holds, compared with a plain one.
+//! Comparison of a file's tensors with those of a plain file.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -6,24 +6,24 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::Float;
-use crate::file::RelativeError;
 use crate::file::error::FileError;
 use crate::file::format::header::Tensor;
-use crate::file::format::mapped::PlainFile;
+use crate::file::format::plain::PlainFile;
+use crate::file::summary::RelativeError;
 
-/// A plain file, tensor by tensor beside another one.
+/// A plain file with the same tensors as another file.
 pub(in crate::file) struct Comparison<'a> {
     path: &'a Path,
     against: PlainFile,
-    /// The numbers of its tensors.
+    /// Indexes of its tensors.
     by_name: HashMap<String, usize>,
 }
 
 impl<'a> Comparison<'a> {
-    /// The tensors of the file `path`, and those of the plain file `against`.
+    /// Opens the plain file `against`, to be compared with the file `path` of these tensors.
     ///
     /// # Errors
-    /// [`FileError::Differs`] for a tensor that only one of the files has; what can be wrong with `against`.
+    /// [`FileError::Differs`] for a tensor that only one of the files has; the errors of [`PlainFile::open`].
     pub(in crate::file) fn new(
         path: &'a Path,
         tensors: &[Tensor],
@@ -45,26 +45,30 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Checks that nobody has changed the plain file since it was opened.
+    /// Checks that the plain file has not changed since it was opened.
     pub(in crate::file) fn check_unchanged(&self) -> Result<(), FileError> {
-        self.against.file().check_unchanged()
+        self.against.check_unchanged()
     }
 
-    /// Compares one of the file's tensors, of these bytes, with its counterpart.
+    /// Checks that one of the file's tensors, whose bytes are `data`, equals its counterpart.
     ///
     /// # Errors
     /// [`FileError::Differs`].
-    pub(in crate::file) fn same(&self, tensor: &Tensor, data: &[u8]) -> Result<(), FileError> {
+    pub(in crate::file) fn check_equal(
+        &self,
+        tensor: &Tensor,
+        data: &[u8],
+    ) -> Result<(), FileError> {
         let other = self.counterpart(tensor)?;
         if data == other { Ok(()) } else { Err(self.differs(tensor, "bytes")) }
     }
 
-    /// As [`Self::same`], but tells how far the tensor's numbers, of type `dtype`, are from its counterpart's.
+    /// Measures how far a tensor's numbers, of type `dtype`, are from its counterpart's.
     ///
     /// # Errors
-    /// [`FileError::Differs`] for another dtype or shape, and for a number in either that is not finite: such are neither
-    /// quantized nor what quantized ones stand for.
-    pub(in crate::file) fn error(
+    /// [`FileError::Differs`] for another dtype or shape, and for a number in either that is not finite: quantizers accept
+    /// and make finite numbers only.
+    pub(in crate::file) fn relative_error(
         &self,
         tensor: &Tensor,
         dtype: Float,
@@ -79,7 +83,7 @@ impl<'a> Comparison<'a> {
         Ok(RelativeError { tensor: tensor.name.clone(), relative_error })
     }
 
-    /// The bytes of a tensor's counterpart, which is of the same type and shape.
+    /// Returns the bytes of a tensor's counterpart, if that has the same dtype and shape.
     fn counterpart(&self, tensor: &Tensor) -> Result<&[u8], FileError> {
         let other = &self.against.tensors()[self.by_name[&tensor.name]];
         if tensor.dtype != other.dtype {
@@ -94,15 +98,15 @@ impl<'a> Comparison<'a> {
     fn differs(&self, tensor: &Tensor, what: &'static str) -> FileError {
         FileError::Differs {
             path: self.path.to_owned(),
-            against: self.against.file().path().to_owned(),
+            against: self.against.path().to_owned(),
             tensor: tensor.name.clone(),
             what,
         }
     }
 }
 
-/// Sums of the squares of the differences of `data` from `original`, both of type `dtype`, and of the numbers of
-/// `original`. The former is finite if all numbers are: F64 has room for the squares of F32.
+/// Returns two sums of squares: of the differences between `data` and `original`, both of type `dtype`, and of the numbers
+/// of `original`. The first is finite if all numbers are, since F64 has room for the squares of F32.
 fn squares(dtype: Float, data: &[u8], original: &[u8]) -> (f64, f64) {
     const CHUNK: usize = 1 << 16;
     let chunks = data.par_chunks(CHUNK).zip(original.par_chunks(CHUNK)).map(|(data, original)| {

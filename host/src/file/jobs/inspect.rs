@@ -1,4 +1,4 @@
-//! What a file holds and how small it is.
+//! Reports on the tensors of files: how they are stored, and how small they are.
 
 use std::path::Path;
 
@@ -6,55 +6,57 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::file::error::FileError;
-use crate::file::format::compressed::{CompressedFile, unmarked};
-use crate::file::format::container;
+use crate::file::format::compressed::CompressedFile;
 use crate::file::format::header::Tensor;
-use crate::file::format::mapped::{Mapped, PlainFile};
+use crate::file::format::tensor_file::TensorFile;
+use crate::file::model::{Model, PathKind};
 use crate::{Blob, entropy};
 
-/// What [`inspect`] finds.
+/// The result of [`inspect`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Report {
-    /// Every tensor, in the order of the original file's data.
+    /// All tensors, file by file, each in the order of the original file's data.
     pub tensors: Vec<TensorReport>,
-    /// The file as a whole.
+    /// Sums over all files.
     pub totals: Totals,
 }
 
 /// One tensor of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TensorReport {
-    /// Name.
+    /// Name of the tensor.
     pub name: String,
     /// Shape before compression.
     pub shape: Vec<usize>,
-    /// Dtype before compression, as safetensors calls it.
+    /// Dtype before compression, by its safetensors name.
     pub dtype: String,
     /// How the tensor is stored.
     pub format: StoredAs,
-    /// Elements.
+    /// Number of elements.
     pub weights: u64,
-    /// Bytes that the tensor takes in the file, everything counted.
+    /// Size in the file in bytes, with tables, scales and checksums.
     pub stored_bytes: u64,
     /// `8 * stored_bytes / weights`; 0 without weights.
     pub bits_per_weight: f64,
-    /// Order-0 entropy of single exponents plus the bits beside them, of whole values for
-    /// integers; the stored width for types that the codec does not take. 0 without weights.
+    /// Order-0 entropy: of floating-point numbers that of the exponents, plus the other bits; of integers that of the
+    /// values. The stored width for types that the codec does not take; 0 without weights.
     pub entropy_bits_per_weight: f64,
-    /// Weights outside the coded window.
+    /// Number of weights outside the coded window, which are listed one by one.
     pub exceptions: u64,
-    /// How the weights of a blob are coded.
+    /// How the weights are coded, if the tensor is compressed.
     pub coding: Option<CodingReport>,
 }
 
 /// How the weights of a blob are coded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CodingReport {
-    /// Their type: another than the tensor's, if it is quantized.
+    /// Type of the coded weights. Differs from the tensor's if that is quantized.
     pub dtype: String,
-    /// How many share a symbol.
+    /// How many weights share a symbol.
     pub weights_per_symbol: u8,
-    /// Bits of each that are stored as they are; the rest is coded.
+    /// Bits of each weight that are stored as they are. The others are coded.
     pub raw_bits: u8,
     /// Whether rows have scales.
     pub row_scales: bool,
@@ -62,12 +64,12 @@ pub struct CodingReport {
     pub large_integers: bool,
     /// Whether groups of 128 columns have scales.
     pub group_scales: bool,
-    /// Whether these have zero points.
+    /// Whether groups have zero points.
     pub zero_points: bool,
 }
 
 impl CodingReport {
-    fn of(blob: &Blob<'_>) -> Self {
+    fn new(blob: &Blob<'_>) -> Self {
         let split = blob.split();
         Self {
             dtype: split.dtype().name().to_owned(),
@@ -86,9 +88,9 @@ impl CodingReport {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StoredAs {
-    /// As a blob that gives every bit back.
+    /// As a blob that decodes to the same bits.
     Lossless,
-    /// As a blob of fewer bits, with scales.
+    /// As a blob of quantized weights with scales.
     Quantized,
     /// As it is.
     Raw,
@@ -96,98 +98,151 @@ pub enum StoredAs {
 
 /// The sums of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Totals {
-    /// Elements of all tensors.
+    /// Number of elements of all tensors.
     pub weights: u64,
-    /// Size of the file before compression.
+    /// Size of the files before compression, in bytes.
     pub original_bytes: u64,
-    /// Size of the file.
+    /// Size of the files, in bytes.
     pub stored_bytes: u64,
     /// `8 * stored_bytes / weights`; 0 without weights.
     pub bits_per_weight: f64,
-    /// Mean of the tensors' entropies by weights; 0 without weights.
+    /// Mean entropy of all weights; 0 without weights.
     pub entropy_bits_per_weight: f64,
-    /// Exceptions of all tensors.
+    /// Number of exceptions of all tensors.
     pub exceptions: u64,
 }
 
-/// Lists the tensors of `path`, compressed or not. Reads the weights of plain tensors for their
-/// entropy, but of blobs the headers only: it does not verify them. Runs on rayon's current thread
-/// pool.
+/// Lists the tensors of the model `path`, compressed or not: file by file, each in the order of its data. Use it to see how
+/// small a file is, or how small it could become.
+///
+/// Reads the weights of plain tensors, for their entropy, but of blobs only the headers: it does not verify them. Runs on
+/// rayon's current thread pool.
 ///
 /// # Errors
-/// What can be wrong with the file's header.
+/// Those of [`Model::open`].
 pub fn inspect(path: impl AsRef<Path>) -> Result<Report, FileError> {
-    let mapped = Mapped::open(path.as_ref())?;
-    if container::is_marked(mapped.header_text()) {
-        let file = CompressedFile::from_marked(mapped)?;
-        let tensors = file.tensors().par_iter().enumerate();
-        let rows = tensors.map(|(index, tensor)| match file.blob_at(index)? {
-            None => Ok(raw(tensor, file.stored(index))),
-            Some(blob) => {
-                let bytes = file.stored(index).len();
-                let format = match file.quantized()[index] {
-                    true => StoredAs::Quantized,
-                    false => StoredAs::Lossless,
-                };
-                let row = row(tensor, format, bytes, blob.entropy());
-                let coding = Some(CodingReport::of(&blob));
-                Ok(TensorReport { exceptions: blob.exceptions(), coding, ..row })
-            }
-        });
-        let rows = rows.collect::<Result<_, FileError>>()?;
-        return Ok(report(rows, file.original_bytes(), file.stored_bytes()));
+    let path = path.as_ref();
+    if PathKind::new(path)? == PathKind::File {
+        return inspect_file(path);
     }
-    let plain = PlainFile::from_unmarked(mapped)?;
-    if let Some(fault) = unmarked(&plain) {
-        return Err(fault);
+    let mut reports =
+        Model::open(path)?.shards().map(inspect_file).collect::<Result<Vec<_>, _>>()?;
+    // Every model has a shard.
+    let mut all = reports.remove(0);
+    for Report { tensors, totals } in reports {
+        all.totals = all.totals.add(&totals);
+        all.tensors.extend(tensors);
     }
-    let rows = plain.tensors().par_iter().map(|tensor| raw(tensor, plain.data(tensor))).collect();
-    Ok(report(rows, plain.file().len(), plain.file().len()))
+    Ok(all)
 }
 
-fn raw(tensor: &Tensor, data: &[u8]) -> TensorReport {
+fn inspect_file(path: &Path) -> Result<Report, FileError> {
+    let (tensors, original_bytes, stored_bytes) = match TensorFile::open(path)? {
+        TensorFile::Plain(file) => {
+            let tensors = file.tensors().par_iter();
+            let tensors = tensors.map(|tensor| report_raw(tensor, file.data(tensor))).collect();
+            (tensors, file.file_bytes(), file.file_bytes())
+        }
+        TensorFile::Compressed(file) => {
+            let tensors = (0..file.tensor_count()).into_par_iter();
+            let tensors = tensors.map(|index| report_stored(&file, index));
+            let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+            (tensors, file.original_bytes(), file.stored_bytes())
+        }
+    };
+    Ok(Report::new(tensors, original_bytes, stored_bytes))
+}
+
+/// Reports on a tensor of a compressed file.
+fn report_stored(file: &CompressedFile, index: usize) -> Result<TensorReport, FileError> {
+    let (tensor, stored) = (&file.tensors()[index], file.stored(index));
+    let Some(blob) = file.blob_at(index)? else { return Ok(report_raw(tensor, stored)) };
+    let format = match file.quantized()[index] {
+        true => StoredAs::Quantized,
+        false => StoredAs::Lossless,
+    };
+    let report = TensorReport::new(tensor, format, stored.len(), blob.entropy());
+    let coding = Some(CodingReport::new(&blob));
+    Ok(TensorReport { exceptions: blob.exceptions(), coding, ..report })
+}
+
+/// Reports on a tensor that is stored as it is.
+fn report_raw(tensor: &Tensor, data: &[u8]) -> TensorReport {
     #[expect(clippy::cast_precision_loss, reason = "a dtype has at most 64 bits")]
     let entropy = match tensor.dtype.codec() {
         Some(dtype) => entropy(dtype, data),
         None => tensor.dtype.bits() as f64,
     };
-    row(tensor, StoredAs::Raw, data.len(), entropy)
+    TensorReport::new(tensor, StoredAs::Raw, data.len(), entropy)
 }
 
-fn row(tensor: &Tensor, format: StoredAs, stored_bytes: usize, entropy: f64) -> TensorReport {
-    let (weights, stored_bytes) = (tensor.weights(), stored_bytes as u64);
-    TensorReport {
-        name: tensor.name.clone(),
-        shape: tensor.shape.clone(),
-        dtype: tensor.dtype.to_string(),
-        format,
-        weights,
-        stored_bytes,
-        bits_per_weight: bits_per_weight(stored_bytes, weights),
-        entropy_bits_per_weight: if weights > 0 { entropy } else { 0.0 },
-        exceptions: 0,
-        coding: None,
+impl Report {
+    /// Adds up the reports on tensors of files that take `original_bytes` before compression and `stored_bytes` now. Use it
+    /// for a report on a part of a model.
+    #[must_use]
+    pub fn new(tensors: Vec<TensorReport>, original_bytes: u64, stored_bytes: u64) -> Self {
+        let totals = Totals::new(&tensors, original_bytes, stored_bytes);
+        Self { tensors, totals }
+    }
+}
+
+impl TensorReport {
+    fn new(tensor: &Tensor, format: StoredAs, stored_bytes: usize, entropy: f64) -> Self {
+        let (weights, stored_bytes) = (tensor.weights(), stored_bytes as u64);
+        Self {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            dtype: tensor.dtype.to_string(),
+            format,
+            weights,
+            stored_bytes,
+            bits_per_weight: bits_per_weight(stored_bytes, weights),
+            entropy_bits_per_weight: if weights > 0 { entropy } else { 0.0 },
+            exceptions: 0,
+            coding: None,
+        }
+    }
+}
+
+impl Totals {
+    /// Adds up the reports on all tensors of a file.
+    #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+    fn new(tensors: &[TensorReport], original_bytes: u64, stored_bytes: u64) -> Self {
+        let weights = tensors.iter().map(|tensor| tensor.weights).sum();
+        let bits =
+            tensors.iter().map(|tensor| tensor.weights as f64 * tensor.entropy_bits_per_weight);
+        let bits: f64 = bits.sum();
+        Self {
+            weights,
+            original_bytes,
+            stored_bytes,
+            bits_per_weight: bits_per_weight(stored_bytes, weights),
+            entropy_bits_per_weight: if weights == 0 { 0.0 } else { bits / weights as f64 },
+            exceptions: tensors.iter().map(|tensor| tensor.exceptions).sum(),
+        }
+    }
+
+    /// Adds up the totals of two files.
+    #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+    fn add(&self, other: &Self) -> Self {
+        let weights = self.weights + other.weights;
+        let stored_bytes = self.stored_bytes + other.stored_bytes;
+        let bits = |totals: &Self| totals.weights as f64 * totals.entropy_bits_per_weight;
+        let bits = bits(self) + bits(other);
+        Self {
+            weights,
+            original_bytes: self.original_bytes + other.original_bytes,
+            stored_bytes,
+            bits_per_weight: bits_per_weight(stored_bytes, weights),
+            entropy_bits_per_weight: if weights == 0 { 0.0 } else { bits / weights as f64 },
+            exceptions: self.exceptions + other.exceptions,
+        }
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
 fn bits_per_weight(bytes: u64, weights: u64) -> f64 {
     if weights == 0 { 0.0 } else { 8.0 * bytes as f64 / weights as f64 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-fn report(tensors: Vec<TensorReport>, original_bytes: u64, stored_bytes: u64) -> Report {
-    let weights = tensors.iter().map(|tensor| tensor.weights).sum();
-    let bits = tensors.iter().map(|tensor| tensor.weights as f64 * tensor.entropy_bits_per_weight);
-    let bits: f64 = bits.sum();
-    let totals = Totals {
-        weights,
-        original_bytes,
-        stored_bytes,
-        bits_per_weight: bits_per_weight(stored_bytes, weights),
-        entropy_bits_per_weight: if weights == 0 { 0.0 } else { bits / weights as f64 },
-        exceptions: tensors.iter().map(|tensor| tensor.exceptions).sum(),
-    };
-    Report { tensors, totals }
 }

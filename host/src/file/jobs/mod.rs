@@ -1,6 +1,7 @@
-//! The jobs: compress, decompress, compare, inspect.
+//! The jobs: one public function each for files, indexes and folders.
 
-pub mod compare;
+mod compare;
 pub mod compress;
 pub mod decompress;
 pub mod inspect;
+pub mod verify;

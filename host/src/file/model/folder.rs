@@ -1,36 +1,35 @@
-//! Hugging Face folders: which of their files are the model, and which go along with it.
+//! Hugging Face folders: which files are the model, and which are copied along with it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
-use super::error::ModelFault;
 use super::index::{self, Index};
 use super::{INDEX_SUFFIX, is_safetensors};
-use crate::file::FileError;
+use crate::file::error::{FileError, ModelFault};
 
-/// The one file of a model that is not sharded.
+/// Name of the only file of a model that is not sharded.
 const SINGLE: &str = "model.safetensors";
 
-/// The index that is taken where there are several.
+/// Name of the index that is preferred where there are several.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Endings of weights in other formats.
+/// Extensions of weights in other formats.
 const OTHER_WEIGHTS: [&str; 8] = ["bin", "pt", "pth", "gguf", "onnx", "h5", "msgpack", "ckpt"];
 
-/// The files of a folder.
+/// The files of a folder, by their roles.
 pub(in crate::file) struct Folder {
     pub(in crate::file) index: Option<(OsString, Index)>,
-    /// The model's safetensors files, in order.
+    /// The model's safetensors files, in the order of their names.
     pub(in crate::file) shards: Vec<OsString>,
-    /// Files that go along as they are, the index among them.
+    /// Files that are copied as they are, the index among them.
     pub(in crate::file) companions: Vec<OsString>,
-    /// What does not go along: other weights, hidden files, folders.
+    /// Entries that are left out: other weights, hidden files, folders.
     pub(in crate::file) left_out: Vec<OsString>,
 }
 
 impl Folder {
-    /// Lists the folder `path` and chooses the model in it.
+    /// Lists the folder `path`, and chooses the model in it.
     pub(in crate::file) fn read(path: &Path) -> Result<Self, FileError> {
         let Listing { weights, indexes, mut companions, mut left_out } = Listing::read(path)?;
         let (index, shards) = choose(path, &weights, &indexes)?;
@@ -45,11 +44,11 @@ impl Folder {
     }
 }
 
-/// The index, if there is one, and the shards.
+/// The chosen index, if there is one, and the shards.
 type Choice = (Option<(OsString, Index)>, Vec<OsString>);
 
-/// Chooses the model: what the index names, or `model.safetensors`, or else all there is. Where an
-/// index and a `model.safetensors` of its own are side by side, programs differ in what they load.
+/// Chooses the model: the files that the index lists, or `model.safetensors`, or else all files. Refuses a folder with an
+/// index and a `model.safetensors` that it does not list, since programs differ in which of the two they load.
 fn choose(path: &Path, weights: &[OsString], indexes: &[OsString]) -> Result<Choice, FileError> {
     let several = |first: &OsStr, second: &OsStr| ModelFault::SeveralModels {
         path: path.to_owned(),
@@ -80,7 +79,7 @@ fn choose(path: &Path, weights: &[OsString], indexes: &[OsString]) -> Result<Cho
     }
 }
 
-/// What is in a folder, by kind, each in order.
+/// The entries of a folder by kind, each in the order of their names.
 #[derive(Default)]
 struct Listing {
     weights: Vec<OsString>,
@@ -98,18 +97,18 @@ impl Listing {
         names.sort_unstable();
         let mut listing = Self::default();
         for name in names {
-            // Follows links. One that leads nowhere counts as a file, so that copying it, or
-            // opening it as a shard, says what is missing.
+            // Follows links. A broken link counts as a file: copying it, or opening it as a shard, then reports what is
+            // missing.
             let is_file = fs::metadata(path.join(&name)).map_or(true, |status| status.is_file());
             listing.kind(&name, is_file).push(name);
         }
         Ok(listing)
     }
 
-    /// Where a file of this name belongs.
+    /// Returns the list that an entry of this name belongs to.
     fn kind(&mut self, name: &OsStr, is_file: bool) -> &mut Vec<OsString> {
         let text = name.to_string_lossy();
-        // Other weights have indexes of their own: `pytorch_model.bin.index.json`.
+        // Weights in other formats have indexes, too: `pytorch_model.bin.index.json`.
         let indexed = Path::new(text.strip_suffix(".index.json").unwrap_or(&text));
         let other = indexed.extension().is_some_and(|ending| {
             OTHER_WEIGHTS.iter().any(|other| ending.eq_ignore_ascii_case(other))

@@ -1,4 +1,4 @@
-//! The index of a sharded model: which shard holds which tensor.
+//! The index of a sharded model: which shard contains which tensor.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,20 +8,19 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::error::{IndexFault, ModelFault};
 use super::is_safetensors;
-use crate::file::FileError;
+use crate::file::error::{FileError, IndexFault, ModelFault};
 use crate::file::format::header::Pairs;
 
-/// Largest index that is read: as much as a safetensors header, which says more of every tensor.
+/// Size in bytes of the largest index that is read: that of the largest safetensors header, which has more for each tensor.
 const MAX_INDEX: u64 = 100_000_000;
 
-/// Shards by name, each with the tensors that it should hold.
+/// Names of the shards, each with the names of the tensors that it should contain.
 pub(in crate::file) type Index = BTreeMap<String, Vec<String>>;
 
-/// Reads the index `path`; the shards are not looked at.
+/// Reads the index `path`, without looking at the shards.
 pub(in crate::file) fn read(path: &Path) -> Result<Index, FileError> {
-    // Before opening it, as that waits for the other end of a pipe.
+    // Opening a pipe would wait for its other end.
     let status = fs::metadata(path).map_err(FileError::io(path, "open"))?;
     if !status.is_file() {
         return Err(FileError::NotAFile { path: path.to_owned() });
@@ -32,7 +31,7 @@ pub(in crate::file) fn read(path: &Path) -> Result<Index, FileError> {
     parse(&text).map_err(|fault| invalid(path, fault))
 }
 
-/// The error for a fault of the index `path`.
+/// Returns the error for a fault of the index `path`.
 pub(in crate::file) fn invalid(path: &Path, source: IndexFault) -> FileError {
     ModelFault::Index { path: path.to_owned(), source }.into()
 }
@@ -57,20 +56,20 @@ fn parse(text: &[u8]) -> Result<Index, IndexFault> {
     if shards.is_empty() { Err(IndexFault::Empty) } else { Ok(shards) }
 }
 
-/// Whether a name from an index is that of a safetensors file in the index's own folder, on any
-/// operating system: an index may come from anywhere.
+/// Tells whether a name in an index is that of a safetensors file in the index's own folder. The rules of all operating
+/// systems apply, since an index may come from anywhere.
 fn is_plain_name(name: &str) -> bool {
-    // Names of folders and drives end in these; `..` is no safetensors file.
+    // These separate folders and drives; `..` is not the name of a safetensors file.
     !name.contains(['/', '\\', ':', '\0']) && is_safetensors(Path::new(name))
 }
 
-/// The one entry of an index that matters.
+/// The entry `weight_map` of an index. The others are ignored.
 struct WeightMap(Pairs);
 
 impl<'de> Deserialize<'de> for WeightMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const KEY: &str = "weight_map";
-        // Not derived: that would accept an array as well.
+        // Not derived, since a derived implementation accepts an array, too.
         struct IndexVisitor;
 
         impl<'de> Visitor<'de> for IndexVisitor {

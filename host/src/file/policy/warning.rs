@@ -1,21 +1,21 @@
-//! What was asked for and changes nothing.
+//! Options that have no effect.
 
 use std::fmt;
 
-/// Something that [`Options`](super::Options) ask for and that has no effect on the tensors that there are.
+/// An option of [`compress`](crate::file::compress) that has no effect on any tensor of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// [`Options::quantize`](super::Options::quantize), but no tensor is quantized: embeddings, norms and biases are
-    /// not, unless that is asked for, nor is what is not selected.
+    /// A quantizer was chosen, but no tensor is quantized: embeddings, norms, biases and tensors that are not selected are
+    /// left alone.
     Format,
-    /// [`Options::spread`](super::Options::spread), but there is no tensor that takes its share.
+    /// The rate is to be shared, but no tensor is quantized to a shared rate.
     Spread,
-    /// A calibration, but no tensor is quantized to a rate.
+    /// There is a calibration, but no tensor is quantized to a rate.
     Calibration,
-    /// A calibration that knows the inputs of none of the tensors that are quantized to a rate.
+    /// The calibration has moments for none of the tensors that are quantized to a rate.
     OtherCalibration,
-    /// A rule whose name, this one, is found in that of no selected tensor.
+    /// A rule's pattern, this one, is in the name of no selected tensor.
     Rule(String),
 }
 
@@ -23,19 +23,19 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format => f.write_str(
-                "nothing is quantized: no matrix is selected but embeddings, norms and biases, which have to be asked for",
+                "nothing is quantized: the only selected matrices are embeddings, norms and biases, which are quantized on request only",
             ),
             Self::Spread => f.write_str(
                 "nothing is spread: no tensor is quantized to a rate that others share",
             ),
             Self::Calibration => f.write_str(
-                "the calibration has no effect: no tensor is quantized to a rate, and only rates take it into account",
+                "the calibration has no effect: no tensor is quantized to a rate, and only rates use it",
             ),
             Self::OtherCalibration => f.write_str(
-                "the calibration has no effect: it knows none of the tensors that are quantized to a rate",
+                "the calibration has no effect: it has moments for none of the tensors that are quantized to a rate",
             ),
             Self::Rule(name) => {
-                write!(f, "the rule for `{name}` has no effect: no selected tensor's name has this in it")
+                write!(f, "the rule for `{name}` has no effect: this is in the name of no selected tensor")
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Outputs that appear only when they are complete.
+//! Output files and folders, which appear only when complete.
 
-pub mod output;
+pub mod file;
+pub mod folder;
 pub mod temporary;

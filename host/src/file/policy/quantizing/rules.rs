@@ -1,66 +1,64 @@
-//! Rules for single layers, as TOML.
+//! Rules for single layers, written in TOML.
 
 use crate::WeightsPerSymbol;
-use crate::file::policy::options::Target;
+use crate::file::policy::quantizing::treatment::Target;
 use crate::layout::Split;
 use crate::quantize::QuantizeError;
 use regex::Regex;
 use serde::Deserialize;
 
-/// Rules for the tensors of a model, by their names.
+/// Rules for single tensors of a model, chosen by their names. Use them to give some layers another format or more bits.
 ///
 /// ```
 /// # use fused_rans_host::file::Rules;
 /// Rules::parse(r#"
 ///     [[layer]]
-///     name = "down_proj"        # a regular expression, to be found in the name
-///     weight = 2.0              # what its error counts where a rate is spread over all layers; others: 1
+///     name = "down_proj"        # a regular expression that matches anywhere in the name
+///     weight = 2.0              # factor of its error where layers share an average rate; default 1
 ///
 ///     [[layer]]
 ///     name = '\.(0|29)\.'
 ///     format = "rate=6"         # `raw`, `lossless`, or a quantizer as in the command line
-///     raw_bits = 3              # of integers: those that are not coded
-///     weights_per_symbol = 4    # of integers: 2 or 4
+///     raw_bits = 3              # bits of each integer that are stored as they are
+///     weights_per_symbol = 4    # integers that share a symbol: 2 or 4
 /// "#)?;
 /// # Ok::<(), fused_rans_host::file::RulesError>(())
 /// ```
 ///
-/// Of several rules that speak of a tensor the last one counts, for each key by itself.
+/// Where several rules match a tensor, the last one that has a key decides on that key.
 #[derive(Clone, Debug, Default)]
 pub struct Rules(Vec<(Regex, Rule)>);
 
-/// What rules say of a tensor.
+/// The settings of a rule, or of all rules that match a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(in crate::file) struct Rule {
-    pub(in crate::file) format: Option<Target>,
-    pub(in crate::file) weight: Option<f64>,
-    pub(in crate::file) raw_bits: Option<u8>,
-    pub(in crate::file) weights_per_symbol: Option<WeightsPerSymbol>,
+pub(super) struct Rule {
+    pub(super) format: Option<Target>,
+    pub(super) weight: Option<f64>,
+    pub(super) raw_bits: Option<u8>,
+    pub(super) weights_per_symbol: Option<WeightsPerSymbol>,
 }
 
 /// What is wrong with rules.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RulesError {
-    /// Not TOML, or not of the right form.
-    #[error(
-        "the rules are not `[[layer]]` tables of TOML with a `name` and what is to become of it"
-    )]
+    /// Not TOML, or TOML of another form.
+    #[error("the rules are not TOML tables `[[layer]]`, each with a `name` and settings for it")]
     Toml(#[source] toml::de::Error),
-    /// A name that is no regular expression.
-    #[error("the rule for `{name}`: its name is no regular expression")]
+    /// A name that is not a regular expression.
+    #[error("the rule for `{name}`: its name is not a regular expression")]
     Name {
         /// The name.
         name: String,
         /// What is wrong with it.
         source: regex::Error,
     },
-    /// A value that there is no such thing for.
+    /// A value that is not allowed.
     #[error("the rule for `{name}`: {what}")]
     Value {
         /// The rule's name.
         name: String,
-        /// What is wrong, and what would be right.
+        /// The mistake, and the allowed values.
         what: String,
     },
 }
@@ -83,17 +81,17 @@ struct RuleText {
 }
 
 impl Rules {
-    /// Reads rules.
+    /// Parses rules from TOML.
     ///
     /// # Errors
-    /// [`RulesError`] says which rule is at fault, and what would be right.
+    /// [`RulesError`] names the rule at fault, and the allowed values.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         let rules: RulesText = toml::from_str(text).map_err(RulesError::Toml)?;
         rules.layer.into_iter().map(RuleText::check).collect::<Result<_, _>>().map(Self)
     }
 
-    /// What they say of the tensor `name`.
-    pub(in crate::file) fn of(&self, name: &str) -> Rule {
+    /// Returns the combined settings for the tensor `name`.
+    pub(super) fn rule(&self, name: &str) -> Rule {
         let rules = self.0.iter().filter(|(pattern, _)| pattern.is_match(name));
         rules.fold(Rule::default(), |all, (_, rule)| Rule {
             format: rule.format.or(all.format),
@@ -103,19 +101,20 @@ impl Rules {
         })
     }
 
-    /// The names of the rules that speak of none of the tensors `names`.
-    pub(in crate::file) fn idle<'a>(
+    /// Returns the patterns that match none of the tensors `names`.
+    pub(super) fn unused<'a>(
         &self,
         names: impl Iterator<Item = &'a str> + Clone,
     ) -> impl Iterator<Item = &str> {
         let patterns = self.0.iter().map(|(pattern, _)| pattern);
-        let idle =
+        let unused =
             patterns.filter(move |pattern| !names.clone().any(|name| pattern.is_match(name)));
-        idle.map(Regex::as_str)
+        unused.map(Regex::as_str)
     }
 }
 
 impl RuleText {
+    /// Checks the values, and compiles the name.
     fn check(self) -> Result<(Regex, Rule), RulesError> {
         let Self { name, format, weight, raw_bits, weights_per_symbol } = self;
         let value = |what: String| RulesError::Value { name: name.clone(), what };
@@ -132,11 +131,11 @@ impl RuleText {
             }
         };
         if weight.is_some_and(|weight| !(weight > 0.0 && weight.is_finite())) {
-            return Err(value("its weight is not above 0".to_owned()));
+            return Err(value("its weight is not above 0 and finite".to_owned()));
         }
         let known = |weights_per_symbol: u8| WeightsPerSymbol::from_code(weights_per_symbol);
         let weights_per_symbol = weights_per_symbol.map(|n| {
-            known(n).ok_or_else(|| value(format!("{n} weights a symbol; there are 2 or 4")))
+            known(n).ok_or_else(|| value(format!("{n} weights per symbol; there are 2 or 4")))
         });
         let fits =
             |raw_bits| WeightsPerSymbol::ALL.iter().any(|&p| Split::i8(p, raw_bits).is_some());

@@ -1,4 +1,4 @@
-//! Files of second moments.
+//! Second moments of layers' inputs.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,32 +8,32 @@ use crate::Float;
 use crate::file::error::{FileError, HeaderFault, TensorFault};
 use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::Tensor;
-use crate::file::format::mapped::PlainFile;
+use crate::file::format::plain::PlainFile;
 use crate::quantize::Moments;
 
-/// Key of the metadata that says which tensors share their inputs, as JSON: `{"name": "name of the one that is stored"}`.
+/// Metadata key of the JSON object that maps names of matrices to the stored tensor of the same inputs.
 const SHARED: &str = "shared";
 
-/// A safetensors file of second moments of layers' inputs: for a matrix of K columns a tensor of its name, F32,
-/// `[K, K]` (the mean of `x x^T` over inputs x) or `[K]` (its diagonal). Matrices that have their inputs from
-/// another one are named in the metadata, under `shared`.
+/// A safetensors file with the second moments of layers' inputs. For a matrix of K columns it has an F32 tensor of the same
+/// name: `[K, K]`, the mean of `x x^T` over inputs x, or `[K]`, its diagonal. Matrices with the inputs of another matrix are
+/// listed in the metadata entry `shared`.
 ///
-/// The file is memory-mapped: it must not be changed while this value lives.
+/// The file is memory-mapped: do not change it while this value lives.
 #[derive(Debug)]
 pub struct Calibration {
     file: PlainFile,
     by_name: HashMap<String, usize>,
     shared: HashMap<String, String>,
-    /// What was asked for last, by the number of its tensor: matrices that share their inputs mostly follow each other.
+    /// The last result and the index of its tensor: matrices that share their inputs mostly follow each other.
     last: Mutex<Option<(usize, Moments)>>,
 }
 
 impl Calibration {
-    /// Opens `path`.
+    /// Opens the file `path`.
     ///
     /// # Errors
-    /// What can be wrong with a safetensors file; [`FileError::Header`] if `shared` is no map of names, or names a tensor that
-    /// is not there.
+    /// Those of [`PlainFile::open`]; [`FileError::Header`] if `shared` is not a JSON object from names to names, or names
+    /// a tensor that is not in the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
         let file = PlainFile::open(path)?;
@@ -52,43 +52,45 @@ impl Calibration {
         Ok(Self { file, by_name, shared, last: Mutex::new(None) })
     }
 
-    /// The second moments of the inputs of the matrix `name`, if they are known. The last ones are kept.
+    /// Returns the second moments of the inputs of the matrix `name`, if the file has them. Caches the last ones.
     ///
     /// # Errors
-    /// [`FileError::Tensor`] for a tensor that cannot be second moments.
+    /// [`FileError::Tensor`] if the tensor has another type or shape than second moments.
     pub fn moments(&self, name: &str) -> Result<Option<Moments>, FileError> {
         let Some(index) = self.index_of(name) else { return Ok(None) };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((kept, moments)) = &*last
-            && *kept == index
+        if let Some((cached, moments)) = &*last
+            && *cached == index
         {
             return Ok(Some(moments.clone()));
         }
-        // Before others are read: there may be no room for both.
+        // Frees the memory before the next ones are read: there may be no room for both.
         *last = None;
         let tensor = &self.file.tensors()[index];
         let moments = self
             .read(tensor)
-            .map_err(|fault| FileError::tensor(self.file.file().path(), &tensor.name, fault))?;
+            .map_err(|fault| FileError::tensor(self.file.path(), &tensor.name, fault))?;
         *last = Some((index, moments.clone()));
         Ok(Some(moments))
     }
 
-    /// Whether the second moments of the inputs of the matrix `name` are known.
-    pub(in crate::file) fn knows(&self, name: &str) -> bool {
+    /// Tells whether the file has the second moments of the inputs of the matrix `name`.
+    pub(super) fn has_moments(&self, name: &str) -> bool {
         self.index_of(name).is_some()
     }
 
-    /// Checks that nobody has changed the file since it was opened.
-    pub(in crate::file) fn check_unchanged(&self) -> Result<(), FileError> {
-        self.file.file().check_unchanged()
+    /// Checks that the file has not changed since it was opened.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        self.file.check_unchanged()
     }
 
+    /// Returns the index of the tensor with the moments of the matrix `name`.
     fn index_of(&self, name: &str) -> Option<usize> {
         let stored = self.shared.get(name).map_or(name, String::as_str);
         self.by_name.get(stored).copied()
     }
 
+    /// Reads moments.
     fn read(&self, tensor: &Tensor) -> Result<Moments, TensorFault> {
         if tensor.dtype != TensorDtype::F32 {
             return Err(TensorFault::MomentsType(tensor.dtype.to_string()));
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_moments_are_kept_whoever_shares_them() {
+    fn the_last_moments_are_cached_for_all_that_share_them() {
         let header = r#"{"__metadata__":{"shared":"{\"k\":\"q\"}"},
             "o":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
             "q":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
@@ -126,7 +128,7 @@ mod tests {
         let (q, k, o) = (moments("q"), moments("k"), moments("o"));
         assert!(q.is_clone_of(&k) && !o.is_clone_of(&q) && o.is_clone_of(&moments("o")));
         assert_eq!(
-            [&q, &k, &o, &moments("k")].map(|of| of.mean_square_output(&[1.0])),
+            [&q, &k, &o, &moments("k")].map(|moments| moments.mean_square_output(&[1.0])),
             [3.0, 3.0, 2.0, 3.0]
         );
         assert!(calibration.moments("v").unwrap().is_none());

@@ -1,27 +1,27 @@
-//! Output folders that appear only when complete.
+//! Output folders.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::error::ModelFault;
-use crate::file::FileError;
+use crate::file::error::{FileError, ModelFault};
 use crate::file::format::mapped::Stamp;
+use crate::file::write::file::parent;
 use crate::file::write::temporary::{Temporary, make};
 
-/// A folder that is written beside its final place and renamed when it is complete. Dropped before
-/// that, it leaves nothing behind.
+/// A folder that is filled under a temporary name beside its final one, and renamed when it is complete. Removed if dropped
+/// before.
 pub(in crate::file) struct OutputFolder {
-    /// As the caller calls it.
+    /// The output, as the caller wrote it.
     path: PathBuf,
-    /// The same without links: where the folder is renamed to.
+    /// The same without links: the path that the folder is renamed to.
     place: PathBuf,
     temporary: Temporary,
 }
 
 impl OutputFolder {
-    /// Starts the output `path` of a job that reads files of the folder `input`.
+    /// Starts the output `path` of a job that reads files in the folder `input`.
     pub(in crate::file) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
         let place = place(path)?;
         let root = fs::canonicalize(input).map_err(FileError::io(input, "read"))?;
@@ -33,13 +33,13 @@ impl OutputFolder {
             return Err(ModelFault::OutputInside { path, input }.into());
         }
         let exists = is_empty_folder(&place, path)?;
-        // The root of all folders cannot be renamed to.
+        // Nothing can be renamed to the root of the file system.
         let Some(parent) = place.parent() else { return Err(taken(path)) };
         let temporary = Temporary::create(parent, |path| fs::create_dir(path));
         let ((), temporary) = temporary.map_err(FileError::io(path, "write"))?;
         if exists {
-            // What `commit` will do must not fail after hours, as it does where a volume is
-            // mounted: one empty folder replaces another.
+            // `commit` must not fail after hours of work, as it would where a volume is mounted. So this tries now whether
+            // an empty folder can replace the one that exists.
             let probe = temporary.path().join("probe");
             let replace = make(|| fs::create_dir(&probe).and_then(|()| fs::rename(&probe, &place)));
             replace.map_err(FileError::io(path, "replace"))?;
@@ -47,19 +47,19 @@ impl OutputFolder {
         Ok(Self { path: path.to_owned(), place, temporary })
     }
 
-    /// Where to write the file `name` of the folder.
+    /// Returns the current path of the file `name` in the folder.
     pub(in crate::file) fn file(&self, name: &OsStr) -> PathBuf {
         self.temporary.path().join(name)
     }
 
-    /// Copies a file, or what a link leads to, into the folder.
+    /// Copies a file into the folder. Follows links.
     pub(in crate::file) fn copy(&self, from: &Path, name: &OsStr) -> Result<(), FileError> {
         let status = fs::metadata(from).map_err(FileError::io(from, "open"))?;
         if !status.is_file() {
             return Err(FileError::NotAFile { path: from.to_owned() });
         }
         let mut source = File::open(from).map_err(FileError::io(from, "open"))?;
-        let stamp = Stamp::of(&source).map_err(FileError::io(from, "read"))?;
+        let stamp = Stamp::new(&source).map_err(FileError::io(from, "read"))?;
         let (to, copy) = (self.file(name), self.path.join(name));
         let target = make(|| File::create_new(to));
         let mut target = target.map_err(FileError::io(&copy, "write"))?;
@@ -71,7 +71,16 @@ impl OutputFolder {
         target.sync_all().map_err(FileError::io(&copy, "write"))
     }
 
-    /// Puts the name that a file will have into an error about one that [`Self::file`] named.
+    /// Copies the files `names` of the folder `root`.
+    pub(in crate::file) fn copy_all<'a>(
+        &self,
+        root: &Path,
+        names: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<(), FileError> {
+        names.into_iter().try_for_each(|name| self.copy(&root.join(name), name.as_os_str()))
+    }
+
+    /// Replaces a path of [`Self::file`] in an error by the file's final path.
     pub(in crate::file) fn renamed(&self, mut error: FileError) -> FileError {
         if let FileError::Io { path, .. } | FileError::NoSpace { path, .. } = &mut error
             && let Ok(file) = path.strip_prefix(self.temporary.path())
@@ -81,11 +90,11 @@ impl OutputFolder {
         error
     }
 
-    /// Gives the folder its name. What has been put there meanwhile stays, and is an error.
+    /// Renames the folder to its final name. Fails if something else has been put there meanwhile, and leaves that alone.
     pub(in crate::file) fn commit(self) -> Result<(), FileError> {
         let Self { path, place, temporary } = self;
         let finish = || -> io::Result<()> {
-            // So that no crash of the system leaves the name with a part of the files.
+            // If the system crashes, the final name must not lead to a part of the files.
             #[cfg(unix)]
             File::open(temporary.path())?.sync_all()?;
             temporary.persist(&place)
@@ -94,8 +103,7 @@ impl OutputFolder {
     }
 }
 
-/// Whether there is an empty folder at `place`, called `path` by the caller; an error if there is
-/// anything else.
+/// Tells whether there is an empty folder at `place`, which the caller wrote as `path`. Anything else there is an error.
 fn is_empty_folder(place: &Path, path: &Path) -> Result<bool, FileError> {
     match fs::read_dir(place) {
         Ok(mut entries) => match entries.next() {
@@ -112,7 +120,7 @@ fn taken(path: &Path) -> FileError {
     ModelFault::OutputExists { path: path.to_owned() }.into()
 }
 
-/// `path` without links, whether it exists or not.
+/// Returns `path` without links, whether it exists or not.
 fn place(path: &Path) -> Result<PathBuf, FileError> {
     match fs::symlink_metadata(path) {
         Ok(_) => match fs::canonicalize(path) {
@@ -121,13 +129,13 @@ fn place(path: &Path) -> Result<PathBuf, FileError> {
             place => place.map_err(FileError::io(path, "read")),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let parent = match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            let parent = fs::canonicalize(parent).map_err(FileError::io(path, "write"))?;
+            let parent = parent(path);
+            let folder = fs::canonicalize(parent).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => FileError::NoFolder { path: parent.to_owned() },
+                _ => FileError::io(path, "write")(error),
+            })?;
             let name = path.file_name().ok_or(error).map_err(FileError::io(path, "write"))?;
-            Ok(parent.join(name))
+            Ok(folder.join(name))
         }
         Err(error) => Err(FileError::io(path, "write")(error)),
     }
@@ -139,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// A place with an empty folder `in`, and an output `out` of it.
+    /// Makes an empty folder `in` and starts the output `out` of it.
     fn start() -> (TempDir, OutputFolder) {
         let all = TempDir::new().unwrap();
         fs::create_dir(all.path().join("in")).unwrap();

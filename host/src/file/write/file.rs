@@ -1,4 +1,4 @@
-//! Outputs that appear only when complete.
+//! Output files.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use crate::file::error::FileError;
 use crate::file::write::temporary::Temporary;
 
-/// A file that is written beside its final place and renamed when it is complete. Dropped before
-/// that, it leaves nothing behind.
-pub(in crate::file) struct Output {
+/// A file that is written under a temporary name in the folder of its final one, and renamed when it is complete. Removed
+/// if dropped before.
+pub(in crate::file) struct OutputFile {
     path: PathBuf,
     // Before `temporary`, so that the file is closed when it is removed.
     file: BufWriter<File>,
     temporary: Temporary,
 }
 
-impl Output {
+impl OutputFile {
     /// Starts the output `path` of a job that reads `input`.
     pub(in crate::file) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
         match fs::metadata(path) {
@@ -30,14 +30,13 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(FileError::io(path, "write")(error)),
         }
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        // Files that `tempfile` opens itself, others cannot read.
+        let parent = parent(path);
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
         let (file, temporary) =
-            Temporary::create(directory, create).map_err(FileError::io(path, "write"))?;
+            Temporary::create(parent, create).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => FileError::NoFolder { path: parent.to_owned() },
+                _ => FileError::io(path, "write")(error),
+            })?;
         let file = BufWriter::with_capacity(1 << 20, file);
         Ok(Self { path: path.to_owned(), file, temporary })
     }
@@ -47,15 +46,14 @@ impl Output {
         self.file.write_all(bytes).map_err(FileError::io(&self.path, "write"))
     }
 
-    /// Goes to `position`, counted from the start.
+    /// Continues at the offset `position`.
     pub(in crate::file) fn seek(&mut self, position: u64) -> Result<(), FileError> {
         let position = self.file.seek(SeekFrom::Start(position));
         position.map(drop).map_err(FileError::io(&self.path, "write"))
     }
 
-    /// Has the output's bytes written to the disk and gives it its name; returns its size. The
-    /// directory is not synced: should the system crash soon after, the name may lead to what it
-    /// led to before, but never to a part of the output.
+    /// Syncs the file to the disk, renames it to its final name, and returns its size. The folder is not synced: if the
+    /// system crashes soon after, the name may lead to the former file, but never to a part of the output.
     pub(in crate::file) fn commit(self) -> Result<u64, FileError> {
         let Self { path, file, temporary } = self;
         let finish = || -> io::Result<u64> {
@@ -70,7 +68,15 @@ impl Output {
     }
 }
 
-/// Whether both paths lead to one file, by links of any kind.
+/// Returns the folder of a file.
+pub(in crate::file) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Tells whether both paths lead to one file, by links of any kind.
 #[cfg(unix)]
 fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -81,7 +87,7 @@ fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(id(a)? == id(b)?)
 }
 
-/// Whether both paths lead to one file, by symbolic links.
+/// Tells whether both paths lead to one file, by symbolic links.
 #[cfg(not(unix))]
 fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)

@@ -1,10 +1,10 @@
-//! What can be wrong with a model, beyond what can be wrong with one of its files.
+//! Faults of models that are not faults of one of their files.
 
 use std::path::PathBuf;
 
-use crate::file::ErrorKind;
+use crate::file::error::ErrorKind;
 
-/// Why a model, or the folder that it is to be written to, was refused.
+/// Why a model, or its output folder, was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelFault {
@@ -14,7 +14,7 @@ pub enum ModelFault {
         /// Folder at fault.
         path: PathBuf,
     },
-    /// A folder in which it is not clear which files are the model.
+    /// A folder that holds more than one model, so that the caller must choose.
     #[error(
         "{}: this folder holds more than one model, {first} and {second}; name one of these files",
         path.display()
@@ -22,12 +22,12 @@ pub enum ModelFault {
     SeveralModels {
         /// Folder at fault.
         path: PathBuf,
-        /// A file that stands for a model.
+        /// File or index of a model.
         first: String,
-        /// A file that stands for another.
+        /// File or index of another model.
         second: String,
     },
-    /// The index is invalid, or does not agree with the shards.
+    /// The index is invalid, or disagrees with the shards.
     #[error("{}: invalid index", path.display())]
     Index {
         /// Index at fault.
@@ -35,42 +35,42 @@ pub enum ModelFault {
         /// What is wrong with it.
         source: IndexFault,
     },
-    /// Two shards hold a tensor of the same name.
+    /// Two shards contain a tensor of the same name.
     #[error("{}: tensor `{tensor}` is in {}, too", path.display(), other.display())]
     TensorTwice {
         /// Shard at fault.
         path: PathBuf,
-        /// Shard that has the tensor, too.
+        /// The other shard.
         other: PathBuf,
         /// Name of the tensor.
         tensor: String,
     },
-    /// Something is where the output is to be.
+    /// The output exists and is not an empty folder.
     #[error(
         "{}: exists, and is not an empty folder; choose another output",
         path.display()
     )]
     OutputExists {
-        /// Output that was asked for.
+        /// The output.
         path: PathBuf,
     },
-    /// The output would be a part of the input.
+    /// The output folder would be inside the input folder.
     #[error(
         "{}: the output is inside the input folder {}; choose another output",
         path.display(), input.display()
     )]
     OutputInside {
-        /// Output that was asked for.
+        /// The output.
         path: PathBuf,
-        /// Folder that the input is in.
+        /// Folder of the input.
         input: PathBuf,
     },
-    /// A shard that the other of two compared models does not have.
+    /// The other one of two compared models has no shard of this name.
     #[error("{}: has no counterpart in {}", path.display(), against.display())]
     NoCounterpart {
         /// Shard at fault.
         path: PathBuf,
-        /// Model in which it has no counterpart.
+        /// Model without the shard.
         against: PathBuf,
     },
 }
@@ -79,21 +79,21 @@ pub enum ModelFault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexFault {
-    /// Larger than any index is.
+    /// Larger than any real index.
     #[error("it is larger than {0} bytes")]
     TooLarge(u64),
-    /// Not JSON of the right form.
+    /// Not JSON, or JSON of another form.
     #[error(
         "it is not the JSON of an index, an object whose `weight_map` has a file for every tensor"
     )]
     Json(#[source] serde_json::Error),
-    /// It names no tensor.
+    /// No tensor is listed.
     #[error("its `weight_map` is empty")]
     Empty,
-    /// It has two files for one tensor.
+    /// A tensor is listed twice.
     #[error("tensor `{0}` is listed twice")]
     Duplicate(String),
-    /// A shard's name that leads elsewhere, or is not that of a safetensors file.
+    /// A shard's name leads out of the folder, or does not end in `.safetensors`.
     #[error("tensor `{tensor}`: `{shard}` is not the plain name of a .safetensors file")]
     ShardName {
         /// Name of the tensor.
@@ -101,15 +101,15 @@ pub enum IndexFault {
         /// Name of the file.
         shard: String,
     },
-    /// A file that the index names is missing.
+    /// A listed file is missing.
     #[error("tensor `{tensor}`: its file `{shard}` does not exist")]
     NoShard {
-        /// Name of a tensor that should be in it.
+        /// Name of a tensor that should be in the file.
         tensor: String,
         /// Name of the file.
         shard: String,
     },
-    /// A tensor is not in the file that the index names.
+    /// A tensor is not in the file that the index lists for it.
     #[error("tensor `{tensor}` is not in its file `{shard}`")]
     NotInShard {
         /// Name of the tensor.
@@ -120,7 +120,7 @@ pub enum IndexFault {
 }
 
 impl ModelFault {
-    /// The kind of this fault.
+    /// Returns the kind of this fault.
     pub(in crate::file) fn kind(&self) -> ErrorKind {
         match self {
             Self::NoWeights { .. }

@@ -1,0 +1,13 @@
+//! Quantized tensors (feature `quantize`): settings, rules, calibration, and the plan that applies them.
+
+mod calibration;
+mod plan;
+mod rates;
+mod rules;
+mod settings;
+mod treatment;
+
+pub use calibration::Calibration;
+pub(in crate::file) use plan::CompressPlan;
+pub use rules::{Rules, RulesError};
+pub use settings::QuantizeSettings;
