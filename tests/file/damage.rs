@@ -56,13 +56,13 @@ fn every_flipped_bit_is_an_error_or_does_not_matter() {
         target.seek(SeekFrom::Start(place as u64)).unwrap();
         target.write_all(&[byte]).unwrap();
     };
-    // Without optimization the whole sweep takes minutes. 7 and 8 are coprime: no bit is spared.
+    // Without optimization, flipping all bits would take minutes. 7 and 8 are coprime: every bit number has its turn.
     let step = if cfg!(debug_assertions) { 7 } else { 1 };
     for bit in (0..8 * packed.len()).step_by(step) {
         let (place, byte) = (bit / 8, packed[bit / 8]);
         put(place, byte ^ 1 << (bit % 8));
         let verified = file::verify(&path, Progress::silent());
-        // Restoring takes longer; one bit a byte, each in its turn, covers the same paths.
+        // Restoring takes longer. One bit of each byte, at alternating positions, covers the same paths.
         if verified.is_ok() || step > 1 || bit % 8 == place % 8 {
             let decompressed = file::decompress(&path, &restored, Progress::silent());
             assert_eq!(verified.is_ok(), decompressed.is_ok(), "bit {bit}");
@@ -71,7 +71,7 @@ fn every_flipped_bit_is_an_error_or_does_not_matter() {
             assert!(fs::read(&restored).unwrap() == small(), "bit {bit} changes the weights");
             fs::remove_file(&restored).unwrap();
         }
-        // Headers only: whatever it finds, it must not panic.
+        // This reads headers only. It may find nothing, but must not panic.
         let _ = file::inspect(&path);
         put(place, byte);
     }

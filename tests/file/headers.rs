@@ -1,4 +1,4 @@
-//! Crafted headers: right checksums, wrong contents.
+//! Crafted headers: correct checksums, wrong contents.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use support::craft::{
 };
 use support::crc::crc32c;
 
-/// Two blobs (`a`, `b`) and two other tensors (`c`, `d`).
+/// Returns a compressed file of two blobs (`a`, `b`) and two other tensors (`c`, `d`).
 fn packed(files: &Files) -> Vec<u8> {
     let tensors = [
         tensor("a", "BF16", &[64, 48], bf16(64 * 48)),
@@ -22,7 +22,7 @@ fn packed(files: &Files) -> Vec<u8> {
     files.packed(&plain(&tensors, "", 0))
 }
 
-/// The fault of the file with `from` replaced by `to` in its header, checksum and all.
+/// Replaces `from` by `to` in the header, corrects the checksum, and returns the fault of the file.
 fn fault_of(from: &str, to: &str) -> FileError {
     let files = Files::new();
     let bytes = resealed(&packed(&files), |header| {
@@ -46,7 +46,7 @@ fn tensor_fault(from: &str, to: &str) -> (String, TensorFault) {
     }
 }
 
-/// Whether a tensor was refused for not being what the original header says.
+/// Tells whether the tensor `name` was refused for not matching the original header.
 fn disagrees(found: &(String, TensorFault), name: &str) -> bool {
     found.0 == name && matches!(found.1, TensorFault::Original(_))
 }
@@ -64,7 +64,7 @@ fn the_header_is_as_documented() {
     assert!(header.contains(original), "{header}");
 }
 
-/// The example of `docs/format.md`.
+/// Checks the example of `docs/format.md`.
 #[test]
 fn the_worked_example_holds() {
     let original = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
@@ -97,7 +97,8 @@ fn lengths_are_checked_before_use() {
     }
 }
 
-/// Whether nothing else is wrong, or everything: only the mark and the version are there in every version.
+/// The advice must be the same whether the rest of the file is valid or not: only the mark and the version are the same in
+/// all versions.
 #[test]
 fn other_versions_say_what_to_do() {
     let files = Files::new();
@@ -198,7 +199,7 @@ fn tensors_must_fill_the_data_section() {
 
 #[test]
 fn the_original_header_must_agree() {
-    // In the original header inside, quotes are escaped.
+    // Escaped quotes are those of the original header, which is a string inside.
     assert!(disagrees(&tensor_fault(r#"{\"a\":"#, r#"{\"x\":"#), "x"));
     assert!(disagrees(&tensor_fault("[64, 48]", "[48, 64]"), "a"));
     assert!(disagrees(&tensor_fault("[64, 48]", "[3072, 1]"), "a"));
@@ -256,7 +257,7 @@ fn wrong_checksums_in_a_right_header_are_found() {
     }
 }
 
-/// Integers have no scales of their own, so a blob with scales is none of theirs: it stands for numbers.
+/// Only quantized numbers have scales: a blob with scales cannot replace a tensor of integers.
 #[test]
 fn blobs_with_scales_do_not_stand_for_integers() {
     let (files, data) = (Files::new(), vec![3; 64 * 256]);
@@ -269,14 +270,14 @@ fn blobs_with_scales_do_not_stand_for_integers() {
     let header = header.replace(&blob.len().to_string(), &grouped.len().to_string());
     let bytes = framed(&header.replace(&crc(&blob), &crc(&grouped)), &grouped);
     let FileError::Tensor { tensor, source, .. } = files.fault(&resealed(&bytes, |h| h)) else {
-        panic!("it is not refused");
+        panic!("it was accepted");
     };
     let expected = TensorFault::Original("the blob has another dtype or shape");
     assert_eq!((&*tensor, source), ("a", expected));
 }
 
-/// No text may panic, whatever its checksum. A change may well leave a valid file, of another name
-/// or other metadata.
+/// No header may cause a panic, even with a correct checksum. Some edits leave a valid file, with another name or other
+/// metadata.
 #[test]
 fn random_edits_never_panic() {
     let files = Files::new();

@@ -17,12 +17,12 @@ const ONE: &str = "model-00001-of-00002.safetensors";
 const TWO: &str = "model-00002-of-00002.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Two shards and their index.
+/// Returns two shards and their index.
 fn weights() -> [(&'static str, Vec<u8>); 3] {
     let one =
         [tensor("embed", "BF16", &[64, 48], bf16(64 * 48)), tensor("z", "F32", &[], noise(4))];
     let two = [tensor("head", "I8", &[96, 64], i8(96 * 64)), tensor("norm", "BF16", &[7], bf16(7))];
-    // The tensors of a shard need not be together.
+    // An index may list the tensors of a shard apart from each other.
     let index = format!(
         r#"{{"metadata": {{"total_size": 12306}}, "weight_map":
         {{"z": "{ONE}", "head": "{TWO}", "embed": "{ONE}", "norm": "{TWO}"}}}}"#
@@ -30,7 +30,7 @@ fn weights() -> [(&'static str, Vec<u8>); 3] {
     [(ONE, plain(&one, "", 0)), (TWO, plain(&two, r#"{"format":"pt"}"#, 3)), (INDEX, index.into())]
 }
 
-/// A folder with these files.
+/// Creates a folder with these files.
 fn folder(files: &Files, name: &str, entries: &[(&str, Vec<u8>)]) -> PathBuf {
     let path = files.path(name);
     fs::create_dir(&path).unwrap();
@@ -40,7 +40,7 @@ fn folder(files: &Files, name: &str, entries: &[(&str, Vec<u8>)]) -> PathBuf {
     path
 }
 
-/// Everything in a folder, by name; folders inside have no bytes.
+/// Returns the bytes of all entries of a folder, by name: `None` for folders.
 fn contents(path: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let entry = |entry: fs::DirEntry| {
         let bytes = entry.file_type().unwrap().is_file().then(|| fs::read(entry.path()).unwrap());
@@ -129,7 +129,7 @@ fn indexes_stand_for_themselves_and_their_shards() {
     assert_eq!(contents(&files.path("back")), expected);
     let model = Model::open(&index).unwrap();
     assert!(model.companions().eq([Path::new(INDEX)]) && model.left_out().next().is_none());
-    // Another name, and nothing but the weights is asked for.
+    // The folder finds an index of another name, too.
     fs::rename(&index, input.join("other.safetensors.index.json")).unwrap();
     compress(&input, &files.path("again")).unwrap();
     assert_eq!(names(&files.path("again")).len(), 4);
@@ -148,13 +148,13 @@ fn models_of_one_file_are_found() {
     assert_eq!(fs::read(files.path("back").join(single)).unwrap(), one);
     verify(&files.path("packed"), Some(&input.join(single))).unwrap();
 
-    // With an index, as some programs write it.
+    // Some programs write an index even for one file.
     let index = format!(r#"{{"weight_map": {{"z": "{single}"}}}}"#);
     fs::write(input.join(INDEX), index).unwrap();
     compress(&input, &files.path("indexed")).unwrap();
     assert_eq!(names(&files.path("indexed")), [single, INDEX]);
 
-    // Without either, all there is.
+    // Without an index and `model.safetensors`, all files are the model.
     let pair = folder(&files, "pair", &[("a.safetensors", one.clone()), ("b.safetensors", two)]);
     assert_eq!(compress(&pair, &files.path("packed pair")).unwrap().tensors, 4);
     assert_eq!(names(&files.path("packed pair")), ["a.safetensors", "b.safetensors"]);
@@ -272,7 +272,7 @@ fn outputs_are_empty_places_outside_of_the_input() {
 fn links_are_followed() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let files = Files::new();
-    // As in the cache of Hugging Face's own tools.
+    // The cache of Hugging Face's tools has such links.
     fs::create_dir(files.path("blobs")).unwrap();
     let snapshot = folder(&files, "snapshot", &[]);
     let entries = weights().into_iter().chain([("config.json", b"{}".to_vec())]);
@@ -300,7 +300,7 @@ fn links_are_followed() {
     symlink("nothing", files.path("dangling")).unwrap();
     let dangling = fault(compress(&snapshot, &files.path("dangling")).unwrap_err());
     assert!(matches!(dangling, ModelFault::OutputExists { .. }));
-    // A file that was never downloaded.
+    // The link of a file that was never downloaded is broken.
     for name in ["config.json", TWO] {
         fs::remove_file(snapshot.join(name)).unwrap();
         symlink("../blobs/absent", snapshot.join(name)).unwrap();
@@ -322,7 +322,7 @@ fn damaged_shards_are_named_and_leave_nothing() {
         change(&mut bytes);
         fs::write(&path, bytes).unwrap();
     };
-    // The weights of the last shard: found when the other one has been restored.
+    // The weights of the last shard are damaged: this is found when the first one has been restored.
     damage(packed.join(TWO), &|bytes| *bytes.last_mut().unwrap() ^= 1);
     let mut done = Vec::new();
     let progress = Progress::new(|bytes, _| done.push(bytes));
@@ -361,7 +361,7 @@ fn plain_shards_among_compressed_ones_are_copied() {
     assert_eq!(verify(&mixed, None).unwrap(), summary);
     assert_eq!(verify(&mixed, Some(&input)).unwrap(), summary);
 
-    // Before anything is done.
+    // These fail before any work is done.
     let progress = Progress::new(|_, _| unreachable!());
     let options = CompressOptions::default();
     let again = file::compress(&mixed, files.path("out"), &options, progress);
@@ -371,7 +371,7 @@ fn plain_shards_among_compressed_ones_are_copied() {
     assert!(matches!(plain, FileError::NotCompressed { path } if path == input));
     assert!(matches!(verify(&input, None), Err(FileError::NotCompressed { .. })));
 
-    // Nothing but the comparison can find this.
+    // Only the comparison can find damage of a plain shard.
     let mut bytes = fs::read(mixed.join(ONE)).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(mixed.join(ONE), bytes).unwrap();
@@ -389,7 +389,7 @@ fn plain_shards_among_compressed_ones_are_copied() {
     assert_eq!(files.names(), ["back", "in", "mixed"]);
 }
 
-/// Such a shard must not pass for a plain one, and be copied.
+/// A rewritten shard must not be taken for a plain one, and copied.
 #[test]
 fn shards_that_another_program_has_rewritten_are_refused() {
     let files = Files::new();
@@ -408,7 +408,7 @@ fn comparison_needs_the_same_shards() {
     let input = folder(&files, "in", &weights());
     let packed = files.path("packed");
     compress(&input, &packed).unwrap();
-    // An index that is content with less, and a shard less, here or there.
+    // One of the models has one shard less, and an index without it.
     let index = format!(r#"{{"weight_map":{{"z":"{ONE}"}}}}"#);
     let less = folder(&files, "less", &[(ONE, weights()[0].1.clone()), (INDEX, index.into())]);
     let missing = |error: FileError| match fault(error) {

@@ -12,7 +12,7 @@ use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use support::craft::{Files, Tensor, bf16, framed, i8, noise, plain, resealed, tensor, unframed};
 use support::sources::{normal, store};
 
-/// A matrix of numbers as a tensor.
+/// Returns a matrix of normally distributed numbers.
 fn numbers(name: &str, dtype: &'static str, rows: usize, cols: usize) -> Tensor {
     let float = Float::ALL.into_iter().find(|float| float.name() == dtype).unwrap();
     let values = normal(rows, cols, 0.02, name.len() as u64).values;
@@ -20,7 +20,7 @@ fn numbers(name: &str, dtype: &'static str, rows: usize, cols: usize) -> Tensor 
     tensor(name, dtype, &[rows, cols], data)
 }
 
-/// A model: matrices of each type, what quantizers leave alone, what they cannot take.
+/// Returns a model: matrices of each type, tensors that quantizers leave alone, tensors that they cannot take.
 fn model() -> Vec<Tensor> {
     vec![
         numbers("model.embed_tokens.weight", "BF16", 200, 256),
@@ -42,7 +42,7 @@ fn compress(input: &Path, output: &Path, options: &CompressOptions) -> Result<Su
     file::compress(input, output, options, Progress::silent())
 }
 
-/// Formats of a file's tensors, in order of the original.
+/// Returns how the tensors of a file are stored, in the original order.
 fn formats(path: &Path) -> Vec<StoredAs> {
     inspect(path).unwrap().tensors.iter().map(|tensor| tensor.format).collect()
 }
@@ -86,7 +86,7 @@ fn every_format_makes_a_round_trip() {
     }
 }
 
-/// Lossless tensors are what they were, quantized ones what quantizing by hand gives.
+/// Checks that lossless tensors are unchanged, and that quantized ones equal those that a quantizer gives directly.
 fn check_restored(packed: &CompressedFile, restored: &[u8], format: &str) {
     let restored = safetensors::SafeTensors::deserialize(restored).unwrap();
     for Tensor { name, dtype, shape, data } in model() {
@@ -154,7 +154,7 @@ fn rules_say_what_becomes_of_single_layers() {
         weights_per_symbol = 4
     "#;
     compress(&input, &packed, &rules(text)).unwrap();
-    // An F32 tensor has no lossless form.
+    // The codec does not take F32.
     let expected = [Quantized, Quantized, Raw, Raw, Raw, Lossless, Raw, Raw];
     assert_eq!(formats(&packed), expected);
     let report = inspect(&packed).unwrap();
@@ -223,13 +223,13 @@ fn an_average_rate_is_spread_over_the_layers_and_kept() {
     assert!((pinned[3] - 6.0).abs() < 0.05 && pinned[0] < spread[0] - 1.0, "{pinned:?}");
 }
 
-/// Second moments of inputs of which each is like its neighbours.
+/// Returns second moments of inputs that correlate with their neighbors.
 fn moments(inputs: usize) -> Vec<u8> {
     let at = |n: usize| 0.9f32.powi((n / inputs).abs_diff(n % inputs) as i32);
     (0..inputs * inputs).flat_map(|n| at(n).to_le_bytes()).collect()
 }
 
-/// Raw bits that are too many for the rate are the user's; for a small tensor it is the tensor that takes too much.
+/// A rate that cannot be met is an error if the user's raw bits are too many, but not if the tensor is too small.
 #[test]
 fn small_tensors_are_no_fault_of_raw_bits() {
     let files = Files::new();
@@ -263,16 +263,16 @@ fn calibrations_are_found_by_name() {
     let with = || options("rate=3").calibration(Calibration::open(&calibration).unwrap());
     let summary = compress(&input, &packed, &with()).unwrap();
     assert_eq!((summary.quantized, summary.calibrated), (3, 2));
-    // Errors that make up for each other are larger one by one.
+    // Errors that compensate for each other are larger one by one.
     let errors = file::verify_against(&packed, &input, Progress::silent()).unwrap().errors;
     assert!(errors[0].relative_error > 1.1 * errors[2].relative_error, "{errors:?}");
-    // A spread goes by the errors of outputs, where these are known.
+    // With a calibration, a shared rate minimizes the errors of outputs.
     let stored = |options: &CompressOptions| {
         assert_eq!(compress(&input, &packed, options).unwrap().calibrated, 2);
         fs::read(&packed).unwrap()
     };
     assert!(stored(&with()) != stored(&with().share_rate(true)));
-    // Other quantizers do not look at them.
+    // Other quantizers do not use moments.
     let int8 = options("int8").calibration(Calibration::open(&calibration).unwrap());
     assert_eq!(compress(&input, &packed, &int8).unwrap().calibrated, 0);
 }
@@ -336,7 +336,7 @@ fn what_has_no_effect_is_told() {
     };
     let rules = |text: &str| Rules::parse(text).unwrap();
     let pinned = "[[layer]]\nname = 'q'\nformat = 'rate=5'";
-    // Rules may ask for a rate where the rest of the model is coded otherwise.
+    // Rules may choose a rate while the rest of the model has another format.
     for format in ["int8", "fp8", "int4"] {
         assert_eq!(warnings(options(format).share_rate(true)), [Warning::Spread]);
         assert_eq!(warnings(options(format).share_rate(false)), []);
@@ -381,7 +381,7 @@ fn numbers_that_are_not_finite_are_a_difference() {
         let FileError::Differs { tensor, what, .. } = fault else { panic!("{fault}") };
         assert_eq!((&*tensor, what), ("a", "a number that is NaN or infinite"));
     }
-    // Scales that no quantizer makes.
+    // These scales are not finite: no quantizer makes them.
     let weights = i8(64 * 256);
     let matrix = Matrix::new(Dtype::I8, 64, 256, &weights).unwrap();
     for scale in [0x7FC0, 0x7F80] {
@@ -392,7 +392,7 @@ fn numbers_that_are_not_finite_are_a_difference() {
     }
 }
 
-/// A file with one tensor, `a`, with this blob in the place of its own.
+/// Writes a compressed file with one tensor, `a`, whose blob is replaced by `blob`.
 fn crafted(files: &Files, dtype: &'static str, blob: &[u8]) -> PathBuf {
     let input = files.put("plain", &plain(&[numbers("a", "BF16", 64, 256)], "", 0));
     compress(&input, &files.path("packed"), &options("int8")).unwrap();
@@ -427,7 +427,7 @@ fn what_cannot_be_quantized_is_named_and_leaves_nothing_behind() {
     assert_eq!(files.names(), ["in"]);
 }
 
-/// Blobs with scales stand for numbers, and only they do for F32.
+/// A blob with scales can replace a tensor of any float type, a blob without scales only one of its own type.
 #[test]
 fn blobs_stand_for_tensors_of_their_kind() {
     let files = Files::new();

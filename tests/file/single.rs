@@ -1,4 +1,4 @@
-//! Compressed files: round trips, damage, crafted headers.
+//! Single files: round trips, comparison, reports.
 
 use std::fs;
 use support::craft;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use support::craft::{Files, Tensor, bf16, compress, framed, i8, noise, plain, tensor};
 
-/// A file with everything that a header can hold.
+/// Returns tensors of many types and shapes, empty ones and odd names among them.
 fn mixed() -> Vec<Tensor> {
     vec![
         tensor("empty first", "F64", &[0, 3], vec![]),
@@ -30,7 +30,7 @@ fn mixed() -> Vec<Tensor> {
     ]
 }
 
-/// Compresses and restores; checks every promise about the compressed file on the way.
+/// Compresses and restores a file. Checks every promise about the compressed file on the way.
 fn round_trip(bytes: &[u8]) -> CompressedFile {
     let files = Files::new();
     let (input, packed) = (files.put("in", bytes), files.path("packed"));
@@ -50,7 +50,7 @@ fn round_trip(bytes: &[u8]) -> CompressedFile {
     file
 }
 
-/// Checks with the `safetensors` crate that blobs come first, aligned, and the rest is untouched.
+/// Checks with the `safetensors` crate that blobs come first and are aligned, and that other tensors are unchanged.
 fn existing_tools_can_read(original: &[u8], stored: &[u8], file: &CompressedFile) {
     let (original, tensors) =
         (SafeTensors::deserialize(original).unwrap(), SafeTensors::deserialize(stored).unwrap());

@@ -1,4 +1,4 @@
-//! Indexes that are damaged, hostile, or of other shards.
+//! Damaged and hostile indexes, and indexes of other shards.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use fused_rans::file::{ErrorKind, IndexFault, Model, ModelFault};
 use super::{INDEX, ONE, TWO, compress, fault, folder, weights};
 use support::craft::Files;
 
-/// The fault of a folder with two shards and this index, and of the index by itself.
+/// Returns the fault of the index `text` of two shards. Opening the folder and opening the index must give the same.
 fn index_fault(files: &Files, text: &str) -> IndexFault {
     let input = files.path("in");
     fs::write(input.join(INDEX), text).unwrap();
@@ -30,7 +30,7 @@ fn invalid_indexes_are_refused() {
     let input = folder(&files, "in", &weights());
     let map = |entries: &str| index_fault(&files, &format!(r#"{{"weight_map":{{{entries}}}}}"#));
 
-    // Wherever these lead, a shard is there.
+    // All of these paths lead to a shard.
     files.put("out.safetensors", &weights()[0].1);
     fs::create_dir(input.join("inner")).unwrap();
     fs::copy(input.join(ONE), input.join("inner").join(ONE)).unwrap();
@@ -82,7 +82,7 @@ fn indexes_of_another_form_are_refused() {
         r#"{"weight_map":{"z":1}}"#.to_owned(),
         r#"{"weight_map":{"z":null}}"#.to_owned(),
         format!(r#"{{"weight_map":{{"z":["{ONE}"]}}}}"#),
-        // Deeper than any stack.
+        // Nested so deep that a recursive parser would exhaust the stack.
         format!(r#"{{"weight_map":{}"#, "[".repeat(1_000_000)),
         format!(r#"{{"metadata":{}"#, "[".repeat(1_000_000)),
     ];
@@ -95,7 +95,7 @@ fn indexes_of_another_form_are_refused() {
         fs::write(input.join(INDEX), &index[..length]).unwrap();
         assert!(Model::open(&input).is_err(), "{length}");
     }
-    // Whatever else is in it, and whatever it is like.
+    // The other entries may have any JSON value.
     fs::write(input.join(INDEX), format!(r#"{{"weight_map":{good},"metadata":[1e999]}}"#)).unwrap();
     Model::open(&input).unwrap();
     fs::write(input.join(INDEX), [&index[..], b"\xFF"].concat()).unwrap();

@@ -1,4 +1,4 @@
-//! What quantizing does to the shards of a model together.
+//! Quantized models of several shards: progress, warnings and summaries over all of them.
 
 use std::fs;
 use std::path::Path;
@@ -8,18 +8,18 @@ use fused_rans::file::{Calibration, CompressOptions, Progress, Rules, Summary, W
 use super::{INDEX, ONE, TWO, folder};
 use support::craft::{Files, bf16, i8, noise, plain, tensor};
 
-/// Bytes of the tensors that a rate is spread over, and of the others.
+/// Sizes in bytes of the tensors that share a rate, and of the others.
 const PLANNED: u64 = 2 * (128 * 256 + 256 * 256);
 const OTHERS: u64 = 2 * 256 + 64 * 64;
 
-/// `BF16` numbers, about normally distributed.
+/// Returns `BF16` numbers with nearly a normal distribution.
 fn numbers(count: usize) -> Vec<u8> {
     let bytes = noise(4 * count);
     let sums = bytes.chunks_exact(4).map(|four| four.iter().map(|&x| f32::from(x)).sum::<f32>());
     sums.flat_map(|sum| half::bf16::from_f32(sum - 510.0).to_le_bytes()).collect()
 }
 
-/// Two shards of tensors to be quantized and others, and their index.
+/// Returns two shards, of tensors to be quantized and others, and their index.
 fn shards() -> [(&'static str, Vec<u8>); 3] {
     let one = [
         tensor("a", "BF16", &[128, 256], numbers(128 * 256)),
@@ -83,7 +83,7 @@ fn warnings_are_of_the_whole_model() {
     let all = warnings(&input, "out", rules);
     assert_eq!((all.quantized, all.calibrated), (2, 1));
     assert_eq!(all.warnings, [Warning::Rule("d".to_owned())]);
-    // The first shard by itself.
+    // The same for the first shard alone.
     let one = warnings(&input.join(ONE), "one", rules);
     let rule = |name: &str| Warning::Rule(name.to_owned());
     assert_eq!(one.warnings, [Warning::OtherCalibration, rule("^c$"), rule("d")]);
