@@ -296,7 +296,8 @@ fn outputs_replace_files_but_never_the_input() {
         place.fails(&["compress", "in", "-o", "link"], "the output is the input");
         place.fails(&["compress", "link", "-o", "in"], "the output is the input");
         place.fails(&["compress", "in", "-o", "twin"], "the output is the input");
-        let missing = "error: nowhere/out: cannot write: No such file or directory (os error 2)\n";
+        let missing =
+            "error: the folder `nowhere` does not exist: create it, or choose another output\n";
         place.fails(&["compress", "in", "-o", "nowhere/out"], missing);
         place.fails(&["compress", "in", "-o", "/dev/null"], "not a regular file");
         assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
