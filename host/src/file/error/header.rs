@@ -1,6 +1,6 @@
 //! Faults of headers.
 
-/// What is wrong with a safetensors header.
+/// A fault of a safetensors header.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderFault {

@@ -115,7 +115,7 @@ pub enum FileError {
     Header {
         /// File at fault.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: HeaderFault,
     },
     /// The header does not match its checksum.
@@ -131,7 +131,7 @@ pub enum FileError {
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// What is wrong with it.
+        /// The fault.
         source: TensorFault,
     },
     /// No compressed tensor has this name.
@@ -151,7 +151,7 @@ pub enum FileError {
         against: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// What differs.
+        /// The difference.
         what: &'static str,
     },
     /// The weights of a tensor do not fit into memory.
@@ -169,19 +169,19 @@ pub enum FileError {
     Model(#[from] ModelFault),
 }
 
-/// Kinds of [`FileError`], for callers that only need to know what to do about it.
+/// The kinds of [`FileError`]. Match on one to decide what to do, without knowing every error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another release can read the file.
+    /// Another release of fused-rans can read the file.
     Compatibility,
-    /// The file is damaged or was never valid.
+    /// The file is damaged, or was never valid.
     Corruption,
-    /// The file ends too early.
+    /// The file is too short.
     InsufficientData,
-    /// The caller asked for something that cannot be done.
+    /// The call cannot work with these arguments.
     InvalidArgument,
-    /// The operating system refused, memory or a disk ran out, or another program changed a file.
+    /// The operating system refused an operation, memory or a disk is exhausted, or another program changed a file.
     Io,
 }
 

@@ -32,7 +32,7 @@ pub enum ModelFault {
     Index {
         /// Index at fault.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: IndexFault,
     },
     /// Two shards contain a tensor of the same name.
@@ -75,7 +75,7 @@ pub enum ModelFault {
     },
 }
 
-/// What is wrong with the index of a sharded model.
+/// A fault of the index of a sharded model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexFault {

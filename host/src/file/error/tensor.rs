@@ -5,7 +5,7 @@ use crate::file::error::ErrorKind;
 #[cfg(feature = "quantize")]
 use crate::quantize::QuantizeError;
 
-/// What is wrong with a tensor.
+/// A fault of a tensor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorFault {
@@ -40,7 +40,7 @@ impl TensorFault {
         match self {
             Self::Checksum | Self::Original(_) => ErrorKind::Corruption,
             Self::Blob(fault) => blob_kind(fault),
-            // What a quantizer or a calibration refuses.
+            // Quantizers and calibrations refuse arguments.
             _ => ErrorKind::InvalidArgument,
         }
     }

@@ -44,15 +44,28 @@ impl<'a> CompressPlan<'a> {
         tensor: &Tensor,
         data: &[u8],
     ) -> Result<EncodedTensor, FileError> {
-        let fault = |fault| FileError::tensor(path, &tensor.name, fault);
-        let (quantization, outcome) = match Treatment::new(self.options, tensor) {
-            Treatment::Raw => return Ok(EncodedTensor { blob: None, outcome: Outcome::Lossless }),
+        match Treatment::new(self.options, tensor) {
+            Treatment::Raw => Ok(EncodedTensor { blob: None, outcome: Outcome::Lossless }),
             Treatment::Lossless(coding) => {
-                let blob = encode_lossless(tensor, data, coding).map_err(fault)?;
-                return Ok(EncodedTensor { blob, outcome: Outcome::Lossless });
+                let blob = encode_lossless(tensor, data, coding)
+                    .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?;
+                Ok(EncodedTensor { blob, outcome: Outcome::Lossless })
             }
-            Treatment::Quantize(quantization) => (quantization, Outcome::TooSmall),
-        };
+            Treatment::Quantize(quantization) => {
+                self.encode_quantized(path, tensor, data, quantization)
+            }
+        }
+    }
+
+    /// Quantizes and encodes `tensor`, or encodes it without loss if it is too small for that.
+    fn encode_quantized(
+        &self,
+        path: &Path,
+        tensor: &Tensor,
+        data: &[u8],
+        quantization: Quantization,
+    ) -> Result<EncodedTensor, FileError> {
+        let fault = |fault| FileError::tensor(path, &tensor.name, fault);
         let quantizer = self.quantizer(&tensor.name, quantization);
         // The other quantizers do not use moments.
         let moments = match quantizer {
@@ -67,7 +80,7 @@ impl<'a> CompressPlan<'a> {
         let weights_per_symbol = quantization.weights_per_symbol;
         let coding = LosslessCoding { weights_per_symbol, raw_bits: None };
         let blob = encode_lossless(tensor, data, coding).map_err(fault)?;
-        Ok(EncodedTensor { blob, outcome })
+        Ok(EncodedTensor { blob, outcome: Outcome::TooSmall })
     }
 
     /// Returns the quantizer of the tensor `name`, with its share of the rate.

@@ -38,7 +38,7 @@ pub(super) struct Rule {
     pub(super) weights_per_symbol: Option<WeightsPerSymbol>,
 }
 
-/// What is wrong with rules.
+/// Why rules were refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RulesError {
@@ -50,7 +50,7 @@ pub enum RulesError {
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         source: regex::Error,
     },
     /// A value that is not allowed.

@@ -6,7 +6,7 @@ use crate::file::policy::quantizing::calibration::Calibration;
 use crate::file::policy::quantizing::rules::Rules;
 use crate::quantize::{Moments, Quantizer};
 
-/// What [`CompressOptions`] say about quantizing.
+/// The part of [`CompressOptions`] that concerns quantizing.
 #[derive(Debug, Default)]
 pub struct QuantizeSettings {
     pub(super) quantizer: Option<Quantizer>,
