@@ -41,7 +41,7 @@ mod bench {
     use clap::Parser;
     use fused_rans::Blob;
     use fused_rans::gpu::Gpu;
-    use fused_rans_bench::{Effort, Report, Row, Session, Subject, commit, slug};
+    use fused_rans_bench::{Effort, Measurement, Report, Session, Subject, commit, slug};
     use std::error::Error;
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ mod bench {
         let effort = if quick { Effort::QUICK } else { Effort::FULL };
         let mut session = Session::new(gpu)?;
         println!("{}", session.report(Vec::new())?.head());
-        println!("{}", line(&Row::COLUMNS));
+        println!("{}", line(&Measurement::COLUMNS));
         let mut rows = Vec::new();
         for &(n, k) in &args.shapes {
             for &format in &args.formats {
@@ -107,13 +107,13 @@ mod bench {
         k: usize,
         batch: &[usize],
         effort: Effort,
-    ) -> Result<Vec<Row>, Box<dyn Error>> {
+    ) -> Result<Vec<Measurement>, Box<dyn Error>> {
         let blob = weights::blob(format, n, k)?;
         let most = batch.iter().copied().max().unwrap_or(1);
         let mut subject = Subject::new(session, "Gaussian", &Blob::parse(&blob)?, most)?;
         let mut rows = Vec::with_capacity(batch.len());
         for &m in batch {
-            let row = subject.row(session, m, effort)?;
+            let row = subject.measure(session, m, effort)?;
             println!("{}", line(&row.cells()));
             rows.push(row);
         }

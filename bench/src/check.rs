@@ -1,71 +1,74 @@
-//! Outputs, held against products in F64.
+//! Checks outputs against products in F64.
 
 use super::BenchError;
 use super::numbers::{Weights, uniform};
 
-/// Columns of y that are checked; all, if there are not more.
-const COLUMNS: usize = 64;
-/// Largest error of a sum in F32, as a share of the sum of its terms' magnitudes.
-const RELATIVE: f64 = 4e-6;
+/// Number of columns of y that are checked, at most.
+const MAX_COLUMNS: usize = 64;
+/// Largest error of an F32 sum, relative to the sum of its terms' magnitudes.
+const RELATIVE_BOUND: f64 = 4e-6;
 
-/// Some columns of y = x W^T in F64.
+/// Some columns of y = x W^T, computed in F64.
 pub struct Sample {
-    /// Columns of y, which are rows of W.
+    /// Sampled columns of y, which are rows of W, in order.
     columns: Vec<usize>,
-    /// Of each row of x, of each column.
+    /// Exact outputs, by row of x, then by sampled column.
     exact: Vec<Exact>,
-    /// Columns of y in all.
+    /// Number of columns of y.
     width: usize,
 }
 
-/// An output in F64.
+/// An output, computed in F64.
 #[derive(Clone, Copy)]
 struct Exact {
     value: f64,
-    /// The sum of |x||w|.
+    /// Sum of |x||w|.
     magnitude: f64,
 }
 
 impl Sample {
-    /// Products of `weights`, of `rows` rows, with the rows of `x`.
+    /// Multiplies the rows of `x`, of `cols` numbers each, with sampled rows of `weights`, a matrix of `rows` rows.
     pub fn new(weights: &Weights, rows: usize, x: &[f64], cols: usize) -> Self {
         let columns = columns(rows);
         let sampled: Vec<Vec<f64>> = columns.iter().map(|&row| weights.row(row)).collect();
         let exact = x.chunks_exact(cols);
-        let exact = exact.flat_map(|x| sampled.iter().map(|weights| Exact::of(weights, x)));
+        let exact = exact.flat_map(|x| sampled.iter().map(|weights| Exact::new(weights, x)));
         Self { exact: exact.collect(), columns, width: rows }
     }
 
-    /// Checks the first `m` rows of y, F32, little endian.
-    pub fn check(&self, name: &str, m: usize, y: &[u8]) -> Result<(), BenchError> {
-        for (row, col, exact, found) in self.outputs(m, y) {
+    /// Checks the first `rows` rows of y, little-endian F32. `name` is the layer's, for the error.
+    ///
+    /// # Errors
+    /// [`BenchError::Wrong`] for the first output outside its error bound.
+    pub fn check(&self, name: &str, rows: usize, y: &[u8]) -> Result<(), BenchError> {
+        for (row, col, exact, found) in self.outputs(rows, y) {
             if !exact.allows(found) {
                 let (name, bound) = (name.to_owned(), exact.bound());
                 let exact = exact.value;
-                return Err(BenchError::Wrong { name, m, row, col, found, exact, bound });
+                return Err(BenchError::Wrong { name, rows, row, col, found, exact, bound });
             }
         }
         Ok(())
     }
 
-    /// Norm of the error of the first `m` rows of y, over that of y.
-    pub fn error(&self, m: usize, y: &[u8]) -> f64 {
+    /// Returns the relative error of the first `rows` rows of y: the norm of the error over the norm of the product.
+    pub fn error(&self, rows: usize, y: &[u8]) -> f64 {
         let (mut error, mut norm) = (0.0, 0.0);
-        for (_, _, Exact { value, .. }, found) in self.outputs(m, y) {
+        for (_, _, Exact { value, .. }, found) in self.outputs(rows, y) {
             error += (f64::from(found) - value).powi(2);
             norm += value.powi(2);
         }
         if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
     }
 
-    /// (row, column, product, output) of what is sampled of y.
+    /// Returns row, column, exact and found output of every sampled output.
     fn outputs<'a>(
         &'a self,
-        m: usize,
+        rows: usize,
         y: &'a [u8],
     ) -> impl Iterator<Item = (usize, usize, Exact, f32)> + 'a {
         let y = y.as_chunks().0;
-        let places = (0..m).flat_map(|row| self.columns.iter().map(move |&col| (row, col)));
+        let places = (0..rows).flat_map(|row| self.columns.iter().map(move |&col| (row, col)));
         places.zip(&self.exact).map(|((row, col), &exact)| {
             (row, col, exact, f32::from_le_bytes(y[row * self.width + col]))
         })
@@ -73,7 +76,8 @@ impl Sample {
 }
 
 impl Exact {
-    fn of(weights: &[f64], x: &[f64]) -> Self {
+    /// Computes a product and its error bound.
+    fn new(weights: &[f64], x: &[f64]) -> Self {
         let products = weights.iter().zip(x).map(|(weight, x)| weight * x);
         let (value, magnitude) = products.fold((0.0, 0.0), |(sum, magnitude), product| {
             (sum + product, magnitude + product.abs())
@@ -81,12 +85,13 @@ impl Exact {
         Self { value, magnitude }
     }
 
+    /// Returns the largest error of an output.
     fn bound(self) -> f64 {
-        RELATIVE * self.magnitude
+        RELATIVE_BOUND * self.magnitude
     }
 
-    /// Whether an output may be `found`. What is not finite has to be itself; where F32 overflows,
-    /// anything may come out.
+    /// Returns whether the output `found` is right. Infinities and NaN must be equal. Where an F32 sum may overflow, any output
+    /// is right.
     fn allows(self, found: f32) -> bool {
         let Self { value, magnitude } = self;
         let found = f64::from(found);
@@ -97,14 +102,14 @@ impl Exact {
     }
 }
 
-/// Columns to check of `width`, in order: the last one, and others by chance, always the same.
+/// Returns the columns to check, in order: all of `width`, or the last one and random ones, always the same.
 fn columns(width: usize) -> Vec<usize> {
-    if width <= COLUMNS {
+    if width <= MAX_COLUMNS {
         return (0..width).collect();
     }
     let mut state = width as u64;
     let mut columns = vec![width - 1];
-    while columns.len() < COLUMNS {
+    while columns.len() < MAX_COLUMNS {
         let column = ((uniform(&mut state) + 1.0) / 2.0 * width as f64) as usize;
         if !columns.contains(&column) {
             columns.push(column);
@@ -124,7 +129,7 @@ mod tests {
         assert_eq!(columns(3), [0, 1, 2]);
         for width in [65, 4096, 28672] {
             let columns = columns(width);
-            assert!(columns.len() == COLUMNS && columns.is_sorted_by(|a, b| a < b));
+            assert!(columns.len() == MAX_COLUMNS && columns.is_sorted_by(|a, b| a < b));
             assert_eq!(columns.last(), Some(&(width - 1)));
         }
     }
@@ -143,7 +148,7 @@ mod tests {
         assert!(Exact { value: 1e39, magnitude: 1e39 }.allows(f32::INFINITY));
     }
 
-    /// 100 x 256 ones and twos, and three rows of x.
+    /// Multiplies 100 x 256 ones and twos with three rows of x.
     #[test]
     fn a_product_passes_and_one_wrong_output_does_not() {
         let bytes: Vec<u8> = (0..100 * 256).map(|i| 1 + u8::from(i / 256 == 99)).collect();

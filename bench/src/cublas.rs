@@ -1,4 +1,4 @@
-//! cuBLAS, loaded at run time: the matrix multiplication that everybody compares with.
+//! cuBLAS, loaded at run time: the usual reference for matrix products.
 
 use super::BenchError;
 use fused_rans::Float;
@@ -11,48 +11,48 @@ use std::ffi::{OsString, c_int, c_void};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// Variable that names libraries, or directories to look for them in, before the system's.
+/// Environment variable with libraries to load, or directories to search, before the system's. Separated like `PATH`.
 const VARIABLE: &str = "FUSED_RANS_CUBLAS";
-/// What the library may be called, the newest first.
+/// File names of the library, newest first.
 const NAMES: [&str; 4] = ["libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"];
-/// Bytes of workspace, NVIDIA's advice for Hopper; ours, so that no call has to allocate any.
-const WORKSPACE: usize = 32 << 20;
+/// Bytes of workspace that NVIDIA recommends for Hopper. It is allocated here once, so that no call allocates any.
+const WORKSPACE_BYTES: usize = 32 << 20;
 
-/// Why there is no cuBLAS, or what it refuses.
+/// Reason why cuBLAS cannot be used, or why it failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CublasError {
-    /// No library of that name can be loaded.
+    /// No library could be loaded.
     #[error("cuBLAS not found; install CUDA's libcublas or name it in {VARIABLE}. Tried: {tried}")]
     Missing {
-        /// What was tried, each with the loader's word.
+        /// The loader's message for each library that was tried.
         tried: String,
     },
-    /// The library is no cuBLAS, or an old one.
+    /// The library is not cuBLAS, or too old.
     #[error("{library} lacks {function}; name another library in {VARIABLE}")]
     Function {
-        /// The library.
+        /// Name of the library.
         library: String,
-        /// The function.
+        /// Name of the function.
         function: &'static str,
-        /// The loader's word.
+        /// The loader's error.
         source: libloading::Error,
     },
-    /// A call failed.
-    #[error("{function} returned status {status}, a cublasStatus_t")]
+    /// A call returned an error.
+    #[error("{function} returned cublasStatus_t {status}")]
     Status {
-        /// The function.
+        /// Name of the function.
         function: &'static str,
-        /// Its result.
+        /// Its result, a `cublasStatus_t`.
         status: c_int,
     },
-    /// A side of a matrix does not fit cuBLAS's 32 bits.
-    #[error("a side of {side} is too large for cuBLAS")]
+    /// A side of a matrix exceeds cuBLAS's 32-bit integers.
+    #[error("a matrix side of {side} is too large for cuBLAS; it takes up to 2147483647")]
     Side {
-        /// The side.
+        /// Length of the side.
         side: usize,
     },
-    /// The GPU's side.
+    /// The device or the driver failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
 }
@@ -60,7 +60,7 @@ pub enum CublasError {
 /// `cublasHandle_t`
 type Handle = *mut c_void;
 
-/// Values of cuBLAS's enumerations, as `cublas_api.h` and `library_types.h` have them.
+/// Values of cuBLAS's enumerations, from `cublas_api.h` and `library_types.h`.
 mod constants {
     use std::ffi::c_int;
 
@@ -106,7 +106,7 @@ type GemmEx = unsafe extern "C" fn(
     algorithm: c_int,
 ) -> c_int;
 
-/// The functions of cuBLAS that are used, valid while the library is loaded.
+/// The functions of cuBLAS that this module calls. Valid while the library is loaded.
 struct Api {
     create: unsafe extern "C" fn(*mut Handle) -> c_int,
     destroy: unsafe extern "C" fn(Handle) -> c_int,
@@ -118,11 +118,12 @@ struct Api {
 }
 
 impl Api {
+    /// Looks the functions up. `name` is the library's, for the error.
     fn new(library: &Library, name: &str) -> Result<Self, CublasError> {
-        /// The function `$function` of the library, by the type of the field it goes to.
+        /// Looks up a function; its type is that of the field that it initializes.
         macro_rules! function {
             ($function:literal) => {
-                // SAFETY: the fields' types are the functions' in `cublas_api.h`.
+                // SAFETY: the fields have the types of the functions in `cublas_api.h`.
                 *unsafe { library.get(concat!($function, "\0")) }.map_err(|source| {
                     CublasError::Function { library: name.to_owned(), function: $function, source }
                 })?
@@ -140,31 +141,32 @@ impl Api {
     }
 }
 
-/// cuBLAS, on one CUDA stream.
+/// cuBLAS on one CUDA stream. Use it through [`Session`](super::Session).
 pub struct Cublas {
     api: Api,
     handle: Handle,
     name: String,
     gpu: Gpu,
-    // In use by the handle: dropped after it is destroyed.
+    // The handle uses these. Fields are dropped after `Drop::drop` has destroyed it.
     _cuda_stream: Rc<CudaStream>,
     _workspace: DeviceBuffer,
     _library: Library,
 }
 
 impl Cublas {
-    /// Loads the library and prepares it for `cuda_stream`.
+    /// Loads the library and creates a handle for `cuda_stream`.
     ///
     /// # Errors
-    /// [`CublasError::Missing`] if there is none, and what it or the driver refuses.
+    /// [`CublasError::Missing`] if no library can be loaded, [`CublasError::Function`] if it lacks a function,
+    /// [`CublasError::Status`] if a call fails, and [`CublasError::Gpu`] from the driver.
     pub fn load(gpu: &Gpu, cuda_stream: &Rc<CudaStream>) -> Result<Self, CublasError> {
         let (library, name) = find(env::var_os(VARIABLE))?;
         let api = Api::new(&library, &name)?;
-        let workspace = gpu.alloc(WORKSPACE)?;
-        // Makes the device's primary context, which cuBLAS uses too, this thread's.
+        let workspace = gpu.alloc(WORKSPACE_BYTES)?;
+        // Makes the device's primary context current on this thread. cuBLAS uses the same context.
         gpu.synchronize()?;
         let mut handle = std::ptr::null_mut();
-        // SAFETY: the handle goes to a variable that lives.
+        // SAFETY: `handle` is a live variable of the right type.
         done("cublasCreate_v2", unsafe { (api.create)(&raw mut handle) })?;
         let (at, stream) = (workspace.address() as *mut c_void, cuda_stream.as_raw());
         let cublas = Self {
@@ -176,54 +178,53 @@ impl Cublas {
             _workspace: workspace,
             _library: library,
         };
-        // SAFETY: the handle is valid; CUDA stream and workspace, which is as long, belong to it and
-        // live longer. The workspace is set last, since setting the CUDA stream takes it away.
+        // SAFETY: the handle is valid, as checked above. The CUDA stream and the workspace of `WORKSPACE_BYTES` bytes are
+        // fields of `cublas`, which outlive the handle. The workspace is set last, because setting the CUDA stream resets it.
         unsafe {
             done("cublasSetMathMode", (cublas.api.set_math_mode)(handle, constants::DEFAULT_MATH))?;
             done("cublasSetStream_v2", (cublas.api.set_stream)(handle, stream))?;
-            done("cublasSetWorkspace_v2", (cublas.api.set_workspace)(handle, at, WORKSPACE))?;
+            done("cublasSetWorkspace_v2", (cublas.api.set_workspace)(handle, at, WORKSPACE_BYTES))?;
         }
         Ok(cublas)
     }
 
-    /// Version and library, as `cuBLAS 13.0.2 (libcublas.so.13)`.
+    /// Returns version and library, such as `cuBLAS 13.0.2 (libcublas.so.13)`.
     #[must_use]
     pub fn name(&self) -> String {
         let mut version = 0;
-        // SAFETY: the handle is valid; the number goes to a variable that lives.
+        // SAFETY: the handle is valid; `version` is a live variable of the right type.
         let status = unsafe { (self.api.version)(self.handle, &raw mut version) };
         let version = if status == constants::SUCCESS { version } else { 0 };
-        // As `CUBLAS_VERSION` is made up: since version 11 of two digits for the last part.
+        // `CUBLAS_VERSION` has two digits each for minor version and patch since version 11.
         let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
         format!("cuBLAS {major}.{minor}.{patch} ({})", self.name)
     }
 
-    /// Queues `product` on the CUDA stream and returns. Sums are F32, by the library's default algorithm
-    /// for tensor cores.
+    /// Queues `product` on the CUDA stream and returns. Uses F32 sums and the library's default algorithm for tensor cores.
     ///
     /// # Errors
-    /// As [`DenseProduct::check`], [`CublasError::Side`], and [`CublasError::Status`].
+    /// The errors of [`DenseProduct::check`], [`CublasError::Side`] and [`CublasError::Status`].
     pub fn queue(&self, product: DenseProduct<'_>) -> Result<(), BenchError> {
         product.check()?;
         let side = |side| c_int::try_from(side).map_err(|_| CublasError::Side { side });
         let (rows, cols) = (side(product.shape.rows)?, side(product.shape.cols)?);
-        let m = side(product.rows)?;
+        let x_rows = side(product.rows)?;
         let (inputs, outputs) = (type_of(product.dtype), type_of(product.y_dtype));
         let [w, x] = [product.w, product.x].map(|matrix| matrix.address() as *const c_void);
         let y = product.y.address() as *mut c_void;
         let (alpha, beta) = (1f32, 0f32);
         let number = |number: &f32| std::ptr::from_ref(number).cast::<c_void>();
-        // SAFETY: the buffers hold the matrices, as has been checked, and the driver frees none that is
-        // in use; alpha and beta are F32, as the type of computation wants, and read before
-        // the call returns. By columns, as cuBLAS sees it, x, y and W are transposed: y^T (N x M) is
-        // (W^T)^T (N x K) times x^T (K x M).
+        // cuBLAS reads matrices by columns, so it sees x, y and W transposed, and computes y^T (N x M) as (W^T)^T (N x K)
+        // times x^T (K x M).
+        // SAFETY: `product.check()` has compared the buffers' sizes with the shape, and the driver does not free buffers that
+        // are in use. Alpha and beta are F32, as COMPUTE_32F requires, and are read before the call returns.
         let status = unsafe {
             (self.api.gemm_ex)(
                 self.handle,
                 constants::OP_T,
                 constants::OP_N,
                 rows,
-                m,
+                x_rows,
                 cols,
                 number(&alpha),
                 w,
@@ -246,14 +247,14 @@ impl Cublas {
 
 impl Drop for Cublas {
     fn drop(&mut self) {
-        // What is queued still uses the workspace; and the context has to be this thread's.
+        // Queued products still use the workspace, and the context must be current on this thread.
         let _ = self.gpu.synchronize();
-        // SAFETY: the handle is valid, and not used after this.
+        // SAFETY: the handle is valid and is not used again.
         unsafe { (self.api.destroy)(self.handle) };
     }
 }
 
-/// The first library that can be loaded, and where it was found.
+/// Loads the first library that can be loaded, those in `named` before the system's; returns it with its path.
 fn find(named: Option<OsString>) -> Result<(Library, String), CublasError> {
     let named = named.unwrap_or_default();
     let places = env::split_paths(&named).filter(|path| !path.as_os_str().is_empty());
@@ -263,17 +264,17 @@ fn find(named: Option<OsString>) -> Result<(Library, String), CublasError> {
     });
     let mut tried = Vec::new();
     for path in named.chain(NAMES.map(PathBuf::from)) {
-        // SAFETY: what the library does when it is loaded is NVIDIA's, or the user's, who named it.
+        // SAFETY: loading runs the library's initializers: NVIDIA's code, or code that the user has named.
         match unsafe { Library::new(&path) } {
             Ok(library) => return Ok((library, path.display().to_string())),
-            // The loader's own text, which has the path.
+            // The source is the loader's own message, which names the path.
             Err(error) => tried.push(error.source().unwrap_or(&error).to_string()),
         }
     }
     Err(CublasError::Missing { tried: tried.join("; ") })
 }
 
-/// `cudaDataType_t` of a type.
+/// Returns the `cudaDataType_t` of a type.
 fn type_of(dtype: Float) -> c_int {
     match dtype {
         Float::Bf16 => constants::R_16BF,
@@ -282,6 +283,7 @@ fn type_of(dtype: Float) -> c_int {
     }
 }
 
+/// Converts a status to a result.
 fn done(function: &'static str, status: c_int) -> Result<(), CublasError> {
     match status {
         constants::SUCCESS => Ok(()),
@@ -300,7 +302,7 @@ mod tests {
         std::fs::write(&file, "no library").unwrap();
         let absent = directory.path().join("absent.so");
         let named = env::join_paths([absent.as_path(), directory.path()]).unwrap();
-        // A machine may have cuBLAS: then that is what comes after the named ones have failed.
+        // On a machine with cuBLAS, the system's library is found after the named ones have failed.
         match find(Some(named)) {
             Ok((_, name)) => assert!(NAMES.contains(&name.as_str())),
             Err(error) => {
@@ -315,7 +317,7 @@ mod tests {
 
     #[test]
     fn another_library_is_no_cublas() {
-        // The C library is there wherever tests run.
+        // Every machine that runs the tests has the C library.
         let (library, name) = find(Some("libc.so.6".into())).unwrap();
         let error = Api::new(&library, &name).err().unwrap();
         assert!(matches!(&error, CublasError::Function { function: "cublasCreate_v2", .. }));

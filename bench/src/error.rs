@@ -1,31 +1,31 @@
-//! What can go wrong in a measurement.
+//! Errors of a measurement.
 
 use super::CublasError;
 use fused_rans::BlobError;
 use fused_rans::gpu::GpuError;
 
-/// Why nothing was measured.
+/// Reason why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
-    /// The GPU's side.
+    /// The device or the driver failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// cuBLAS.
+    /// cuBLAS failed.
     #[error(transparent)]
     Cublas(#[from] CublasError),
     /// The layer is damaged.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// An output is wrong, so that its time means nothing.
+    /// An output of the fused product is wrong. Its time would mean nothing.
     #[error(
-        "{name}, {m} rows of x: output [{row}][{col}] is {found:e}, not within {bound:e} of {exact:e}; nothing is timed"
+        "{name}, {rows} rows of x: output [{row}][{col}] is {found:e}, not within {bound:e} of {exact:e}; nothing was timed"
     )]
     Wrong {
-        /// The layer.
+        /// Name of the layer.
         name: String,
-        /// Rows of x.
-        m: usize,
+        /// Number of rows of x.
+        rows: usize,
         /// Row of y.
         row: usize,
         /// Column of y.
@@ -37,22 +37,24 @@ pub enum BenchError {
         /// The largest error allowed.
         bound: f64,
     },
-    /// What the layer is compared with gives something else, so that its time means nothing.
-    #[error("{name}, {m} rows of x: the reference's outputs are off by {error:e} of their norm")]
+    /// The reference computes another product. A comparison with its time would mean nothing.
+    #[error(
+        "{name}, {rows} rows of x: the reference's outputs have a relative error of {error:e}; nothing was timed"
+    )]
     Reference {
-        /// The layer.
+        /// Name of the layer.
         name: String,
-        /// Rows of x.
-        m: usize,
-        /// Norm of the error, over that of the product.
+        /// Number of rows of x.
+        rows: usize,
+        /// Norm of the error over the norm of the product.
         error: f64,
     },
-    /// More rows of x than the layer was prepared for, or none.
-    #[error("{m} rows of x: from 1 to {most} were prepared for")]
+    /// Invalid argument: no rows of x, or more than the subject was prepared for.
+    #[error("cannot measure with {rows} rows of x; this layer was prepared for 1 to {max_rows}")]
     Batch {
-        /// Rows of x.
-        m: usize,
-        /// Most rows of x.
-        most: usize,
+        /// Number of rows of x.
+        rows: usize,
+        /// Largest number of rows of x.
+        max_rows: usize,
     },
 }

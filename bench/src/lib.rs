@@ -1,8 +1,12 @@
-//! Measuring multiplications: verified first, then timed, cold, in turns with what they compete with.
+//! Measures products y = x W^T with compressed layers on a GPU.
 //!
-//! [`Session`] is a device with its competitor, cuBLAS or a dense kernel of ours; [`Subject`] is a layer
-//! in its memory; [`Subject::row`] measures it. Used by `cargo bench --bench matmul` and by
-//! `fused-rans bench`.
+//! Outputs are verified first. Then products are timed with cold caches, in turns with a reference: cuBLAS, or a dense kernel
+//! of ours where cuBLAS is not installed. A [`Session`] is a device with its reference, a [`Subject`] is a layer in its
+//! memory, and [`Subject::measure`] returns a [`Measurement`], which becomes part of a [`Report`].
+//!
+//! Three things are called "bench", and two of them use this crate: the command `fused-rans bench`, which measures the
+//! layers of a file, and `cargo bench --bench matmul` (in `benches/`), which measures layers of given shapes. The other
+//! programs in `benches/` measure the codec on the CPU and decoding on the GPU without it.
 
 #![cfg(feature = "cuda")]
 
@@ -11,7 +15,7 @@ mod cublas;
 mod error;
 mod machine;
 mod numbers;
-mod row;
+mod report;
 mod session;
 mod subject;
 mod timing;
@@ -19,7 +23,7 @@ mod timing;
 pub use cublas::{Cublas, CublasError};
 pub use error::BenchError;
 pub use machine::{commit, driver_version, slug};
-pub use row::{Report, Row};
+pub use report::{Measurement, Report};
 pub use session::{Reference, Session};
 pub use subject::Subject;
 pub use timing::{Effort, Timer, Times};

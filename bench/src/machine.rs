@@ -1,9 +1,9 @@
-//! What a measurement was made on, and of what.
+//! Driver version, commit and file names, to say where figures come from.
 
 use std::process::Command;
 use std::{env, fs};
 
-/// Version of the NVIDIA driver; `unknown` if neither the driver nor nvidia-smi says.
+/// Returns the version of the NVIDIA driver, from the kernel module or `nvidia-smi`; `unknown` if neither tells it.
 #[must_use]
 pub fn driver_version() -> String {
     let text = fs::read_to_string("/proc/driver/nvidia/version").ok();
@@ -12,13 +12,13 @@ pub fn driver_version() -> String {
     version.map(ToOwned::to_owned).or_else(smi).unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// The first word of numbers and dots.
+/// Returns the first word that consists of digits and dots.
 fn version_in(text: &str) -> Option<&str> {
     text.split_whitespace()
         .find(|word| word.contains('.') && word.chars().all(|c| c == '.' || c.is_ascii_digit()))
 }
 
-/// The commit that is measured: `FUSED_RANS_COMMIT`, else the repository's, else `unknown`.
+/// Returns the commit that is measured: the variable `FUSED_RANS_COMMIT`, else the repository's HEAD, else `unknown`.
 #[must_use]
 pub fn commit() -> String {
     let named = env::var("FUSED_RANS_COMMIT").ok().filter(|commit| !commit.is_empty());
@@ -26,7 +26,7 @@ pub fn commit() -> String {
     named.or_else(head).unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// First line that a program prints, if it succeeds.
+/// Runs a program; returns the first line that it prints, if it succeeds.
 fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -34,7 +34,7 @@ fn output(program: &str, args: &[&str]) -> Option<String> {
     (output.status.success() && !line.is_empty()).then(|| line.to_owned())
 }
 
-/// `name` as part of a file's name: `NVIDIA H100 80GB HBM3` is `nvidia-h100-80gb-hbm3`.
+/// Converts `name` to a part of a file name: `NVIDIA H100 80GB HBM3` becomes `nvidia-h100-80gb-hbm3`.
 #[must_use]
 pub fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');

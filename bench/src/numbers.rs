@@ -1,4 +1,4 @@
-//! Weights and activations as numbers.
+//! Weights and activations as F64 numbers and as dense 16-bit matrices.
 
 use fused_rans::layout::{GROUP, TileGrid};
 use fused_rans::{Blob, BlobError, Dtype, Float, LargeInteger, WeightsPerSymbol};
@@ -10,16 +10,19 @@ pub struct Weights {
     weights_per_symbol: WeightsPerSymbol,
     shape: TileGrid,
     bytes: Vec<u8>,
-    /// Scales and zero points of groups.
+    /// Scales (FP16 bits) and zero points of groups, by row, then by group.
     groups: Option<(Vec<u16>, Option<Vec<i8>>)>,
-    /// Scales of rows.
+    /// Scales of rows, as BF16 bits.
     row_scales: Option<Vec<u16>>,
-    /// By row, then by column.
+    /// Integers of more than a byte, by row, then by column.
     large_integers: Vec<LargeInteger>,
 }
 
 impl Weights {
     /// Decodes `blob` and verifies its checksums.
+    ///
+    /// # Errors
+    /// [`BlobError`] if the blob is damaged.
     pub fn decode(blob: &Blob<'_>) -> Result<Self, BlobError> {
         let mut bytes = vec![0; blob.weight_bytes()];
         blob.decode(&mut bytes)?;
@@ -41,7 +44,7 @@ impl Weights {
         })
     }
 
-    /// What the format is called in tables; `x4` if four weights share a symbol.
+    /// Returns the format's name in tables; `x4` means four weights per symbol.
     pub fn format(&self) -> &'static str {
         match (self.dtype, &self.groups, self.weights_per_symbol) {
             (Dtype::Bf16, ..) => "BF16",
@@ -54,7 +57,7 @@ impl Weights {
         }
     }
 
-    /// The type of the activations that it is measured with.
+    /// Returns the type of the activations that the layer is measured with.
     pub fn activations(&self) -> Float {
         match (self.dtype, &self.groups) {
             (Dtype::F16, _) | (Dtype::I8, Some(_)) => Float::F16,
@@ -62,19 +65,19 @@ impl Weights {
         }
     }
 
-    /// The numbers of row `row`.
+    /// Returns the dequantized weights of row `row`.
     pub fn row(&self, row: usize) -> Vec<f64> {
         let cols = self.shape.cols;
         let bytes = &self.bytes[row * cols * self.dtype.bytes()..][..cols * self.dtype.bytes()];
         let mut numbers: Vec<f64> = match self.dtype {
-            Dtype::Bf16 => wide(bytes).map(|bits| bf16::from_bits(bits).to_f64()).collect(),
-            Dtype::F16 => wide(bytes).map(|bits| f16::from_bits(bits).to_f64()).collect(),
+            Dtype::Bf16 => u16s(bytes).map(|bits| bf16::from_bits(bits).to_f64()).collect(),
+            Dtype::F16 => u16s(bytes).map(|bits| f16::from_bits(bits).to_f64()).collect(),
             Dtype::F8E4M3 => bytes.iter().map(|&bits| e4m3(bits)).collect(),
             Dtype::I8 => bytes.iter().map(|&bits| f64::from(bits.cast_signed())).collect(),
         };
-        let start = self.large_integers.partition_point(|wide| wide.row < row);
-        for wide in self.large_integers[start..].iter().take_while(|wide| wide.row == row) {
-            numbers[wide.col] = wide.integer.into();
+        let start = self.large_integers.partition_point(|large| large.row < row);
+        for large in self.large_integers[start..].iter().take_while(|large| large.row == row) {
+            numbers[large.col] = large.integer.into();
         }
         if let Some((scales, zeros)) = &self.groups {
             let first = row * cols.div_ceil(GROUP);
@@ -91,8 +94,8 @@ impl Weights {
         numbers
     }
 
-    /// The matrix as a dense one in the activations' type, little endian: exact but for weights that
-    /// have scales, which are rounded.
+    /// Converts the weights to a dense matrix in the activations' type, little endian. Exact, except that weights with scales
+    /// are rounded.
     pub fn into_dense(self) -> Vec<u8> {
         let scaled = self.groups.is_some() || self.row_scales.is_some();
         match self.dtype {
@@ -107,7 +110,7 @@ impl Weights {
         }
     }
 
-    /// Dense weights of one byte each, by what a byte stands for.
+    /// Converts weights of one byte each to a dense matrix. `number` dequantizes a byte.
     fn by_table(&self, number: impl Fn(u8) -> f64) -> Vec<u8> {
         let dtype = self.activations();
         let table: [[u8; 2]; 256] =
@@ -116,8 +119,8 @@ impl Weights {
     }
 }
 
-/// `count` activations, uniform in [-1, 1), always the same: their bits in `dtype`, little endian, and
-/// the numbers.
+/// Returns `count` activations, uniform in [-1, 1), always the same: as little-endian bytes of `dtype`, and as the numbers that
+/// these are exactly.
 pub fn activations(dtype: Float, count: usize) -> (Vec<u8>, Vec<f64>) {
     let mut state = 0u64;
     let bits = (0..count).map(|_| bits(dtype, uniform(&mut state))).collect::<Vec<u16>>();
@@ -128,18 +131,18 @@ pub fn activations(dtype: Float, count: usize) -> (Vec<u8>, Vec<f64>) {
     (bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(), numbers.collect())
 }
 
-/// The next number of a sequence in [-1, 1). (Steele, Lea and Flood, "Fast splittable pseudorandom
-/// number generators", 2014: SplitMix64.)
+/// Returns the next number of a sequence that is uniform in [-1, 1): SplitMix64 (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014).
 pub fn uniform(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut bits = *state;
     bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    // The upper 53 bits as a fraction of 2^52.
+    // Divides the upper 53 bits by 2^52, which gives [0, 2).
     ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
 }
 
-/// Bits of `number` in BF16 or FP16.
+/// Rounds `number` to BF16 or FP16; returns its bits.
 fn bits(dtype: Float, number: f64) -> u16 {
     match dtype {
         Float::F16 => f16::from_f64(number).to_bits(),
@@ -147,14 +150,15 @@ fn bits(dtype: Float, number: f64) -> u16 {
     }
 }
 
-/// The number with these e4m3 bits, NaN patterns as +-480: F16 has e4m3's subnormals, and exponents
-/// with a bias 8 larger.
+/// Decodes e4m3 bits, NaN patterns as +-480, as the kernels do. F16 has the same subnormals and an exponent bias that is
+/// larger by 8, so the bits are moved into an F16 and scaled.
 fn e4m3(bits: u8) -> f64 {
     let bits = u16::from(bits);
     256.0 * f16::from_bits(bits >> 7 << 15 | (bits & 0x7F) << 7).to_f64()
 }
 
-fn wide(bytes: &[u8]) -> impl Iterator<Item = u16> {
+/// Returns the little-endian `u16`s of `bytes`.
+fn u16s(bytes: &[u8]) -> impl Iterator<Item = u16> {
     bytes.as_chunks().0.iter().map(|&bits| u16::from_le_bytes(bits))
 }
 
@@ -174,7 +178,7 @@ mod tests {
             let blob = encode(Matrix::new(dtype, 512, 256, &bytes).unwrap()).unwrap();
             let weights = weights(&blob);
             let (row, dense) = (weights.row(3), weights.into_dense());
-            let dense: Vec<f64> = wide(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
+            let dense: Vec<f64> = u16s(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
             assert_eq!(dense[3 * 256..4 * 256], row, "{dtype:?}");
             assert!(row.iter().any(|&number| number != 0.0));
         }
@@ -211,17 +215,17 @@ mod tests {
             let weights = weights(&encode(matrix).unwrap());
             assert_eq!(weights.row(63), [63.0; 300]);
             let dense = weights.into_dense();
-            let dense: Vec<f64> = wide(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
+            let dense: Vec<f64> = u16s(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
             assert_eq!(dense[5 * 300 - 1..5 * 300 + 1], [4.0, 5.0]);
         }
     }
 
     #[test]
-    fn wide_integers_are_all_that_they_are() {
+    fn large_integers_are_decoded_in_full() {
         let at = |row, col, integer| LargeInteger { row, col, integer };
         let integers = [at(3, 5, 300), at(4, 0, -2048), at(4, 299, 255), at(63, 1, 32512)];
         let mut bytes = vec![1; 64 * 300];
-        integers.iter().for_each(|wide| bytes[wide.row * 300 + wide.col] = wide.integer as u8);
+        integers.iter().for_each(|large| bytes[large.row * 300 + large.col] = large.integer as u8);
         let scales = vec![bf16::from_f32(0.5).to_bits(); 64];
         let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().scaled(&scales).unwrap();
         let weights = weights(&encode(matrix.with_large_integers(&integers).unwrap()).unwrap());
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(weights.row(4)[299], 127.5);
         assert_eq!(weights.row(62), [0.5; 300]);
         let dense = weights.into_dense();
-        let dense: Vec<f64> = wide(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
+        let dense: Vec<f64> = u16s(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
         assert_eq!(dense[3 * 300 + 4..3 * 300 + 6], [0.5, 150.0]);
         assert_eq!(dense[63 * 300 + 1], 16256.0);
     }

@@ -1,28 +1,29 @@
-//! A device, ready to measure on.
+//! A device with everything that all measurements share.
 
 use super::cublas::{Cublas, CublasError};
 use super::timing::{Effort, Timer};
-use super::{BenchError, Report, Row, driver_version};
+use super::{BenchError, Measurement, Report, driver_version};
 use fused_rans::Float;
 use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{CudaStream, Gpu, GpuError};
 use fused_rans::layout::TileGrid;
 use std::rc::Rc;
 
-/// Copies of a layer that calls rotate over take at least so many bytes,
-const COLD: usize = 256 << 20;
-/// and so many times the L2 cache.
-const COLD_CACHES: usize = 3;
+/// Calls rotate over copies of their weights, so that no copy is found in the L2 cache. All copies together have at least this
+/// many bytes, and at least [`MIN_COPIED_CACHES`] times the size of the cache.
+const MIN_COPIED_BYTES: usize = 256 << 20;
+/// See [`MIN_COPIED_BYTES`].
+const MIN_COPIED_CACHES: usize = 3;
 
-/// What layers are compared with.
+/// Product that compressed layers are compared with.
 pub enum Reference {
     /// cuBLAS.
     Cublas(Cublas),
-    /// A dense kernel of ours, for lack of it.
+    /// Our dense kernel, because cuBLAS cannot be used for this reason.
     Kernel(CublasError),
 }
 
-/// A device with what is the same for all layers.
+/// A device, its reference, a timer and the rates of its memory. Create one per run.
 pub struct Session {
     // Dropped in this order: both use the CUDA stream.
     reference: Reference,
@@ -31,14 +32,15 @@ pub struct Session {
     gpu: Gpu,
     copy_gbps: f64,
     read_gbps: f64,
-    cold: usize,
+    /// Smallest size of all copies of a layer's weights together.
+    copied_bytes: usize,
 }
 
 impl Session {
-    /// Looks for cuBLAS and measures what the device's memory gives.
+    /// Loads cuBLAS, if it is installed, and measures the rates of the device's memory.
     ///
     /// # Errors
-    /// [`BenchError`] from the driver; that there is no cuBLAS is none.
+    /// [`BenchError::Gpu`] from the driver. Without cuBLAS our dense kernel becomes the reference, which is no error.
     pub fn new(gpu: Gpu) -> Result<Self, BenchError> {
         let cuda_stream = Rc::new(gpu.create_stream()?);
         let reference = match Cublas::load(&gpu, &cuda_stream) {
@@ -48,36 +50,36 @@ impl Session {
         let mut timer = Timer::new(&gpu, &cuda_stream)?;
         let copy_gbps = copy_rate(&gpu, &cuda_stream, &mut timer)?;
         let read_gbps = read_rate(&gpu, &cuda_stream, &mut timer)?;
-        let cold = COLD.max(COLD_CACHES * gpu.l2_bytes()?);
-        Ok(Self { reference, timer, cuda_stream, gpu, copy_gbps, read_gbps, cold })
+        let copied_bytes = MIN_COPIED_BYTES.max(MIN_COPIED_CACHES * gpu.l2_bytes()?);
+        Ok(Self { reference, timer, cuda_stream, gpu, copy_gbps, read_gbps, copied_bytes })
     }
 
-    /// The device.
+    /// Returns the device.
     #[must_use]
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// What layers are compared with, and why it is not cuBLAS if it is not.
+    /// Returns the reference's name, and why it is not cuBLAS if it is not.
     #[must_use]
     pub fn reference_name(&self) -> String {
         match &self.reference {
             Reference::Cublas(cublas) => cublas.name(),
             Reference::Kernel(CublasError::Missing { .. }) => {
-                "cuBLAS not found: compared with a dense kernel of ours (FUSED_RANS_CUBLAS may name a library)"
+                "cuBLAS not found: compared with our dense kernel (set FUSED_RANS_CUBLAS to name a library)"
                     .to_owned()
             }
             Reference::Kernel(error) => {
-                format!("cuBLAS not usable ({error}): compared with a dense kernel of ours")
+                format!("cuBLAS cannot be used ({error}): compared with our dense kernel")
             }
         }
     }
 
-    /// A report of `rows`.
+    /// Returns a report of the measurements `rows`.
     ///
     /// # Errors
-    /// [`GpuError`] if the driver does not say what the device is called.
-    pub fn report(&self, rows: Vec<Row>) -> Result<Report, GpuError> {
+    /// [`GpuError`] if the driver does not return the device's name.
+    pub fn report(&self, rows: Vec<Measurement>) -> Result<Report, GpuError> {
         Ok(Report {
             gpu: self.gpu.name()?,
             driver: driver_version(),
@@ -88,29 +90,29 @@ impl Session {
         })
     }
 
-    /// The CUDA stream that everything runs on.
+    /// Returns the CUDA stream that everything runs on.
     pub(super) fn cuda_stream(&self) -> Rc<CudaStream> {
         Rc::clone(&self.cuda_stream)
     }
 
-    /// GB/s of a copy, read and written.
+    /// Returns the GB/s of a copy, bytes read plus bytes written.
     pub(super) fn copy_gbps(&self) -> f64 {
         self.copy_gbps
     }
 
-    /// Timer and reference, which run in turns.
+    /// Returns the timer and the reference.
     pub(super) fn contest(&mut self) -> (&mut Timer, &Reference) {
         (&mut self.timer, &self.reference)
     }
 
-    /// Copies of `bytes` bytes each that no cache holds together.
+    /// Returns how many copies of `bytes` bytes are needed so that the L2 cache does not hold them all.
     pub(super) fn copies(&self, bytes: usize) -> usize {
-        (self.cold / bytes.max(1) + 1).max(2)
+        (self.copied_bytes / bytes.max(1) + 1).max(2)
     }
 }
 
 impl Reference {
-    /// Queues `product`.
+    /// Queues `product` on `cuda_stream`.
     pub(super) fn queue(
         &self,
         product: DenseProduct<'_>,
@@ -123,8 +125,8 @@ impl Reference {
         }
     }
 
-    /// The type of the outputs that are timed, for activations of type `x`: the same, where there is
-    /// a choice.
+    /// Returns the type of the outputs that are timed with activations of type `x`: the same type with cuBLAS, F32 with our
+    /// dense kernel, which has no other.
     pub(super) fn timed_outputs(&self, x: Float) -> Float {
         match self {
             Self::Cublas(_) => x,
@@ -133,12 +135,12 @@ impl Reference {
     }
 }
 
-/// What is enough for memory's rates.
+/// Effort for the rates of memory.
 const RATES: Effort = Effort { rounds: 5, batches: 10, calls: 4 };
-/// Bytes of the buffers that memory's rates are measured with.
+/// Size of the buffers that the rates of memory are measured with.
 const RATE_BYTES: usize = 1 << 30;
 
-/// GB/s of a copy of 1 GiB, bytes read plus bytes written.
+/// Measures the GB/s of a copy of 1 GiB, bytes read plus bytes written.
 fn copy_rate(gpu: &Gpu, cuda_stream: &CudaStream, timer: &mut Timer) -> Result<f64, BenchError> {
     let (from, mut to) = (gpu.alloc(RATE_BYTES)?, gpu.alloc(RATE_BYTES)?);
     let mut call = |_| Ok(cuda_stream.copy(from.as_slice(), to.as_mut_slice())?);
@@ -146,7 +148,7 @@ fn copy_rate(gpu: &Gpu, cuda_stream: &CudaStream, timer: &mut Timer) -> Result<f
     Ok(2.0 * RATE_BYTES as f64 / times.us / 1e3)
 }
 
-/// GB/s at which the dense kernel reads 1 GiB of weights.
+/// Measures the GB/s at which our dense kernel reads 1 GiB of weights.
 fn read_rate(gpu: &Gpu, cuda_stream: &CudaStream, timer: &mut Timer) -> Result<f64, BenchError> {
     let shape = TileGrid { rows: RATE_BYTES / 2 / 8192, cols: 8192 };
     let mut w = gpu.alloc(RATE_BYTES)?;

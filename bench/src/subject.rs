@@ -1,37 +1,36 @@
-//! A layer that is measured.
+//! A layer in device memory, ready to be measured.
 
 use super::check::Sample;
 use super::numbers::{Weights, activations};
 use super::timing::{Effort, Times};
-use super::{BenchError, Reference, Row, Session};
+use super::{BenchError, Measurement, Reference, Session};
 use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{CudaStream, DeviceBuffer, Gpu, GpuError, Layer, Workspace};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Activations, Blob, Float, Outputs};
 use std::rc::Rc;
 
-/// Normwise error from which on the reference has multiplied something else: rounding the weights of
-/// groups to 16 bits gives a hundredth of that.
-const REFERENCE_ERROR: f64 = 0.05;
+/// Largest relative error of the reference. Rounding weights with scales to 16 bits causes a hundredth of it; a larger error
+/// means that the reference has computed another product.
+const MAX_REFERENCE_ERROR: f64 = 0.05;
 
-/// A layer in device memory, as often as it takes to keep it out of the cache, and its dense weights
-/// likewise.
+/// A layer in device memory and its dense weights, both in so many copies that the L2 cache does not hold them.
 pub struct Subject {
     name: String,
     format: &'static str,
     shape: TileGrid,
     blob_bytes: usize,
     layers: Vec<Layer>,
-    /// Copies of the weights in the type of x; none if there is no room for them.
+    /// Copies of the dense weights in the type of x; empty if device memory has no room for them.
     dense: Vec<DeviceBuffer>,
     x_dtype: Float,
     x: DeviceBuffer,
-    /// Bytes of device memory of a copy of the layer, and of dense weights, as the device counts them.
+    /// Bytes of device memory of a copy of the layer and of a copy of the dense weights, as the driver counts them.
     device_bytes: [usize; 2],
-    /// Outputs, ours and the reference's.
+    /// Outputs: ours, then the reference's.
     y: [DeviceBuffer; 2],
-    /// Most rows of x.
-    most: usize,
+    /// Largest number of rows of x.
+    max_rows: usize,
     sample: Sample,
     workspace: Workspace,
     gpu: Gpu,
@@ -39,21 +38,21 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Uploads the layer and computes the products that it is held against, for up to `most` rows of x.
+    /// Uploads the layer and its dense weights, and computes sampled outputs in F64 for up to `max_rows` rows of x.
     ///
     /// # Errors
-    /// [`BenchError::Blob`] for a damaged layer, [`BenchError::Gpu`]. That the dense weights do not
-    /// fit is none.
+    /// [`BenchError::Blob`] if the layer is damaged; [`BenchError::Gpu`]. If the dense weights do not fit into device memory,
+    /// the layer is measured without a reference.
     pub fn new(
         session: &Session,
         name: &str,
         blob: &Blob<'_>,
-        most: usize,
+        max_rows: usize,
     ) -> Result<Self, BenchError> {
         let (gpu, shape) = (session.gpu().clone(), blob.grid());
         let weights = Weights::decode(blob)?;
         let (format, x_dtype) = (weights.format(), weights.activations());
-        let (x_bytes, x_numbers) = activations(x_dtype, most * shape.cols);
+        let (x_bytes, x_numbers) = activations(x_dtype, max_rows * shape.cols);
         let sample = Sample::new(&weights, shape.rows, &x_numbers, shape.cols);
         let copies = session.copies(blob.bytes().len());
         let free = gpu.memory_info()?.free;
@@ -64,8 +63,8 @@ impl Subject {
             free.saturating_sub(left) / copies,
             left.saturating_sub(gpu.memory_info()?.free) / dense.len().max(1),
         ];
-        let workspace = gpu.alloc_workspace(layers[0].workspace_size(most)?)?;
-        let y = || gpu.alloc(4 * most * shape.rows);
+        let workspace = gpu.alloc_workspace(layers[0].workspace_size(max_rows)?)?;
+        let y = || gpu.alloc(4 * max_rows * shape.rows);
         Ok(Self {
             name: name.to_owned(),
             format,
@@ -75,7 +74,7 @@ impl Subject {
             x_dtype,
             x: uploaded(&gpu, &x_bytes)?,
             y: [y()?, y()?],
-            most,
+            max_rows,
             sample,
             layers,
             dense,
@@ -85,32 +84,32 @@ impl Subject {
         })
     }
 
-    /// Checks the outputs with `m` rows of x, and then times them.
+    /// Verifies all outputs with `rows` rows of x, then times the product in turns with the reference.
     ///
     /// # Errors
-    /// [`BenchError::Wrong`] and [`BenchError::Reference`] for outputs that are no product,
-    /// [`BenchError::Batch`] for more rows than there are, [`BenchError::Gpu`] and [`BenchError::Cublas`].
-    pub fn row(
+    /// [`BenchError::Wrong`] and [`BenchError::Reference`] for wrong outputs; [`BenchError::Batch`] for no rows or more than
+    /// the subject was prepared for; [`BenchError::Gpu`] and [`BenchError::Cublas`].
+    pub fn measure(
         &mut self,
         session: &mut Session,
-        m: usize,
+        rows: usize,
         effort: Effort,
-    ) -> Result<Row, BenchError> {
-        if m == 0 || m > self.most {
-            return Err(BenchError::Batch { m, most: self.most });
+    ) -> Result<Measurement, BenchError> {
+        if rows == 0 || rows > self.max_rows {
+            return Err(BenchError::Batch { rows, max_rows: self.max_rows });
         }
-        let error = self.check(m)?;
-        let reference_error = self.reference_error(session, m)?;
-        let Times { us, reference_us } = self.time(session, m, effort)?;
+        let error = self.check(rows)?;
+        let reference_error = self.reference_error(session, rows)?;
+        let Times { us, reference_us } = self.time(session, rows, effort)?;
         let gbps = self.blob_bytes as f64 / us / 1e3;
         let with_cublas = matches!(session.contest().1, Reference::Cublas(_));
-        Ok(Row {
+        Ok(Measurement {
             name: self.name.clone(),
             shape: [self.shape.rows, self.shape.cols],
             format: self.format,
             bits_per_weight: 8.0 * self.blob_bytes as f64
                 / (self.shape.rows * self.shape.cols) as f64,
-            m,
+            m: rows,
             us,
             gbps,
             copy_share: gbps / session.copy_gbps(),
@@ -122,28 +121,28 @@ impl Subject {
                 .then(|| 1.0 - self.device_bytes[0] as f64 / self.device_bytes[1].max(1) as f64),
             error,
             reference_error,
-            plan: format!("{:?}", self.layers[0].plan(m)?),
+            plan: format!("{:?}", self.layers[0].plan(rows)?),
         })
     }
 
-    /// Checks every copy's outputs; returns their normwise error.
-    fn check(&mut self, m: usize) -> Result<f64, BenchError> {
+    /// Verifies the outputs of every copy of the layer; returns the relative error of the last.
+    fn check(&mut self, rows: usize) -> Result<f64, BenchError> {
         let mut error = 0.0;
         for layer in 0..self.layers.len() {
             self.clear(0)?;
-            self.queue(layer, m, Float::F32)?;
-            let y = self.outputs(0, m)?;
-            self.sample.check(&self.name, m, &y)?;
-            error = self.sample.error(m, &y);
+            self.queue(layer, rows, Float::F32)?;
+            let y = self.outputs(0, rows)?;
+            self.sample.check(&self.name, rows, &y)?;
+            error = self.sample.error(rows, &y);
         }
         Ok(error)
     }
 
-    /// The reference's normwise error, if it has the weights and multiplies with them.
+    /// Verifies the reference's outputs and returns their relative error; `None` if it has no dense weights.
     fn reference_error(
         &mut self,
         session: &mut Session,
-        m: usize,
+        rows: usize,
     ) -> Result<Option<f64>, BenchError> {
         if self.dense.is_empty() {
             return Ok(None);
@@ -156,23 +155,23 @@ impl Subject {
             shape: *shape,
             w: dense[0].as_slice(),
             x: x.as_slice(),
-            rows: m,
+            rows,
             y: y[1].as_mut_slice(),
             y_dtype: Float::F32,
         };
         reference.queue(product, gpu, cuda_stream)?;
-        let error = self.sample.error(m, &self.outputs(1, m)?);
-        if error > REFERENCE_ERROR {
-            return Err(BenchError::Reference { name: self.name.clone(), m, error });
+        let error = self.sample.error(rows, &self.outputs(1, rows)?);
+        if error > MAX_REFERENCE_ERROR {
+            return Err(BenchError::Reference { name: self.name.clone(), rows, error });
         }
         Ok(Some(error))
     }
 
-    /// Times the layer and, if it has the weights, the reference in turns.
+    /// Times the layer, in turns with the reference if there are dense weights.
     fn time(
         &mut self,
         session: &mut Session,
-        m: usize,
+        rows: usize,
         effort: Effort,
     ) -> Result<Times, BenchError> {
         let (timer, reference) = session.contest();
@@ -182,14 +181,14 @@ impl Subject {
         let [ours, theirs] = &mut self.y;
         let y_dtype = reference.timed_outputs(dtype);
         let mut our_call = |call: usize| {
-            let x = Activations { data: x.as_slice(), dtype, rows: m, row_stride: shape.cols };
+            let x = Activations { data: x.as_slice(), dtype, rows, row_stride: shape.cols };
             let y = Outputs { data: ours.as_mut_slice(), dtype: y_dtype, row_stride: shape.rows };
             Ok(layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)?)
         };
         let mut their_call = |call: usize| {
             let (w, x) = (dense[call % dense.len()].as_slice(), x.as_slice());
             let y = theirs.as_mut_slice();
-            let product = DenseProduct { dtype, shape, w, x, rows: m, y, y_dtype };
+            let product = DenseProduct { dtype, shape, w, x, rows, y, y_dtype };
             reference.queue(product, gpu, cuda_stream)
         };
         match dense.is_empty() {
@@ -198,37 +197,36 @@ impl Subject {
         }
     }
 
-    /// Fills y with what is no number, should anything be left out; the reference's for `whose` 1.
+    /// Fills y with NaN, so that an output that is never written is found. `whose` is 0 for ours, 1 for the reference's.
     fn clear(&mut self, whose: usize) -> Result<(), GpuError> {
         self.y[whose].fill(0xFF)
     }
 
-    /// Queues our multiplication with copy number `layer`.
-    fn queue(&mut self, layer: usize, m: usize, dtype: Float) -> Result<(), GpuError> {
+    /// Queues our product with copy number `layer`.
+    fn queue(&mut self, layer: usize, rows: usize, dtype: Float) -> Result<(), GpuError> {
         let Self { layers, x, y, x_dtype, shape, workspace, cuda_stream, .. } = self;
-        let x =
-            Activations { data: x.as_slice(), dtype: *x_dtype, rows: m, row_stride: shape.cols };
+        let x = Activations { data: x.as_slice(), dtype: *x_dtype, rows, row_stride: shape.cols };
         let y = Outputs { data: y[0].as_mut_slice(), dtype, row_stride: shape.rows };
         layers[layer].matmul(x, y, workspace, cuda_stream)
     }
 
-    /// The first `m` rows of y, F32, once they are there.
-    fn outputs(&self, whose: usize, m: usize) -> Result<Vec<u8>, GpuError> {
+    /// Waits for the device; returns the first `rows` rows of y, F32.
+    fn outputs(&self, whose: usize, rows: usize) -> Result<Vec<u8>, GpuError> {
         self.gpu.synchronize()?;
-        let mut y = vec![0; 4 * m * self.shape.rows];
+        let mut y = vec![0; 4 * rows * self.shape.rows];
         self.gpu.copy_to_host(self.y[whose].slice(0..y.len()), &mut y)?;
         Ok(y)
     }
 }
 
-/// `bytes` in device memory.
+/// Copies `bytes` to device memory.
 fn uploaded(gpu: &Gpu, bytes: &[u8]) -> Result<DeviceBuffer, GpuError> {
     let mut buffer = gpu.alloc(bytes.len())?;
     buffer.copy_from(bytes)?;
     Ok(buffer)
 }
 
-/// Copies of dense weights, or none if there is no room.
+/// Uploads copies of dense weights; none if they do not fit into device memory.
 fn dense(session: &Session, weights: &[u8]) -> Result<Vec<DeviceBuffer>, GpuError> {
     let gpu = session.gpu();
     let copies = || {

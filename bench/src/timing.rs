@@ -1,67 +1,68 @@
-//! Times of queued calls, by events on the device.
+//! Times queued calls by events on the device.
 
 use super::BenchError;
 use fused_rans::gpu::{CudaStream, DeviceBuffer, Event, Gpu, GpuError};
 use std::rc::Rc;
 
-/// How much is measured.
+/// How often calls are repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Rounds, in each of which both contenders run in turns.
+    /// Number of rounds. In each, ours and the reference run in turns.
     pub rounds: usize,
-    /// Batches that each contender runs in a round.
+    /// Number of batches that each of them runs in a round.
     pub batches: usize,
-    /// Calls of a batch.
+    /// Number of calls in a batch.
     pub calls: usize,
 }
 
 impl Effort {
-    /// For figures that are published: 60 batches of each.
+    /// For figures to publish: 60 batches each.
     pub const FULL: Self = Self { rounds: 5, batches: 12, calls: 16 };
-    /// For a look.
+    /// For a quick look, not for figures.
     pub const QUICK: Self = Self { rounds: 3, batches: 3, calls: 10 };
 }
 
-/// Microseconds of a call.
+/// Microseconds per call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
-    /// Ours: the median of all batches.
+    /// Median of all our batches.
     pub us: f64,
-    /// The reference's: the best of its rounds' medians.
+    /// Best of the reference's medians, one per round; `None` if there was no reference.
     pub reference_us: Option<f64>,
 }
 
-/// Queues a call; the number, which counts up, says which copy of the operands it takes.
+/// Queues a call. The number counts up; use it to choose the copy of the operands, so that caches stay cold.
 pub type Call<'a> = dyn FnMut(usize) -> Result<(), BenchError> + 'a;
 
-/// Bytes of the copy that a batch is queued behind.
-const PLUG: usize = 256 << 20;
-/// How often: together they take longer than queueing a batch does.
-const PLUGS: usize = 2;
+/// Bytes of a copy that a batch is queued behind.
+const DELAY_BYTES: usize = 256 << 20;
+/// Number of these copies. Together they take longer than queueing a batch.
+const DELAY_COPIES: usize = 2;
 
 /// Measures batches of calls on a CUDA stream.
 pub struct Timer {
     start: Event,
     end: Event,
-    plug: (DeviceBuffer, DeviceBuffer),
+    /// Source and destination of the copies that delay a batch.
+    delay: (DeviceBuffer, DeviceBuffer),
     cuda_stream: Rc<CudaStream>,
 }
 
 impl Timer {
-    /// A timer on `cuda_stream`.
+    /// Creates a timer for calls on `cuda_stream`.
     ///
     /// # Errors
     /// [`GpuError`] from the driver.
     pub fn new(gpu: &Gpu, cuda_stream: &Rc<CudaStream>) -> Result<Self, GpuError> {
-        let plug = (gpu.alloc(PLUG)?, gpu.alloc(PLUG)?);
+        let delay = (gpu.alloc(DELAY_BYTES)?, gpu.alloc(DELAY_BYTES)?);
         let (start, end) = (gpu.create_event()?, gpu.create_event()?);
-        Ok(Self { start, end, plug, cuda_stream: Rc::clone(cuda_stream) })
+        Ok(Self { start, end, delay, cuda_stream: Rc::clone(cuda_stream) })
     }
 
-    /// Runs both in turns, batch by batch, after a batch of each to warm up.
+    /// Runs `ours` and `reference` in turns, batch by batch, after a batch of each to warm up.
     ///
     /// # Errors
-    /// Those of the calls, and [`GpuError`] from the driver.
+    /// Errors of the calls, and [`GpuError`] from the driver.
     pub fn in_turns(
         &mut self,
         effort: Effort,
@@ -88,18 +89,18 @@ impl Timer {
         Ok(Times { us: median(&mut all).unwrap_or(f64::NAN), reference_us: best })
     }
 
-    /// Microseconds of each of `calls` calls, the first of which has number `first`.
+    /// Runs a batch of `calls` calls, numbered from `first`; returns the microseconds per call.
     ///
-    /// They are queued while the device is busy with copies, so that it never waits for the host, and
-    /// finds little of use in its cache.
+    /// The calls are queued while the device is busy with copies. So the device never waits for the host, and the copies
+    /// have flushed its cache.
     fn batch(
         &mut self,
         calls: usize,
         first: usize,
         call: &mut Call<'_>,
     ) -> Result<f64, BenchError> {
-        let (from, to) = &mut self.plug;
-        for _ in 0..PLUGS {
+        let (from, to) = &mut self.delay;
+        for _ in 0..DELAY_COPIES {
             self.cuda_stream.copy(from.as_slice(), to.as_mut_slice())?;
         }
         self.start.record(&self.cuda_stream)?;
@@ -111,7 +112,7 @@ impl Timer {
     }
 }
 
-/// The middle one, or the mean of the two in the middle; `None` of nothing.
+/// Returns the median, or `None` if there are no times.
 fn median(times: &mut [f64]) -> Option<f64> {
     times.sort_by(f64::total_cmp);
     let middle = times.len() / 2;
@@ -122,6 +123,7 @@ fn median(times: &mut [f64]) -> Option<f64> {
     }
 }
 
+/// Returns the smaller one of two optional times.
 fn smaller(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     a.into_iter().chain(b).min_by(f64::total_cmp)
 }

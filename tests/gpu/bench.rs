@@ -5,7 +5,7 @@ use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{DeviceBuffer, Gpu, GpuError};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
-use fused_rans_bench::{BenchError, Effort, Row, Session, Subject};
+use fused_rans_bench::{BenchError, Effort, Measurement, Session, Subject};
 use support::product::{activation_type, numbers, weight_numbers};
 use support::{Weights, device};
 
@@ -83,13 +83,14 @@ fn a_layer_is_measured() {
     let mut session = Session::new(gpu.clone()).unwrap();
     let mut subject = Subject::new(&session, "layer", &blob, 9).unwrap();
     for m in [1, 9] {
-        let row = subject.row(&mut session, m, Effort::QUICK).unwrap();
-        let Row { us, speedup, error, reference_error, cublas_us, dense_us, .. } = row;
+        let measurement = subject.measure(&mut session, m, Effort::QUICK).unwrap();
+        let Measurement { us, speedup, error, reference_error, cublas_us, dense_us, .. } =
+            measurement;
         assert!(us > 0.0 && error < 1e-6 && reference_error < Some(1e-6), "{error}");
         assert!(speedup > Some(0.0) && cublas_us.is_some() != dense_us.is_some());
     }
     for m in [0, 10] {
-        let error = subject.row(&mut session, m, Effort::QUICK).unwrap_err();
-        assert!(matches!(error, BenchError::Batch { most: 9, .. }), "{error}");
+        let error = subject.measure(&mut session, m, Effort::QUICK).unwrap_err();
+        assert!(matches!(error, BenchError::Batch { max_rows: 9, .. }), "{error}");
     }
 }

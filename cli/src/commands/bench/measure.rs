@@ -1,7 +1,7 @@
 //! Measures the layers of a file.
 
 use fused_rans::gpu::{self, GpuError};
-use fused_rans_bench::{Effort, Row, Session, Subject};
+use fused_rans_bench::{Effort, Measurement, Session, Subject};
 
 use super::layers::{Layers, NoLayers};
 use crate::args::Bench;
@@ -29,7 +29,11 @@ pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
 }
 
 /// Measures every layer with every number of rows of x; one result each.
-fn rows(session: &mut Session, layers: &Layers, batch: &[usize]) -> Result<Vec<Row>, Failure> {
+fn rows(
+    session: &mut Session,
+    layers: &Layers,
+    batch: &[usize],
+) -> Result<Vec<Measurement>, Failure> {
     let bar = Bar::of_items("measuring");
     let max_rows = batch.iter().copied().max().unwrap_or(0);
     let (mut rows, total) = (Vec::new(), layers.names().len() as u64);
@@ -37,8 +41,9 @@ fn rows(session: &mut Session, layers: &Layers, batch: &[usize]) -> Result<Vec<R
         bar.set(done, total);
         let layer_rows = layers.with(name, |blob| {
             let mut subject = Subject::new(session, name, blob, max_rows)?;
-            let rows = batch.iter().map(|&m| subject.row(session, m, Effort::FULL));
-            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+            let measurements =
+                batch.iter().map(|&rows| subject.measure(session, rows, Effort::FULL));
+            Ok(measurements.collect::<Result<Vec<_>, _>>()?)
         })?;
         rows.extend(layer_rows.into_iter().flatten());
     }
@@ -50,10 +55,10 @@ fn rows(session: &mut Session, layers: &Layers, batch: &[usize]) -> Result<Vec<R
 }
 
 /// Returns the results as a table.
-fn table(rows: &[Row]) -> Table {
+fn table(rows: &[Measurement]) -> Table {
     // Name, shape and format are text, the rest are numbers.
     let align = |column| if column < 3 { Align::Left } else { Align::Right };
-    let columns = Row::COLUMNS.into_iter().zip((0..).map(align)).collect::<Vec<_>>();
+    let columns = Measurement::COLUMNS.into_iter().zip((0..).map(align)).collect::<Vec<_>>();
     let mut table = Table::new(&columns);
     for row in rows {
         table.row(row.cells().iter().map(|cell| printable(cell)).collect());

@@ -1,46 +1,46 @@
-//! Results, for tables, CSV and JSON.
+//! Results as tables, CSV and JSON. Field names are keys of the JSON, which scripts read: they stay.
 
 use serde::Serialize;
 
-/// A multiplication that was measured.
+/// Result of measuring a layer with one number of rows of x.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct Measurement {
     /// Name of the layer.
     pub name: String,
-    /// N, output features, and K, input features.
+    /// N (output features) and K (input features).
     pub shape: [usize; 2],
-    /// How the weights are stored.
+    /// Format of the weights, such as `BF16` or `INT4x4`.
     pub format: &'static str,
-    /// Bits of the compressed layer for each weight, everything counted.
+    /// Bits per weight of the compressed layer, everything included.
     pub bits_per_weight: f64,
-    /// Rows of x.
+    /// Number of rows of x.
     pub m: usize,
-    /// Microseconds of a call, the median over batches.
+    /// Microseconds per product, the median over batches.
     pub us: f64,
-    /// Bytes of the compressed layer by that time, in GB/s.
+    /// GB/s at which the compressed layer is read: its size over `us`.
     pub gbps: f64,
-    /// `gbps` as a share of a copy's, which counts bytes read and written.
+    /// `gbps` over [`Report::copy_gbps`].
     pub copy_share: f64,
-    /// Microseconds of cuBLAS with the dense weights in 16 bits, if it was there.
+    /// Microseconds per product of cuBLAS with dense 16-bit weights, if cuBLAS is the reference.
     pub cublas_us: Option<f64>,
-    /// Microseconds of a dense kernel of ours, if there was no cuBLAS.
+    /// Microseconds per product of our dense kernel, if that is the reference.
     pub dense_us: Option<f64>,
-    /// The time of whichever it was by `us`; none if there was no room for the dense weights.
+    /// The reference's time over `us`; `None` if the dense weights did not fit into device memory.
     pub speedup: Option<f64>,
-    /// Bytes of device memory that the layer takes, as the device counts them (by mebibytes).
+    /// Bytes of device memory that the layer takes. Drivers count in mebibytes.
     pub device_bytes: usize,
-    /// Which share of the memory of the dense weights in 16 bits that saves, if there was room for those.
+    /// Share of the dense 16-bit weights' memory that the compressed layer saves, if the dense weights fitted.
     pub vram_saved: Option<f64>,
-    /// Norm of the error of F32 outputs, over that of the product in F64.
+    /// Relative error of F32 outputs: norm of the error over the norm of the product in F64.
     pub error: f64,
-    /// The same of cuBLAS or the dense kernel; weights of groups were rounded to 16 bits for it.
+    /// Relative error of the reference. Includes that weights with scales are rounded to 16 bits for it.
     pub reference_error: Option<f64>,
-    /// How the kernel was launched.
+    /// Launch plan of the kernel.
     pub plan: String,
 }
 
-impl Row {
-    /// Titles of [`Row::cells`].
+impl Measurement {
+    /// Column titles of [`Measurement::cells`].
     pub const COLUMNS: [&str; 11] = [
         "layer",
         "shape",
@@ -55,11 +55,11 @@ impl Row {
         "speedup",
     ];
 
-    /// Titles of [`Row::csv`].
+    /// Column titles of [`Measurement::csv`].
     const CSV: &str = "name,rows,cols,format,bits_per_weight,m,us,gbps,copy_share,cublas_us,\
                            dense_us,speedup,device_bytes,vram_saved,error,reference_error,plan";
 
-    /// For people.
+    /// Returns the cells of a table row for people.
     #[must_use]
     pub fn cells(&self) -> [String; 11] {
         let [n, k] = self.shape;
@@ -79,7 +79,7 @@ impl Row {
         ]
     }
 
-    /// A line of CSV.
+    /// Returns a line of CSV.
     fn csv(&self) -> String {
         let [rows, cols] = self.shape;
         let optional = |number: Option<f64>| number.map_or_else(String::new, |n| format!("{n:.3}"));
@@ -107,30 +107,30 @@ impl Row {
     }
 }
 
-/// A field of CSV.
+/// Quotes a field of CSV.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-/// Everything that was measured in a run.
+/// All results of a run, with the device and the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The device's name.
+    /// Name of the device.
     pub gpu: String,
     /// Version of its driver.
     pub driver: String,
-    /// GB/s of a copy in device memory, read and written.
+    /// GB/s of a copy in device memory, bytes read plus bytes written.
     pub copy_gbps: f64,
-    /// GB/s that a dense kernel of ours reads weights at.
+    /// GB/s at which our dense kernel reads weights.
     pub read_gbps: f64,
-    /// What the rows are compared with.
+    /// The reference's name.
     pub reference: String,
-    /// The rows.
-    pub rows: Vec<Row>,
+    /// The measurements.
+    pub rows: Vec<Measurement>,
 }
 
 impl Report {
-    /// What stands above the rows.
+    /// Returns the lines above a table of the measurements.
     #[must_use]
     pub fn head(&self) -> String {
         let Self { gpu, driver, copy_gbps, read_gbps, reference, .. } = self;
@@ -140,13 +140,14 @@ impl Report {
         )
     }
 
-    /// CSV with a line a row, which also has what is the same for all of them, and `commit`.
+    /// Returns CSV with one line per measurement. Each line repeats device, driver, `commit` and reference.
     #[must_use]
     pub fn csv(&self, commit: &str) -> String {
         let Self { gpu, driver, copy_gbps, read_gbps, reference, rows } = self;
         let (gpu, reference) = (quoted(gpu), quoted(reference));
-        let mut csv = format!("gpu,driver,commit,copy_gbps,read_gbps,reference,{}\n", Row::CSV);
-        for row in rows.iter().map(Row::csv) {
+        let mut csv =
+            format!("gpu,driver,commit,copy_gbps,read_gbps,reference,{}\n", Measurement::CSV);
+        for row in rows.iter().map(Measurement::csv) {
             csv += &format!(
                 "{gpu},{driver},{commit},{copy_gbps:.1},{read_gbps:.1},{reference},{row}\n"
             );
@@ -159,8 +160,8 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn row() -> Row {
-        Row {
+    fn measurement() -> Measurement {
+        Measurement {
             name: "a \"layer\"".to_owned(),
             shape: [4096, 14336],
             format: "BF16",
@@ -181,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_for_people_and_one_for_programs() {
+    fn cells_are_for_people_and_csv_is_for_programs() {
         let cells = "a \"layer\"|4096x14336|BF16|10.65|8|31.42|2490|82.7|47.00|-|1.50x";
-        assert_eq!(row().cells().join("|"), cells);
+        assert_eq!(measurement().cells().join("|"), cells);
         let csv = "\"a \"\"layer\"\"\",4096,14336,BF16,10.654,8,31.416,2489.6,0.8271,47.000,,1.496,\
                    78643200,0.330,1.250e-7,,\"octets: 1, blocks: 132\"";
-        assert_eq!(row().csv(), csv);
+        assert_eq!(measurement().csv(), csv);
         // The plan's comma is quoted.
-        assert_eq!(Row::CSV.split(',').count() + 1, csv.split(',').count());
+        assert_eq!(Measurement::CSV.split(',').count() + 1, csv.split(',').count());
     }
 
     #[test]
@@ -199,7 +200,7 @@ mod tests {
             copy_gbps: 3010.0,
             read_gbps: 3100.0,
             reference: "cuBLAS 13.0.2".to_owned(),
-            rows: vec![row(), row()],
+            rows: vec![measurement(), measurement()],
         };
         let csv = report.csv("1234abc");
         let start = "\"NVIDIA H100\",580.159.04,1234abc,3010.0,3100.0,\"cuBLAS 13.0.2\",\"a ";
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn json_has_nulls_for_what_was_not_measured() {
-        let json = serde_json::to_value(row()).unwrap();
+        let json = serde_json::to_value(measurement()).unwrap();
         assert_eq!(json["shape"], serde_json::json!([4096, 14336]));
         assert_eq!(json["cublas_us"], 47.0);
         assert!(json["dense_us"].is_null() && json["reference_error"].is_null());
