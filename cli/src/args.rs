@@ -88,8 +88,8 @@ pub(crate) struct Compress {
     /// `rate=R`: integers, one scale per row, R bits per weight in total (2 to 7). Use it
     /// for the best quality at a given size.
     ///
-    /// All but `lossless` quantize linear layers only. Norms and biases stay lossless, and so do
-    /// embeddings unless --include is given.
+    /// All but `lossless` quantize linear layers only. Embeddings, norms and biases stay lossless
+    /// unless --include or a rule names them.
     #[arg(long, value_name = "FORMAT", default_value = "lossless", value_parser = format, verbatim_doc_comment)]
     pub(crate) format: Format,
     /// With --format rate=R, let R be the average of all layers
