@@ -13,8 +13,8 @@ fn codec(criterion: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     for dtype in Dtype::ALL {
         let data = Weights::Gaussian.bytes(dtype, SHAPE.0 * SHAPE.1, 1);
-        let matrix = Matrix::new(dtype, SHAPE.0, SHAPE.1, &data).expect("the buffer fits");
-        let bytes = encode(matrix).expect("Gaussian weights shrink");
+        let matrix = Matrix::from_bytes(dtype, &data, SHAPE.0, SHAPE.1).expect("the buffer fits");
+        let bytes = encode(matrix).expect("Gaussian weights shrink").into_bytes();
         let blob = Blob::parse(&bytes).expect("just encoded");
         let mut out = vec![0; data.len()];
         blob.decode(&mut out).expect("just encoded");
@@ -44,10 +44,10 @@ fn quantize(criterion: &mut Criterion) {
         let quantizer: Quantizer = format.parse().expect("it is one");
         let compress = || {
             let quantized = quantizer.quantize(black_box(source), QuantizeOptions::new());
-            encode(quantized.expect("all numbers are finite").matrix())
+            quantized.expect("all numbers are finite").encode()
         };
-        let bytes = compress().expect("it is smaller");
-        let error = relative_error(&bytes, &data);
+        let blob = compress().expect("it is smaller");
+        let error = relative_error(&blob, &data);
         assert!(error < 0.2, "a bench times only what it has checked: {format} {error}");
         group.bench_function(format, |b| b.iter(|| pool.install(compress)));
     }
@@ -55,12 +55,11 @@ fn quantize(criterion: &mut Criterion) {
 }
 
 /// How far the numbers that a blob stands for are from `data`.
-fn relative_error(blob: &[u8], data: &[u8]) -> f64 {
+fn relative_error(blob: &Blob<'_>, data: &[u8]) -> f64 {
     let numbers = |bytes: &[u8]| -> Vec<f64> {
         bytes.as_chunks().0.iter().map(|&bits| bf16::from_le_bytes(bits).to_f64()).collect()
     };
     let mut back = vec![0; data.len()];
-    let blob = Blob::parse(blob).expect("just encoded");
     blob.dequantize(Float::Bf16, &mut back).expect("just encoded");
     let pairs: Vec<_> = numbers(data).into_iter().zip(numbers(&back)).collect();
     let error: f64 = pairs.iter().map(|(a, b)| (a - b).powi(2)).sum();

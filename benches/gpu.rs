@@ -54,7 +54,7 @@ mod bench {
                 let (layer_bytes, us) = decode_time(gpu, &cuda_stream, dtype, rows, cols)?;
                 let weights = (rows * cols) as f64;
                 let rate = weights / us / 1e3;
-                let gbps = (layer_bytes as f64 + weights * dtype.bytes() as f64) / us / 1e3;
+                let gbps = (layer_bytes as f64 + weights * dtype.byte_len() as f64) / us / 1e3;
                 let bits = 8.0 * layer_bytes as f64 / weights;
                 println!(
                     "decode {:8} {rows:5} x {cols:5} {bits:6.2} b/w {us:9.1} us {rate:6.0} \
@@ -86,7 +86,7 @@ mod bench {
         cols: usize,
     ) -> Result<(Vec<u8>, Vec<u8>), Box<dyn Error>> {
         let data = Weights::Gaussian.bytes(dtype, rows * cols, 1);
-        let bytes = encode(Matrix::new(dtype, rows, cols, &data)?).ok_or("did not shrink")?;
+        let bytes = encode(Matrix::from_bytes(dtype, &data, rows, cols)?)?.into_bytes();
         Ok((data, bytes))
     }
 

@@ -122,7 +122,7 @@ fn columns(width: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fused_rans::{Blob, Dtype, Matrix, encode};
+    use fused_rans::{Dtype, Matrix, encode};
 
     #[test]
     fn columns_are_distinct_and_there() {
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn a_product_passes_and_one_wrong_output_does_not() {
         let bytes: Vec<u8> = (0..100 * 256).map(|i| 1 + u8::from(i / 256 == 99)).collect();
-        let blob = encode(Matrix::new(Dtype::I8, 100, 256, &bytes).unwrap()).unwrap();
-        let weights = Weights::decode(&Blob::parse(&blob).unwrap()).unwrap();
+        let blob = encode(Matrix::from_bytes(Dtype::I8, &bytes, 100, 256).unwrap()).unwrap();
+        let weights = Weights::decode(&blob).unwrap();
         let x: Vec<f64> = (0..3 * 256).map(|i| f64::from(i / 256)).collect();
         let sample = Sample::new(&weights, 100, &x, 256);
         let mut y: Vec<u8> = (0..300)

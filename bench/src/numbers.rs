@@ -10,10 +10,10 @@ pub struct Weights {
     weights_per_symbol: WeightsPerSymbol,
     shape: TileGrid,
     bytes: Vec<u8>,
-    /// Scales (FP16 bits) and zero points of groups, by row, then by group.
-    groups: Option<(Vec<u16>, Option<Vec<i8>>)>,
-    /// Scales of rows, as BF16 bits.
-    row_scales: Option<Vec<u16>>,
+    /// Scales and zero points of groups, by row, then by group.
+    groups: Option<(Vec<f16>, Option<Vec<i8>>)>,
+    /// Scales of rows.
+    row_scales: Option<Vec<bf16>>,
     /// Integers of more than a byte, by row, then by column.
     large_integers: Vec<LargeInteger>,
 }
@@ -24,14 +24,14 @@ impl Weights {
     /// # Errors
     /// [`BlobError`] if the blob is damaged.
     pub fn decode(blob: &Blob<'_>) -> Result<Self, BlobError> {
-        let mut bytes = vec![0; blob.weight_bytes()];
+        let mut bytes = vec![0; blob.decoded_byte_len()];
         blob.decode(&mut bytes)?;
-        let groups = match blob.scales()? {
-            Some(scales) => Some((scales, blob.zeros()?)),
+        let groups = match blob.group_scales()? {
+            Some(scales) => Some((scales, blob.group_zeros()?)),
             None => None,
         };
         let (dtype, weights_per_symbol) = (blob.dtype(), blob.split().weights_per_symbol());
-        let row_scales = blob.row_scales().map(<[u16]>::to_vec);
+        let row_scales = blob.row_scales().map(<[bf16]>::to_vec);
         let large_integers = blob.large_integers()?;
         Ok(Self {
             dtype,
@@ -68,7 +68,8 @@ impl Weights {
     /// Returns the dequantized weights of row `row`.
     pub fn row(&self, row: usize) -> Vec<f64> {
         let cols = self.shape.cols;
-        let bytes = &self.bytes[row * cols * self.dtype.bytes()..][..cols * self.dtype.bytes()];
+        let bytes =
+            &self.bytes[row * cols * self.dtype.byte_len()..][..cols * self.dtype.byte_len()];
         let mut numbers: Vec<f64> = match self.dtype {
             Dtype::Bf16 => u16s(bytes).map(|bits| bf16::from_bits(bits).to_f64()).collect(),
             Dtype::F16 => u16s(bytes).map(|bits| f16::from_bits(bits).to_f64()).collect(),
@@ -82,13 +83,13 @@ impl Weights {
         if let Some((scales, zeros)) = &self.groups {
             let first = row * cols.div_ceil(GROUP);
             for (group, numbers) in (first..).zip(numbers.chunks_mut(GROUP)) {
-                let scale = f16::from_bits(scales[group]).to_f64();
+                let scale = scales[group].to_f64();
                 let zero = zeros.as_ref().map_or(0.0, |zeros| zeros[group].into());
                 numbers.iter_mut().for_each(|number| *number = scale * (*number - zero));
             }
         }
         if let Some(scales) = &self.row_scales {
-            let scale = bf16::from_bits(scales[row]).to_f64();
+            let scale = scales[row].to_f64();
             numbers.iter_mut().for_each(|number| *number *= scale);
         }
         numbers
@@ -165,17 +166,17 @@ fn u16s(bytes: &[u8]) -> impl Iterator<Item = u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fused_rans::{Groups, Matrix, encode, encode_grouped};
+    use fused_rans::{Encoder, Groups, Matrix, encode};
 
-    fn weights(blob: &[u8]) -> Weights {
-        Weights::decode(&Blob::parse(blob).unwrap()).unwrap()
+    fn weights(blob: &Blob<'_>) -> Weights {
+        Weights::decode(blob).unwrap()
     }
 
     #[test]
     fn dense_weights_are_the_numbers() {
         for dtype in [Dtype::F8E4M3, Dtype::I8] {
             let bytes: Vec<u8> = (0..512 * 256u32).map(|i| (i % 17) as u8 * 8).collect();
-            let blob = encode(Matrix::new(dtype, 512, 256, &bytes).unwrap()).unwrap();
+            let blob = encode(Matrix::from_bytes(dtype, &bytes, 512, 256).unwrap()).unwrap();
             let weights = weights(&blob);
             let (row, dense) = (weights.row(3), weights.into_dense());
             let dense: Vec<f64> = u16s(&dense).map(|bits| bf16::from_bits(bits).into()).collect();
@@ -189,13 +190,12 @@ mod tests {
     fn groups_have_their_scales_and_zero_points() {
         let bytes: Vec<u8> =
             (0..64 * 300u32).map(|i| ((i % 13) as i8 - 6).cast_unsigned()).collect();
-        let scales: Vec<u16> =
-            (0..64 * 3u8).map(|i| f16::from_f32(f32::from(i % 4)).to_bits()).collect();
+        let scales: Vec<f16> = (0..64 * 3u8).map(|i| f16::from_f32(f32::from(i % 4))).collect();
         let zeros = vec![2; 64 * 3];
-        let matrix =
-            Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().packed(WeightsPerSymbol::Four);
+        let matrix = Matrix::from_bytes(Dtype::I8, &bytes, 64, 300).unwrap();
+        let encoder = Encoder::new().weights_per_symbol(WeightsPerSymbol::Four);
         let groups = Groups { scales: &scales, zeros: Some(&zeros) };
-        let weights = weights(&encode_grouped(matrix, groups).unwrap().unwrap());
+        let weights = weights(&encoder.encode(matrix.with_groups(groups).unwrap()).unwrap());
         assert_eq!((weights.format(), weights.activations()), ("INT4x4", Float::F16));
         let row = weights.row(7);
         // Group 7 * 3 + 2 has scale 3; weight 7 * 300 + 299 is 1.
@@ -208,10 +208,12 @@ mod tests {
     #[test]
     fn rows_have_their_scales() {
         for (dtype, one) in [(Dtype::I8, 1), (Dtype::F8E4M3, 0x38)] {
-            let scales: Vec<u16> =
-                (0..64u8).map(|row| bf16::from_f32(row.into()).to_bits()).collect();
+            let scales: Vec<bf16> = (0..64u8).map(|row| bf16::from_f32(row.into())).collect();
             let bytes = vec![one; 64 * 300];
-            let matrix = Matrix::new(dtype, 64, 300, &bytes).unwrap().scaled(&scales).unwrap();
+            let matrix = Matrix::from_bytes(dtype, &bytes, 64, 300)
+                .unwrap()
+                .with_row_scales(&scales)
+                .unwrap();
             let weights = weights(&encode(matrix).unwrap());
             assert_eq!(weights.row(63), [63.0; 300]);
             let dense = weights.into_dense();
@@ -226,8 +228,11 @@ mod tests {
         let integers = [at(3, 5, 300), at(4, 0, -2048), at(4, 299, 255), at(63, 1, 32512)];
         let mut bytes = vec![1; 64 * 300];
         integers.iter().for_each(|large| bytes[large.row * 300 + large.col] = large.integer as u8);
-        let scales = vec![bf16::from_f32(0.5).to_bits(); 64];
-        let matrix = Matrix::new(Dtype::I8, 64, 300, &bytes).unwrap().scaled(&scales).unwrap();
+        let scales = vec![bf16::from_f32(0.5); 64];
+        let matrix = Matrix::from_bytes(Dtype::I8, &bytes, 64, 300)
+            .unwrap()
+            .with_row_scales(&scales)
+            .unwrap();
         let weights = weights(&encode(matrix.with_large_integers(&integers).unwrap()).unwrap());
         assert_eq!(weights.row(4)[..2], [-1024.0, 0.5]);
         assert_eq!(weights.row(4)[299], 127.5);

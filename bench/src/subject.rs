@@ -54,7 +54,7 @@ impl Subject {
         let (format, x_dtype) = (weights.format(), weights.activations());
         let (x_bytes, x_numbers) = activations(x_dtype, max_rows * shape.cols);
         let sample = Sample::new(&weights, shape.rows, &x_numbers, shape.cols);
-        let copies = session.copies(blob.bytes().len());
+        let copies = session.copies(blob.as_bytes().len());
         let free = gpu.memory_info()?.free;
         let layers = (0..copies).map(|_| gpu.upload(blob)).collect::<Result<Vec<_>, _>>()?;
         let left = gpu.memory_info()?.free;
@@ -69,7 +69,7 @@ impl Subject {
             name: name.to_owned(),
             format,
             shape,
-            blob_bytes: blob.bytes().len(),
+            blob_bytes: blob.as_bytes().len(),
             workspace,
             x_dtype,
             x: uploaded(&gpu, &x_bytes)?,

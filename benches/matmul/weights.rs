@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use fused_rans::layout::GROUP;
-use fused_rans::{Dtype, Groups, Matrix, WeightsPerSymbol, encode, encode_grouped};
+use fused_rans::{Dtype, Encoder, Groups, Matrix, WeightsPerSymbol};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -61,15 +61,16 @@ pub fn blob(format: Format, rows: usize, cols: usize) -> Result<Vec<u8>, Box<dyn
         Format::Int8x4 | Format::Int4x4 => WeightsPerSymbol::Four,
         _ => WeightsPerSymbol::Two,
     };
-    let matrix = Matrix::new(dtype, rows, cols, &bytes)?.packed(weights_per_symbol);
+    let matrix = Matrix::from_bytes(dtype, &bytes, rows, cols)?;
+    let encoder = Encoder::new().weights_per_symbol(weights_per_symbol);
     let blob = match format {
         Format::Int4 | Format::Int4x4 => {
             let scales = drawn(rows * cols.div_ceil(GROUP), |z| [scale(z)]);
-            encode_grouped(matrix, Groups { scales: &scales, zeros: None })?
+            encoder.encode(matrix.with_groups(Groups { scales: &scales, zeros: None })?)?
         }
-        _ => encode(matrix),
+        _ => encoder.encode(matrix)?,
     };
-    Ok(blob.ok_or("the weights do not shrink")?)
+    Ok(blob.into_bytes())
 }
 
 /// What `stored` makes of `count` numbers drawn from N(0, 1), always the same.
@@ -107,9 +108,9 @@ fn integer(value: f32, low: f32, high: f32) -> u8 {
     (value.round().clamp(low, high) as i8).cast_unsigned()
 }
 
-/// Bits of a scale in FP16, around 0.02 / 2.5.
-fn scale(z: f32) -> u16 {
-    f16::from_f32(0.008 * (0.1 * z).exp()).to_bits()
+/// A scale in FP16, around 0.02 / 2.5.
+fn scale(z: f32) -> f16 {
+    f16::from_f32(0.008 * (0.1 * z).exp())
 }
 
 /// `value`, in [-448, 448], rounded to e4m3: to nearest, to the even one of two.

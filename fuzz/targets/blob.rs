@@ -31,10 +31,10 @@ fn read(bytes: &[u8]) {
     let intact = blob.verify().is_ok();
     check_groups(&blob);
     check_wide(&blob, intact);
-    if blob.weight_bytes() > MOST {
+    if blob.decoded_byte_len() > MOST {
         return;
     }
-    let mut weights = vec![0xA5; blob.weight_bytes()];
+    let mut weights = vec![0xA5; blob.decoded_byte_len()];
     match blob.decode(&mut weights) {
         Ok(()) => check_numbers(&blob, &weights),
         Err(BlobError::WeightsChecksum) => {
@@ -55,7 +55,7 @@ fn read(bytes: &[u8]) {
 fn check_wide(blob: &Blob<'_>, intact: bool) {
     let (wide, largest) = allocation::largest(|| blob.large_integers());
     assert!(
-        largest <= 12 * blob.bytes().len() + 4096,
+        largest <= 12 * blob.as_bytes().len() + 4096,
         "large integers took {largest} bytes at once"
     );
     assert_eq!(wide.is_ok(), intact || !blob.has_large_integers());
@@ -73,7 +73,7 @@ fn check_numbers(blob: &Blob<'_>, weights: &[u8]) {
     }
     let (rows, cols) = (blob.rows(), blob.cols());
     for dtype in [Float::Bf16, Float::F16, Float::F32] {
-        let mut numbers = vec![0; rows * cols * dtype.bytes()];
+        let mut numbers = vec![0; rows * cols * dtype.byte_len()];
         blob.dequantize(dtype, &mut numbers).expect("it is intact");
     }
     let dtype = if blob.dtype().name() == "F16" { Float::F16 } else { Float::Bf16 };

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use fused_rans::{Blob, BlobError, Dtype, Groups, LargeInteger, Matrix, WeightsPerSymbol};
+use fused_rans::{Blob, BlobError, Dtype, Encoder, Groups, LargeInteger, Matrix, WeightsPerSymbol};
 use fused_rans_fuzz::codec::{Codec, Encoded, FAST, REFERENCE};
 use fused_rans_fuzz::{one_thread, readers, seal, step};
+use half::slice::HalfBitsSliceExt;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
@@ -41,7 +42,8 @@ fuzz_target!(init: one_thread(), |case: Case<'_>| -> Corpus {
     if case.changes.is_empty() {
         assert!(fast == parts.encode(&case, &REFERENCE), "the encoders differ");
     }
-    let Ok(Some(mut blob)) = fast else { return Corpus::Reject };
+    let Ok(blob) = fast else { return Corpus::Reject };
+    let mut blob = blob.into_bytes();
     if case.changes.is_empty() {
         assert!(agree(&mut blob) == Ok(parts.weights), "the decoded weights differ");
         return Corpus::Keep;
@@ -77,7 +79,7 @@ impl Parts {
         let dtype = Dtype::ALL[usize::from(case.dtype) % Dtype::ALL.len()];
         let sides @ [rows, cols] = case.sides.map(side);
         let bytes = || case.weights.iter().copied().chain([0]).cycle();
-        let mut weights: Vec<u8> = bytes().take(rows * cols * dtype.bytes()).collect();
+        let mut weights: Vec<u8> = bytes().take(rows * cols * dtype.byte_len()).collect();
         let mut wide = Vec::new();
         match &case.extra {
             Extra::Nothing | Extra::RowScales => {}
@@ -96,20 +98,20 @@ impl Parts {
         let Self { dtype, sides: [rows, cols], ref weights, .. } = *self;
         let weights_per_symbol =
             if case.quads { WeightsPerSymbol::Four } else { WeightsPerSymbol::Two };
-        let matrix = Matrix::new(dtype, rows, cols, weights)?.packed(weights_per_symbol);
-        let matrix = matrix.instead_of(usize::MAX);
-        let matrix = case.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits % 8));
+        let matrix = Matrix::from_bytes(dtype, weights, rows, cols)?;
+        let encoder = Encoder::new().weights_per_symbol(weights_per_symbol).max_bytes(usize::MAX);
+        let encoder = case.raw_bits.map_or(encoder, |raw_bits| encoder.raw_bits(raw_bits % 8));
         let zeros = match case.extra {
-            Extra::Nothing => return Ok((codec.plain)(matrix)),
+            Extra::Nothing => return codec(&encoder, matrix),
             Extra::RowScales | Extra::Wide(_) => {
-                let matrix =
-                    matrix.scaled(&self.scales[..rows])?.with_large_integers(&self.wide)?;
-                return Ok((codec.plain)(matrix));
+                let matrix = matrix.with_row_scales(self.scales[..rows].reinterpret_cast())?;
+                return codec(&encoder, matrix.with_large_integers(&self.wide)?);
             }
             Extra::Groups => None,
             Extra::GroupsWithZeros => Some(&self.zeros[..]),
         };
-        (codec.grouped)(matrix, Groups { scales: &self.scales, zeros })
+        let scales = self.scales.reinterpret_cast();
+        codec(&encoder, matrix.with_groups(Groups { scales, zeros })?)
     }
 }
 

@@ -21,7 +21,7 @@ impl Float {
 
     /// Bytes of one element.
     #[must_use]
-    pub const fn bytes(self) -> usize {
+    pub const fn byte_len(self) -> usize {
         match self {
             Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
@@ -94,7 +94,7 @@ pub(crate) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
 pub(crate) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) {
     let first = row * weights.len().div_ceil(GROUP);
     for (number, weights) in (first..).zip(weights.chunks_mut(GROUP)) {
-        let scale = f16::from_bits(groups.scales[number]).to_f32();
+        let scale = groups.scales[number].to_f32();
         let zero = groups.zeros.map_or(0.0, |zeros| f32::from(zeros[number]));
         weights.iter_mut().for_each(|weight| *weight = scale * (*weight - zero));
     }
@@ -121,7 +121,7 @@ fn store_each<const BYTES: usize>(
 }
 
 /// The numbers of all e4m3 bits.
-static E4M3: [f32; 256] = {
+pub(crate) static E4M3: [f32; 256] = {
     let mut numbers = [0.0; 256];
     let mut bits = 0;
     while bits < numbers.len() {
@@ -205,7 +205,8 @@ mod tests {
             let zero = (bits % 16) as i8 - 8;
             let (mut weights, scale) = (integers.clone(), f16::from_bits(bits).to_f64());
             // A row of two groups, of which there are two.
-            let groups = Groups { scales: &[0, 0, bits, bits], zeros: Some(&[1, 1, zero, zero]) };
+            let scales = [0, 0, bits, bits].map(f16::from_bits);
+            let groups = Groups { scales: &scales, zeros: Some(&[1, 1, zero, zero]) };
             scale_groups(groups, 1, &mut weights);
             for (&integer, &weight) in integers.iter().zip(&weights) {
                 let exact = scale * f64::from(integer - f32::from(zero));
@@ -219,7 +220,7 @@ mod tests {
 
     fn stored(dtype: Float, value: f64) -> u32 {
         let mut bytes = [0; 4];
-        dtype.store(value, &mut bytes[..dtype.bytes()]);
+        dtype.store(value, &mut bytes[..dtype.byte_len()]);
         u32::from_le_bytes(bytes)
     }
 
@@ -259,7 +260,7 @@ mod tests {
         #[test]
         fn numbers_of_a_type_are_stored_as_they_are(bits in any::<u32>()) {
             for dtype in Float::ALL {
-                let bits = if dtype.bytes() == 2 { bits & 0xFFFF } else { bits };
+                let bits = if dtype.byte_len() == 2 { bits & 0xFFFF } else { bits };
                 let value = loaded(dtype, bits);
                 prop_assert!(value.is_nan() || stored(dtype, value) == bits, "{dtype:?}");
             }

@@ -6,12 +6,14 @@
 
 mod blob;
 mod codec;
+mod element;
 pub mod file;
 mod float;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod launch_plan;
 pub mod matmul;
+mod matrix;
 pub mod quantize;
 mod vectorized;
 
@@ -23,8 +25,10 @@ pub use blob::groups::Groups;
 pub use blob::tile;
 pub use blob::values::LargeInteger;
 pub use codec::coding_model::entropy;
-pub use codec::{Matrix, encode, encode_grouped, reference};
+pub use codec::{Encoder, encode, reference};
+pub use element::{Element, F8E4M3, FloatElement};
 pub use float::Float;
 pub use fused_rans_layout as layout;
-pub use fused_rans_layout::{Dtype, WeightsPerSymbol};
+pub use fused_rans_layout::{Dtype, UnknownDtype, WeightsPerSymbol};
 pub use matmul::{Activations, Argument, Epilogue, MatmulError, Outputs};
+pub use matrix::Matrix;

@@ -22,8 +22,8 @@ pub use launch::{
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,
-    TAIL_LENGTH_BYTES, TileEntry, TileGrid, TileKind, TileShape, WeightsPerSymbol, exchange_signs,
-    fragment_column, matrix_column, planes, register_position,
+    TAIL_LENGTH_BYTES, TileEntry, TileGrid, TileKind, TileShape, UnknownDtype, WeightsPerSymbol,
+    exchange_signs, fragment_column, matrix_column, planes, register_position,
 };
 pub use table::{Entry, ExponentEntry, FourWeightEntry, TableKind};
 

@@ -3,24 +3,27 @@
 use fused_rans::layout::{GroupPlane, TileKind};
 use fused_rans::tile::Tile;
 use fused_rans::{
-    Blob, BlobError, Dtype, Float, Groups, LargeInteger, Matrix, WeightsPerSymbol, encode,
-    encode_grouped, reference,
+    Blob, BlobError, Dtype, Encoder, Float, Groups, LargeInteger, Matrix, WeightsPerSymbol,
+    reference,
 };
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use proptest::prelude::*;
-use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, any_matrix};
+use support::{AnyGroups, AnyLargeIntegers, Job, Recipe, Weights, any_matrix, bf16s};
 
 /// Encodes and decodes with both codecs; returns the blob, or `None` if it would not be smaller.
 fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>> {
-    check_matrix(Matrix::new(dtype, rows, cols, data).unwrap())
+    let matrix = Matrix::from_bytes(dtype, data, rows, cols).unwrap();
+    check_job(Job { matrix, encoder: Encoder::new() })
 }
 
 /// As [`check`].
-fn check_matrix(matrix: Matrix<'_>) -> Option<Vec<u8>> {
-    let bytes = encode(matrix);
-    assert!(bytes == reference::encode(matrix), "the codecs write different bytes");
-    let blob = check_blob(matrix, bytes.as_ref()?);
+fn check_job(job: Job<'_>) -> Option<Vec<u8>> {
+    let bytes = job.encode();
+    assert!(bytes == job.encode_by_reference(), "the codecs write different bytes");
+    let blob = check_blob(job.matrix, bytes.as_ref()?);
     assert!(blob.groups().is_none());
-    assert_eq!((blob.scales(), blob.zeros()), (Ok(None), Ok(None)));
+    assert_eq!((blob.group_scales(), blob.group_zeros()), (Ok(None), Ok(None)));
     bytes
 }
 
@@ -31,23 +34,25 @@ fn check_blob<'a>(matrix: Matrix<'_>, bytes: &'a [u8]) -> Blob<'a> {
     assert_eq!((blob.dtype(), blob.grid()), (matrix.dtype(), grid));
     assert_eq!((blob.rows(), blob.cols()), (grid.rows, grid.cols));
     blob.verify().unwrap();
-    let mut out = vec![0xA5; matrix.data().len()];
+    let mut out = vec![0xA5; matrix.as_bytes().len()];
     blob.decode(&mut out).unwrap();
-    assert!(out == matrix.data(), "the fast decoder differs");
+    assert!(out == matrix.as_bytes(), "the fast decoder differs");
     assert!(reference::decode(&blob).unwrap() == out, "the reference decoder differs");
     blob
 }
 
 /// As [`check`], for integers with groups.
-fn check_grouped(matrix: Matrix<'_>, groups: Groups<'_>) -> Option<Vec<u8>> {
-    let bytes = encode_grouped(matrix, groups).unwrap();
-    let same = bytes == reference::encode_grouped(matrix, groups).unwrap();
-    assert!(same, "the codecs write different bytes");
-    let blob = check_blob(matrix, bytes.as_ref()?);
-    assert_eq!((blob.split().half_range(), blob.exceptions()), (8, 0));
+fn check_grouped(job: Job<'_>, groups: Groups<'_>) -> Option<Vec<u8>> {
+    let job = job.with_groups(groups);
+    let bytes = job.encode();
+    assert!(bytes == job.encode_by_reference(), "the codecs write different bytes");
+    let blob = check_blob(job.matrix, bytes.as_ref()?);
+    assert_eq!((blob.split().half_range(), blob.exception_count()), (8, 0));
     assert_eq!(blob.groups(), Some(GroupPlane { zeros: groups.zeros.is_some() }));
-    assert!(blob.scales().unwrap().as_deref() == Some(groups.scales), "the scales differ");
-    assert!(blob.zeros().unwrap().as_deref() == groups.zeros, "the zero points differ");
+    let scales = blob.group_scales().unwrap().expect("it has groups");
+    let same = scales.reinterpret_cast() == groups.scales.reinterpret_cast();
+    assert!(same, "the scales differ");
+    assert!(blob.group_zeros().unwrap().as_deref() == groups.zeros, "the zero points differ");
     bytes
 }
 
@@ -55,7 +60,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn every_matrix_comes_back(matrix in any_matrix()) {
-        check_matrix(matrix.matrix(&matrix.bytes()));
+        check_job(matrix.job(&matrix.bytes()));
     }
 
     /// Both codecs restore large integers, and `dequantize` does.
@@ -65,9 +70,9 @@ proptest! {
         one_of in prop::sample::select(vec![1, 2, 50, 3000, 1 << 20]),
     ) {
         let wide = AnyLargeIntegers::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
-        let Some(bytes) = encode(wide.matrix()) else { return Ok(()) };
-        prop_assert!(reference::encode(wide.matrix()).as_ref() == Some(&bytes));
-        let blob = check_blob(wide.matrix(), &bytes);
+        let Some(bytes) = wide.job().encode() else { return Ok(()) };
+        prop_assert!(wide.job().encode_by_reference().as_ref() == Some(&bytes));
+        let blob = check_blob(wide.job().matrix, &bytes);
         prop_assert_eq!(blob.has_large_integers(), !wide.integers.is_empty());
         prop_assert!(blob.large_integers().unwrap() == wide.integers);
         let mut numbers = vec![0xA5; 4 * wide.data.len()];
@@ -80,7 +85,7 @@ proptest! {
     fn every_grouped_matrix_comes_back(matrix in any_matrix(), zeros: bool) {
         let matrix = Recipe { dtype: Dtype::I8, ..matrix };
         let groups = AnyGroups::new(matrix.rows, matrix.cols, zeros, matrix.seed);
-        check_grouped(matrix.matrix(&matrix.nibbles()), groups.groups());
+        check_grouped(matrix.job(&matrix.nibbles()), groups.groups());
     }
 }
 
@@ -93,8 +98,9 @@ fn raw_tiles_keep_their_scales() {
         WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
     {
         let groups = AnyGroups::new(rows, cols, zeros, 9);
-        let matrix = Matrix::new(Dtype::I8, rows, cols, &data).unwrap().packed(weights_per_symbol);
-        let bytes = check_grouped(matrix, groups.groups()).expect("it shrinks");
+        let matrix = Matrix::from_bytes(Dtype::I8, &data, rows, cols).unwrap();
+        let encoder = Encoder::new().weights_per_symbol(weights_per_symbol);
+        let bytes = check_grouped(Job { matrix, encoder }, groups.groups()).expect("it shrinks");
         let blob = Blob::parse(&bytes).unwrap();
         let kinds: Vec<u8> = blob.index().iter().map(|tile| tile.kind).collect();
         assert!(kinds.contains(&(TileKind::Raw as u8)) && kinds[0] == TileKind::Coded as u8);
@@ -104,33 +110,31 @@ fn raw_tiles_keep_their_scales() {
 #[test]
 fn groups_that_do_not_fit_are_refused() {
     let data = Weights::Small.bytes(Dtype::I8, 64 * 130, 3);
-    let matrix = Matrix::new(Dtype::I8, 64, 130, &data).unwrap();
-    let (scales, zeros) = (vec![0x3C00; 128], vec![0; 128]);
-    let encode = |scales: &[u16], zeros: Option<&[i8]>| {
-        let groups = Groups { scales, zeros };
-        let result = encode_grouped(matrix, groups).map(|blob| blob.is_some());
-        assert_eq!(result, reference::encode_grouped(matrix, groups).map(|blob| blob.is_some()));
-        result
+    let matrix = Matrix::from_bytes(Dtype::I8, &data, 64, 130).unwrap();
+    let (scales, zeros) = (vec![f16::ONE; 128], vec![0; 128]);
+    let with_groups = |scales: &[f16], zeros: Option<&[i8]>| {
+        matrix.with_groups(Groups { scales, zeros }).map(drop)
     };
-    assert_eq!(encode(&scales, Some(&zeros)), Ok(true));
+    assert_eq!(with_groups(&scales, Some(&zeros)), Ok(()));
     let count = |found| Err(BlobError::GroupCount { rows: 64, cols: 130, expected: 128, found });
-    assert_eq!(encode(&scales[1..], None), count(127));
-    assert_eq!(encode(&scales, Some(&zeros[..64])), count(64));
-    assert_eq!(encode(&[], None), count(0));
+    assert_eq!(with_groups(&scales[1..], None), count(127));
+    assert_eq!(with_groups(&scales, Some(&zeros[..64])), count(64));
+    assert_eq!(with_groups(&[], None), count(0));
     for found in [-9, 8, i8::MIN, i8::MAX] {
         let mut zeros = zeros.clone();
         zeros[127] = found;
-        assert_eq!(encode(&scales, Some(&zeros)), Err(BlobError::ZeroPoint { found }));
+        assert_eq!(with_groups(&scales, Some(&zeros)), Err(BlobError::ZeroPoint { found }));
     }
     for found in [-9, 8, i8::MIN, i8::MAX] {
         let mut data = data.clone();
         data[64 * 130 - 1] = found.cast_unsigned();
-        let matrix = Matrix::new(Dtype::I8, 64, 130, &data).unwrap();
+        let matrix = Matrix::from_bytes(Dtype::I8, &data, 64, 130).unwrap();
         let groups = Groups { scales: &scales, zeros: None };
-        assert_eq!(encode_grouped(matrix, groups), Err(BlobError::GroupedWeight { found }));
+        let refused = matrix.with_groups(groups).map(drop);
+        assert_eq!(refused, Err(BlobError::GroupedWeight { found }));
     }
-    let floats = Matrix::new(Dtype::F8E4M3, 64, 130, &data).unwrap();
-    let refused = encode_grouped(floats, Groups { scales: &scales, zeros: None });
+    let floats = Matrix::from_bytes(Dtype::F8E4M3, &data, 64, 130).unwrap();
+    let refused = floats.with_groups(Groups { scales: &scales, zeros: None }).map(drop);
     assert_eq!(refused, Err(BlobError::GroupType { dtype: Dtype::F8E4M3 }));
 }
 
@@ -138,8 +142,9 @@ fn groups_that_do_not_fit_are_refused() {
 fn row_scales_that_do_not_fit_are_refused() {
     let data = Weights::Small.bytes(Dtype::Bf16, 64 * 96, 3);
     let scaled = |dtype: Dtype, scales: usize| {
-        let matrix = Matrix::new(dtype, 64, 96, &data[..64 * 96 * dtype.bytes()]).unwrap();
-        matrix.scaled(&vec![0x3F80; scales]).map(|scaled| scaled.dtype())
+        let matrix =
+            Matrix::from_bytes(dtype, &data[..64 * 96 * dtype.byte_len()], 64, 96).unwrap();
+        matrix.with_row_scales(bf16s(&vec![0x3F80; scales])).map(|scaled| scaled.dtype())
     };
     for dtype in [Dtype::I8, Dtype::F8E4M3] {
         assert_eq!(scaled(dtype, 64), Ok(dtype));
@@ -158,9 +163,10 @@ fn wide_integers_that_do_not_fit_are_refused() {
     let mut data = vec![1; 4 * 5];
     data[5 + 2] = 300u16 as u8;
     let at = |row, col, integer| LargeInteger { row, col, integer };
-    let matrix = Matrix::new(Dtype::I8, 4, 5, &data).unwrap();
-    let with_large_integers =
-        |wide: &[LargeInteger]| matrix.scaled(&scales).unwrap().with_large_integers(wide).is_ok();
+    let matrix = Matrix::from_bytes(Dtype::I8, &data, 4, 5).unwrap();
+    let with_large_integers = |wide: &[LargeInteger]| {
+        matrix.with_row_scales(bf16s(&scales)).unwrap().with_large_integers(wide).is_ok()
+    };
     assert!(with_large_integers(&[]));
     assert!(with_large_integers(&[at(1, 2, 300)]));
     let refused = [
@@ -180,10 +186,14 @@ fn wide_integers_that_do_not_fit_are_refused() {
     let wide = [at(1, 2, 300)];
     let of_another = |matrix: Matrix<'_>| matrix.with_large_integers(&wide).map(drop);
     assert!(matches!(of_another(matrix), Err(BlobError::LargeIntegers(_))), "without scales");
-    let f8 = Matrix::new(Dtype::F8E4M3, 4, 5, &data).unwrap().scaled(&scales).unwrap();
+    let f8 = Matrix::from_bytes(Dtype::F8E4M3, &data, 4, 5)
+        .unwrap()
+        .with_row_scales(bf16s(&scales))
+        .unwrap();
     assert!(matches!(of_another(f8), Err(BlobError::LargeIntegers(_))));
-    let matrix = matrix.scaled(&scales).unwrap().with_large_integers(&wide).unwrap();
-    let grouped = encode_grouped(matrix, Groups { scales: &[0; 4], zeros: None });
+    let matrix =
+        matrix.with_row_scales(bf16s(&scales)).unwrap().with_large_integers(&wide).unwrap();
+    let grouped = matrix.with_groups(Groups { scales: &[f16::ZERO; 4], zeros: None });
     assert!(matches!(grouped, Err(BlobError::LargeIntegers(_))));
 }
 
@@ -191,11 +201,11 @@ fn wide_integers_that_do_not_fit_are_refused() {
 #[test]
 fn tiles_of_wide_integers_alone_are_not_coded() {
     let recipe = Recipe::gaussian(Dtype::I8);
-    assert!(encode(AnyLargeIntegers::new(&recipe, 1).matrix()).is_none());
-    assert!(reference::encode(AnyLargeIntegers::new(&recipe, 1).matrix()).is_none());
-    assert!(encode(AnyLargeIntegers::new(&recipe, 2).matrix()).is_some());
+    assert!(AnyLargeIntegers::new(&recipe, 1).job().encode().is_none());
+    assert!(AnyLargeIntegers::new(&recipe, 1).job().encode_by_reference().is_none());
+    assert!(AnyLargeIntegers::new(&recipe, 2).job().encode().is_some());
     let smaller = Recipe { rows: 255, ..recipe };
-    assert!(encode(AnyLargeIntegers::new(&smaller, 1).matrix()).is_some());
+    assert!(AnyLargeIntegers::new(&smaller, 1).job().encode().is_some());
 }
 
 #[test]
@@ -239,11 +249,11 @@ fn sides_of_a_thousand_and_one_weight() {
 fn every_value_of_every_type_comes_back() {
     for dtype in Dtype::ALL {
         // All values alone, which do not shrink, then among Gaussian weights, which do.
-        let values: Vec<u8> = match dtype.bytes() {
+        let values: Vec<u8> = match dtype.byte_len() {
             1 => (0..=u8::MAX).collect(),
             _ => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
         };
-        let count = values.len() / dtype.bytes();
+        let count = values.len() / dtype.byte_len();
         check(dtype, count / 256, 256, &values);
         let mut data = Weights::Gaussian.bytes(dtype, 1024 * 1024, 3);
         data[..values.len()].copy_from_slice(&values);
@@ -255,8 +265,9 @@ fn every_value_of_every_type_comes_back() {
 fn four_weights_share_a_symbol_where_they_can() {
     let (rows, cols) = (256, 272);
     let packed = |dtype, data: &[u8]| {
-        let matrix = Matrix::new(dtype, rows, cols, data).unwrap().packed(WeightsPerSymbol::Four);
-        let bytes = check_matrix(matrix).expect("it shrinks");
+        let matrix = Matrix::from_bytes(dtype, data, rows, cols).unwrap();
+        let encoder = Encoder::new().weights_per_symbol(WeightsPerSymbol::Four);
+        let bytes = check_job(Job { matrix, encoder }).expect("it shrinks");
         Blob::parse(&bytes).unwrap().split()
     };
     for dtype in Dtype::ALL {

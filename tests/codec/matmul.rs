@@ -3,8 +3,9 @@
 use fused_rans::layout::GroupPlane;
 use fused_rans::{
     Activations, Argument, Blob, BlobError, Dtype, Epilogue, Float, Groups, MatmulError, Matrix,
-    Outputs, TileFault, encode, encode_grouped,
+    Outputs, TileFault, encode,
 };
+use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use support::Weights;
@@ -112,7 +113,7 @@ fn number(dtype: Dtype, bits: u16) -> f32 {
 #[test]
 fn every_weight_is_multiplied_as_its_number() {
     for dtype in Dtype::ALL {
-        let values: Vec<u16> = match dtype.bytes() {
+        let values: Vec<u16> = match dtype.byte_len() {
             1 => (0..256).collect(),
             // An odd step reaches all exponents and mantissas, and few enough values for the rows.
             _ => {
@@ -122,10 +123,12 @@ fn every_weight_is_multiplied_as_its_number() {
         let (rows, cols, column) = (2048, 256, 77);
         let mut weights = Weights::Gaussian.bytes(dtype, rows * cols, 5);
         for (row, &value) in values.iter().enumerate() {
-            let at = (row * cols + column) * dtype.bytes();
-            weights[at..][..dtype.bytes()].copy_from_slice(&value.to_le_bytes()[..dtype.bytes()]);
+            let at = (row * cols + column) * dtype.byte_len();
+            weights[at..][..dtype.byte_len()]
+                .copy_from_slice(&value.to_le_bytes()[..dtype.byte_len()]);
         }
-        let bytes = encode(Matrix::new(dtype, rows, cols, &weights).unwrap()).unwrap();
+        let bytes =
+            encode(Matrix::from_bytes(dtype, &weights, rows, cols).unwrap()).unwrap().into_bytes();
         let blob = Blob::parse(&bytes).unwrap();
         let (one, x_type) = match dtype {
             Dtype::Bf16 => (bf16::ONE.to_bits(), Float::Bf16),
@@ -147,13 +150,13 @@ fn every_weight_is_multiplied_as_its_number() {
 fn sums_of_groups(integers: &[u8], groups: Groups<'_>) -> Vec<f32> {
     let rows = groups.scales.len();
     let cols = integers.len() / rows;
-    let matrix = Matrix::new(Dtype::I8, rows, cols, integers).unwrap();
-    let bytes = encode_grouped(matrix, groups).unwrap().expect("it shrinks");
+    let matrix = Matrix::from_bytes(Dtype::I8, integers, rows, cols).unwrap();
+    let blob = encode(matrix.with_groups(groups).unwrap()).expect("it shrinks");
     let x = f16::ONE.to_le_bytes().repeat(cols);
     let mut y = vec![0; 4 * rows];
     let x = Activations { data: &x[..], dtype: Float::F16, rows: 1, row_stride: cols };
     let out = Outputs { data: &mut y[..], dtype: Float::F32, row_stride: rows };
-    Blob::parse(&bytes).unwrap().matmul(x, out, Epilogue::default()).unwrap();
+    blob.matmul(x, out, Epilogue::default()).unwrap();
     y.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }
 
@@ -168,7 +171,10 @@ fn every_weight_of_a_group_is_multiplied_as_its_number() {
     // One integer, and 31 that the zero point makes 0.
     let row = |row| [vec![integer(row)], vec![zero(row); 31]].concat();
     let integers: Vec<u8> = (0..rows).flat_map(row).map(i8::cast_unsigned).collect();
-    let sums = sums_of_groups(&integers, Groups { scales: &scales, zeros: Some(&zeros) });
+    let sums = sums_of_groups(
+        &integers,
+        Groups { scales: scales.reinterpret_cast(), zeros: Some(&zeros) },
+    );
     for (row, sum) in sums.into_iter().enumerate() {
         let scale = f16::from_bits(scales[row]).to_f32();
         assert!(scale.is_finite());
@@ -186,7 +192,6 @@ fn scales_that_are_no_finite_numbers_multiply_as_such() {
     scales[..4].fill(f16::INFINITY);
     scales[4] = f16::NEG_INFINITY;
     scales[5] = f16::NAN;
-    let scales: Vec<u16> = scales.into_iter().map(f16::to_bits).collect();
     let sums = sums_of_groups(&integers, Groups { scales: &scales, zeros: None });
     assert_eq!(sums[..2], [f32::INFINITY, f32::NEG_INFINITY]);
     assert!(sums[2].is_nan(), "infinity times zero");
@@ -205,7 +210,9 @@ fn nan_patterns_of_fp8_are_480() {
 /// Returns a blob of 64 x 96 BF16 weights.
 fn small_blob() -> Vec<u8> {
     let weights = Weights::Gaussian.bytes(Dtype::Bf16, 64 * 96, 3);
-    encode(Matrix::new(Dtype::Bf16, 64, 96, &weights).unwrap()).expect("it shrinks")
+    encode(Matrix::from_bytes(Dtype::Bf16, &weights, 64, 96).unwrap())
+        .expect("it shrinks")
+        .into_bytes()
 }
 
 #[test]
@@ -276,7 +283,8 @@ fn a_damaged_tile_is_named() {
     let mut case = plain(Dtype::I8, 600, 300, 1);
     case.recipe.weights = Weights::Small;
     let weights = case.recipe.bytes();
-    let mut bytes = encode(Matrix::new(Dtype::I8, 600, 300, &weights).unwrap()).unwrap();
+    let mut bytes =
+        encode(Matrix::from_bytes(Dtype::I8, &weights, 600, 300).unwrap()).unwrap().into_bytes();
     // The last byte belongs to the last tile.
     *bytes.last_mut().unwrap() ^= 1;
     let (inputs, mut y) = (case.inputs(), case.output_buffer());

@@ -14,12 +14,14 @@ struct Size {
 /// Encodes a matrix; prints and returns its sizes in bits per weight.
 fn measure(weights: Weights, dtype: Dtype, rows: usize, cols: usize) -> Size {
     let data = weights.bytes(dtype, rows * cols, 42);
-    let bytes = encode(Matrix::new(dtype, rows, cols, &data).unwrap()).expect("it shrinks");
+    let bytes = encode(Matrix::from_bytes(dtype, &data, rows, cols).unwrap())
+        .expect("it shrinks")
+        .into_bytes();
     let blob = Blob::parse(&bytes).unwrap();
     let size = Size {
         stored: 8.0 * bytes.len() as f64 / (rows * cols) as f64,
         entropy: blob.entropy(),
-        exceptions: blob.exceptions(),
+        exceptions: blob.exception_count(),
     };
     println!(
         "{weights:?} {} {rows} x {cols}: {:.3} b/w, entropy {:.3}, + {:.3}, exceptions {:.1e}",

@@ -4,7 +4,8 @@ use std::error::Error;
 
 use fused_rans::file::{self, ErrorKind, FileError, HeaderFault, Progress, TensorFault};
 
-use fused_rans::{Blob, Dtype, Groups, Matrix, encode_grouped};
+use fused_rans::{Blob, Dtype, Groups, Matrix, encode};
+use half::f16;
 
 use support::craft::{
     Files, bf16, compress, framed, noise, plain, resealed, sealed, tensor, unframed,
@@ -263,9 +264,9 @@ fn blobs_with_scales_do_not_stand_for_integers() {
     let (files, data) = (Files::new(), vec![3; 64 * 256]);
     let bytes = files.packed(&plain(&[tensor("a", "I8", &[64, 256], data.clone())], "", 0));
     let (header, blob) = unframed(&bytes);
-    let matrix = Matrix::new(Dtype::I8, 64, 256, &data).unwrap();
-    let groups = Groups { scales: &[0x3C00; 128], zeros: None };
-    let grouped = encode_grouped(matrix, groups).unwrap().unwrap();
+    let matrix = Matrix::from_bytes(Dtype::I8, &data, 64, 256).unwrap();
+    let groups = Groups { scales: &[f16::ONE; 128], zeros: None };
+    let grouped = encode(matrix.with_groups(groups).unwrap()).unwrap().into_bytes();
     let crc = |blob: &[u8]| format!("{:08x}", Blob::parse(blob).unwrap().crc());
     let header = header.replace(&blob.len().to_string(), &grouped.len().to_string());
     let bytes = framed(&header.replace(&crc(&blob), &crc(&grouped)), &grouped);

@@ -102,7 +102,7 @@ fn check_restored(packed: &CompressedFile, restored: &[u8], format: &str) {
         let expected = format.parse::<Quantizer>().unwrap().quantize(source, Default::default());
         let expected = expected.unwrap();
         let mut row = vec![0.0; shape[1]];
-        for (index, stored) in found.data().chunks_exact(shape[1] * float.bytes()).enumerate() {
+        for (index, stored) in found.data().chunks_exact(shape[1] * float.byte_len()).enumerate() {
             expected.dequantize_row(index, &mut row);
             let bytes: Vec<u8> = row.iter().flat_map(|&x| store(float, x)).collect();
             assert!(stored == bytes, "{name}, row {index}");
@@ -383,9 +383,9 @@ fn numbers_that_are_not_finite_are_a_difference() {
     }
     // These scales are not finite: no quantizer makes them.
     let weights = i8(64 * 256);
-    let matrix = Matrix::new(Dtype::I8, 64, 256, &weights).unwrap();
-    for scale in [0x7FC0, 0x7F80] {
-        let blob = encode(matrix.scaled(&[scale; 64]).unwrap()).unwrap();
+    let matrix = Matrix::from_bytes(Dtype::I8, &weights, 64, 256).unwrap();
+    for scale in [half::bf16::NAN, half::bf16::INFINITY] {
+        let blob = encode(matrix.with_row_scales(&[scale; 64]).unwrap()).unwrap().into_bytes();
         let damaged = crafted(&files, "F32", &blob);
         let fault = file::verify_against(damaged, &input, Progress::silent()).unwrap_err();
         assert!(matches!(fault, FileError::Differs { .. }), "{fault}");
@@ -432,9 +432,11 @@ fn what_cannot_be_quantized_is_named_and_leaves_nothing_behind() {
 fn blobs_stand_for_tensors_of_their_kind() {
     let files = Files::new();
     let weights = i8(64 * 256);
-    let matrix = Matrix::new(Dtype::I8, 64, 256, &weights).unwrap();
-    let quantized = encode(matrix.scaled(&[0x3C00; 64]).unwrap()).unwrap();
-    let lossless = encode(matrix).unwrap();
+    let matrix = Matrix::from_bytes(Dtype::I8, &weights, 64, 256).unwrap();
+    let quantized = encode(matrix.with_row_scales(&[half::bf16::from_bits(0x3C00); 64]).unwrap())
+        .unwrap()
+        .into_bytes();
+    let lossless = encode(matrix).unwrap().into_bytes();
     let with = |dtype, blob: &[u8]| {
         let file = CompressedFile::open(crafted(&files, dtype, blob));
         file.map(|file| file.blob("a").map(|blob| blob.rows()).unwrap())

@@ -63,7 +63,7 @@ fn existing_tools_can_read(original: &[u8], stored: &[u8], file: &CompressedFile
         assert!(place(data).is_multiple_of(128) && data.len().is_multiple_of(128));
         assert!(place(data) >= end, "blobs keep their order");
         end = place(data) + data.len();
-        assert_eq!(file.blob(name).unwrap().bytes(), data);
+        assert_eq!(file.blob(name).unwrap().as_bytes(), data);
     }
     for (name, tensor) in tensors.iter().filter(|(name, _)| !blobs.contains(name)) {
         assert_eq!(tensor, original.tensor(name).unwrap());

@@ -78,7 +78,7 @@ fn mutants_of_files() {
 /// Decodes `bytes` unchanged.
 fn read_blob(bytes: &[u8]) -> Result<Vec<u8>, BlobError> {
     let blob = readers::parse(bytes)?;
-    let mut weights = vec![0; blob.weight_bytes()];
+    let mut weights = vec![0; blob.decoded_byte_len()];
     blob.decode(&mut weights).map(|()| weights)
 }
 
@@ -102,7 +102,7 @@ fn read_file(files: &Files, bytes: &[u8]) -> Result<Vec<u8>, FileError> {
     assert_eq!(verify(&path, Progress::silent()).is_ok(), restored.is_ok());
     let (opened, restored) = (opened?, restored?);
     for name in opened.blob_names() {
-        agree(&mut opened.blob(name)?.bytes().to_vec()).expect("it was verified");
+        agree(&mut opened.blob(name)?.as_bytes().to_vec()).expect("it was verified");
     }
     Ok(restored)
 }

@@ -78,7 +78,8 @@ fn dense_products_that_do_not_fit_are_refused() {
 fn a_layer_is_measured() {
     let Some(gpu) = device() else { return };
     let weights = Weights::Gaussian.bytes(Dtype::Bf16, 512 * 768, 1);
-    let blob = encode(Matrix::new(Dtype::Bf16, 512, 768, &weights).unwrap()).unwrap();
+    let blob =
+        encode(Matrix::from_bytes(Dtype::Bf16, &weights, 512, 768).unwrap()).unwrap().into_bytes();
     let blob = Blob::parse(&blob).unwrap();
     let mut session = Session::new(gpu.clone()).unwrap();
     let mut subject = Subject::new(&session, "layer", &blob, 9).unwrap();

@@ -3,19 +3,19 @@
 
 use fused_rans::file::{self, CompressedFile};
 use fused_rans::gpu::{self, Arena, Check, Gpu, GpuError, UploadOptions};
-use fused_rans::{Blob, BlobError, Dtype, Matrix, WeightsPerSymbol, encode};
+use fused_rans::{Blob, BlobError, Dtype, Encoder, Matrix, WeightsPerSymbol, encode};
 use proptest::prelude::*;
-use support::{Weights, any_matrix, device};
+use support::{Job, Weights, any_matrix, device, encoded};
 
 /// Decodes on the device; returns the exceptions, or `None` if the matrix does not shrink.
-fn check(gpu: &Gpu, matrix: Matrix<'_>) -> Option<u64> {
-    let bytes = encode(matrix)?;
-    let blob = Blob::parse(&bytes).unwrap();
+fn check(gpu: &Gpu, job: Job<'_>) -> Option<u64> {
+    let matrix = job.matrix;
+    let blob = job.encoder.encode(matrix).ok()?;
     let layer = gpu.upload(&blob).unwrap();
     assert_eq!(layer.device_byte_len(), UploadOptions::new().device_byte_len(&blob));
-    let same = layer.decode_to_bytes().unwrap() == matrix.data();
+    let same = layer.decode_to_bytes().unwrap() == matrix.as_bytes();
     assert!(same, "{:?} {:?} differs", matrix.dtype(), matrix.grid());
-    Some(blob.exceptions())
+    Some(blob.exception_count())
 }
 
 proptest! {
@@ -23,7 +23,7 @@ proptest! {
     #[test]
     fn every_matrix_comes_back_from_the_device(matrix in any_matrix()) {
         if let Some(gpu) = device() {
-            check(gpu, matrix.matrix(&matrix.bytes()));
+            check(gpu, matrix.job(&matrix.bytes()));
         }
     }
 }
@@ -35,14 +35,16 @@ fn large_and_odd_layers_of_every_type() {
         for (rows, cols) in [(2048, 5632), (1000, 1000), (4099, 1027), (192, 576), (17, 4096)] {
             for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero] {
                 let data = weights.bytes(dtype, rows * cols, 11);
-                let matrix = Matrix::new(dtype, rows, cols, &data).unwrap();
-                let exceptions = check(gpu, matrix);
+                let matrix = Matrix::from_bytes(dtype, &data, rows, cols).unwrap();
+                let job = Job { matrix, encoder: Encoder::new() };
+                let exceptions = check(gpu, job);
                 if dtype == Dtype::I8 {
-                    check(gpu, matrix.packed(WeightsPerSymbol::Four));
+                    let encoder = job.encoder.weights_per_symbol(WeightsPerSymbol::Four);
+                    check(gpu, Job { encoder, ..job });
                 }
                 // Thin matrices may not shrink, and one byte's values may leave no exceptions.
                 let dirty = matches!(weights, Weights::Dirty) && rows >= 192;
-                if dirty && dtype.bytes() == 2 {
+                if dirty && dtype.byte_len() == 2 {
                     assert!(exceptions > Some(0), "{dtype:?} was meant to have exceptions");
                 }
             }
@@ -59,14 +61,15 @@ fn all_bf16_values_at_once() {
         let at = usize::from(value) * 16;
         data[2 * at..2 * at + 2].copy_from_slice(&value.to_le_bytes());
     }
-    assert!(check(gpu, Matrix::new(Dtype::Bf16, 1024, 1024, &data).unwrap()) > Some(10_000));
+    let matrix = Matrix::from_bytes(Dtype::Bf16, &data, 1024, 1024).unwrap();
+    assert!(check(gpu, Job { matrix, encoder: Encoder::new() }) > Some(10_000));
 }
 
 #[test]
 fn a_buffer_of_another_size_is_refused() {
     let Some(gpu) = device() else { return };
     let data = Weights::Gaussian.bytes(Dtype::Bf16, 512 * 512, 5);
-    let bytes = encode(Matrix::new(Dtype::Bf16, 512, 512, &data).unwrap()).unwrap();
+    let bytes = encoded(Matrix::from_bytes(Dtype::Bf16, &data, 512, 512).unwrap()).unwrap();
     let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
     let (mut small, cuda_stream) =
         (gpu.alloc(data.len() - 2).unwrap(), gpu.create_stream().unwrap());
@@ -94,7 +97,7 @@ fn real_weights_come_back_from_the_device() {
         let compressed = CompressedFile::open(&compressed).unwrap();
         for name in compressed.blob_names() {
             let blob = compressed.blob(name).unwrap();
-            let mut weights = vec![0; blob.weight_bytes()];
+            let mut weights = vec![0; blob.decoded_byte_len()];
             blob.decode(&mut weights).unwrap();
             assert!(gpu.upload(&blob).unwrap().decode_to_bytes().unwrap() == weights, "{name}");
             layers += 1;
@@ -112,7 +115,8 @@ fn a_layer_of_more_than_four_gigabytes() {
     let some = Weights::Gaussian.bytes(Dtype::I8, 1_000_003, 1);
     let data: Vec<u8> = some.iter().copied().cycle().take(rows * cols).collect();
     assert!(data.len() > 1 << 32);
-    check(gpu, Matrix::new(Dtype::I8, rows, cols, &data).unwrap()).expect("it shrinks");
+    let matrix = Matrix::from_bytes(Dtype::I8, &data, rows, cols).unwrap();
+    check(gpu, Job { matrix, encoder: Encoder::new() }).expect("it shrinks");
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn layers_are_used_from_many_threads_and_cuda_streams() {
     // Of one type, but with streams of other lengths, so that they want other shared memory.
     let layer = |weights: Weights| {
         let data = weights.bytes(Dtype::I8, 768 * 1024, 9);
-        let bytes = encode(Matrix::new(Dtype::I8, 768, 1024, &data).unwrap()).unwrap();
+        let bytes = encoded(Matrix::from_bytes(Dtype::I8, &data, 768, 1024).unwrap()).unwrap();
         (gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap(), data)
     };
     let layers = [layer(Weights::Gaussian), layer(Weights::Small), layer(Weights::MostlyZero)];
@@ -166,7 +170,9 @@ fn kernels_that_do_not_load_are_a_typed_error() {
 /// Weights and blob of a layer.
 fn layer_of(dtype: Dtype, rows: usize, cols: usize) -> (Vec<u8>, Vec<u8>) {
     let data = Weights::Gaussian.bytes(dtype, rows * cols, 3);
-    let bytes = encode(Matrix::new(dtype, rows, cols, &data).unwrap()).expect("it shrinks");
+    let bytes = encode(Matrix::from_bytes(dtype, &data, rows, cols).unwrap())
+        .expect("it shrinks")
+        .into_bytes();
     (data, bytes)
 }
 

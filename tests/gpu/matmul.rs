@@ -167,7 +167,7 @@ fn compare_fragments(case: &Case, fragments: &[u32]) {
             let at = (tile * SLABS + slab) * per_slab + (fragment * LANES + lane) * 4 + register;
             let found = (fragments[at] >> (16 * half)) as u16;
             let weight = row * cols + col;
-            let expected = match dtype.bytes() {
+            let expected = match dtype.byte_len() {
                 2 => u16::from_le_bytes([stored[2 * weight], stored[2 * weight + 1]]),
                 // Exact in either type.
                 _ if case.x == Float::Bf16 => bf16::from_f64(numbers[weight]).to_bits(),
@@ -294,7 +294,7 @@ fn quantized_layers_multiply_with_what_their_weights_stand_for() {
             let result = case.check(&weights, &inputs, Accumulator::F32, &y);
             assert_eq!(result, Ok(()), "{name}, {m} rows of x");
         }
-        let mut decoded = vec![0; blob.weight_bytes()];
+        let mut decoded = vec![0; blob.decoded_byte_len()];
         blob.decode(&mut decoded).unwrap();
         assert!(gpu.upload(&blob).unwrap().decode_to_bytes().unwrap() == decoded, "{name}");
     }

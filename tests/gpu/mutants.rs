@@ -9,8 +9,7 @@ use fused_rans::gpu::{
 };
 use fused_rans::launch_plan::{LaunchPlan, LayerShape, row_capacity};
 use fused_rans::{
-    Activations, Blob, BlobError, Dtype, Float, Outputs, TileFault, WeightsPerSymbol, encode,
-    encode_grouped,
+    Activations, Blob, BlobError, Dtype, Float, Outputs, TileFault, WeightsPerSymbol,
 };
 use std::time::Instant;
 use support::product::activation_type;
@@ -96,7 +95,7 @@ fn blobs() -> Vec<Vec<u8>> {
             let quads =
                 Recipe { weights_per_symbol: WeightsPerSymbol::Four, ..of(Dtype::I8, weights) };
             let all = recipes.into_iter().chain([quads]);
-            blobs.extend(all.filter_map(|recipe| encode(recipe.matrix(&recipe.bytes()))));
+            blobs.extend(all.filter_map(|recipe| recipe.job(&recipe.bytes()).encode()));
         }
         let integers = of(Dtype::I8, Weights::Gaussian);
         for weights_per_symbol in WeightsPerSymbol::ALL {
@@ -108,9 +107,9 @@ fn blobs() -> Vec<Vec<u8>> {
                 5,
             );
             let nibbles = recipe.nibbles();
-            blobs.extend(encode_grouped(recipe.matrix(&nibbles), groups.groups()).unwrap());
+            blobs.extend(recipe.job(&nibbles).with_groups(groups.groups()).encode());
         }
-        blobs.extend(encode(AnyLargeIntegers::new(&integers, 300).matrix()));
+        blobs.extend(AnyLargeIntegers::new(&integers, 300).job().encode());
     }
     blobs
 }
@@ -119,7 +118,7 @@ fn blobs() -> Vec<Vec<u8>> {
 fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
     let blob = Blob::parse(bytes)?;
     let layer = gpu.upload_with(&blob, UploadOptions::new().check(Check::OnDevice))?;
-    let mut expected = vec![0; blob.weight_bytes()];
+    let mut expected = vec![0; blob.decoded_byte_len()];
     let found = decode(gpu, &layer)?;
     match blob.decode(&mut expected) {
         // The checksum of the weights is not the kernels' concern.

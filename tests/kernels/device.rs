@@ -1,22 +1,22 @@
 //! Compares the weights that the GPU's decode step gives, run on the CPU lane by lane, with the original ones.
 
 use fused_rans::layout::{Place, TileEntry};
-use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode};
+use fused_rans::{Dtype, Encoder, Matrix, WeightsPerSymbol};
 use proptest::prelude::*;
 use support::step;
-use support::{Weights, any_matrix};
+use support::{Job, Weights, any_matrix};
 
 /// Encodes a matrix, decodes it with the GPU's decode step and compares; returns the number of coded tiles.
-fn check(matrix: Matrix<'_>) -> usize {
-    let Some(bytes) = encode(matrix) else { return 0 };
-    step::check(&Blob::parse(&bytes).unwrap(), matrix.data())
+fn check(job: Job<'_>) -> usize {
+    let Ok(blob) = job.encoder.encode(job.matrix) else { return 0 };
+    step::check(&blob, job.matrix.as_bytes())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn the_device_step_decodes_every_matrix(matrix in any_matrix()) {
-        check(matrix.matrix(&matrix.bytes()));
+        check(matrix.job(&matrix.bytes()));
     }
 }
 
@@ -26,8 +26,9 @@ fn whole_tiles_of_every_type_go_through_the_device_step() {
         for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero, Weights::Small] {
             let data = weights.bytes(dtype, 256 * 272, 3);
             for weights_per_symbol in WeightsPerSymbol::ALL {
-                let coded =
-                    check(Matrix::new(dtype, 256, 272, &data).unwrap().packed(weights_per_symbol));
+                let matrix = Matrix::from_bytes(dtype, &data, 256, 272).unwrap();
+                let encoder = Encoder::new().weights_per_symbol(weights_per_symbol);
+                let coded = check(Job { matrix, encoder });
                 assert!(coded > 0, "{dtype:?} {weights:?} was not coded");
             }
         }

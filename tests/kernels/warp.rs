@@ -10,14 +10,14 @@ use fused_rans::layout::{
     TAIL_LENGTH_BYTES, TILE, TableKind, TileEntry,
 };
 use fused_rans::tile::{Rows, Tile};
-use fused_rans::{Blob, Dtype, Matrix, WeightsPerSymbol, encode, encode_grouped};
+use fused_rans::{Blob, Dtype, Encoder, Matrix, WeightsPerSymbol};
 use fused_rans_kernels::{IntegerOffset, Lane, MmaType, RawWords, SliceMemory, WeightFormat};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use support::product::weight_numbers;
-use support::{AnyGroups, Recipe, Weights, any_matrix, integer_splits};
+use support::{AnyGroups, Job, Recipe, Weights, any_matrix, integer_splits};
 
 /// Slabs that a warp decodes at a time.
 const S: usize = 2;
@@ -76,7 +76,7 @@ fn slabs(blob: &Blob<'_>, number: usize) -> Option<Vec<Slab>> {
     let (entry, shape) = (&blob.index()[number], tile.shape);
     let group_bytes = blob.groups().map_or(0, GroupPlane::bytes);
     let before = TAIL_LENGTH_BYTES * shape.slabs() + shape.raw_bytes(blob.split().raw_bits());
-    let groups = &blob.bytes()[entry.offset as usize * LINE + before..];
+    let groups = &blob.as_bytes()[entry.offset as usize * LINE + before..];
     let slabs = tile.slabs().enumerate().map(|(number, slab)| {
         let mut rows: Rows = [[0; LANES]; 64];
         slab.expand(&mut rows);
@@ -268,16 +268,17 @@ fn add(sums: &mut Sums, chunks: &mut Sums, groups: &[OfLanes<Group>; S]) {
 
 /// Multiplies as every kernel for a layer does, and checks the outputs. Returns the blob; `None` if not all of it
 /// is coded.
-fn check(matrix: Matrix<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
+fn check(job: Job<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
+    let matrix = job.matrix;
     let (dtype, cols) = (matrix.dtype(), matrix.grid().cols);
     assert!(cols <= 2 * TILE, "sums of more might not be exact");
     let bytes = match groups {
-        Some(groups) => encode_grouped(matrix, groups.groups()).unwrap()?,
-        None => encode(matrix)?,
+        Some(groups) => job.with_groups(groups.groups()).encode()?,
+        None => job.encode()?,
     };
     let blob = Blob::parse(&bytes).unwrap();
     let tiles: Option<Vec<_>> = (0..blob.index().len()).map(|tile| slabs(&blob, tile)).collect();
-    let mut weights = weight_numbers(dtype, matrix.data());
+    let mut weights = weight_numbers(dtype, matrix.as_bytes());
     if let Some(AnyGroups { scales, zeros }) = groups {
         for (at, weight) in weights.iter_mut().enumerate() {
             let group = at / cols * cols.div_ceil(GROUP) + at % cols / GROUP;
@@ -333,7 +334,11 @@ fn tame(dtype: Dtype, weights: Vec<u8>) -> Vec<u8> {
         _ => bits,
     };
     let tame = |&bytes: &[u8; 2]| tame(u16::from_le_bytes(bytes)).to_le_bytes();
-    if dtype.bytes() == 1 { weights } else { weights.as_chunks().0.iter().flat_map(tame).collect() }
+    if dtype.byte_len() == 1 {
+        weights
+    } else {
+        weights.as_chunks().0.iter().flat_map(tame).collect()
+    }
 }
 
 #[test]
@@ -341,8 +346,9 @@ fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
     // Whole units and narrow ones.
     let (rows, cols) = (128, TILE + 192);
     let check = |dtype, weights_per_symbol, weights: &[u8], groups: Option<&AnyGroups>| {
-        let matrix = Matrix::new(dtype, rows, cols, weights).unwrap().packed(weights_per_symbol);
-        check(matrix, groups).expect("it shrinks")
+        let matrix = Matrix::from_bytes(dtype, weights, rows, cols).unwrap();
+        let encoder = Encoder::new().weights_per_symbol(weights_per_symbol);
+        check(Job { matrix, encoder }, groups).expect("it shrinks")
     };
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3] {
         for weights in [Weights::Gaussian, Weights::Dirty, Weights::MostlyZero] {
@@ -352,10 +358,10 @@ fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
                 &tame(dtype, weights.bytes(dtype, rows * cols, 3)),
                 None,
             );
-            let (blob, two_bytes) = (Blob::parse(&bytes).unwrap(), dtype.bytes() == 2);
+            let (blob, two_bytes) = (Blob::parse(&bytes).unwrap(), dtype.byte_len() == 2);
             let wide = blob.frequencies().exponent_table(blob.split()).is_some();
             match weights {
-                Weights::Dirty => assert_eq!(blob.exceptions() > 100, two_bytes),
+                Weights::Dirty => assert_eq!(blob.exception_count() > 100, two_bytes),
                 Weights::MostlyZero => assert!(!wide),
                 _ => assert_eq!(wide, two_bytes),
             }
@@ -366,7 +372,7 @@ fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
         let bytes = check(Dtype::I8, split.weights_per_symbol(), &weights, None);
         let blob = Blob::parse(&bytes).unwrap();
         assert_eq!(blob.split(), split);
-        assert_eq!(blob.exceptions() > 4, split.half_range() < 128);
+        assert_eq!(blob.exception_count() > 4, split.half_range() < 128);
     }
     for (weights_per_symbol, zeros) in
         WeightsPerSymbol::ALL.into_iter().flat_map(|p| [(p, false), (p, true)])
@@ -393,7 +399,7 @@ proptest! {
         let groups = zeros.map(|zeros| AnyGroups::with_normal_scales(rows, cols, zeros, recipe.seed));
         let weights =
             if groups.is_some() { recipe.nibbles() } else { tame(dtype, recipe.bytes()) };
-        let matrix = recipe.matrix(&weights);
-        prop_assume!(check(matrix, groups.as_ref()).is_some());
+        let job = recipe.job(&weights);
+        prop_assume!(check(job, groups.as_ref()).is_some());
     }
 }

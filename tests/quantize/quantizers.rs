@@ -4,7 +4,7 @@ use crate::reference;
 use fused_rans::quantize::{
     Moments, NumberMatrix, QuantizeError, QuantizeOptions, Quantizer, RateCurve,
 };
-use fused_rans::{Blob, Dtype, Float, encode};
+use fused_rans::{Dtype, Float};
 use half::bf16;
 use proptest::prelude::*;
 use support::sources;
@@ -61,11 +61,11 @@ proptest! {
             Err(QuantizeError::Unreachable { .. } | QuantizeError::TooSmall { .. }) => return Ok(()),
             quantized => quantized.unwrap(),
         };
-        let Some(blob) = encode(quantized.matrix()) else { return Ok(()) };
+        let Ok(blob) = quantized.encode() else { return Ok(()) };
         let (expected, _) = dequantize(&quantized, &numbers);
-        let mut bytes = vec![0xA5; expected.len() * dtype.bytes()];
-        Blob::parse(&blob).unwrap().dequantize(dtype, &mut bytes).unwrap();
-        for (stored, expected) in bytes.chunks_exact(dtype.bytes()).zip(expected) {
+        let mut bytes = vec![0xA5; expected.len() * dtype.byte_len()];
+        blob.dequantize(dtype, &mut bytes).unwrap();
+        for (stored, expected) in bytes.chunks_exact(dtype.byte_len()).zip(expected) {
             prop_assert_eq!(stored, sources::store(dtype, expected));
         }
     }
@@ -118,7 +118,7 @@ fn zeros_stay_zeros() {
         let zeros = Numbers { values: vec![-0.0; 300 * 300], ..numbers };
         let quantized = quantize(quantizer, &zeros);
         assert!(dequantize(&quantized, &zeros).0.iter().all(|&x| x == 0.0), "{quantizer}");
-        assert!(encode(quantized.matrix()).is_some());
+        assert!(quantized.encode().is_ok());
     }
 }
 
@@ -231,10 +231,10 @@ fn feedback_is_what_the_formula_says() {
     let options = QuantizeOptions::new().moments(&moments).raw_bits(4);
     let quantized = rate(6.5).quantize(numbers.source(), options).unwrap();
     let (matrix, (back, _)) = (quantized.matrix(), dequantize(&quantized, &numbers));
-    let rows = back.chunks_exact(150).zip(matrix.data().chunks_exact(150)).take(CHECKED);
+    let rows = back.chunks_exact(150).zip(matrix.as_bytes().chunks_exact(150)).take(CHECKED);
     let steps: Vec<f64> = rows.map(|(back, weights)| reference::step(back, weights)).collect();
     let expected = reference::feedback(&numbers, &correlated, &steps);
-    let differ = matrix.data()[..CHECKED * 150]
+    let differ = matrix.as_bytes()[..CHECKED * 150]
         .iter()
         .zip(&expected)
         // The matrix holds the low bytes of large integers.

@@ -130,11 +130,11 @@ fn measure(
 ) -> Result<(u64, Duration, Duration), Failure> {
     let blob = compressed.blob(&tensor.name)?;
     let (rows, cols) = (blob.rows(), blob.cols());
-    let mut weights = vec![0; rows * cols * blob.dtype().bytes()];
+    let mut weights = vec![0; rows * cols * blob.dtype().byte_len()];
     let decoding = fastest(|| blob.decode(&mut weights))?;
-    let matrix = Matrix::new(blob.dtype(), rows, cols, &weights)?;
+    let matrix = Matrix::from_bytes(blob.dtype(), &weights, rows, cols)?;
     let encoding = fastest(|| match encode(matrix) {
-        Some(bytes) if bytes == blob.bytes() => Ok(()),
+        Ok(found) if found.as_bytes() == blob.as_bytes() => Ok(()),
         _ => Err("encoding the decoded layer gave a different blob"),
     })?;
     Ok((weights.len() as u64, encoding, decoding))
@@ -182,7 +182,7 @@ fn decode_on_gpu(
     let (mut device_bytes, mut weight_bytes) = (0, 0);
     for name in compressed.blob_names() {
         let blob = compressed.blob(name)?;
-        let mut weights = vec![0; blob.weight_bytes()];
+        let mut weights = vec![0; blob.decoded_byte_len()];
         blob.decode(&mut weights)?;
         let layer = gpu.upload(&blob)?;
         if layer.decode_to_bytes()? != weights {

@@ -63,6 +63,31 @@ pub enum BlobError {
         /// Columns of the matrix.
         cols: usize,
     },
+    /// The blob would not be smaller than the matrix, or than [`Encoder::max_bytes`](crate::Encoder::max_bytes).
+    #[error(
+        "a blob of this {rows} x {cols} matrix would not be smaller than {max_bytes} bytes: store the matrix as it is, or allow more with Encoder::max_bytes"
+    )]
+    NotSmaller {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// The limit in bytes.
+        max_bytes: usize,
+    },
+    /// Invalid argument: all integers of a tile exceed a byte, of which it can list 65,535.
+    #[error(
+        "all integers of a 256 x 256 tile exceed a byte, of which a tile can list 65,535: scale the matrix down, or store it as it is"
+    )]
+    TooManyLargeIntegers,
+    /// Invalid argument: the blob holds weights of another type.
+    #[error("the blob holds {found} weights, not {requested}: decode to {found}, or dequantize")]
+    ElementType {
+        /// Type of the blob's weights.
+        found: Dtype,
+        /// Type that was asked for.
+        requested: Dtype,
+    },
     /// The weights do not fit into memory.
     #[error("no memory for the {bytes} bytes of its weights")]
     Memory {

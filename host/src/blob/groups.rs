@@ -1,25 +1,24 @@
 //! Scales and zero points of groups of weights.
 
 use crate::BlobError;
-use fused_rans_layout::{Dtype, FRAGMENT, GROUP, GroupPlane, SLAB_STRIPS, TileGrid};
-
-const SLAB_ROWS: usize = SLAB_STRIPS * FRAGMENT;
+use fused_rans_layout::{Dtype, GROUP, GroupPlane, SLAB_ROWS, TileGrid};
+use half::f16;
 
 /// Scales (and zero points) of an I8 matrix of 4-bit integers, -8 to 7, one for every [`GROUP`]
 /// columns of a row: a weight stands for `scale * (weight - zero)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Groups<'a> {
     /// Bits of binary16 numbers, rows x `ceil(cols / 128)`, row by row.
-    pub scales: &'a [u16],
+    pub scales: &'a [f16],
     /// Zero points from -8 to 7, in the same places.
     pub zeros: Option<&'a [i8]>,
 }
 
 /// As [`Groups`], with its own memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OwnedGroups {
     /// As [`Groups::scales`].
-    pub scales: Vec<u16>,
+    pub scales: Vec<f16>,
     /// As [`Groups::zeros`].
     pub zeros: Option<Vec<i8>>,
 }
@@ -56,8 +55,8 @@ impl Groups<'_> {
             .map_or(Ok(()), |found| Err(BlobError::GroupedWeight { found }))
     }
 
-    /// Bytes of the scales and zero points as they are here.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Returns the size of scales and zero points in bytes, uncompressed.
+    pub(crate) fn byte_len(&self) -> usize {
         size_of_val(self.scales) + self.zeros.map_or(0, size_of_val)
     }
 
@@ -103,9 +102,9 @@ pub fn groups(grid: TileGrid, tile: usize) -> impl Iterator<Item = (usize, usize
     })
 }
 
-/// Scale number `index` of a slab's block.
-pub fn scale(block: &[u8], index: usize) -> u16 {
-    u16::from_le_bytes([block[2 * index], block[2 * index + 1]])
+/// Returns scale number `index` of a slab's block.
+pub fn scale(block: &[u8], index: usize) -> f16 {
+    f16::from_le_bytes([block[2 * index], block[2 * index + 1]])
 }
 
 /// Zero point number `index` of a slab's block, which has zero points.

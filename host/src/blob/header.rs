@@ -8,6 +8,7 @@ use fused_rans_layout::{
     Dtype, FourWeightEntry, GroupPlane, LINE, PROB_BITS, SYMBOLS, Split, TileEntry, TileGrid,
     WeightsPerSymbol,
 };
+use half::bf16;
 
 #[cfg(target_endian = "big")]
 compile_error!("the stored format is little endian and read in place");
@@ -31,7 +32,7 @@ const ZERO_POINTS: u8 = 1 << 2;
 const ROW_SCALES: u8 = 1 << 3;
 
 /// Flag: some integers take more than a byte.
-const WIDE: u8 = 1 << 4;
+const LARGE_INTEGERS: u8 = 1 << 4;
 
 /// The header as it is stored, little endian.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -42,7 +43,7 @@ pub struct Header {
     dtype: u8,
     raw_bits: u8,
     base: u8,
-    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`], [`ROW_SCALES`], [`WIDE`].
+    /// [`ZERO`], [`GROUPS`], [`ZERO_POINTS`], [`ROW_SCALES`], [`LARGE_INTEGERS`].
     flags: u8,
     weights_per_symbol: u8,
     prob_bits: u8,
@@ -68,10 +69,10 @@ const _: () = assert!(size_of::<Header>() == LINE);
 impl Header {
     /// A header without lengths and checksums.
     pub fn new(coding: TileFormat, row_scales: bool, grid: TileGrid, entropy: f64) -> Self {
-        let TileFormat { split, groups, wide } = coding;
+        let TileFormat { split, groups, large_integers } = coding;
         let mut flags = if split.zero() { ZERO } else { 0 };
         flags |= if row_scales { ROW_SCALES } else { 0 };
-        flags |= if wide { WIDE } else { 0 };
+        flags |= if large_integers { LARGE_INTEGERS } else { 0 };
         if let Some(GroupPlane { zeros }) = groups {
             flags |= if zeros { GROUPS | ZERO_POINTS } else { GROUPS };
         }
@@ -106,7 +107,7 @@ impl Header {
         let Some(dtype) = Dtype::from_code(self.dtype) else {
             return fault("unknown element type");
         };
-        let known = ZERO | GROUPS | ZERO_POINTS | ROW_SCALES | WIDE;
+        let known = ZERO | GROUPS | ZERO_POINTS | ROW_SCALES | LARGE_INTEGERS;
         if self.flags & !known != 0 || self.reserved != [0; 68] {
             return fault("unknown flags");
         }
@@ -130,8 +131,8 @@ impl Header {
         if self.row_scales() && !may_have_row_scales(dtype) {
             return fault("impossible row scales");
         }
-        let wide = self.flags & WIDE != 0;
-        if wide && (dtype != Dtype::I8 || groups.is_some() || !self.row_scales()) {
+        let large_integers = self.flags & LARGE_INTEGERS != 0;
+        if large_integers && (dtype != Dtype::I8 || groups.is_some() || !self.row_scales()) {
             return fault("impossible large integers");
         }
         // That no tile has exceptions then follows from their sum.
@@ -144,9 +145,9 @@ impl Header {
         let sides = (usize::try_from(self.rows), usize::try_from(self.cols));
         match sides {
             (Ok(rows @ 1..), Ok(cols @ 1..))
-                if matrix_bytes(dtype.bytes(), rows, cols).is_some() =>
+                if matrix_bytes(dtype.byte_len(), rows, cols).is_some() =>
             {
-                Ok((TileFormat { split, groups, wide }, TileGrid { rows, cols }))
+                Ok((TileFormat { split, groups, large_integers }, TileGrid { rows, cols }))
             }
             _ => fault("impossible shape"),
         }
@@ -209,11 +210,24 @@ pub struct Front {
     pub frequencies: Frequencies,
     /// One record a tile.
     pub index: Vec<TileEntry>,
-    /// Bits of a BF16 number for each row, or none at all.
-    pub row_scales: Option<Vec<u16>>,
+    /// A scale for each row, if rows have scales.
+    pub row_scales: Option<Vec<bf16>>,
 }
 
 impl Front {
+    /// Writes the front to the empty `out`, `start` bytes with the zeros before the first tile, and sets its checksum.
+    pub fn write(&mut self, start: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        out.extend_from_slice(bytemuck::cast_slice(self.frequencies.as_array()));
+        out.extend(self.index.iter().flat_map(bytemuck::bytes_of));
+        let row_scales = self.row_scales.as_deref().unwrap_or_default();
+        out.extend(row_scales.iter().flat_map(|scale| scale.to_le_bytes()));
+        out.resize(start, 0);
+        out[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&self.header));
+        self.header.crc = front_crc(out);
+        out[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&self.header));
+    }
+
     /// Reads and checks the front of `blob`, which must be exactly one blob. Index and scales are copied
     /// only once the blob's length bears them out.
     pub fn parse(blob: &[u8]) -> Result<Self, BlobError> {
@@ -249,7 +263,7 @@ impl Front {
         let tiles = grid.tiles().expect("checked above");
         let index: Vec<TileEntry> = records.take(tiles).map(bytemuck::pod_read_unaligned).collect();
         let scales = &blob[index_end(tiles).expect("checked above")..][..2 * scaled_rows];
-        let scales = scales.as_chunks().0.iter().map(|&bits| u16::from_le_bytes(bits));
+        let scales = scales.as_chunks().0.iter().map(|&bits| bf16::from_le_bytes(bits));
         let row_scales = header.row_scales().then(|| scales.collect());
         let front = Self { header, coding, grid, frequencies, index, row_scales };
         front.check_index(start, blob.len())?;

@@ -55,7 +55,7 @@ impl<'a> Tile<'a> {
         let group_bytes = coding.group_bytes(shape);
         if entry.kind == TileKind::Raw as u8 {
             let weights = take(coding.raw_weight_bytes(shape))?;
-            let weights = &weights[..shape.weights() * coding.split.dtype().bytes()];
+            let weights = &weights[..shape.weights() * coding.split.dtype().byte_len()];
             return Ok(Self::Raw { weights, groups: take(group_bytes)? });
         }
         let raw_bits = coding.split.raw_bits();
@@ -304,8 +304,8 @@ impl TileWriter {
         let Self { mut entry, tail_lengths, raw, full, exceptions, tails, .. } = self;
         let listed = bytemuck::cast_slice(&exceptions);
         let mut payload = [&tail_lengths, &raw, groups, &full, listed, &tails].concat();
-        let wide = coding.wide && exceptions.iter().any(|record| record & 0xFF00 != 0);
-        if !wide && payload.len().div_ceil(LINE) >= coding.raw_tile_lines(shape) {
+        let large = coding.large_integers && exceptions.iter().any(|record| record & 0xFF00 != 0);
+        if !large && payload.len().div_ceil(LINE) >= coding.raw_tile_lines(shape) {
             payload = raw_tile();
             payload.resize(coding.raw_weight_bytes(shape), 0);
             payload.extend_from_slice(groups);

@@ -17,7 +17,7 @@ pub struct TileFormat {
     /// The groups' scales and zero points, if there are any.
     pub groups: Option<GroupPlane>,
     /// Whether there are integers that take more than a byte.
-    pub wide: bool,
+    pub large_integers: bool,
 }
 
 impl TileFormat {
@@ -28,7 +28,7 @@ impl TileFormat {
 
     /// Bytes of the weights of a raw tile, with the zeros before scales.
     pub fn raw_weight_bytes(self, shape: TileShape) -> usize {
-        let bytes = shape.weights() * self.split.dtype().bytes();
+        let bytes = shape.weights() * self.split.dtype().byte_len();
         if self.groups.is_some() { bytes.next_multiple_of(GROUP_ALIGNMENT) } else { bytes }
     }
 
@@ -51,7 +51,7 @@ impl TileFormat {
 
     /// Whether an exception can have this weight.
     pub fn may_be_exception(self, weight: u16) -> bool {
-        self.split.dtype() != Dtype::I8 || may_be_exception(weight, self.wide)
+        self.split.dtype() != Dtype::I8 || may_be_exception(weight, self.large_integers)
     }
 
     /// Checks what `entry` says of a tile of this shape, apart from its place among the others.

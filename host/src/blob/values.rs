@@ -7,21 +7,21 @@ use fused_rans_layout::{Dtype, TileEntry};
 use std::ops::Range;
 
 /// What turns the weights of a matrix into numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers {
+#[derive(Clone, Debug, PartialEq)]
+pub struct DequantizedValues {
     /// Their type.
     pub dtype: Dtype,
     /// Scales and zero points of groups.
     pub groups: Option<OwnedGroups>,
     /// Those that take more than a byte.
-    pub wide: Vec<LargeInteger>,
+    pub large_integers: Vec<LargeInteger>,
 }
 
-impl Numbers {
+impl DequantizedValues {
     /// The numbers that the weights of row `row` in `stored` are, one for each place in `out`. Exact in F32.
     pub fn load_row(&self, row: usize, stored: &[u8], out: &mut [f32]) {
         load_weights(self.dtype, stored, out);
-        for wide in between(&self.wide, row, 0..usize::MAX) {
+        for wide in between(&self.large_integers, row, 0..usize::MAX) {
             out[wide.col] = wide.integer.into();
         }
         if let Some(groups) = &self.groups {
@@ -29,7 +29,7 @@ impl Numbers {
         }
     }
 
-    /// As [`Numbers::load_row`], multiplied with the row's scale. Exact where they are normal F32 numbers; finite ones
+    /// As [`DequantizedValues::load_row`], multiplied with the row's scale. Exact where they are normal F32 numbers; finite ones
     /// beyond these become the largest.
     pub fn dequantize_row(&self, scale: Option<f32>, row: usize, stored: &[u8], out: &mut [f32]) {
         self.load_row(row, stored, out);
@@ -64,7 +64,7 @@ impl LargeInteger {
     }
 
     /// The integer at this place, if it is a wide one, of an exception with this weight.
-    pub(crate) fn of_weight(row: usize, col: usize, weight: u16) -> Option<Self> {
+    pub(crate) fn from_weight(row: usize, col: usize, weight: u16) -> Option<Self> {
         let (low, high) = TileEntry::exception_bytes(weight);
         // What has been checked is in range.
         let integer = i16::try_from(sum(low, high)).ok()?;
@@ -146,7 +146,7 @@ mod tests {
             let allowed = i8::try_from(integer).is_err() && in_bf16 && integer <= 32512;
             let weight = wide.weight();
             assert_eq!(weight.is_some(), allowed, "{integer}");
-            let back = weight.and_then(|weight| LargeInteger::of_weight(1, 2, weight));
+            let back = weight.and_then(|weight| LargeInteger::from_weight(1, 2, weight));
             assert_eq!(back, allowed.then_some(wide));
         }
     }
@@ -156,7 +156,7 @@ mod tests {
         for weight in 0..=u16::MAX {
             let (low, high) = TileEntry::exception_bytes(weight);
             assert_eq!(may_be_exception(weight, false), high == 0);
-            let integer = LargeInteger::of_weight(0, 0, weight);
+            let integer = LargeInteger::from_weight(0, 0, weight);
             let allowed = high == 0 || integer.is_some_and(|wide| wide.weight() == Some(weight));
             assert_eq!(may_be_exception(weight, true), allowed, "{low} {high}");
         }

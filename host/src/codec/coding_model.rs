@@ -1,7 +1,7 @@
 //! What the encoder finds out about a matrix before it codes the first weight.
 
+use crate::Matrix;
 use crate::blob::frequencies::Frequencies;
-use crate::codec::Matrix;
 use crate::codec::fast;
 use fused_rans_layout::{Dtype, FourWeightEntry, SYMBOLS, Split, WeightsPerSymbol};
 use rayon::prelude::*;
@@ -32,35 +32,34 @@ pub struct CodingModel {
 }
 
 impl CodingModel {
-    /// The model of `matrix`, which has at least one weight.
-    pub fn of(matrix: Matrix<'_>) -> Self {
-        let exponents = exponent_counts(matrix.dtype(), matrix.data());
-        Self::new(matrix, &exponents, |split, filler| symbol_counts(matrix, split, filler))
+    /// Makes the model of `matrix`, which has at least one weight.
+    pub fn from_matrix(matrix: Matrix<'_>, request: CodingRequest) -> Self {
+        let exponents = exponent_counts(matrix.dtype(), matrix.as_bytes());
+        Self::new(request, &exponents, |split, filler| symbol_counts(matrix, split, filler))
     }
 
-    /// The model of `matrix`, whose weights have these exponents; `symbols` counts the symbols for a split and
-    /// a filler.
+    /// Makes the model of a matrix whose weights have these exponents; `symbols` counts the symbols for a split and a
+    /// filler.
     pub fn new(
-        matrix: Matrix<'_>,
+        request: CodingRequest,
         exponents: &[u64; 256],
         symbols: impl Fn(Split, u8) -> [u64; SYMBOLS],
     ) -> Self {
-        let dtype = matrix.dtype();
         let with = |weights_per_symbol| {
-            let wanted = CodingRequest { weights_per_symbol, ..matrix.wanted() };
-            let (split, coded, _) = split_for(wanted, exponents)?;
+            let request = CodingRequest { weights_per_symbol, ..request };
+            let (split, coded, _) = split_for(request, exponents)?;
             let filler = most_frequent(&coded);
             let frequencies = Frequencies::from_counts(&symbols(split, filler));
             let frequencies = frequencies.expect("a matrix has a weight");
-            Some(Self { split, filler, frequencies, entropy: entropy_of(dtype, exponents) })
+            let entropy = entropy_of(request.dtype, exponents);
+            Some(Self { split, filler, frequencies, entropy })
         };
         let fits = |model: &Self| {
             let two = model.split.weights_per_symbol() == WeightsPerSymbol::Two;
             two || model.frequencies.max() <= FourWeightEntry::MAX_FREQUENCY
         };
-        let model = with(matrix.wanted().weights_per_symbol)
-            .filter(fits)
-            .or_else(|| with(WeightsPerSymbol::Two));
+        let model =
+            with(request.weights_per_symbol).filter(fits).or_else(|| with(WeightsPerSymbol::Two));
         model.expect("there are always two weights a symbol")
     }
 }
@@ -78,7 +77,7 @@ fn entropy_of(dtype: Dtype, counts: &[u64; 256]) -> f64 {
     if total == 0.0 {
         return 0.0;
     }
-    let beside = 8 * dtype.bytes() as u32 - dtype.exponent_bits();
+    let beside = 8 * dtype.byte_len() as u32 - dtype.exponent_bits();
     let bits = coded_bits(counts, total) / total + f64::from(beside);
     (bits * 65536.0).round() / 65536.0
 }
@@ -91,7 +90,7 @@ fn coded_bits(counts: &[u64], total: f64) -> f64 {
 
 /// How often each exponent occurs.
 pub fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
-    let chunks = data.par_chunks(CHUNK * dtype.bytes());
+    let chunks = data.par_chunks(CHUNK * dtype.byte_len());
     chunks.map(|chunk| fast::count_exponents(dtype, chunk)).reduce(|| [0; 256], add)
 }
 
@@ -121,8 +120,8 @@ pub struct CodingRequest {
 
 /// The split of weights with these exponents, how often each value of its coded bits occurs, and how many weights are
 /// exceptions. `None` if four weights a symbol would leave too many.
-pub fn split_for(wanted: CodingRequest, counts: &[u64; 256]) -> Option<(Split, [u64; 16], u64)> {
-    let CodingRequest { dtype, weights_per_symbol, raw_bits } = wanted;
+pub fn split_for(request: CodingRequest, counts: &[u64; 256]) -> Option<(Split, [u64; 16], u64)> {
+    let CodingRequest { dtype, weights_per_symbol, raw_bits } = request;
     let split = match dtype {
         Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
         Dtype::F8E4M3 => Split::f8_e4m3(),

@@ -57,8 +57,13 @@ pub fn estimate(
 
 /// As [`estimate`], of a matrix at hand, whose weights may depend on each other: its symbols are counted. `counts` are its
 /// weights.
-pub fn measure(matrix: Matrix<'_>, counts: &[u64; 256], wide: u64) -> Option<Estimate> {
-    let (split, coded, exceptions) = split_for(matrix.wanted(), counts)?;
+pub fn measure(
+    request: CodingRequest,
+    matrix: Matrix<'_>,
+    counts: &[u64; 256],
+    wide: u64,
+) -> Option<Estimate> {
+    let (split, coded, exceptions) = split_for(request, counts)?;
     let total = counts.iter().sum::<u64>() as f64;
     let symbols = symbol_counts(matrix, split, most_frequent(&coded));
     let all = symbols.iter().sum::<u64>() as f64;

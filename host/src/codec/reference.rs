@@ -10,27 +10,26 @@ use core::cmp::Reverse;
 use crate::blob::frequencies::{END_SYMBOLS, ENDS};
 use crate::blob::groups::Groups;
 use crate::codec::coding_model::CodingModel;
-use crate::codec::{Matrix, assemble};
-use crate::{Blob, BlobError, Frequencies, TileFault};
+use crate::{Blob, BlobError, Encoder, Frequencies, Matrix, TileFault};
 use fused_rans_layout::{
     Entry, FRAGMENT, GROUP, GROUPS, LANES, LINE, MAX_TAIL_ROWS, PROB_BITS, Place, Plane, SLAB_ROWS,
     SYMBOLS, SlabShape, Split, TABLE, TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
     exchange_signs, planes,
 };
+use half::f16;
 
-/// Compresses `matrix`; `None` if that would not make it smaller.
-#[must_use]
-pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
-    if matrix.data().is_empty() {
-        return None;
-    }
-    let tiles = 0..matrix.grid().tiles()?;
+/// Compresses `matrix` to what [`Encoder::encode`] makes of it.
+///
+/// # Errors
+/// Those of [`Encoder::encode`].
+pub fn encode(encoder: &Encoder, matrix: Matrix<'_>) -> Result<Blob<'static>, BlobError> {
+    let tiles = 0..encoder.check(matrix)?;
     let mut exponents = [0; 256];
-    for weight in matrix.data().chunks_exact(matrix.dtype().bytes()) {
+    for weight in matrix.as_bytes().chunks_exact(matrix.dtype().byte_len()) {
         let weight = matrix.weight(weight, 0);
         exponents[usize::from(matrix.dtype().exponent(weight))] += 1;
     }
-    let model = CodingModel::new(matrix, &exponents, |split, filler| {
+    let model = CodingModel::new(encoder.request(matrix), &exponents, |split, filler| {
         let mut counts = [0; SYMBOLS];
         let slabs = tiles.clone().flat_map(|tile| tile_symbols(matrix, split, filler, tile));
         slabs.flatten().flatten().for_each(|symbol| counts[usize::from(symbol)] += 1);
@@ -38,18 +37,8 @@ pub fn encode(matrix: Matrix<'_>) -> Option<Vec<u8>> {
     });
     let states = symbol_states(&model.frequencies);
     let tiles = tiles.map(|tile| encode_tile(matrix, &model, &states, tile));
-    assemble(matrix, &model, tiles.collect::<Option<_>>()?)
-}
-
-/// Compresses `matrix` with the scales of its groups; `None` if that would not make it smaller.
-///
-/// # Errors
-/// As [`encode_grouped`](crate::encode_grouped).
-pub fn encode_grouped(
-    matrix: Matrix<'_>,
-    groups: Groups<'_>,
-) -> Result<Option<Vec<u8>>, BlobError> {
-    matrix.grouped(groups).map(encode)
+    let tiles = tiles.collect::<Option<_>>().ok_or(BlobError::TooManyLargeIntegers)?;
+    encoder.assemble(matrix, &model, tiles)
 }
 
 /// Decodes `blob` into row-major weights.
@@ -57,9 +46,9 @@ pub fn encode_grouped(
 /// # Errors
 /// [`BlobError::Tile`] for a damaged tile.
 pub fn decode(blob: &Blob<'_>) -> Result<Vec<u8>, BlobError> {
-    let (grid, split, bytes) = (blob.grid(), blob.split(), blob.dtype().bytes());
+    let (grid, split, bytes) = (blob.grid(), blob.split(), blob.dtype().byte_len());
     let table = blob.frequencies().decode_table();
-    let mut out = vec![0; blob.weight_bytes()];
+    let mut out = vec![0; blob.decoded_byte_len()];
     for tile in 0..blob.index().len() {
         let (first_row, first_col) = grid.origin(tile);
         blob.tile(tile)?; // checksum and structure
@@ -179,7 +168,7 @@ fn group_block(matrix: Matrix<'_>, groups: Groups<'_>, tile: usize, slab: usize)
     for (g, group) in (0..8).flat_map(|g| (0..GROUPS).map(move |group| (g, group))) {
         for row in [g, g + 8, g + 16, g + 24] {
             let number = inside(row, group * GROUP);
-            let scale = number.map_or(0, |number| groups.scales[number]);
+            let scale = number.map_or(f16::ZERO, |number| groups.scales[number]);
             scales.extend_from_slice(&scale.to_le_bytes());
             if let Some(zeros) = groups.zeros {
                 nibbles.push(number.map_or(0, |number| (zeros[number] + 8) as u8));

@@ -42,7 +42,7 @@ impl DenseProduct<'_> {
         let x = Activations { data: self.x.len(), dtype, rows, row_stride: shape.cols };
         let y = Outputs { data: self.y.len(), dtype: y_dtype, row_stride: shape.rows };
         check(weights, shape, x, y, Epilogue::default())?;
-        check_size(weights.bytes(), shape.rows, shape.cols, self.w.len())?;
+        check_size(weights.byte_len(), shape.rows, shape.cols, self.w.len())?;
         Ok(())
     }
 

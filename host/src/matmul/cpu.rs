@@ -1,7 +1,7 @@
 //! The multiplication on the CPU: exact enough to stand for the product, whatever the order of sums.
 
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
-use crate::blob::values::Numbers;
+use crate::blob::values::DequantizedValues;
 use crate::codec::parallel_crc;
 use crate::vectorized::vectorized;
 use crate::{Blob, BlobError};
@@ -30,7 +30,7 @@ impl Blob<'_> {
     ///
     /// // A 64 x 512 layer of ones, and two rows of 512 activations, of 0.5 and of 2.
     /// let weights = bf16::ONE.to_le_bytes().repeat(64 * 512);
-    /// let blob = encode(Matrix::new(Dtype::Bf16, 64, 512, &weights)?).expect("it shrinks");
+    /// let blob = encode(Matrix::from_bytes(Dtype::Bf16, &weights, 64, 512)?).expect("it shrinks");
     /// let x: Vec<u8> =
     ///     [0.5, 2.0].iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes().repeat(512)).collect();
     ///
@@ -59,9 +59,9 @@ impl Blob<'_> {
         if x.rows == 0 {
             return Ok(());
         }
-        let mut products = Products { blob: self, numbers: self.numbers()?, x, y, epilogue };
+        let mut products = Products { blob: self, values: self.values()?, x, y, epilogue };
         let table = self.frequencies().decode_table();
-        let row_bytes = self.cols() * self.dtype().bytes();
+        let row_bytes = self.cols() * self.dtype().byte_len();
         let rows_at_once = rayon::current_num_threads().saturating_mul(TILE).min(self.rows());
         let mut weights = vec![0; rows_at_once * row_bytes];
         let mut crc = 0;
@@ -82,7 +82,7 @@ impl Blob<'_> {
         out: &mut [u8],
         table: &[Entry; TABLE],
     ) -> Result<(), BlobError> {
-        let row_bytes = self.cols() * self.dtype().bytes();
+        let row_bytes = self.cols() * self.dtype().byte_len();
         let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
         bands.try_for_each(|(band, out)| self.decode_tile_row(first_row / TILE + band, out, table))
     }
@@ -91,7 +91,7 @@ impl Blob<'_> {
 /// A multiplication under way; the operands have been checked.
 struct Products<'a> {
     blob: &'a Blob<'a>,
-    numbers: Numbers,
+    values: DequantizedValues,
     x: Activations<&'a [u8]>,
     y: Outputs<&'a mut [u8]>,
     epilogue: Epilogue<'a>,
@@ -113,7 +113,7 @@ impl Products<'_> {
         let mut x = vec![0.0; rows * cols];
         x.par_chunks_exact_mut(cols).enumerate().for_each(|(row, x)| {
             let start = (first + row) * self.x.row_stride;
-            dtype.load(&self.x.data[start * dtype.bytes()..], x);
+            dtype.load(&self.x.data[start * dtype.byte_len()..], x);
         });
         x
     }
@@ -122,14 +122,14 @@ impl Products<'_> {
     fn multiply(&self, x: &[f32], first_row: usize, stored: &[u8]) -> Vec<f64> {
         let cols = self.blob.cols();
         let x_rows = x.len() / cols;
-        let stored = stored.par_chunks_exact(cols * self.blob.dtype().bytes());
+        let stored = stored.par_chunks_exact(cols * self.blob.dtype().byte_len());
         let mut sums = vec![0.0; stored.len() * x_rows];
         let rows = sums.par_chunks_exact_mut(x_rows).zip(stored).enumerate();
         rows.for_each_init(
             || vec![0.0; cols],
             |weights, (row, (sums, stored))| {
                 // Scales of rows are the sums' (`store`).
-                self.numbers.load_row(first_row + row, stored, weights);
+                self.values.load_row(first_row + row, stored, weights);
                 for (sum, x) in sums.iter_mut().zip(x.chunks_exact(cols)) {
                     *sum = dot(weights, x);
                 }
@@ -140,7 +140,7 @@ impl Products<'_> {
 
     /// Scales, adds the bias, rounds and stores what [`Products::multiply`] gave.
     fn store(&mut self, first: usize, first_row: usize, x_rows: usize, sums: &[f64]) {
-        let bytes = self.y.dtype.bytes();
+        let bytes = self.y.dtype.byte_len();
         for m in 0..x_rows {
             let start = (first + m) * self.y.row_stride + first_row;
             let out = self.y.data[start * bytes..].chunks_exact_mut(bytes);
@@ -181,8 +181,10 @@ mod tests {
     /// A blob whose tiles are intact, but not those of the matrix that its header speaks of.
     fn other_weights() -> Vec<u8> {
         let weights = vec![3; 1000 * 100];
-        let mut bytes = encode(Matrix::new(Dtype::I8, 1000, 100, &weights).expect("it fits"))
-            .expect("it shrinks");
+        let mut bytes =
+            encode(Matrix::from_bytes(Dtype::I8, &weights, 1000, 100).expect("it fits"))
+                .expect("it shrinks")
+                .into_bytes();
         let blob = Blob::parse(&bytes).expect("it is one");
         let front = blob.index()[0].offset as usize * LINE;
         let mut header: Header = bytemuck::pod_read_unaligned(&bytes[..HEADER_BYTES]);

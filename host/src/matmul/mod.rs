@@ -150,7 +150,7 @@ impl Extent {
     fn bytes(&self) -> Option<usize> {
         let Some(before) = self.rows.checked_sub(1) else { return Some(0) };
         let elements = before.checked_mul(self.row_stride)?.checked_add(self.cols)?;
-        let bytes = elements.checked_mul(self.dtype.bytes())?;
+        let bytes = elements.checked_mul(self.dtype.byte_len())?;
         (bytes <= isize::MAX as usize).then_some(bytes)
     }
 }

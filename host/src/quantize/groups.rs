@@ -6,7 +6,7 @@ use super::rounding::{add_half, integer};
 use super::{NumberMatrix, QuantizeError};
 use crate::Dtype;
 use crate::blob::groups::OwnedGroups;
-use crate::blob::values::Numbers;
+use crate::blob::values::DequantizedValues;
 use crate::vectorized::vectorized;
 use fused_rans_layout::GROUP;
 use half::{bf16, f16};
@@ -22,8 +22,8 @@ const SCALE_EXPONENTS: std::ops::RangeInclusive<i32> = -12..=14;
 struct Row {
     /// The row's scale, a power of 2 by which the scales of its groups are multiplied.
     factor: bf16,
-    /// Bits of the binary16 scales of the groups.
-    scales: Vec<u16>,
+    /// Scales of the groups.
+    scales: Vec<f16>,
     zeros: Vec<i8>,
 }
 
@@ -43,19 +43,19 @@ pub(super) fn int4(
                 false => (symmetric(numbers, factor.to_f32()), 0),
             };
             round(numbers, scale.to_f32() * factor.to_f32(), zero, out);
-            scales.push(scale.to_bits());
+            scales.push(scale);
             zeros.push(zero);
         }
         Ok(Row { factor, scales, zeros })
     })?;
     let has_factors = rows.iter().any(|row| row.factor != bf16::ONE);
-    let row_scales = has_factors.then(|| rows.iter().map(|row| row.factor.to_bits()).collect());
+    let row_scales = has_factors.then(|| rows.iter().map(|row| row.factor).collect());
     let zeros =
         zero_points.then(|| rows.iter().flat_map(|row| row.zeros.iter().copied()).collect());
     let scales = rows.into_iter().flat_map(|row| row.scales).collect();
     let mut quantized = Quantized { row_scales, ..Quantized::new(source, Dtype::I8, weights) };
     quantized.numbers =
-        Numbers { groups: Some(OwnedGroups { scales, zeros }), ..quantized.numbers };
+        DequantizedValues { groups: Some(OwnedGroups { scales, zeros }), ..quantized.numbers };
     Ok(quantized)
 }
 

@@ -16,7 +16,6 @@
 //!
 //! ```
 //! use fused_rans_host::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
-//! use fused_rans_host::{Blob, Float, encode};
 //! use rand::SeedableRng;
 //! use rand_distr::{Distribution, StandardNormal};
 //!
@@ -24,11 +23,11 @@
 //! let numbers: Vec<f32> = StandardNormal.sample_iter(random).take(256 * 512).collect();
 //! let source = NumberMatrix::from_slice(&numbers, 256, 512)?;
 //! let quantized = Quantizer::rate(5.0)?.quantize(source, QuantizeOptions::new())?;
-//! let blob = encode(quantized.matrix()).expect("five bits are fewer than 32");
-//! assert!((8.0 * blob.len() as f64 / (256.0 * 512.0) - 5.0).abs() < 0.05);
+//! let blob = quantized.encode().expect("five bits are fewer than 32");
+//! assert!((8.0 * blob.as_bytes().len() as f64 / (256.0 * 512.0) - 5.0).abs() < 0.05);
 //!
-//! let mut back = vec![0; 4 * 256 * 512];
-//! Blob::parse(&blob).and_then(|blob| blob.dequantize(Float::F32, &mut back)).expect("it is intact");
+//! let back = blob.dequantize_to_f32().expect("it is intact");
+//! assert_eq!(back.len(), 256 * 512);
 //! # Ok::<(), fused_rans_host::quantize::QuantizeError>(())
 //! ```
 

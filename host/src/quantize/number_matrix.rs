@@ -88,7 +88,7 @@ impl<'a> NumberMatrix<'a> {
         cols: usize,
     ) -> Result<Self, QuantizeError> {
         let expected =
-            rows.checked_mul(cols).and_then(|numbers| numbers.checked_mul(dtype.bytes()));
+            rows.checked_mul(cols).and_then(|numbers| numbers.checked_mul(dtype.byte_len()));
         if expected != Some(bytes.len()) || bytes.is_empty() {
             return Err(QuantizeError::BufferSize { dtype, rows, cols, found: bytes.len() });
         }
@@ -129,7 +129,7 @@ impl<'a> NumberMatrix<'a> {
     /// # Panics
     /// If there is no such row.
     pub fn load_row(self, row: usize, out: &mut [f32]) {
-        let bytes = self.cols * self.dtype.bytes();
+        let bytes = self.cols * self.dtype.byte_len();
         self.dtype.load(&self.data[row * bytes..][..bytes], out);
     }
 

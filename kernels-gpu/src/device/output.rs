@@ -20,7 +20,7 @@ impl Output {
     #[inline(always)]
     pub fn new(dtype: Dtype, out: *mut u8, grid: TileGrid, tile: usize) -> Self {
         let (row, col) = grid.origin(tile);
-        let out = out.wrapping_add((row * grid.cols + col) * dtype.bytes());
+        let out = out.wrapping_add((row * grid.cols + col) * dtype.byte_len());
         Self { out, dtype, cols: grid.cols, shape: grid.shape(tile) }
     }
 
@@ -49,7 +49,7 @@ impl Output {
     /// The tile's weights are there. All threads of the block are here.
     #[inline(always)]
     pub unsafe fn copy(&self, weights: *const u8) {
-        let row_bytes = self.shape.cols * self.dtype.bytes();
+        let row_bytes = self.shape.cols * self.dtype.byte_len();
         let mut at = thread();
         while at < self.shape.rows * row_bytes {
             let (row, byte) = (at as u32 / row_bytes as u32, at as u32 % row_bytes as u32);
@@ -61,7 +61,7 @@ impl Output {
 
     #[inline(always)]
     fn address(&self, row: usize, col: usize) -> *mut u8 {
-        self.out.wrapping_add((row * self.cols + col) * self.dtype.bytes())
+        self.out.wrapping_add((row * self.cols + col) * self.dtype.byte_len())
     }
 }
 
@@ -93,7 +93,7 @@ impl SlabOutput<'_> {
             // SAFETY: inside the matrix, and aligned: the host has seen to the buffer, row length and
             // column are multiples of eight weights.
             unsafe {
-                match self.out.dtype.bytes() {
+                match self.out.dtype.byte_len() {
                     2 => store_global_4(to, [a, b, c, d]),
                     _ => store_global_2(to, [bytes(a, b), bytes(c, d)]),
                 }
@@ -119,7 +119,7 @@ impl SlabOutput<'_> {
                 if col < shape.cols {
                     // SAFETY: inside the matrix, and aligned, since its buffer is.
                     unsafe {
-                        match self.out.dtype.bytes() {
+                        match self.out.dtype.byte_len() {
                             2 => store_global_2(to, [a, b]),
                             _ => *to.cast::<u32>() = bytes(a, b),
                         }
@@ -146,7 +146,7 @@ fn bytes(a: u32, b: u32) -> u32 {
 unsafe fn store_weight(dtype: Dtype, to: *mut u8, weight: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        match dtype.bytes() {
+        match dtype.byte_len() {
             2 => *to.cast::<u16>() = weight as u16,
             _ => *to = weight as u8,
         }

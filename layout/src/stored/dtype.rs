@@ -1,5 +1,8 @@
 //! Element types, and how a weight splits into coded and raw bits.
 
+use core::fmt;
+use core::str::FromStr;
+
 use crate::WeightsPerSymbol;
 
 /// Element type of a compressed matrix. The discriminant is the stored code.
@@ -26,10 +29,10 @@ impl Dtype {
         Self::ALL.get(usize::from(code)).copied()
     }
 
-    /// Bytes of one weight.
+    /// Size of one weight in bytes.
     #[inline(always)]
     #[must_use]
-    pub const fn bytes(self) -> usize {
+    pub const fn byte_len(self) -> usize {
         match self {
             Self::Bf16 | Self::F16 => 2,
             Self::F8E4M3 | Self::I8 => 1,
@@ -81,6 +84,33 @@ impl Dtype {
         }
     }
 }
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = UnknownDtype;
+
+    /// Reads the name of a type in a safetensors header.
+    fn from_str(name: &str) -> Result<Self, UnknownDtype> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name).ok_or(UnknownDtype)
+    }
+}
+
+/// Refuses a name that is none of [`Dtype::ALL`]'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownDtype;
+
+impl fmt::Display for UnknownDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown element type: weights are BF16, F16, F8_E4M3 or I8")
+    }
+}
+
+impl core::error::Error for UnknownDtype {}
 
 /// How the weights of one tensor split: `weight = coded bits + raw bits (stored as they are)`.
 ///
@@ -319,7 +349,7 @@ mod tests {
     #[test]
     fn every_weight_but_exceptions_comes_back() {
         for split in splits() {
-            let values = 1u32 << (8 * split.dtype().bytes());
+            let values = 1u32 << (8 * split.dtype().byte_len());
             for weight in (0..values).map(|w| w as u16) {
                 let (coded, raw) = (split.coded(weight), split.raw(weight));
                 assert!(u32::from(raw) < 1 << split.raw_bits());
@@ -334,7 +364,7 @@ mod tests {
     fn the_window_covers_all_values_of_the_coded_bits() {
         for split in splits() {
             let (weights, values) =
-                (1u32 << (8 * split.dtype().bytes()), split.weights_per_symbol().values());
+                (1u32 << (8 * split.dtype().byte_len()), split.weights_per_symbol().values());
             let coded = (0..weights).filter(|&w| split.coded(w as u16) < values).count();
             assert_eq!(coded, usize::from(values) << split.raw_bits(), "{split:?}");
         }

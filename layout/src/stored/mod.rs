@@ -8,7 +8,7 @@ mod raw_plane;
 mod record;
 mod weights_per_symbol;
 
-pub use dtype::{Dtype, Split};
+pub use dtype::{Dtype, Split, UnknownDtype};
 pub use fragment::{Place, fragment_column, matrix_column, register_position};
 pub use geometry::{SlabShape, TileGrid, TileShape};
 pub use group::{GROUP, GROUPS, GroupPlane};

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use fused_rans::{Blob, Dtype, Matrix, encode};
+use half::bf16;
 
 use support::craft::{framed, resealed};
 use support::seal::{BYTES, COLS, CRC, INDEX, RECORD, get, reseal_header, set};
@@ -30,10 +31,10 @@ pub fn long_to_compress(path: &Path) {
 /// Returns a blob of 256 rows and `tiles` tiles, all as small as a tile can be: a constant matrix of integers, with row
 /// scales if `scaled`. The checksum of its weights is wrong.
 pub fn smallest(tiles: usize, scaled: bool) -> Vec<u8> {
-    let (weights, scales) = (vec![3; 256 * 512], [0x3F80; 256]);
-    let matrix = Matrix::new(Dtype::I8, 256, 512, &weights).unwrap();
-    let matrix = if scaled { matrix.scaled(&scales).unwrap() } else { matrix };
-    let two = encode(matrix).unwrap();
+    let (weights, scales) = (vec![3; 256 * 512], [bf16::ONE; 256]);
+    let matrix = Matrix::from_bytes(Dtype::I8, &weights, 256, 512).unwrap();
+    let matrix = if scaled { matrix.with_row_scales(&scales).unwrap() } else { matrix };
+    let two = encode(matrix).unwrap().into_bytes();
     let entry = Blob::parse(&two).unwrap().index()[1];
     let (record, scales) = two[INDEX + RECORD..].split_at(RECORD);
     let scales = &scales[..if scaled { 512 } else { 0 }];

@@ -19,8 +19,8 @@ fn no_tile_is_smaller_than_two_lines() {
     let tiles = 1024;
     let blob = smallest(tiles, false);
     let parsed = Blob::parse(&blob).unwrap();
-    assert_eq!(parsed.weight_bytes(), tiles << 16);
-    assert!(parsed.weight_bytes() as f64 > 0.99 * MAX_WEIGHTS_PER_BYTE * blob.len() as f64);
+    assert_eq!(parsed.decoded_byte_len(), tiles << 16);
+    assert!(parsed.decoded_byte_len() as f64 > 0.99 * MAX_WEIGHTS_PER_BYTE * blob.len() as f64);
     // A tile without a payload is refused.
     let mut none = smallest(1, false);
     none.truncate(none.len() - 128);
@@ -32,8 +32,9 @@ fn no_tile_is_smaller_than_two_lines() {
     assert_eq!(Blob::parse(&none).err(), Some(BlobError::Tile { tile: 0, fault }));
     // No encoder makes smaller tiles, not even of constant weights.
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F8E4M3, Dtype::I8] {
-        let zeros = vec![0; 4096 * 4096 * dtype.bytes()];
-        let blob = encode(Matrix::new(dtype, 4096, 4096, &zeros).unwrap()).unwrap();
+        let zeros = vec![0; 4096 * 4096 * dtype.byte_len()];
+        let blob =
+            encode(Matrix::from_bytes(dtype, &zeros, 4096, 4096).unwrap()).unwrap().into_bytes();
         assert!((1 << 24) as f64 <= MAX_WEIGHTS_PER_BYTE * blob.len() as f64, "{dtype:?}");
     }
     let ones = 1f32.to_le_bytes().repeat(1024 * 1024);
@@ -41,7 +42,7 @@ fn no_tile_is_smaller_than_two_lines() {
         let quantizer: Quantizer = quantizer.parse().unwrap();
         let source = NumberMatrix::from_bytes(Float::F32, &ones, 1024, 1024).unwrap();
         let quantized = quantizer.quantize(source, QuantizeOptions::new()).unwrap();
-        let blob = encode(quantized.matrix()).unwrap();
+        let blob = quantized.encode().unwrap().into_bytes();
         assert!((1 << 20) as f64 <= MAX_WEIGHTS_PER_BYTE * blob.len() as f64, "{quantizer:?}");
     }
 }

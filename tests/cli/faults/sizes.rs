@@ -126,7 +126,8 @@ fn raw_tensors_of_compressed_files_may_be_large() {
 /// Returns the header and index of a blob of 256 rows and `tiles` raw tiles, all zeros, and the length of the whole blob.
 fn front_of_zeros(tiles: u64) -> (Vec<u8>, u64) {
     let weights = bf16(256 * 256);
-    let mut front = encode(Matrix::new(Dtype::Bf16, 256, 256, &weights).unwrap()).unwrap();
+    let mut front =
+        encode(Matrix::from_bytes(Dtype::Bf16, &weights, 256, 256).unwrap()).unwrap().into_bytes();
     front.truncate(INDEX);
     let start = (INDEX as u64 + RECORD as u64 * tiles).next_multiple_of(128);
     let zeros = crc32c(&[&[0; 1 << 17]]).to_le_bytes();
@@ -151,7 +152,8 @@ fn blobs_may_stand_beyond_32_bits() {
     let tiles = (1 << 15) + 1;
     let (front, bytes) = front_of_zeros(tiles);
     let weights = bf16(64 * 48);
-    let second = encode(Matrix::new(Dtype::Bf16, 64, 48, &weights).unwrap()).unwrap();
+    let second =
+        encode(Matrix::from_bytes(Dtype::Bf16, &weights, 64, 48).unwrap()).unwrap().into_bytes();
     let (middle, end) = (tiles << 17, (tiles << 17) + 64 * 48 * 2);
     let original = format!(
         r#"{{"a":{{"dtype":"BF16","shape":[256,{}],"data_offsets":[0,{middle}]}},"b":{{"dtype":"BF16","shape":[64,48],"data_offsets":[{middle},{end}]}}}}"#,
@@ -173,7 +175,7 @@ fn blobs_may_stand_beyond_32_bits() {
     let opened = CompressedFile::open(&path).unwrap();
     let blob = opened.blob("a").unwrap();
     assert_eq!((blob.rows(), blob.cols()), (256, 256 * tiles as usize));
-    assert_eq!(blob.weight_bytes() as u64, middle);
+    assert_eq!(blob.decoded_byte_len() as u64, middle);
     blob.tile(tiles as usize - 1).unwrap();
     let mut decoded = vec![0; weights.len()];
     opened.blob("b").unwrap().decode(&mut decoded).unwrap();

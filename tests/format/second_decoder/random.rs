@@ -1,7 +1,7 @@
 //! Random blobs and files for both decoders. Seeds are fixed: every run has the same ones.
 
 use fused_rans::file::{CompressOptions, Progress, compress};
-use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol, encode, encode_grouped};
+use fused_rans::{Blob, Dtype, Float, WeightsPerSymbol};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -34,7 +34,7 @@ fn plain_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     });
     recipes.map(|recipe| {
         let data = recipe.bytes();
-        (format!("{recipe:?}"), encode(recipe.matrix(&data).instead_of(LARGE)).unwrap())
+        (format!("{recipe:?}"), recipe.job(&data).max_bytes(LARGE).encode().unwrap())
     })
 }
 
@@ -46,7 +46,7 @@ fn split_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
             ..recipe(Dtype::I8, 21 + 11 * number, 200 - 17 * number, weights)
         };
         let data = recipe.bytes();
-        (format!("{recipe:?}"), encode(recipe.matrix(&data).instead_of(LARGE)).unwrap())
+        (format!("{recipe:?}"), recipe.job(&data).max_bytes(LARGE).encode().unwrap())
     })
 }
 
@@ -61,12 +61,12 @@ fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
         let recipe = Recipe { weights_per_symbol, ..recipe(dtype, 90, 61, Weights::Dirty) };
         let (data, mut random) = (recipe.bytes(), SmallRng::seed_from_u64(5));
         let scales: Vec<u16> = (0..recipe.rows).map(|_| random.random()).collect();
-        let matrix = recipe.matrix(&data).instead_of(LARGE).scaled(&scales).unwrap();
-        (format!("{recipe:?}, scales of rows"), encode(matrix).unwrap())
+        let job = recipe.job(&data).max_bytes(LARGE).with_row_scales(&scales);
+        (format!("{recipe:?}, scales of rows"), job.encode().unwrap())
     });
     let wide = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
         let recipe = Recipe { weights_per_symbol, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
-        (format!("{recipe:?}, large"), encode(AnyLargeIntegers::new(&recipe, 60).matrix()).unwrap())
+        (format!("{recipe:?}, large"), AnyLargeIntegers::new(&recipe, 60).job().encode().unwrap())
     });
     scaled.chain(wide)
 }
@@ -84,8 +84,8 @@ fn grouped_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
     kinds.map(|(recipe, zeros)| {
         let data = recipe.nibbles();
         let groups = AnyGroups::new(recipe.rows, recipe.cols, zeros, 3);
-        let matrix = recipe.matrix(&data).instead_of(LARGE);
-        let blob = encode_grouped(matrix, groups.groups()).unwrap().unwrap();
+        let job = recipe.job(&data).max_bytes(LARGE);
+        let blob = job.with_groups(groups.groups()).encode().unwrap();
         (format!("{recipe:?}, groups, zero points {zeros}"), blob)
     })
 }
@@ -115,7 +115,7 @@ fn packed(files: &Files, tensors: &[Tensor], options: &CompressOptions) -> Vec<u
 
 /// Returns a tensor of normally distributed numbers to quantize.
 fn numbers(dtype: Float) -> Tensor {
-    let values = normal(65, 160, 0.02, dtype.bytes() as u64).values;
+    let values = normal(65, 160, 0.02, dtype.byte_len() as u64).values;
     let data = values.into_iter().flat_map(|number| store(dtype, number)).collect();
     tensor(&format!("{}_proj.weight", dtype.name()), dtype.name(), &[65, 160], data)
 }
@@ -171,20 +171,20 @@ fn extreme_blob(dtype: Dtype, grouped: bool) -> Vec<u8> {
         }
     };
     let scales: Vec<u16> = (0..recipe.rows).map(|_| finite(0x7F80)).collect();
-    let matrix = recipe.matrix(&data).instead_of(LARGE).scaled(&scales).unwrap();
+    let job = recipe.job(&data).max_bytes(LARGE).with_row_scales(&scales);
     if !grouped {
-        return encode(matrix).unwrap();
+        return job.encode().unwrap();
     }
     let mut groups = AnyGroups::new(recipe.rows, recipe.cols, true, 2);
     groups.scales.fill_with(|| finite(0x7C00));
-    encode_grouped(matrix, groups.groups()).unwrap().unwrap()
+    job.with_groups(groups.groups()).encode().unwrap()
 }
 
 /// Returns a compressed file of one tensor of type `float`, stored as `blob`.
 fn file_of(float: Float, blob: &[u8]) -> Vec<u8> {
     let (parsed, stored) = (Blob::parse(blob).unwrap(), blob.len());
     let (rows, cols, dtype, crc) = (parsed.rows(), parsed.cols(), float.name(), parsed.crc());
-    let bytes = rows * cols * float.bytes();
+    let bytes = rows * cols * float.byte_len();
     let entry = format!(
         r#"{{"w":{{"dtype":"{dtype}","shape":[{rows},{cols}],"data_offsets":[0,{bytes}]}}}}"#
     );

@@ -3,7 +3,7 @@
 use fused_rans::gpu::{
     Arena, Check, CudaStream, DeviceBuffer, Gpu, GpuError, Layer, UploadOptions, Workspace,
 };
-use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Outputs, encode, encode_grouped};
+use fused_rans::{Activations, Blob, Dtype, Epilogue, Float, Outputs};
 use support::product::activation_type;
 use support::{AnyGroups, Recipe};
 
@@ -19,9 +19,9 @@ pub fn layers() -> Vec<Vec<u8>> {
     let (scales, nibbles) = (vec![0x3F80; ROWS], i8.nibbles());
     let groups = AnyGroups::with_normal_scales(ROWS, i8.cols, true, 3);
     let blobs = [
-        encode(bf16.matrix(&bf16.bytes())),
-        encode(i8.matrix(&i8.bytes()).scaled(&scales).unwrap()),
-        encode_grouped(i8.matrix(&nibbles), groups.groups()).unwrap(),
+        bf16.job(&bf16.bytes()).encode(),
+        i8.job(&i8.bytes()).with_row_scales(&scales).encode(),
+        i8.job(&nibbles).with_groups(groups.groups()).encode(),
     ];
     blobs.map(|blob| blob.expect("it shrinks")).into()
 }

@@ -80,7 +80,7 @@ impl Product {
 /// A blob of ordinary weights.
 fn blob(dtype: Dtype, rows: usize, cols: usize) -> Vec<u8> {
     let data = Weights::Gaussian.bytes(dtype, rows * cols, 7);
-    encode(Matrix::new(dtype, rows, cols, &data).unwrap()).expect("it shrinks")
+    encode(Matrix::from_bytes(dtype, &data, rows, cols).unwrap()).expect("it shrinks").into_bytes()
 }
 
 #[test]

@@ -16,7 +16,7 @@ const SLACK: usize = 16 << 20;
 
 /// The weights as numbers of the activations' type, which holds all of them.
 fn staged_weights(case: &Case, decoded: &[u8]) -> Vec<u8> {
-    if case.recipe.dtype.bytes() == 2 {
+    if case.recipe.dtype.byte_len() == 2 {
         return decoded.to_vec();
     }
     let numbers = weight_numbers(case.recipe.dtype, decoded).into_iter();

@@ -1,6 +1,7 @@
 //! The matrices of the golden files. They are generated in integer arithmetic, so that every machine gets the same ones.
 
-use fused_rans::{Dtype, LargeInteger, Matrix, WeightsPerSymbol};
+use fused_rans::{Dtype, Encoder, LargeInteger, Matrix, WeightsPerSymbol};
+use half::slice::HalfBitsSliceExt;
 
 /// A golden file and the matrix that it holds.
 pub struct Golden {
@@ -182,12 +183,17 @@ impl Golden {
         scales: &'a [u16],
         wide: &'a [LargeInteger],
     ) -> Matrix<'a> {
-        let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
-        let matrix = matrix.expect("it is that long").packed(self.weights_per_symbol);
-        let matrix = self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
-        let scaled = || matrix.scaled(scales).expect("one a row");
+        let matrix = Matrix::from_bytes(self.dtype, data, self.rows, self.cols);
+        let matrix = matrix.expect("it is that long");
+        let scaled = || matrix.with_row_scales(scales.reinterpret_cast()).expect("one a row");
         let matrix = if self.row_scales { scaled() } else { matrix };
         matrix.with_large_integers(wide).expect("they are those of the weights")
+    }
+
+    /// Returns the encoder with the options of the golden file.
+    pub fn encoder(&self) -> Encoder {
+        let encoder = Encoder::new().weights_per_symbol(self.weights_per_symbol);
+        self.raw_bits.map_or(encoder, |raw_bits| encoder.raw_bits(raw_bits))
     }
 
     /// Returns the integers that need more than one byte: eight significant bits and up to seven trailing zeros.
@@ -216,7 +222,7 @@ impl Golden {
         let mut random = Random(0x9E37_79B9);
         let places = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| (row, col)));
         let weights = places.map(|(row, col)| (self.weight)(&mut random, row, col));
-        let weights = weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.bytes()));
+        let weights = weights.flat_map(|w| w.to_le_bytes().into_iter().take(self.dtype.byte_len()));
         let mut weights: Vec<u8> = weights.collect();
         for LargeInteger { row, col, integer } in self.large_integers() {
             weights[row * self.cols + col] = integer as u8;

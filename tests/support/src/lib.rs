@@ -7,6 +7,7 @@ pub mod codec;
 pub mod craft;
 pub mod crc;
 pub mod golden;
+mod job;
 pub mod mutate;
 pub mod product;
 pub mod quantized;
@@ -17,6 +18,7 @@ pub mod sources;
 pub mod step;
 pub mod victim;
 
+pub use job::{Job, bf16s, encoded};
 #[cfg(feature = "cuda")]
 pub use recipe::device;
 pub use recipe::{AnyGroups, AnyLargeIntegers, Recipe, Weights, any_matrix, integer_splits};

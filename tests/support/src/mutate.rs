@@ -109,7 +109,7 @@ fn payload(blob: &Blob<'_>, tile: usize) -> Vec<Part> {
     let mut start = 128 * entry.offset as usize;
     let end = start + 128 * usize::from(entry.lines);
     if entry.kind == 0 {
-        return vec![Part { range: start..end, unit: blob.dtype().bytes() }];
+        return vec![Part { range: start..end, unit: blob.dtype().byte_len() }];
     }
     let full: usize = entry.full_rows.iter().map(|&rows| usize::from(rows)).sum();
     let groups = blob.groups().map_or(0, |plane| plane.bytes() * shape.slabs());

@@ -2,7 +2,7 @@
 
 use crate::{AnyGroups, Recipe, any_matrix};
 use fused_rans::layout::{GROUP, GroupPlane};
-use fused_rans::{Activations, Dtype, Epilogue, Float, Outputs, encode, encode_grouped};
+use fused_rans::{Activations, Dtype, Epilogue, Float, Outputs};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -202,7 +202,7 @@ impl Case {
 
     /// Returns this case with offsets aligned to elements, which a GPU needs.
     pub fn aligned(&self) -> Self {
-        let (x, y) = (self.x.bytes(), self.y.bytes());
+        let (x, y) = (self.x.byte_len(), self.y.byte_len());
         let (offset_x, offset_y) = (self.offset_x / x * x, self.offset_y / y * y);
         Self { offset_x, offset_y, ..self.clone() }
     }
@@ -221,10 +221,10 @@ impl Case {
     /// Encodes the weights; returns `None` if the blob would not be smaller.
     pub fn blob(&self) -> Option<Vec<u8>> {
         let weights = self.weights();
-        let matrix = self.recipe.matrix(&weights);
+        let job = self.recipe.job(&weights);
         match self.groups() {
-            Some(groups) => encode_grouped(matrix, groups.groups()).expect("they fit"),
-            None => encode(matrix),
+            Some(groups) => job.with_groups(groups.groups()).encode(),
+            None => job.encode(),
         }
     }
 
@@ -265,7 +265,7 @@ impl Case {
     /// Returns a buffer for y: [`Case::offset_y`] bytes, then room for the rows.
     pub fn output_buffer(&self) -> Vec<u8> {
         let elements = extent(self.m, self.recipe.rows, self.stride_y);
-        vec![UNTOUCHED; self.offset_y + self.y.bytes() * elements]
+        vec![UNTOUCHED; self.offset_y + self.y.byte_len() * elements]
     }
 
     /// Describes the outputs; the first one is written to the start of `data`.
@@ -285,7 +285,7 @@ impl Case {
         let (before, y) = y.split_at(self.offset_y);
         let mut untouched = before.to_vec();
         let x = numbers(self.x, &inputs.x[self.offset_x..]);
-        let bytes = self.y.bytes();
+        let bytes = self.y.byte_len();
         for m in 0..self.m {
             let x = &x[m * self.stride_x..][..self.recipe.cols];
             let row = &y[m * self.stride_y * bytes..];

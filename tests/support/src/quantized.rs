@@ -3,7 +3,7 @@
 use crate::product::Case;
 use crate::{AnyLargeIntegers, Recipe, Weights};
 use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
-use fused_rans::{Dtype, Float, WeightsPerSymbol, encode};
+use fused_rans::{Dtype, Float, WeightsPerSymbol};
 
 /// A quantized matrix and its dequantized values.
 pub struct QuantizedCase {
@@ -43,7 +43,7 @@ fn large_integers() -> impl Iterator<Item = QuantizedCase> {
         let integers = AnyLargeIntegers::new(&recipe, 300);
         QuantizedCase {
             name: format!("large integers, {split:?}, {}", x.name()),
-            blob: encode(integers.matrix()).expect("it may be large"),
+            blob: integers.job().encode().expect("it may be large"),
             case: Case { bias: true, ..Case::plain(Dtype::I8, x, rows, cols, 1) },
             weights: integers.numbers().into_iter().map(f64::from).collect(),
         }
@@ -76,8 +76,7 @@ fn quantizers() -> impl Iterator<Item = QuantizedCase> {
             quantized.dequantize_row(row, weights);
         }
         QuantizedCase {
-            blob: encode(quantized.matrix())
-                .unwrap_or_else(|| panic!("{name}: it does not shrink")),
+            blob: quantized.encode().unwrap_or_else(|e| panic!("{name}: {e}")).into_bytes(),
             name,
             case: Case {
                 scale: x == Float::F16,

@@ -12,7 +12,7 @@ pub fn parse(bytes: &[u8]) -> Result<Blob<'_>, BlobError> {
     assert!(largest <= limit, "parsing {} bytes took {largest} at once", bytes.len());
     let blob = blob?;
     // Parsing does not read payloads: all it knows of a tile is its index record.
-    assert!(blob.weight_bytes() <= bytes.len() / RECORD * 256 * 256 * 2);
+    assert!(blob.decoded_byte_len() <= bytes.len() / RECORD * 256 * 256 * 2);
     Ok(blob)
 }
 
@@ -20,7 +20,7 @@ pub fn parse(bytes: &[u8]) -> Result<Blob<'_>, BlobError> {
 /// `bytes` and returns the weights.
 pub fn decode(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
     let blob = parse(bytes)?;
-    let mut fast = vec![0xA5; blob.weight_bytes()];
+    let mut fast = vec![0xA5; blob.decoded_byte_len()];
     let slow = reference::decode(&blob);
     check_groups(&blob);
     match (blob.verify(), blob.decode(&mut fast), slow) {
@@ -49,8 +49,9 @@ pub fn decode(bytes: &mut [u8]) -> Result<Vec<u8>, BlobError> {
 /// Checks that scales and zero points can be read if and only if the blob is intact, and that no allocation is larger than
 /// the blob justifies.
 pub fn check_groups(blob: &Blob<'_>) {
-    let ((scales, zeros), largest) = allocation::largest(|| (blob.scales(), blob.zeros()));
-    assert!(largest <= blob.bytes().len() + 4096, "groups took {largest} bytes at once");
+    let ((scales, zeros), largest) =
+        allocation::largest(|| (blob.group_scales(), blob.group_zeros()));
+    assert!(largest <= blob.as_bytes().len() + 4096, "groups took {largest} bytes at once");
     let groups = blob.rows() * blob.cols().div_ceil(128);
     match blob.groups() {
         None => assert_eq!((scales, zeros), (Ok(None), Ok(None))),

@@ -1,9 +1,11 @@
 //! Random matrices for tests.
 
+use crate::Job;
 #[cfg(feature = "cuda")]
 use fused_rans::gpu::{self, Gpu, GpuError};
 use fused_rans::layout::{Split, TILE};
-use fused_rans::{Dtype, Groups, LargeInteger, Matrix, WeightsPerSymbol};
+use fused_rans::{Dtype, Encoder, Groups, LargeInteger, Matrix, WeightsPerSymbol};
+use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -78,7 +80,7 @@ impl Weights {
             _ => from_f32(dtype, self.sample(&mut rng)),
         };
         let bytes = (0..count).map(|_| weight());
-        match dtype.bytes() {
+        match dtype.byte_len() {
             1 => bytes.map(|w| w as u8).collect(),
             _ => bytes.flat_map(u16::to_le_bytes).collect(),
         }
@@ -154,7 +156,7 @@ impl Recipe {
         let mut bytes = self.weights.bytes(self.dtype, count, self.seed);
         if let Weights::RawTiles = self.weights {
             let any = Weights::AnyBits.bytes(self.dtype, count, self.seed);
-            let width = self.dtype.bytes();
+            let width = self.dtype.byte_len();
             for at in
                 (0..count).filter(|at| (at / self.cols / TILE + at % self.cols / TILE) % 3 == 1)
             {
@@ -164,11 +166,12 @@ impl Recipe {
         bytes
     }
 
-    /// Returns the matrix of the weights `data`, row-major.
-    pub fn matrix<'a>(&self, data: &'a [u8]) -> Matrix<'a> {
-        let matrix = Matrix::new(self.dtype, self.rows, self.cols, data);
-        let matrix = matrix.expect("it is that long").packed(self.weights_per_symbol);
-        self.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits))
+    /// Returns the matrix of the weights `data`, row-major, and its encoder.
+    pub fn job<'a>(&self, data: &'a [u8]) -> Job<'a> {
+        let matrix = Matrix::from_bytes(self.dtype, data, self.rows, self.cols);
+        let encoder = Encoder::new().weights_per_symbol(self.weights_per_symbol);
+        let encoder = self.raw_bits.map_or(encoder, |raw_bits| encoder.raw_bits(raw_bits));
+        Job { matrix: matrix.expect("it is that long"), encoder }
     }
 
     /// Returns the lowest four bits of I8 weights, sign-extended: weights that may have groups.
@@ -220,7 +223,7 @@ impl AnyGroups {
 
     /// Returns the groups as the encoder takes them.
     pub fn groups(&self) -> Groups<'_> {
-        Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
+        Groups { scales: self.scales.reinterpret_cast(), zeros: self.zeros.as_deref() }
     }
 }
 
@@ -255,10 +258,10 @@ impl AnyLargeIntegers {
         Self { recipe: recipe.clone(), data, scales, integers }
     }
 
-    /// Returns the matrix as the encoder takes it, which may make a blob of any size of it.
-    pub fn matrix(&self) -> Matrix<'_> {
-        let matrix = self.recipe.matrix(&self.data).instead_of(16 * self.data.len());
-        matrix.scaled(&self.scales).unwrap().with_large_integers(&self.integers).unwrap()
+    /// Returns the matrix, and an encoder that may make a blob of any size of it.
+    pub fn job(&self) -> Job<'_> {
+        let job = self.recipe.job(&self.data).max_bytes(16 * self.data.len());
+        job.with_row_scales(&self.scales).with_large_integers(&self.integers)
     }
 
     /// Returns the dequantized values, row-major.

@@ -1,7 +1,7 @@
 //! Matrices of numbers for tests of quantizers, and short ways to quantize and compare them.
 
+use fused_rans::Float;
 use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantized, Quantizer};
-use fused_rans::{Float, encode};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -100,6 +100,6 @@ pub fn dequantize(quantized: &Quantized, numbers: &Numbers) -> (Vec<f32>, f64) {
 
 /// Encodes a quantized matrix; returns the blob's bits per weight, and the blob.
 pub fn coded(quantized: &Quantized, numbers: &Numbers) -> (f64, Vec<u8>) {
-    let blob = encode(quantized.matrix()).expect("it is smaller than the numbers");
+    let blob = quantized.encode().expect("it is smaller than the numbers").into_bytes();
     (8.0 * blob.len() as f64 / numbers.values.len() as f64, blob)
 }

@@ -23,7 +23,7 @@ pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
         for (expected, decoded) in rows(blob, data, number).zip(decoded.chunks_exact(width)) {
             let decoded = decoded[..tile.shape.cols]
                 .iter()
-                .flat_map(|w| w.to_le_bytes().into_iter().take(blob.dtype().bytes()));
+                .flat_map(|w| w.to_le_bytes().into_iter().take(blob.dtype().byte_len()));
             assert!(decoded.eq(expected.iter().copied()), "tile {number} differs");
         }
     }
@@ -32,7 +32,7 @@ pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
 
 /// Returns the parts of the rows of `data` that lie in tile `tile`.
 fn rows<'a>(blob: &Blob<'_>, data: &'a [u8], tile: usize) -> impl Iterator<Item = &'a [u8]> {
-    let (grid, bytes) = (blob.grid(), blob.dtype().bytes());
+    let (grid, bytes) = (blob.grid(), blob.dtype().byte_len());
     let ((row, col), shape) = (grid.origin(tile), grid.shape(tile));
     let rows = data.chunks_exact(grid.cols * bytes).skip(row).take(shape.rows);
     rows.map(move |row| &row[col * bytes..][..shape.cols * bytes])

@@ -89,7 +89,7 @@ impl Victim {
     /// Decodes the bytes unchanged, with the fast decoder.
     pub fn read(&self) -> Result<Vec<u8>, BlobError> {
         let blob = Blob::parse(&self.bytes)?;
-        let mut weights = vec![0; blob.weight_bytes()];
+        let mut weights = vec![0; blob.decoded_byte_len()];
         blob.decode(&mut weights).map(|()| weights)
     }
 }

@@ -80,7 +80,7 @@ impl Layers {
         match &self.source {
             Source::Compressed(file) => job(&file.blob(name)?).map(Some),
             Source::Plain(plain) => match plain.compress(name)? {
-                Some(bytes) => job(&Blob::parse(&bytes)?).map(Some),
+                Some(blob) => job(&blob).map(Some),
                 None => Ok(None),
             },
         }
@@ -108,7 +108,7 @@ impl Plain {
     }
 
     /// The blob of a layer, or `None` if it would not be smaller.
-    fn compress(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+    fn compress(&self, name: &str) -> Result<Option<Blob<'static>>, Failure> {
         let Some(info) = self.metadata.info(name) else { return Ok(None) };
         let Some((dtype, rows, cols)) = matrix(info) else { return Ok(None) };
         let (start, end) = info.data_offsets;
@@ -116,7 +116,7 @@ impl Plain {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.data_start + start as u64))?;
         file.read_exact(&mut weights)?;
-        Ok(encode(Matrix::new(dtype, rows, cols, &weights)?))
+        Ok(encode(Matrix::from_bytes(dtype, &weights, rows, cols)?).ok())
     }
 }
 

@@ -9,11 +9,12 @@ mod planes;
 mod streams;
 mod weights;
 
+use crate::Matrix;
 use crate::TileFault;
 use crate::blob::frequencies::EncodeTable;
 use crate::blob::tile::{CodedTile, TileWriter};
-use crate::codec::Matrix;
 use crate::codec::coding_model::CodingModel;
+use crate::codec::tile_format;
 use crate::vectorized::vectorized;
 use count::Counter;
 use fused_rans_layout::{
@@ -29,8 +30,8 @@ vectorized! {
     pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
         let mut counter = Counter::new();
         let mut exponents = [0; 1024];
-        for data in data.chunks(exponents.len() * dtype.bytes()) {
-            let exponents = &mut exponents[..data.len() / dtype.bytes()];
+        for data in data.chunks(exponents.len() * dtype.byte_len()) {
+            let exponents = &mut exponents[..data.len() / dtype.byte_len()];
             by_type!(dtype, TYPE => {
                 for_each_weight(TYPE, data, exponents, |weight, place| *place = TYPE.exponent(weight));
             });
@@ -61,7 +62,7 @@ vectorized! {
         table: &EncodeTable,
         tile: usize,
     ) -> Option<(TileEntry, Vec<u8>)> {
-        let (shape, coding) = (matrix.grid().shape(tile), matrix.coding(model));
+        let (shape, coding) = (matrix.grid().shape(tile), tile_format(matrix, model));
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let (mut rows, mut raw) = ([[0; LANES]; 64], Vec::new());
@@ -114,7 +115,7 @@ vectorized! {
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let mut rows = [[0; LANES]; 64];
-        let bytes = split.dtype().bytes();
+        let bytes = split.dtype().byte_len();
         for (slab, out) in tile.slabs().zip(out.chunks_mut(weights.coded.len())) {
             slab.expand(&mut rows);
             let count = slab.shape.symbols(split.weights_per_symbol());

@@ -2,7 +2,7 @@
 
 use super::count::Counter;
 use super::{Symbols, planes};
-use crate::codec::Matrix;
+use crate::Matrix;
 use fused_rans_layout::{
     Dtype, FRAGMENT, SLAB_STRIPS, SlabShape, Split, TILE, TileEntry, WeightsPerSymbol,
     matrix_column,
@@ -65,7 +65,7 @@ impl SlabWeights {
         let shape = matrix.grid().shape(tile).slab(slab);
         for (row, coded) in self.coded.iter_mut().enumerate() {
             let weights = matrix.tile_row(tile, slab * ROWS + row);
-            let count = weights.len() / split.dtype().bytes();
+            let count = weights.len() / split.dtype().byte_len();
             coded[count..].fill(filler);
             let coded = &mut coded[..count];
             by_type!(split.dtype(), TYPE => {
@@ -91,7 +91,7 @@ impl SlabWeights {
     pub fn load_raw(&mut self, matrix: Matrix<'_>, split: Split, tile: usize, slab: usize) {
         for (r, raw) in self.raw.iter_mut().enumerate() {
             let weights = matrix.tile_row(tile, slab * ROWS + r);
-            let count = weights.len() / split.dtype().bytes();
+            let count = weights.len() / split.dtype().byte_len();
             raw[count..].fill(0);
             let raw = &mut raw[..count];
             by_type!(split.dtype(), TYPE => {
@@ -228,7 +228,7 @@ impl SlabWeights {
             let parts = coded.iter().zip(raw);
             by_type!(split.dtype(), TYPE => {
                 let split = split.of_type(TYPE);
-                if TYPE.bytes() == 2 {
+                if TYPE.byte_len() == 2 {
                     for (weight, (&coded, &raw)) in out.as_chunks_mut().0.iter_mut().zip(parts) {
                         *weight = split.join(coded, raw).to_le_bytes();
                     }
@@ -280,7 +280,7 @@ fn by_column<const PER: usize, const STEPS: usize>(
 /// Calls `f` for every weight in `weights` with the place of its part.
 #[inline(always)]
 pub fn for_each_weight<T>(dtype: Dtype, weights: &[u8], parts: &mut [T], f: impl Fn(u16, &mut T)) {
-    if dtype.bytes() == 2 {
+    if dtype.byte_len() == 2 {
         for (&weight, part) in weights.as_chunks().0.iter().zip(parts) {
             f(u16::from_le_bytes(weight), part);
         }

@@ -112,7 +112,7 @@ fn squares(dtype: Float, data: &[u8], original: &[u8]) -> (f64, f64) {
     let chunks = data.par_chunks(CHUNK).zip(original.par_chunks(CHUNK)).map(|(data, original)| {
         let mut numbers = [const { Vec::new() }; 2];
         for (numbers, data) in numbers.iter_mut().zip([data, original]) {
-            numbers.resize(data.len() / dtype.bytes(), 0.0);
+            numbers.resize(data.len() / dtype.byte_len(), 0.0);
             dtype.load(data, numbers);
         }
         let pairs = numbers[0].iter().zip(&numbers[1]).map(|(&a, &b)| (f64::from(a), f64::from(b)));

@@ -165,7 +165,7 @@ fn report_stored(file: &CompressedFile, index: usize) -> Result<TensorReport, Fi
     };
     let report = TensorReport::new(tensor, format, stored.len(), blob.entropy());
     let coding = Some(CodingReport::new(&blob));
-    Ok(TensorReport { exceptions: blob.exceptions(), coding, ..report })
+    Ok(TensorReport { exceptions: blob.exception_count(), coding, ..report })
 }
 
 /// Reports on a tensor that is stored as it is.

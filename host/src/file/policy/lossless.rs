@@ -2,7 +2,7 @@
 
 use crate::file::error::TensorFault;
 use crate::file::format::header::Tensor;
-use crate::{Blob, BlobError, Matrix, WeightsPerSymbol, encode};
+use crate::{Blob, BlobError, Encoder, Matrix, WeightsPerSymbol};
 
 /// How integers are coded without loss. Other weights are coded in one way only.
 #[derive(Clone, Copy, Debug)]
@@ -39,18 +39,19 @@ pub(in crate::file) fn encode_lossless(
     coding: LosslessCoding,
 ) -> Result<Option<(Vec<u8>, u32)>, TensorFault> {
     let Some((dtype, rows, cols)) = tensor.matrix() else { return Ok(None) };
-    let matrix = match Matrix::new(dtype, rows, cols, data) {
-        Ok(matrix) => matrix.packed(coding.weights_per_symbol),
+    let matrix = match Matrix::from_bytes(dtype, data, rows, cols) {
+        Ok(matrix) => matrix,
         // A blob cannot hold it; the file can.
         Err(BlobError::TooLarge { .. }) => return Ok(None),
         Err(fault) => return Err(fault.into()),
     };
-    let matrix = coding.raw_bits.map_or(matrix, |raw_bits| matrix.split_at(raw_bits));
-    encode(matrix).map(with_checksum).transpose()
+    let encoder = Encoder::new().weights_per_symbol(coding.weights_per_symbol);
+    let encoder = coding.raw_bits.map_or(encoder, |raw_bits| encoder.raw_bits(raw_bits));
+    Ok(encoder.encode(matrix).ok().map(with_checksum))
 }
 
 /// Returns a blob's bytes and its checksum.
-pub(in crate::file) fn with_checksum(blob: Vec<u8>) -> Result<(Vec<u8>, u32), TensorFault> {
-    let crc = Blob::parse(&blob)?.crc();
-    Ok((blob, crc))
+pub(in crate::file) fn with_checksum(blob: Blob<'static>) -> (Vec<u8>, u32) {
+    let crc = blob.crc();
+    (blob.into_bytes(), crc)
 }

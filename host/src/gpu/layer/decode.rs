@@ -59,7 +59,7 @@ impl Layer {
         self.check_stream(cuda_stream)?;
         self.gpu.enter()?;
         out.check(&self.gpu, "the buffer to decode to", ALIGNMENT)?;
-        check_size(self.dtype().bytes(), self.rows(), self.cols(), out.len())?;
+        check_size(self.dtype().byte_len(), self.rows(), self.cols(), out.len())?;
         let kernel = self.gpu.decode_kernel(self.decode_kernel)?;
         self.ready.order(cuda_stream)?;
         let args = DecodeArgs { out: out.address(), ..self.decode_args };

@@ -99,7 +99,7 @@ impl Layer {
     /// Returns the bytes of the decoded matrix, the size of the buffer that [`Layer::decode`] needs.
     #[must_use]
     pub fn decoded_byte_len(&self) -> usize {
-        self.rows() * self.cols() * self.dtype().bytes()
+        self.rows() * self.cols() * self.dtype().byte_len()
     }
 
     /// Returns the bytes of device memory that the layer takes. [`UploadOptions::device_byte_len`] says so beforehand.

@@ -31,7 +31,13 @@ impl RegionLayout {
     pub fn new(blob: &Blob<'_>, epilogue: Epilogue<'_>) -> Self {
         let exponents = blob.frequencies().exponent_table(blob.split()).is_some();
         let scale = blob.row_scales().is_some() || epilogue.scale.is_some();
-        Self::from_parts(blob.bytes().len(), blob.rows(), exponents, scale, epilogue.bias.is_some())
+        Self::from_parts(
+            blob.as_bytes().len(),
+            blob.rows(),
+            exponents,
+            scale,
+            epilogue.bias.is_some(),
+        )
     }
 
     fn from_parts(

@@ -246,7 +246,7 @@ impl<'a> HostParts<'a> {
         let tiles = blob.index().len();
         let tile_count =
             i32::try_from(tiles).map_err(|_| GpuError::TooManyTiles { tiles })?.unsigned_abs();
-        let bytes = blob.bytes();
+        let bytes = blob.as_bytes();
         let first = blob.index().first().map(|first| LINE * first.offset as usize);
         let (front, tiles) = bytes.split_at(first.unwrap_or(bytes.len()));
         let front = front.to_vec();
@@ -390,7 +390,7 @@ impl Layer {
 /// Returns the factors of the outputs: those of the rows of weights, times `more`.
 fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
     let Some(stored) = blob.row_scales() else { return more.map(Cow::Borrowed) };
-    let scales = stored.iter().map(|&bits| half::bf16::from_bits(bits).to_f32());
+    let scales = stored.iter().map(|scale| scale.to_f32());
     Some(Cow::Owned(match more {
         Some(more) => scales.zip(more).map(|(scale, more)| scale * more).collect(),
         None => scales.collect(),

@@ -87,8 +87,8 @@ impl Layer {
         let batch = 8 * launch.plan.octets as usize;
         for first in (0..x.rows).step_by(batch) {
             let args = MatmulArgs {
-                x: args.x + (first * x.row_stride * x.dtype.bytes()) as u64,
-                y: args.y + (first * y.row_stride * y.dtype.bytes()) as u64,
+                x: args.x + (first * x.row_stride * x.dtype.byte_len()) as u64,
+                y: args.y + (first * y.row_stride * y.dtype.byte_len()) as u64,
                 x_rows: batch.min(x.rows - first) as u32,
                 ..args
             };

@@ -82,8 +82,8 @@ impl Layer {
         self.check_shapes(x.sized(x_bytes), y.sized(y_bytes))?;
         self.check_stream(cuda_stream)?;
         self.gpu().enter()?;
-        x.data.check(self.gpu(), "the activations", x.dtype.bytes() as u64)?;
-        y.data.check(self.gpu(), "the outputs", y.dtype.bytes() as u64)?;
+        x.data.check(self.gpu(), "the activations", x.dtype.byte_len() as u64)?;
+        y.data.check(self.gpu(), "the outputs", y.dtype.byte_len() as u64)?;
         let x = Activations {
             data: x.data.address(),
             dtype: x.dtype,

@@ -2,11 +2,11 @@
 
 use super::search::MATRIX_TOLERANCE_BITS;
 use super::trial::{Outcome, Trial};
+use crate::Dtype;
 use crate::codec::coding_model::CodingRequest;
 use crate::codec::estimate::{Estimate, estimate, measure};
 use crate::quantize::QuantizeOptions;
 use crate::quantize::quantized::Quantized;
-use crate::{Dtype, encode};
 use fused_rans_layout::{LINE, Split, TILE, WeightsPerSymbol};
 use std::cmp::Ordering;
 
@@ -70,11 +70,19 @@ impl Trial<'_> {
     pub(super) fn size(&self, quantized: &Quantized, outcome: &Outcome) -> Option<f64> {
         // A tile must have fewer exceptions than weights. Fewer large integers than that cannot fill one.
         if outcome.large_integers < WEIGHTS_PER_TILE && self.is_measurable() {
-            let measured = measure(quantized.matrix(), &outcome.counts, outcome.large_integers);
+            let measured = measure(
+                quantized.encoder().request(quantized.matrix()),
+                quantized.matrix(),
+                &outcome.counts,
+                outcome.large_integers,
+            );
             return measured.map(|found| found.bits);
         }
-        let blob = encode(quantized.matrix())?;
-        Some(8.0 * blob.len() as f64 / (self.source.rows() as f64 * self.source.cols() as f64))
+        let blob = quantized.encode().ok()?;
+        Some(
+            8.0 * blob.as_bytes().len() as f64
+                / (self.source.rows() as f64 * self.source.cols() as f64),
+        )
     }
 
     /// Returns whether the matrix is so large, and so few of its tiles are partial, that measuring its symbols is exact

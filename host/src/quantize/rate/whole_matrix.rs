@@ -5,10 +5,9 @@ use super::search::{
 };
 use super::trial::{Outcome, ROWS_PER_TASK, RoundedRows, Trial};
 use crate::Dtype;
-use crate::blob::values::{LargeInteger, Numbers};
+use crate::blob::values::{DequantizedValues, LargeInteger};
 use crate::codec::coding_model::exponent_counts;
 use crate::quantize::quantized::Quantized;
-use half::bf16;
 use rayon::prelude::*;
 
 /// How often the step is corrected by the size of the whole matrix.
@@ -86,8 +85,8 @@ impl Trial<'_> {
         let outcome = Outcome { counts, large_integers: large.len() as u64, squared_error };
         let coding = self.affordable_coding(&outcome, candidate.coding, max_penalty_bits, bits);
         let quantized = Quantized {
-            row_scales: Some(scales.map(bf16::to_bits).collect()),
-            numbers: Numbers { dtype: Dtype::I8, groups: None, wide: large },
+            row_scales: Some(scales.collect()),
+            numbers: DequantizedValues { dtype: Dtype::I8, groups: None, large_integers: large },
             weights_per_symbol: coding.weights_per_symbol,
             raw_bits: coding.raw_bits,
             ..Quantized::new(self.source, Dtype::I8, weights)

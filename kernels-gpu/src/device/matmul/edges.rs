@@ -93,7 +93,7 @@ impl<const B: usize, const S: usize> Mainloop<'_, B, S> {
             let at = row * shape.cols + col;
             // SAFETY: the payload is the tile's weights, row by row.
             unsafe {
-                match self.format.dtype().bytes() {
+                match self.format.dtype().byte_len() {
                     2 => u32::from(*weights.cast::<u16>().add(at)),
                     _ => u32::from(*weights.add(at)),
                 }

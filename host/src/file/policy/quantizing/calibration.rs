@@ -101,7 +101,7 @@ impl Calibration {
             _ => return Err(TensorFault::MomentsShape(tensor.shape.clone())),
         };
         let data = self.file.data(tensor);
-        let mut values = vec![0.0; data.len() / Float::F32.bytes()];
+        let mut values = vec![0.0; data.len() / Float::F32.byte_len()];
         Float::F32.load(data, &mut values);
         Ok(Moments::new(inputs, values)?)
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::encode;
 use crate::file::error::{FileError, TensorFault};
 use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
@@ -161,5 +160,5 @@ fn quantized(
         Err(fault) if is_small(&fault) => return Ok(None),
         quantized => quantized?,
     };
-    encode(quantized.matrix()).map(with_checksum).transpose()
+    Ok(quantized.encode().ok().map(with_checksum))
 }
