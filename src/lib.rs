@@ -60,4 +60,13 @@ pub mod gpu {
     pub fn open(ordinal: u32) -> Result<Gpu, GpuError> {
         Gpu::open_with(ordinal, crate::ptx())
     }
+
+    /// Opens the device of a rust-cuda context with this crate's kernels. Both share the context.
+    ///
+    /// # Errors
+    /// [`GpuError::OtherDevice`] for a context that is not a primary one; otherwise those of [`open`].
+    #[cfg(feature = "cust")]
+    pub fn from_cust(context: &cust_interop::cust::context::Context) -> Result<Gpu, GpuError> {
+        Gpu::from_cust_with(context, crate::ptx())
+    }
 }

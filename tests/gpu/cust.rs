@@ -4,7 +4,7 @@ use fused_rans::gpu::cust_interop::cust::context::CurrentContext;
 use fused_rans::gpu::cust_interop::cust::event::{self, EventFlags};
 use fused_rans::gpu::cust_interop::cust::memory::{self, CopyDestination};
 use fused_rans::gpu::cust_interop::cust::stream::{Stream, StreamFlags};
-use fused_rans::gpu::{CudaStream, DeviceBuffer, DeviceSlice, DeviceSliceMut, Event};
+use fused_rans::gpu::{self, CudaStream, DeviceBuffer, DeviceSlice, DeviceSliceMut, Event};
 use fused_rans::{Blob, Dtype};
 use support::device;
 use support::product::{Accumulator, Case};
@@ -17,7 +17,9 @@ fn contexts_are_the_same() {
     CurrentContext::set_current(&context).unwrap();
     let device = CurrentContext::get_device().unwrap();
     assert_eq!(device.as_raw(), gpu.ordinal());
-    drop(context);
+    let same = gpu::from_cust(&context).unwrap();
+    assert!(same.ordinal() == gpu.ordinal() && same.is_context(&context));
+    drop((context, same));
     // Ours is retained by itself.
     gpu.synchronize().unwrap();
     gpu.alloc(4096).unwrap().fill(1).unwrap();

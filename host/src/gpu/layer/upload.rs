@@ -102,11 +102,7 @@ impl Gpu {
         blob: &Blob<'_>,
         options: UploadOptions<'_>,
     ) -> Result<Layer, GpuError> {
-        let internal = self.internal_stream();
-        let mut layer = upload(self, blob, options, &internal, Wait::ForHost)?;
-        internal.synchronize()?;
-        layer.ready = Ready::now();
-        Ok(layer)
+        upload(self, blob, options, &self.internal_stream(), Wait::ForUpload)
     }
 
     /// Uploads `blob` in the order of a CUDA stream, without waiting for the device; kernels that use the layer on any CUDA
@@ -147,6 +143,8 @@ impl Gpu {
 /// What an upload waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
+    /// Until the layer is in device memory.
+    ForUpload,
     /// Until the blob is no longer read.
     ForHost,
     ForNothing,
@@ -168,12 +166,15 @@ fn upload(
     gpu.enter()?;
     let mut memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
     let queued = parts.queue(memory.as_mut_slice(), cuda_stream);
-    if wait == Wait::ForHost && is_page_locked(gpu, parts.tiles) {
+    if wait == Wait::ForUpload || wait == Wait::ForHost && is_page_locked(gpu, parts.tiles) {
         // Whatever happened: the blob may be gone when this returns.
         cuda_stream.synchronize()?;
     }
     queued?;
-    let ready = Ready::after(cuda_stream)?;
+    let ready = match wait {
+        Wait::ForUpload => Ready::now(),
+        Wait::ForHost | Wait::ForNothing => Ready::after(cuda_stream)?,
+    };
     let layer = parts.layer(gpu, blob, memory, ready)?;
     layer.resolve()?;
     if check == Check::Full {
