@@ -70,7 +70,7 @@ mod bench {
         /// Only sees whether it runs: the first of everything, nothing is written
         #[arg(long)]
         test: bool,
-        /// What cargo says to benchmarks
+        /// Passed by cargo to every benchmark
         #[arg(long, hide = true)]
         bench: bool,
     }

@@ -1,4 +1,4 @@
-//! What measurements compare with, on a real device. Skipped where there is none.
+//! The measuring crate and its dense kernels, on a real device. Skipped where there is none.
 #![cfg(feature = "cuda")]
 
 use fused_rans::gpu::dense::DenseProduct;

@@ -30,7 +30,7 @@ fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) ->
     multiply_as(layer.plan(case.m).unwrap(), gpu, layer, case, workspace)
 }
 
-/// Likewise, launched as `plan` says.
+/// Multiplies with a launch plan; returns the buffer of y, guards checked.
 fn multiply_as(
     plan: LaunchPlan,
     gpu: &Gpu,

@@ -21,7 +21,7 @@ use support::{mutate, seal};
 const GUARD: usize = 4096;
 const UNTOUCHED: u8 = 0x5A;
 
-/// What became of the mutants.
+/// Counts of mutants by what happened to them.
 #[derive(Debug, Default)]
 struct Tally {
     /// Refused for their structure.
@@ -49,7 +49,7 @@ fn guarded(
     buffer.copy_from(&all).unwrap();
     let cuda_stream = gpu.create_stream()?;
     work(buffer.slice_mut(GUARD..GUARD + bytes), &cuda_stream)?;
-    // What the kernels have run into shows here.
+    // A fault in a kernel shows here.
     gpu.synchronize().expect("no kernel runs into anything");
     buffer.copy_to(&mut all).unwrap();
     let (before, after) = (&all[..GUARD], &all[GUARD + bytes..]);

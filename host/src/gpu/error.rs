@@ -1,4 +1,4 @@
-//! What can go wrong with a GPU.
+//! Errors of GPUs.
 
 use super::driver::code_name;
 use super::driver::codes::{self, Code};

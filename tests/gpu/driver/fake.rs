@@ -1,4 +1,4 @@
-//! `libcuda`, the driver with no device behind it: how it is built, and how a process that runs on it steers it.
+//! Builds `libcuda`, the driver with no device behind it, and controls it in a process that runs on it.
 
 use fused_rans::gpu::DRIVER_FUNCTIONS;
 use libloading::Library;
@@ -50,15 +50,15 @@ pub struct Fake {
     report: extern "C" fn() -> *const c_char,
 }
 
-/// What the driver has seen.
+/// Calls and mistakes that the driver has recorded.
 #[derive(Debug)]
 pub struct Report {
     pub calls: Vec<&'static str>,
     /// The most device memory that was in use.
     pub peak: usize,
-    /// Bytes of what found no room.
+    /// Sizes of allocations that found no room.
     pub refused: Vec<usize>,
-    /// What was done wrong and what is left over.
+    /// Mistakes and leaks.
     pub complaints: &'static str,
 }
 
@@ -86,7 +86,7 @@ impl Fake {
     }
 
     fn of_library(library: &Library) -> Option<Self> {
-        // SAFETY: the types are those of `libcuda/lib.rs`; the library stays as long as the process.
+        // SAFETY: the functions have these types in `libcuda/lib.rs`; the library is never unloaded.
         unsafe {
             Some(Self {
                 begin: *library.get(b"fake_begin").ok()?,

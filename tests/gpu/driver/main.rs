@@ -1,6 +1,6 @@
-//! Faults at the boundary to the driver, without a device: every call that fails, for many reasons, once or from then on, and
-//! device memory of every size. The driver is `driver/libcuda`, on which this program runs once more, with the tests of
-//! [`on_the_fake`].
+//! Faults at the boundary to the driver, without a device: every call fails for many reasons, once or from then on; device
+//! memory has every size; the driver is missing or lacks a function. The driver is `libcuda` here, on which this program
+//! runs once more, with the tests of [`on_the_fake`].
 #![cfg(all(feature = "cuda", target_os = "linux"))]
 
 mod fake;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Far more than it takes: what hangs is to be told from what is slow.
+/// Far longer than the tests take, so that only a hang reaches it.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[test]
@@ -105,10 +105,10 @@ mod on_the_fake {
     use std::panic::catch_unwind;
     use std::time::Instant;
 
-    /// Codes of the driver: out of memory; the device is busy; there is none; no context; an uncorrectable error of memory;
+    /// Injected codes: out of memory; the device is busy; there is none; no context; an uncorrectable error of memory;
     /// an illegal address; the context is gone; a launch failed; unknown.
     const CODES: [u32; 9] = [2, 46, 100, 201, 214, 700, 709, 719, 999];
-    /// Those of them after which nothing more can be done.
+    /// The codes after which the context is lost.
     const STICKY: [u32; 6] = [100, 214, 700, 709, 719, 999];
     /// Calls that give something back.
     const ENDS: [&str; 8] = [
@@ -128,7 +128,7 @@ mod on_the_fake {
         fake: Fake,
         layers: Vec<Vec<u8>>,
         ptx: String,
-        /// What is seen where nothing fails.
+        /// The report of a run without faults.
         clean: Report,
     }
 
@@ -203,9 +203,9 @@ mod on_the_fake {
         }
     }
 
-    /// Whether call number `at` may fail without an error: it gives something back or enters the context to do so; it asks
-    /// for the current context, which is then entered; it is the hint before a kernel's limit; or it asks whether host memory
-    /// is page-locked, which counts as yes if it fails.
+    /// Returns whether the fault may happen without an error: in a call that gives something back or enters the context to do
+    /// so; in the question for the current context, which is then entered; in the hint before a kernel's limit; or in the
+    /// question whether host memory is page-locked, which counts as yes if it fails.
     fn may_be_silent(calls: &[&str], fault: Fault) -> bool {
         let name = |at: usize| calls.get(at - 1).copied().unwrap_or("");
         let is_context = |name: &str| matches!(name, "cuCtxGetCurrent" | "cuCtxSetCurrent");
@@ -221,7 +221,7 @@ mod on_the_fake {
         }
     }
 
-    /// Errors other than those of weights; each has to say what happened.
+    /// Counts the errors that are not about weights, and checks that each says what happened.
     fn faults(errors: &Errors, fault: Fault) -> usize {
         let errors = errors.0.iter().filter(|error| !is_of_weights(error));
         let check = |error: &GpuError| {

@@ -1,4 +1,4 @@
-//! A program that calls everything in `fused_rans::gpu`, and goes on after errors with what it has.
+//! A program that calls everything in `fused_rans::gpu` and continues after errors with what it has.
 
 use fused_rans::gpu::{
     Arena, Check, CudaStream, DeviceBuffer, Gpu, GpuError, Layer, UploadOptions, Workspace,
@@ -26,7 +26,7 @@ pub fn layers() -> Vec<Vec<u8>> {
     blobs.map(|blob| blob.expect("it shrinks")).into()
 }
 
-/// The errors of what has failed, in order.
+/// Errors, in the order in which they happened.
 #[derive(Debug, Default)]
 pub struct Errors(pub Vec<GpuError>);
 
@@ -69,7 +69,7 @@ pub fn everything(gpu: Gpu, blobs: &[Vec<u8>], errors: &mut Errors) {
         errors.of(from_pinned(&gpu, &blobs[0], cuda_stream));
     }
     errors.of(gpu.synchronize());
-    // What needs the device outlives it, and ends on a thread that has not entered it.
+    // Layers outlive the handle of the device, and are dropped on a thread that has not entered its context.
     drop(gpu);
     std::thread::spawn(move || drop(layers)).join().expect("no panic");
 }
@@ -122,7 +122,7 @@ fn from_pinned(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), G
     gpu.upload_async(&Blob::parse(&pinned).unwrap(), UploadOptions::new(), cuda_stream)?.verify()
 }
 
-/// What a multiplication needs beside the layer.
+/// Operands and workspace of a multiplication.
 pub struct Operands {
     pub x: DeviceBuffer,
     pub y: DeviceBuffer,

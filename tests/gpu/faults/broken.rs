@@ -7,8 +7,8 @@ use std::process::Command;
 
 const IN_CHILD: &str = "FUSED_RANS_BROKEN";
 
-/// Whether this is the process that may break its context. If not, runs the test `name` in one that is, which must end
-/// in order.
+/// Returns whether this is the process that may break its context. If not, runs the test `name` in such a process, which must
+/// succeed.
 fn is_child(name: &str) -> bool {
     if std::env::var_os(IN_CHILD).is_some() {
         return true;

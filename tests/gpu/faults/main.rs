@@ -170,7 +170,7 @@ fn too_little_memory_is_an_error_and_nothing_else() {
     let mut other = Product::new(gpu, Dtype::F16, 64, 64, 16);
     let large = blob(Dtype::I8, 4096, 4096);
     let large = Blob::parse(&large).unwrap();
-    // What is used below exists before memory is taken: a CUDA stream takes memory, too.
+    // Created before memory is taken: a CUDA stream takes memory, too.
     let cuda_stream = gpu.create_stream().unwrap();
     let all = take_all_memory(gpu);
     let error = gpu.upload(&large).expect_err("there is no room");

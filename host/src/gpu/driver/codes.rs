@@ -45,9 +45,9 @@ codes! {
     UNKNOWN = 999,
 }
 
-/// Codes after which a context is unusable: those of which CUDA's documentation says that any further work returns the
-/// same error, uncorrectable errors of memory and NVLink (after which NVIDIA has applications restarted), shutdown, a
-/// device that was there and is no longer, and the unknown error.
+/// Codes after which a context is unusable. CUDA's documentation says for most of them that any further work returns the same
+/// error. The others are uncorrectable errors of memory and NVLink (NVIDIA advises to restart the application), shutdown, a
+/// device that has disappeared, and the unknown error.
 pub const LOST_CONTEXT: [Code; 20] = [
     DEINITIALIZED,
     NO_DEVICE,

@@ -1,4 +1,4 @@
-//! Whether a layer's device memory holds what was copied there.
+//! Checking that a layer's device memory holds what was copied there.
 
 use super::super::kernels::{LaunchSize, SharedMemory};
 use super::super::{CudaStream, DeviceSlice, GpuError, LayerPart};

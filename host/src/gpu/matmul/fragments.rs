@@ -1,4 +1,4 @@
-//! What the kernels multiply with, for tests.
+//! The A fragments that kernels multiply with, for tests.
 
 use super::super::{GpuError, Layer};
 use super::launches::activation_type;

@@ -1,6 +1,6 @@
 //! A CUDA driver with no device behind it, for tests: `libcuda.so.1` as far as this project calls it. Device memory is host
-//! memory, kernels do nothing, and every handle is accounted for: what is used that does not live, what is written outside of
-//! its buffer and what is left over is told by [`fake_report`]. [`fake_begin`] says which call is to fail, and how.
+//! memory, kernels do nothing, and every handle is accounted for: [`fake_report`] names handles that were used after their end,
+//! accesses outside of buffers, and leaks. [`fake_begin`] injects a fault into a call.
 #![allow(non_snake_case, reason = "the driver's names")]
 #![allow(
     clippy::missing_safety_doc,
@@ -13,7 +13,7 @@ mod state;
 use state::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
-/// Calls that give something back. They do so even if they fail: it is enough that it was tried.
+/// Calls that give something back. They do so even if they fail: callers only have to try.
 const ENDS: [&str; 8] = [
     "cuMemFree_v2",
     "cuMemFreeHost",
@@ -38,7 +38,7 @@ fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) ->
     injected.or(result.err()).unwrap_or(0)
 }
 
-/// Begins anew: call number `at` (0 for none) fails with `code`, and, if `sticky`, so do those after it; the devices
+/// Resets the driver: call number `at` (0 for none) fails with `code`, and, if `sticky`, so do those after it; the devices
 /// have `capacity` bytes in all.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize) {
@@ -47,14 +47,14 @@ pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize
     *state = State { last, fault: (at, code, sticky), capacity, ..State::new() };
 }
 
-/// From now on the devices have `capacity` bytes in all.
+/// Changes the devices' memory to `capacity` bytes in all.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_capacity(capacity: usize) {
     State::get().capacity = capacity;
 }
 
-/// Destroys the contexts, with all that is in them. As on devices, they can be entered all the same, and addresses in them are
-/// none.
+/// Destroys the contexts and everything in them. As with real devices, they can still be entered, and their addresses are
+/// unknown.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_destroy() {
     State::get().destroyed = true;
@@ -73,7 +73,7 @@ pub extern "C" fn fake_report() -> *const c_char {
     CString::new(report).map_or(std::ptr::null(), |report| report.into_raw().cast_const())
 }
 
-/// Lookups, which need no device and do not count.
+/// A lookup, which needs no device and is not counted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGetErrorName(code: u32, text: *mut *const c_char) -> u32 {
     let name = match code {

@@ -1,4 +1,4 @@
-//! What lives in the driver, and what was done wrong with it.
+//! Everything that lives in the driver, and the caller's mistakes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub const NOT_FOUND: u32 = 500;
 pub const NOT_READY: u32 = 600;
 pub const CONTEXT_IS_DESTROYED: u32 = 709;
 
-/// Device memory that things take beside buffers.
+/// Device memory of things other than buffers.
 const CONTEXT_BYTES: usize = 1 << 16;
 pub const MODULE_BYTES: usize = 1 << 14;
 pub const STREAM_BYTES: usize = 1 << 12;
@@ -39,7 +39,7 @@ pub struct Context {
     pub retained: usize,
 }
 
-/// What a device has.
+/// Something that belongs to a device.
 pub struct Owned<T> {
     pub device: usize,
     pub value: T,
@@ -53,20 +53,20 @@ pub struct Kernel {
 
 pub struct State {
     pub calls: Vec<&'static str>,
-    /// Number of the call that fails, from 1, its code, and whether all later ones do, too.
+    /// The number of the call that fails (from 1), its code, and whether all later calls fail, too.
     pub fault: (usize, u32, bool),
-    /// Whether a call has failed that was to.
+    /// Whether the injected fault has happened.
     pub faulty: bool,
     /// Bytes of all devices.
     pub capacity: usize,
-    /// Most bytes that were in use.
+    /// Most bytes in use at a time.
     pub peak: usize,
-    /// Bytes of what found no room.
+    /// Sizes of allocations that found no room.
     pub refused: Vec<String>,
     /// The last handle or address; none is given twice.
     pub last: u64,
     pub contexts: [Context; DEVICES],
-    /// Whether somebody has destroyed them.
+    /// Whether the contexts were destroyed.
     pub destroyed: bool,
     pub buffers: BTreeMap<u64, Owned<Vec<u8>>>,
     pub streams: BTreeMap<u64, Owned<()>>,
@@ -79,7 +79,7 @@ pub struct State {
     /// Each with its PTX.
     pub modules: BTreeMap<u64, Owned<String>>,
     pub kernels: BTreeMap<u64, Kernel>,
-    /// What was done wrong.
+    /// The caller's mistakes.
     pub complaints: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ impl State {
         STATE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A handle, or an address with `bytes` behind it that nothing else has.
+    /// Returns a new handle, or a new address with `bytes` bytes behind it.
     pub fn handle(&mut self, bytes: usize) -> u64 {
         let handle = self.last.next_multiple_of(256);
         self.last = handle + bytes as u64 + 256;
@@ -132,7 +132,7 @@ impl State {
         Err(INVALID_HANDLE)
     }
 
-    /// The code that the call now begun is to fail with.
+    /// Returns the code that the current call has to fail with.
     pub fn injected(&mut self) -> Option<u32> {
         let (at, code, sticky) = self.fault;
         let now = self.calls.len();
@@ -149,7 +149,7 @@ impl State {
         buffers + CONTEXT_BYTES * contexts + STREAM_BYTES * streams + MODULE_BYTES * modules + events
     }
 
-    /// Makes sure that `bytes` more fit.
+    /// Checks that `bytes` more bytes fit.
     pub fn reserve(&mut self, bytes: usize) -> Result<(), u32> {
         if bytes <= self.capacity.saturating_sub(self.used()) {
             return Ok(());
@@ -178,12 +178,12 @@ impl State {
         Ok(())
     }
 
-    /// The device whose context `handle` is.
+    /// Returns the device that a context belongs to.
     pub fn device_of(&self, handle: u64) -> Option<usize> {
         self.contexts.iter().position(|context| context.retained > 0 && context.handle == handle)
     }
 
-    /// The device whose context is the current one.
+    /// Returns the device of the current context.
     pub fn entered(&mut self) -> Result<usize, u32> {
         if self.destroyed {
             return Err(CONTEXT_IS_DESTROYED);
@@ -191,21 +191,21 @@ impl State {
         if let Some(device) = self.device_of(CURRENT.get()) {
             return Ok(device);
         }
-        // To enter it may have been what failed.
+        // The fault may have been in entering it.
         if !self.faulty {
             self.complain("no context");
         }
         Err(INVALID_CONTEXT)
     }
 
-    /// The buffer that `address` is in, and where in it.
+    /// Returns the buffer that contains `address`, and the offset in it.
     fn buffer(&mut self, address: u64) -> Option<(&mut Owned<Vec<u8>>, usize)> {
         let (start, buffer) = self.buffers.range_mut(..=address).next_back()?;
         let at = (address - start) as usize;
         (at < buffer.value.len()).then_some((buffer, at))
     }
 
-    /// `bytes` at a device address.
+    /// Returns `bytes` bytes at a device address.
     pub fn memory(&mut self, address: u64, bytes: usize) -> Result<&mut [u8], u32> {
         let device = self.entered()?;
         let fits = self.buffer(address).is_some_and(|(buffer, at)| {
@@ -216,7 +216,7 @@ impl State {
         Ok(&mut buffer.value[at..at + bytes])
     }
 
-    /// The device in whose memory `address` is.
+    /// Returns the device whose memory contains `address`.
     pub fn device_of_memory(&mut self, address: u64) -> Result<usize, u32> {
         if self.destroyed {
             return Err(INVALID_VALUE);
@@ -225,7 +225,7 @@ impl State {
         self.buffer(address).map(|(buffer, _)| buffer.device).ok_or(INVALID_VALUE)
     }
 
-    /// A CUDA stream of another context is refused, as are those that live no more.
+    /// Checks that a CUDA stream lives and belongs to the current context.
     pub fn check_stream(&mut self, stream: u64) -> Result<(), u32> {
         let device = self.entered()?;
         let owner = self.streams.get(&stream).map(|stream| stream.device);
@@ -233,14 +233,14 @@ impl State {
         if owner.is_some_and(|owner| owner != device) { Err(INVALID_HANDLE) } else { Ok(()) }
     }
 
-    /// An event must live on the current device.
+    /// Checks that an event lives on the current device.
     pub fn check_event(&mut self, event: u64) -> Result<(), u32> {
         let device = self.entered()?;
         let owner = self.events.get(&event).map(|event| event.device);
         self.check(owner == Some(device), "no such event on this device")
     }
 
-    /// A new graph.
+    /// Makes a graph.
     pub fn graph(&mut self) -> Result<u64, u32> {
         let device = self.entered()?;
         let handle = self.handle(0);
@@ -248,21 +248,21 @@ impl State {
         Ok(handle)
     }
 
-    /// A graph must live on the current device.
+    /// Checks that a graph lives on the current device.
     pub fn check_graph(&mut self, graph: u64) -> Result<(), u32> {
         let device = self.entered()?;
         let owner = self.graphs.get(&graph).map(|graph| graph.device);
         self.check(owner == Some(device), "no such graph on this device")
     }
 
-    /// Whether host memory at `address` is page-locked.
+    /// Returns whether host memory at `address` is page-locked.
     pub fn page_locked(&self, address: u64) -> bool {
         let before = self.host.range(..=address).next_back();
         before.is_some_and(|(start, owned)| address - start < owned.value.len() as u64)
     }
 
-    /// Makes sure that `thing`, just taken out, lived, and that its device's context is the current one, as it is to be where
-    /// to enter it has not failed.
+    /// Checks that `thing`, which was just removed, lived, and that its device's context is current, unless entering it was
+    /// what failed.
     pub fn give_back<T>(&mut self, thing: Option<Owned<T>>, name: &str) -> Result<(), u32> {
         let entered = self.entered();
         let Some(Owned { device, .. }) = thing else {
@@ -272,7 +272,7 @@ impl State {
         self.check(here, &format!("a {name} of another device"))
     }
 
-    /// A module and its PTX, which must live on the current device.
+    /// Returns the PTX of a module, which must live on the current device.
     pub fn module(&mut self, module: u64) -> Result<&str, u32> {
         let device = self.entered()?;
         let owner = self.modules.get(&module).map(|module| module.device);
@@ -280,7 +280,7 @@ impl State {
         Ok(&self.modules[&module].value)
     }
 
-    /// Bytes of the arguments of a kernel, which must live on the current device.
+    /// Returns the bytes of a kernel's arguments; the kernel must live on the current device.
     pub fn kernel(&mut self, kernel: u64) -> Result<usize, u32> {
         self.entered()?;
         let lives = self.kernels.get(&kernel).map(|kernel| (kernel.module, kernel.argument_bytes));
@@ -289,7 +289,7 @@ impl State {
         self.module(module).map(|_| argument_bytes)
     }
 
-    /// What has not been given back of a device's.
+    /// Returns everything of a device's that was not given back.
     pub fn left(&self, device: usize) -> String {
         let Self { contexts, buffers, streams, modules, events, graphs, host, .. } = self;
         fn count<T>(things: &BTreeMap<u64, Owned<T>>, device: usize) -> usize {
