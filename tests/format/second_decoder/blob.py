@@ -1,4 +1,4 @@
-"""Decodes a blob, as the part "The blob" of docs/format.md says; see decode.py."""
+"""Decodes a blob, following the section "The blob" of docs/format.md; see decode.py."""
 
 import math
 import struct
@@ -7,7 +7,7 @@ from collections import namedtuple
 from checks import ceil_div, check, crc32c
 from tile import Tile, signed
 
-Dtype = namedtuple("Dtype", "name format raw_bits highest_base")  # raw_bits: those allowed, by weights a symbol
+Dtype = namedtuple("Dtype", "name format raw_bits highest_base")  # raw_bits: those allowed, by weights per symbol
 DTYPES = {
     0: Dtype("BF16", "H", {2: [8]}, 240),
     1: Dtype("F16", "H", {2: [11]}, 16),
@@ -17,7 +17,7 @@ DTYPES = {
 
 
 class Blob:
-    """A blob whose header, table, index and scales of rows are valid."""
+    """A blob whose header, table, index and row scales are valid."""
 
     def __init__(self, data):
         self.data = data
@@ -69,7 +69,7 @@ class Blob:
         check(exceptions == self.exceptions, "number of exceptions")
 
     def decode(self):
-        """Reads the payloads: `weights`, and for `numbers` the wide integers and the groups by their places."""
+        """Reads the payloads to `weights`, and large integers and groups, by their places, for `numbers`."""
         self.matrix = [[0] * self.cols for _ in range(self.rows)]
         self.wide_integers, self.group_scales = {}, {}
         for tile in self.tiles:
@@ -79,7 +79,7 @@ class Blob:
         check(crc32c(self.weights) == self.checksum, "checksum of the weights")
 
     def weight(self, coded, raw):
-        """The weight's bits from its coded and raw bits."""
+        """Combines coded and raw bits to those of the weight."""
         if self.i8:
             return (coded << self.r | raw) - (1 << self.c - 1 + self.r) & 0xFF
         exponent = self.exponents[coded]
@@ -90,7 +90,7 @@ class Blob:
         return raw >> 3 << 7 | exponent << 3 | raw & 7
 
     def numbers(self):
-        """The numbers that the blob means, as binary32."""
+        """Returns the dequantized weights in binary32."""
         scales = struct.unpack_from(f"<{self.rows * self.row_scales}H", self.data, self.scales_start)
         for row, weights in enumerate(self.matrix):
             row_scale = bfloat16(scales[row]) if self.row_scales else 1.0
@@ -114,7 +114,7 @@ class Blob:
 
 
 def decode_table(frequencies, s):
-    """The slots: symbol, n, and the remainder with n zeros behind."""
+    """Returns the slots: symbol, n, and the remainder followed by n zeros."""
     check(sum(frequencies) == 4096, "sum of the frequencies")
     check(s == 2 or max(frequencies) <= 1024, "a frequency above 1024")
     occurrences = []
@@ -137,7 +137,7 @@ LARGEST = (2 - 2.0 ** -23) * 2.0 ** 127
 
 
 def binary32(number):
-    """The nearest binary32 number, of two the even one; of finite numbers at most the largest."""
+    """Rounds to binary32, ties to even; finite numbers to at most the largest finite one."""
     try:
         return struct.unpack("<f", struct.pack("<f", number))[0]
     except OverflowError:

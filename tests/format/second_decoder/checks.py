@@ -1,4 +1,4 @@
-"""What is not valid, and the checksum of docs/format.md; see decode.py."""
+"""Reports invalid input, and computes the checksum of docs/format.md; see decode.py."""
 
 
 class FormatError(Exception):

@@ -1,14 +1,13 @@
 """Decodes blobs and compressed files: the format's second implementation.
 
-This and the files beside it follow docs/format.md alone and not the Rust code, so that a mistake or a gap in
-the document shows: who follows it must get what the Rust decoder gets. They keep its order and names, check
-all that a reader must check, and are meant to be read, not to be fast.
+This file and its neighbors follow docs/format.md alone, not the Rust code, to reveal mistakes and gaps of the
+document: a decoder that follows it must agree with the Rust decoder. They use the document's order and names and
+check everything that a reader must check. They are written to be read, not to be fast.
 
     decode.py [--numbers] FILE OUT [FILE OUT ...]
 
-Of a blob, OUT becomes the weights, row by row; with --numbers the numbers that the blob means, as F32. Of a
-compressed file it becomes the original. A file that is not valid gets a line on stderr and no OUT, and the
-exit status is 1 in the end.
+For a blob, writes the weights to OUT, row-major; with --numbers the dequantized weights in F32. For a compressed
+file, writes the original. For an invalid file, prints a line to stderr and writes no OUT; the exit status is then 1.
 """
 
 import json
@@ -32,7 +31,7 @@ Tensor = namedtuple("Tensor", "name dtype shape start end")
 
 
 def restore(data):
-    """The original of a compressed file."""
+    """Returns the original of a compressed file."""
     check(len(data) >= 8, "the file is shorter than 8 bytes")
     n, = struct.unpack_from("<Q", data)
     check(n <= 100_000_000 and 8 + n <= len(data), "length of the file's header")
@@ -69,7 +68,7 @@ class Pairs(list):
 
 
 def read_header(header):
-    """The tensors in the order of their data, and the metadata."""
+    """Returns the tensors in the order of their data, and the metadata."""
     try:
         entries = json.loads(header.decode(), object_pairs_hook=Pairs, parse_int=integer, parse_constant=no_json)
         json.dumps(entries, ensure_ascii=False).encode()  # not of half a surrogate pair
@@ -105,7 +104,7 @@ def read_entry(name, entry):
 
 
 def check_places(tensors):
-    """Each tensor starts where the one before it ends; the end of the last."""
+    """Checks that each tensor starts where the previous one ends; returns the end of the last one."""
     end = 0
     for tensor in tensors:
         *_, bits = products = list(accumulate([1, *tensor.shape, BITS[tensor.dtype]], operator.mul))
@@ -116,7 +115,7 @@ def check_places(tensors):
 
 
 def pair(tensors, originals):
-    """Each tensor with its original; blobs come first, and blobs and raw tensors are each in the original order."""
+    """Pairs tensors with originals. Checks that blobs come first, each kind in the original order."""
     places = {original.name: place for place, original in enumerate(originals)}
     check(places.keys() == {tensor.name for tensor in tensors}, "names of the two headers")
     pairs = [(tensor, originals[places[tensor.name]]) for tensor in tensors]
@@ -148,7 +147,7 @@ def read_blob(tensor, original, stored, checksum):
 
 
 def rounded(number, dtype):
-    """A binary32 number in the dtype: the nearest, of two the even one, finite ones at most the largest."""
+    """Rounds a binary32 number to the dtype, ties to even; finite numbers to at most the largest finite one."""
     if dtype == "F32":
         return struct.pack("<f", number)
     if math.isfinite(number):
@@ -162,7 +161,7 @@ def rounded(number, dtype):
 
 
 def decode(data, as_numbers):
-    """What the file holds, or the numbers that the blob means."""
+    """Returns the content of the file, or the dequantized weights of the blob."""
     if data[:4] != b"fRNS":
         return restore(data)
     blob = Blob(data)

@@ -1,4 +1,4 @@
-"""Decodes a tile, as docs/format.md says from "Streams" on; see decode.py."""
+"""Decodes a tile, following docs/format.md from "Streams" on; see decode.py."""
 
 import struct
 
@@ -6,7 +6,7 @@ from checks import ceil_div, check, crc32c
 
 
 class Tile:
-    """A tile, from its record in the index on."""
+    """A tile, given its record in the index."""
 
     def __init__(self, blob, record, row, col):
         self.blob, self.row, self.col = blob, row, col
@@ -89,7 +89,7 @@ class Slab:
         self.fragments = self.strips * self.steps
 
     def place(self, fragment, lane, register, half):
-        """Row and column in the tile."""
+        """Returns row and column in the tile."""
         step, strip = divmod(fragment, self.strips)
         g, t = divmod(lane, 4)
         w = 2 * (register // 2) + half
@@ -132,7 +132,7 @@ class Slab:
 
 
 class Parts:
-    """Takes the parts of a payload, one after another."""
+    """Reads the parts of a payload in order."""
 
     def __init__(self, payload):
         self.payload, self.position = payload, 0
@@ -157,7 +157,7 @@ def decode_stream(words, rows, slots, count):
 
 
 def read_plane(parts, width, fragments):
-    """The plane's words, of each lane."""
+    """Returns the plane's words of each lane."""
     count = ceil_div(4 * fragments, 16 // width)
     lanes = [[] for _ in range(32)]
     for first in range(0, count, 4):
@@ -167,7 +167,7 @@ def read_plane(parts, width, fragments):
 
 
 def exchange_bits(word):
-    """Bits 7 and 15 change places, and bits 23 and 31."""
+    """Exchanges bits 7 and 15, and bits 23 and 31."""
     unequal = (word ^ word >> 8) & 0x00800080
     return word ^ unequal ^ unequal << 8
 
