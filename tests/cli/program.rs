@@ -388,6 +388,8 @@ fn the_demonstration_runs() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(place.names(), ["in"], "the temporary directory is gone");
+    #[cfg(not(feature = "cuda"))]
+    assert!(said.contains("Build it with `--features cuda`"), "{said}");
 }
 
 #[test]

@@ -169,7 +169,9 @@ fn ratio(original: u64, stored: u64) -> String {
 fn gpu_line(compressed: &CompressedFile) -> Result<String, Failure> {
     match fused_rans::gpu::open(0) {
         Ok(gpu) => decode_on_gpu(&gpu, compressed),
-        Err(error) => Ok(format!("GPU: not used; the CPU did all the work ({}).", chain(&error))),
+        Err(error) => {
+            Ok(format!("GPU: not used, the CPU did all the work. Reason: {}.", chain(&error)))
+        }
     }
 }
 
@@ -203,5 +205,5 @@ fn decode_on_gpu(
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::unnecessary_wraps, reason = "the GPU's may fail")]
 fn gpu_line(_compressed: &CompressedFile) -> Result<String, Failure> {
-    Ok("GPU: not used; this program was built without CUDA. Build it with `--features cuda` to decode on an NVIDIA GPU.".to_owned())
+    Ok("GPU: not used, this program was built without CUDA. Build it with `--features cuda` to decode on an NVIDIA GPU.".to_owned())
 }
