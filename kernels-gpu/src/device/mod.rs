@@ -1,16 +1,10 @@
 //! The kernels.
 
 #[cfg(feature = "bf16")]
-mod checksum;
-#[cfg(feature = "bf16")]
-mod decode;
-#[cfg(feature = "bf16")]
-mod dense;
-mod instructions;
+mod kernels;
 mod matmul;
-#[cfg(feature = "bf16")]
-mod output;
 mod payload;
+mod ptx;
 
 use core::arch::nvptx;
 

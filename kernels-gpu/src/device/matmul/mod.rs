@@ -5,15 +5,8 @@
 //! ones and the raw planes ahead on their way to shared memory; warps have nothing to do with each
 //! other until all of a block are done.
 
-mod activations;
-mod edges;
-mod epilogue;
-mod exceptions;
-mod groups;
-mod mainloop;
-mod ring;
-mod sums;
-mod warp;
+mod shared;
+mod sm80;
 
 use crate::MmaType;
 use fused_rans_layout::{Dtype, TableKind, TileEntry};
@@ -92,7 +85,7 @@ impl Arguments {
 }
 
 /// A kernel for `kind` and x of at most 8 times `octets` rows, launched with [`Arguments`] and blocks of up
-/// to [`max_warps`] warps. Shared memory for the table, and for every warp a [`ring::Ring`], scales if
+/// to [`max_warps`] warps. Shared memory for the table, and for every warp a [`Ring`], scales if
 /// there are groups, and `buffer_rows` rows of words for each of [`slabs_at_once`], and behind the
 /// last one's as many rows as a stream can take.
 macro_rules! kernel {
@@ -134,7 +127,7 @@ macro_rules! kernel {
             };
             // SAFETY: the caller's promise.
             unsafe {
-                warp::run::<{ $octets }, { slabs_at_once($octets) }>(KIND, &arguments);
+                run::run::<{ $octets }, { slabs_at_once($octets) }>(KIND, &arguments);
             }
         }
     };
@@ -167,8 +160,4 @@ const fn quads(raw_bits: u32, operand: MmaType) -> Kind {
     Kind { table: TableKind::FourWeight, ..pairs(raw_bits, operand) }
 }
 
-// Each is a part that can be built by itself, beside the other.
-#[cfg(feature = "bf16")]
-mod kernels_bf16;
-#[cfg(feature = "f16")]
-mod kernels_f16;
+use {kernel, kernels};

@@ -1,7 +1,8 @@
 //! The kernels for activations in FP16.
 
-use super::{Arguments, Kind, kind, pairs, quads, warp};
+use super::run;
 use crate::MmaType;
+use crate::device::matmul::{Arguments, Kind, kernel, kernels, kind, pairs, quads};
 use core::arch::global_asm;
 use fused_rans_layout::{Dtype, LANES, TableKind, TileEntry, max_warps, slabs_at_once};
 

@@ -5,8 +5,8 @@
 //! row of W; blocks have [`THREADS`] threads, so 8 rows. It is bound by memory up to 8 rows of x, which
 //! are multiplied with a row of W as it comes in; more rows of x take another pass over it each 8.
 
-use super::instructions::{block, f16_to_f32, lane, load_global, warp};
 use crate::MmaType;
+use crate::device::ptx::{block, f16_to_f32, lane, load_global, warp};
 use crate::unrolled;
 use core::arch::global_asm;
 use fused_rans_layout::LANES;

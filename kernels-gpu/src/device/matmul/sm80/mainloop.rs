@@ -1,14 +1,14 @@
 //! Decode, dequantize, multiply: a warp's way through a unit.
 
 use super::activations::Activations;
-use super::exceptions::{Exceptions, NONE, patch};
-use super::groups::{Groups, Offsets};
 use super::ring::{Ring, Source};
-use super::sums::{Sums, add, nothing};
-use super::warp::{Phase, Slots, UnitInput};
-use super::{Arguments, Kind};
-use crate::device::instructions::{ballot, lane_anew, mma, opaque, store_global_4, warp_barrier};
+use super::run::{Phase, Slots, UnitInput};
+use crate::device::matmul::shared::exceptions::{Exceptions, NONE, patch};
+use crate::device::matmul::shared::groups::{Groups, Offsets};
+use crate::device::matmul::shared::sums::{Sums, add, nothing};
+use crate::device::matmul::{Arguments, Kind};
 use crate::device::payload::{DeviceMemory, Rows, SlabPayload};
+use crate::device::ptx::{ballot, lane_anew, mma, opaque, store_global_4, warp_barrier};
 use crate::{Lane, WeightFormat, unrolled};
 use fused_rans_layout::{
     FRAGMENT, GROUP, LANES, RING_STAGES, SLAB_STRIPS, SLABS, SlabShape, TILE, TileShape,

@@ -1,15 +1,15 @@
 //! A warp's way through its units.
 
-use super::epilogue::{finish, finish_block, partition};
 use super::mainloop::Mainloop;
 use super::ring::Ring;
-use super::sums::{Sums, nothing};
-use super::{Arguments, Kind};
-use crate::device::instructions::{
+use crate::device::matmul::shared::epilogue::{finish, finish_block, partition};
+use crate::device::matmul::shared::sums::{Sums, nothing};
+use crate::device::matmul::{Arguments, Kind};
+use crate::device::payload::{FIRST_ROWS, Record, Rows, SlabPayload, copy_table};
+use crate::device::ptx::{
     async_copy_commit, async_copy_wait, async_copy_wait_but, barrier, block_anew, blocks,
     lane_anew, opaque, shared_memory, thread, threads, warp_anew, warp_barrier, warps_anew,
 };
-use crate::device::payload::{FIRST_ROWS, Record, Rows, SlabPayload, copy_table};
 use crate::{WeightFormat, unrolled};
 use fused_rans_layout::{
     GroupPlane, LANES, LINE, Run, SLAB_BYTES, SLAB_ROWS, SLABS, SlabShape, TABLE,

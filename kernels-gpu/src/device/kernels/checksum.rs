@@ -1,6 +1,6 @@
 //! The kernel that finds out whether memory is what it was.
 
-use super::instructions::{
+use crate::device::ptx::{
     barrier, block, lane, load_global, load_shared, minimum, shared_memory, store_shared, thread,
     warp, xor_of_lanes,
 };

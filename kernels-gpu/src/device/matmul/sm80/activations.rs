@@ -1,7 +1,7 @@
 //! Activations on their way into B fragments.
 
-use super::Arguments;
-use crate::device::instructions::{lane, opaque_pointer};
+use crate::device::matmul::Arguments;
+use crate::device::ptx::{lane, opaque_pointer};
 
 /// Where a lane finds its activations. As lane (g, t) it holds columns of x's rows g, g + 8 and so on, of
 /// `B` times 8 rows.

@@ -1,7 +1,7 @@
 //! Exceptions on their way into A fragments.
 
-use crate::device::instructions::{lane_anew, opaque};
 use crate::device::payload::SlabPayload;
+use crate::device::ptx::{lane_anew, opaque};
 use crate::portable::twins::bit_select;
 use crate::unrolled;
 use fused_rans_layout::TileEntry;

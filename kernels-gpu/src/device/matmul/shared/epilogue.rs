@@ -6,8 +6,8 @@
 //! K, so that the result does not depend on who comes last.
 
 use super::sums::{Sums, for_each_tile};
-use super::{Arguments, Kind};
-use crate::device::instructions::{
+use crate::device::matmul::{Arguments, Kind};
+use crate::device::ptx::{
     acquire, barrier, block_anew, blocks, count_arrival, lane_anew, load_partial,
     load_shared_words, of_first_lane, opaque, round, shared_memory, store_global_4, store_shared_4,
     warp_anew, warp_barrier, warps_anew,

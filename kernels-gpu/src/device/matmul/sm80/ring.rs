@@ -5,7 +5,7 @@
 //! this way, as far ahead as the rest.
 
 use super::activations::Activations;
-use crate::device::instructions::{
+use crate::device::ptx::{
     async_copy, async_copy_commit, async_copy_wait_but, lane, load_shared_words,
 };
 use crate::{RawWords, unrolled};

@@ -1,31 +1,16 @@
 //! A slab's part of a tile's payload in device memory.
 
-use super::instructions::{
-    advance, async_copy, async_copy_16, async_copy_word, ballot, four, lane, lane_anew,
-    load_global, load_shared, load_shared_u8, load_shared_u16, load_shared_words, multiply_add,
-    prefetch, shared_memory, store_shared_4,
+use super::record::{Places, Record};
+use super::words::{DeviceMemory, FIRST_ROWS, Rows, tail_length};
+use crate::device::ptx::{
+    async_copy, async_copy_16, async_copy_word, ballot, four, lane_anew, load_global,
+    load_shared_u8, load_shared_words, prefetch, store_shared_4,
 };
 use crate::portable::twins::add_bytes;
-use crate::{SlabMemory, Words, unrolled};
-use core::mem::offset_of;
+use crate::unrolled;
 use fused_rans_layout::{
-    LANES, LINE, LOOK_AHEAD, PROB_BITS, SLAB_BYTES, SLABS, SlabShape, TABLE, TAIL_LENGTH_BYTES,
-    TileEntry, TileKind, TileShape,
+    LANES, LINE, LOOK_AHEAD, SLAB_BYTES, TAIL_LENGTH_BYTES, TileKind, TileShape,
 };
-
-/// Starts copying the decode table to the front of shared memory; `threads` threads take part.
-///
-/// # Safety
-/// `table` has [`TABLE`] entries and is aligned to 16 bytes.
-#[inline(always)]
-pub unsafe fn copy_table(table: *const u32, thread: usize, threads: usize) {
-    let mut i = thread;
-    while i < TABLE / 4 {
-        // SAFETY: `i` is below a quarter of the table, and shared memory starts with room for it.
-        unsafe { async_copy_16(shared_memory() + 16 * i as u32, table.add(4 * i).cast()) };
-        i += threads;
-    }
-}
 
 /// Where the parts of a slab are. Offsets are in bytes from the tile's payload.
 #[derive(Clone, Copy)]
@@ -48,10 +33,6 @@ pub struct SlabPayload {
 /// Bytes that a cache fetches at once.
 const SECTOR: u32 = 32;
 
-/// Rows of words that a half turn takes and looks ahead at, at most, rounded up to a multiple of 4.
-pub const FIRST_ROWS: u32 = 12;
-const _: () = assert!((1 + 16) * PROB_BITS / 32 + LOOK_AHEAD as u32 + 1 <= FIRST_ROWS);
-
 /// Where the number of exceptions stands in what is kept of a slab; see [`SlabPayload::keep`].
 const COUNT_AT: u32 = 36;
 /// Where it stands where its words go.
@@ -59,96 +40,6 @@ const ROWS_AT: u32 = 40;
 /// Exceptions of a slab that are kept in shared memory, and where: hardly a slab has more.
 const KEPT_EXCEPTIONS: u32 = 4;
 const KEPT_AT: u32 = SLAB_BYTES as u32 - 4 * KEPT_EXCEPTIONS;
-
-/// What a record says of a slab of a tile.
-#[derive(Clone, Copy)]
-pub struct Record {
-    /// Number of the slab in the tile.
-    slab: u32,
-    head: [u32; 4],
-    /// Full rows and tail rows of all slabs.
-    rows: [u32; 4],
-    tail_start: u32,
-    exception_start: u32,
-    /// Of the slab after this, or of the last.
-    exception_end: u32,
-}
-
-impl Record {
-    /// Sends for the record `entry`, to `at` in shared memory, aligned to 16 bytes.
-    ///
-    /// # Safety
-    /// It is one of the index; there is room for it.
-    #[inline(always)]
-    pub unsafe fn fetch(entry: *const TileEntry, at: u32) {
-        let lane = lane_anew();
-        if lane < size_of::<TileEntry>() / 16 {
-            let from = entry.cast::<u8>().wrapping_add(16 * lane);
-            // SAFETY: the caller's promise.
-            unsafe { async_copy_16(at + 16 * lane as u32, from) };
-        }
-    }
-
-    /// Of slab `slab`, from the record that has been fetched to `at`.
-    ///
-    /// # Safety
-    /// It is there, and for all lanes.
-    #[inline(always)]
-    pub unsafe fn load(at: u32, slab: u32) -> Self {
-        let tail = at + offset_of!(TileEntry, tail_start) as u32 + 2 * slab;
-        let exception = at + offset_of!(TileEntry, exception_start) as u32;
-        let next = (slab + 1).min(SLABS as u32 - 1);
-        // SAFETY: the caller's promise.
-        unsafe {
-            Self {
-                slab,
-                head: load_shared_words(at),
-                rows: load_shared_words(at + 16),
-                tail_start: load_shared_u16(tail),
-                exception_start: load_shared_u16(exception + 2 * slab),
-                exception_end: load_shared_u16(exception + 2 * next),
-            }
-        }
-    }
-
-    fn is_raw(&self) -> bool {
-        self.head[3] as u8 == TileKind::Raw as u8
-    }
-}
-
-/// Where things are in a tile's payload: bytes from its start.
-struct Places {
-    slabs: u32,
-    /// Of the raw planes of a slab, but the last one.
-    slab_raw_bytes: u32,
-    /// Scales and zero points.
-    groups: u32,
-}
-
-impl Places {
-    /// In a tile of shape `shape`, of weights with `raw_bits` raw bits.
-    #[inline(always)]
-    fn of(record: &Record, shape: TileShape, raw_bits: u32) -> Self {
-        let slabs = shape.slabs() as u32;
-        let slab_raw = |slab: usize| shape.slab(slab).raw_bytes(raw_bits as u8) as u32;
-        let (first, last) = (slab_raw(0), slab_raw(slabs as usize - 1));
-        if record.is_raw() {
-            // Only integers of one byte have groups.
-            let groups = (shape.weights() as u32).next_multiple_of(16);
-            return Self { slabs, slab_raw_bytes: 0, groups };
-        }
-        let groups = slabs * TAIL_LENGTH_BYTES as u32 + (slabs - 1) * first + last;
-        Self { slabs, slab_raw_bytes: first, groups }
-    }
-
-    /// In a whole tile that is coded.
-    #[inline(always)]
-    fn of_whole(raw_bits: u32) -> Self {
-        let slab_raw_bytes = SlabShape::WHOLE.raw_bytes(raw_bits as u8) as u32;
-        let (slabs, length) = (SLABS as u32, TAIL_LENGTH_BYTES as u32);
-        Self { slabs, slab_raw_bytes, groups: slabs * (length + slab_raw_bytes) }
-    }
-}
 
 impl SlabPayload {
     /// The slab of `record`, which the tile must have; `shape` gives the tile's shape if it is not `whole`. Weights
@@ -445,84 +336,5 @@ impl SlabPayload {
     #[inline(always)]
     pub fn memory(&self, rows: Rows) -> DeviceMemory {
         DeviceMemory { rows: rows.of_lane(), raw: self.raw(), four: four() }
-    }
-}
-
-/// The lane's of a byte of two lanes' tail lengths.
-#[inline(always)]
-fn tail_length(lengths: u32) -> u32 {
-    lengths >> (4 * (lane_anew() % 2)) & 15
-}
-
-/// Rows of words in shared memory.
-#[derive(Clone, Copy)]
-pub struct Rows {
-    /// Address of the first one.
-    pub first: u32,
-    /// Bytes from a row to the next; modulo 2^32, since it may be the one below.
-    pub stride: u32,
-}
-
-impl Rows {
-    #[inline(always)]
-    fn row(self, number: u32) -> u32 {
-        multiply_add(number, self.stride, self.first)
-    }
-
-    /// Whether the lane has taken the words of `rows` rows from memory.
-    #[inline(always)]
-    pub fn has_taken(self, words: &Words, rows: u32) -> bool {
-        let up = words.next.wrapping_sub(self.first + 4 * lane_anew() as u32);
-        let far = if self.stride >> 31 == 0 { up } else { up.wrapping_neg() };
-        far >= rows * LINE as u32
-    }
-
-    #[inline(always)]
-    fn of_lane(self) -> Self {
-        Self { first: self.first + 4 * lane() as u32, ..self }
-    }
-}
-
-/// What a lane decodes from: table and words in shared, raw planes in global memory.
-#[derive(Clone, Copy)]
-pub struct DeviceMemory {
-    /// The lane's words.
-    rows: Rows,
-    pub raw: *const u32,
-    /// See [`four`].
-    four: u32,
-}
-
-impl SlabMemory for DeviceMemory {
-    #[inline(always)]
-    fn entry(&self, index: u32) -> u32 {
-        // SAFETY: an index is below `TABLE` by construction of the entries, and shared memory starts
-        // with the table.
-        unsafe { load_shared(multiply_add(index, self.four, shared_memory())) }
-    }
-
-    #[inline(always)]
-    fn first_words(&self) -> Words {
-        let Rows { first, stride } = self.rows;
-        let second = first.wrapping_add(stride);
-        let next = second.wrapping_add(stride);
-        // SAFETY: the host gives every slab two rows and more.
-        let [[first], [second]] = unsafe { [load_shared_words(first), load_shared_words(second)] };
-        let window = [first, second];
-        Words { window, next }
-    }
-
-    #[inline(always)]
-    fn advance(&self, step: u32, words: &mut Words) {
-        // SAFETY: whatever its bits are, a stream takes no more than `MAX_WORD_ROWS` words and looks at
-        // `LOOK_AHEAD` more; above and below the slabs' rows there is room for so many.
-        unsafe { advance(step, self.rows.stride, words) };
-    }
-
-    #[inline(always)]
-    fn raw<const N: usize>(&self, at: usize) -> [u32; N] {
-        // SAFETY: callers ask for words of the slab's planes only, at multiples of `N` from their start,
-        // which is aligned to 16 bytes.
-        unsafe { load_global(self.raw.wrapping_add(at)) }
     }
 }

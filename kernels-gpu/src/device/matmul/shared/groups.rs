@@ -1,8 +1,8 @@
 //! Scales and zero points of groups, where they are: of a slab's rows g and g + 8 of both strips.
 
 use super::sums::RowScales;
-use super::{Arguments, Kind};
-use crate::device::instructions::{f16_to_f32, lane_anew, load_shared_words};
+use crate::device::matmul::{Arguments, Kind};
+use crate::device::ptx::{f16_to_f32, lane_anew, load_shared_words};
 use crate::{IntegerOffset, WeightFormat};
 use fused_rans_layout::{Dtype, GroupPlane, SLAB_STRIPS};
 

@@ -1,11 +1,11 @@
 //! The way through slabs that the mainloop cannot take by turns: at the layer's edges, stored raw, or with x
 //! that is not aligned.
 
-use super::exceptions::{Exceptions, patch};
 use super::mainloop::{Mainloop, Slab};
-use super::sums::{Sums, add, nothing};
-use crate::device::instructions::{lane_anew, mma};
+use crate::device::matmul::shared::exceptions::{Exceptions, patch};
+use crate::device::matmul::shared::sums::{Sums, add, nothing};
 use crate::device::payload::DeviceMemory;
+use crate::device::ptx::{lane_anew, mma};
 use crate::portable::slab::load_raw_of_fragment;
 use crate::{IntegerOffset, Lane, unrolled};
 use fused_rans_layout::{

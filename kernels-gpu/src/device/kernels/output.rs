@@ -1,6 +1,6 @@
 //! Decoded weights on their way to device memory.
 
-use super::instructions::{lane, store_global_2, store_global_4, thread};
+use crate::device::ptx::{lane, store_global_2, store_global_4, thread};
 use crate::portable::twins::byte_permute;
 use fused_rans_layout::{
     Dtype, FRAGMENT, SLAB_STRIPS, TILE, TILE_THREADS, TileGrid, TileShape, matrix_column,

@@ -1,10 +1,10 @@
 //! The kernels that decode a layer to row-major weights.
 
-use super::instructions::{
+use super::output::Output;
+use crate::device::payload::{Record, Rows, SlabPayload, copy_table};
+use crate::device::ptx::{
     async_copy_wait, barrier, block, lane, shared_memory, thread, warp, warp_barrier,
 };
-use super::output::Output;
-use super::payload::{Record, Rows, SlabPayload, copy_table};
 use crate::{WeightFormat, decode_slab};
 use core::arch::global_asm;
 use fused_rans_layout::{
