@@ -1,6 +1,6 @@
 //! Weights and activations as F64 numbers and as dense 16-bit matrices.
 
-use fused_rans::layout::{GROUP, TileGrid};
+use fused_rans::layout::{GROUP, TileGrid, e4m3_to_f32};
 use fused_rans::{Blob, BlobError, Dtype, Float, LargeInteger, WeightsPerSymbol};
 use half::{bf16, f16};
 
@@ -151,11 +151,9 @@ fn bits(dtype: Float, number: f64) -> u16 {
     }
 }
 
-/// Decodes e4m3 bits, NaN patterns as +-480, as the kernels do. F16 has the same subnormals and an exponent bias that is
-/// larger by 8, so the bits are moved into an F16 and scaled.
+/// Decodes e4m3 bits, NaN patterns as +-480, as the kernels do.
 fn e4m3(bits: u8) -> f64 {
-    let bits = u16::from(bits);
-    256.0 * f16::from_bits(bits >> 7 << 15 | (bits & 0x7F) << 7).to_f64()
+    e4m3_to_f32(bits).into()
 }
 
 /// Returns the little-endian `u16`s of `bytes`.

@@ -1,7 +1,7 @@
 //! Element types of activations and outputs, and of weights as numbers.
 
 use crate::{Dtype, Groups};
-use fused_rans_layout::GROUP;
+use fused_rans_layout::{GROUP, e4m3_to_f32};
 use half::{bf16, f16};
 
 /// Element type of activations and outputs.
@@ -125,21 +125,11 @@ pub(crate) static E4M3: [f32; 256] = {
     let mut numbers = [0.0; 256];
     let mut bits = 0;
     while bits < numbers.len() {
-        numbers[bits] = e4m3(bits as u8);
+        numbers[bits] = e4m3_to_f32(bits as u8);
         bits += 1;
     }
     numbers
 };
-
-/// The number with these e4m3 bits; S.1111.111 as +-480.
-///
-/// The fields go where F32 has its own, and the factor makes up for the exponents' biases, 127 and 7;
-/// subnormals come out of the multiplication as well.
-const fn e4m3(bits: u8) -> f32 {
-    const REBIAS: f32 = f32::from_bits((127 + 127 - 7) << 23);
-    let (sign, rest) = (bits as u32 >> 7, bits as u32 & 0x7F);
-    f32::from_bits(sign << 31 | rest << 20) * REBIAS
-}
 
 /// `value` in F32; of the two neighbors of a number that F32 lacks, the one with the odd mantissa.
 ///

@@ -1,12 +1,12 @@
-//! Device functions of fused-rans, once for two machines.
+//! Device functions of fused-rans, for two machines.
 //!
-//! For `nvptx64-nvidia-cuda` this crate compiles to the kernels; for the CPU it is an ordinary
-//! library with software twins of the PTX instructions, so that property tests and sanitizers run
-//! the very steps that the GPU runs. Lanes share nothing while they decode, so a CPU test
-//! plays a warp by running its lanes one after the other.
+//! For `nvptx64-nvidia-cuda` this crate compiles to the kernels. For the CPU it is an ordinary library with software twins
+//! of the PTX instructions, so property tests and sanitizers run the same steps as the GPU. Lanes share nothing while
+//! they decode, so a CPU test runs a warp's lanes one after the other.
 //!
-//! [`ptx`] are the instructions, [`Lane`] is the decode step, [`WeightFormat`] joins coded and raw bits
-//! into MMA registers, [`decode_slab`] is a lane's way through a slab; [`crc`] are checksums.
+//! `portable` compiles for both: [`ptx`] has the instructions, [`Lane`] the decode step, [`WeightFormat`] joins coded and raw
+//! bits to MMA registers, [`decode_slab`] decodes a lane's part of a slab, [`crc`] computes checksums. `device` has the
+//! kernels and what only they need.
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![cfg_attr(
@@ -29,8 +29,8 @@ pub use portable::operand::{IntegerOffset, MmaType};
 pub use portable::slab::{SlabMemory, SliceMemory, decode_slab};
 pub use portable::twins as ptx;
 
-/// Calls `f` with 0 to `N - 1`, at most 8 numbers. Not a loop, so that arrays that `f` indexes
-/// stay in registers, whatever the optimizer thinks of unrolling.
+/// Calls `f` with 0 to `N - 1`, at most 8 numbers. Not a loop, so that arrays that `f` indexes stay in registers, whether
+/// the optimizer would unroll a loop or not.
 #[inline(always)]
 fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
     const { assert!(N <= 8) };

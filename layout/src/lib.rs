@@ -1,29 +1,31 @@
-//! The stored layout of fused-rans, once, for the CPU codecs and the GPU kernels.
+//! What the CPU codec, the host and the GPU kernels of fused-rans agree on: the stored layout and the launch contract.
 //!
-//! A matrix is cut into [`TILE`] x [`TILE`] tiles; a tile into slabs of two 16-row strips; a slab is
-//! what one warp decodes: 32 lane-private rANS streams of up to [`MAX_SYMBOLS`] symbols. A symbol is
-//! the coded bits of two weights, four each, or of four, two each ([`WeightsPerSymbol`]); the rest of each weight
-//! lies in the raw planes.
-//! Symbols and raw bits stand in the order in which `mma.sync.m16n8k16` wants its A operand.
+//! A matrix is divided into tiles of [`TILE`] x [`TILE`] weights, a tile into slabs of two strips of 16 rows. A slab has 32
+//! rANS streams, one for each lane of a warp, of up to [`MAX_SYMBOLS`] symbols. A symbol is the coded bits of two weights
+//! (four bits each) or of four weights (two bits each): see [`WeightsPerSymbol`]. The other bits of the weights are in
+//! the raw planes. Symbols and raw bits are stored in the order in which `mma.sync.m16n8k16` reads its A operand.
 //!
-//! `docs/format.md` in the repository is the specification; every item here names its part of it.
+//! `stored` is what the bytes of a compressed matrix mean, specified by `docs/format.md` in the repository; `table` has the
+//! entries of decode tables, which exist in memory only; `launch` is what host and kernels agree on.
+//!
+//! This crate makes no promises of its own: use `fused-rans`.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod launch;
 mod stored;
 mod table;
 
 pub use launch::{
-    ActivationType, ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LayerArgs,
-    LayerFlags, MatmulArgs, MatmulFlags, Partition, REGION_SHARED_MEMORY, REGION_THREADS,
-    RING_STAGES, Region, Run, SLAB_BYTES, WeightCoding, max_warps, record_bytes, ring_bytes,
-    ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes,
+    ActivationType, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, KernelFamily, KernelId,
+    LayerArgs, LayerFlags, MatmulArgs, MatmulFlags, Partition, REGION_SHARED_MEMORY,
+    REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES, WeightCoding, max_warps, record_bytes,
+    ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes,
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,
     TAIL_LENGTH_BYTES, TileEntry, TileGrid, TileKind, TileShape, UnknownDtype, WeightsPerSymbol,
-    exchange_signs, fragment_column, matrix_column, planes, register_position,
+    e4m3_to_f32, exchange_signs, fragment_column, matrix_column, planes, register_position,
 };
 pub use table::{Entry, ExponentEntry, FourWeightEntry, TableKind};
 
@@ -31,10 +33,10 @@ pub use table::{Entry, ExponentEntry, FourWeightEntry, TableKind};
 pub const PROB_BITS: u32 = 12;
 const _: () = assert!(2 * PROB_BITS <= 32, "two symbols must fit one window");
 
-/// Slots of the decode table, and the sum of a table's frequencies.
+/// Entries of the decode table, and the sum of a table's frequencies.
 pub const TABLE: usize = 1 << PROB_BITS;
 
-/// Size of the alphabet: the coded bits of a symbol's weights are eight.
+/// Size of the alphabet: a symbol has eight coded bits.
 pub const SYMBOLS: usize = 256;
 
 /// Rows and columns of a whole tile.
@@ -46,7 +48,7 @@ pub const FRAGMENT: usize = 16;
 /// Lanes of a warp.
 pub const LANES: usize = 32;
 
-/// Strips (of 16 rows) that one slab spans, except the last of a tile with an odd number of strips.
+/// Strips of 16 rows in a slab. The last slab of a tile with an odd number of strips has one.
 pub const SLAB_STRIPS: usize = 2;
 
 /// Rows of a slab of two strips.
@@ -58,20 +60,20 @@ pub const SLABS: usize = TILE / SLAB_ROWS;
 /// Symbols of a lane's stream in a whole slab, at most.
 pub const MAX_SYMBOLS: usize = SlabShape::WHOLE.symbols(WeightsPerSymbol::Two);
 
-/// Upper bound on a stream's length in bits: the initial index and `PROB_BITS` bits a symbol.
+/// Upper bound on a stream's length in bits: the initial index, and `PROB_BITS` bits per symbol.
 pub const MAX_STREAM_BITS: usize = PROB_BITS as usize * (1 + MAX_SYMBOLS);
 
-/// Upper bound on a stream's length in 32-bit words, so on a slab's rows of words.
+/// Upper bound on a stream's length in 32-bit words, and so on a slab's rows of words.
 pub const MAX_WORD_ROWS: usize = MAX_STREAM_BITS.div_ceil(32);
 const _: () = assert!(MAX_WORD_ROWS <= u8::MAX as usize, "row counts are stored in bytes");
 
-/// Rows after a slab's last that a decoder may look at, whatever is there: it holds the word that it reads from
-/// and the one after it.
+/// Rows behind a slab's last row that a decoder may load without using them: it holds the word that it reads from and the
+/// word after it.
 pub const LOOK_AHEAD: usize = 2;
 
-/// Threads that decode a tile on a GPU: a warp for each slab.
+/// Threads of a block that decodes a tile: a warp for each slab.
 pub const TILE_THREADS: usize = SLABS * LANES;
 
-/// Bytes of a row of words; tiles and blobs start at multiples of it.
+/// Bytes of a row of words. Tiles and blobs start at multiples of it.
 pub const LINE: usize = 128;
 const _: () = assert!(LINE == 4 * LANES);

@@ -1,43 +1,49 @@
-//! What must hold of the embedded PTX, whichever compiler made it.
+//! What must hold of the embedded PTX, whichever compiler built it.
 
-use fused_rans::layout::slabs_at_once;
-use std::collections::BTreeSet;
+use fused_rans_layout::{
+    ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, MatmulArgs, slabs_at_once,
+};
+use std::collections::BTreeMap;
 
-/// Rows of x that the kernels that multiply take, at most.
-const BATCHES: [usize; 4] = [8, 16, 32, 64];
+/// Number of kernels: 14 codings of weights for each of two types of activations, each with kernels for 8, 16, 32 and 64
+/// rows and one that writes fragments; 5 that decode, 2 that multiply uncompressed weights, and one that verifies.
+const KERNELS: usize = 2 * 14 * 5 + 5 + 2 + 1;
 
-/// (name, body) of every kernel.
-fn kernels() -> impl Iterator<Item = (&'static str, &'static str)> {
+/// Bodies of all kernels, by name.
+fn kernels() -> BTreeMap<&'static str, &'static str> {
     let rest = fused_rans::ptx().split(".visible .entry ").skip(1);
-    rest.map(|rest| rest.split_once('(').expect("parameters"))
-}
-
-/// Weights, and the operands they become.
-fn types() -> Vec<String> {
-    let floats = ["bf16_bf16", "bf16_any_bf16", "f16_f16", "f16_any_f16"].map(str::to_owned);
-    let integers = (0..=4).map(|bits| format!("i8_r{bits}"));
-    let integers = integers.chain((2..=5).map(|bits| format!("i8_quads_r{bits}")));
-    let others = ["f8", "i4", "i4_quads"].into_iter().map(str::to_owned).chain(integers);
-    let others = others.flat_map(|weights| ["bf16", "f16"].map(|x| format!("{weights}_{x}")));
-    floats.into_iter().chain(others).collect()
+    rest.map(|rest| rest.split_once('(').expect("parameters")).collect()
 }
 
 #[test]
-fn there_is_a_kernel_for_every_type() {
-    let decode =
-        ["bf16", "f16", "f8_e4m3", "i8", "i8_quads"].map(|weights| format!("decode_{weights}"));
-    let mut wanted = BTreeSet::from(decode);
-    for types in types() {
-        wanted.extend(BATCHES.map(|rows| format!("matmul_{types}_m{rows}")));
-        wanted.insert(format!("fragments_{types}"));
+fn the_ptx_has_the_kernels_of_the_table() {
+    let (found, mut wanted) = (kernels(), BTreeMap::new());
+    for kernel in KernelId::all() {
+        assert!(wanted.insert(kernel.name(), kernel).is_none(), "{} twice", kernel.name());
     }
-    let others = |name: &&str| !matches!(*name, "dense_bf16" | "dense_f16" | "checksum");
-    let names: BTreeSet<_> =
-        kernels().map(|(name, _)| name).filter(others).map(String::from).collect();
-    assert_eq!(names, wanted);
+    assert!(found.keys().eq(wanted.keys()), "{:?}", found.keys());
+    assert_eq!(found.len(), KERNELS);
 }
 
-/// How often instructions stand in a kernel that threads must come to together.
+/// Every kernel takes one structure, by value.
+#[test]
+fn parameters_are_the_structures_of_the_launch_contract() {
+    for kernel in KernelId::all() {
+        let bytes = match kernel.family() {
+            KernelFamily::Checksum => size_of::<ChecksumArgs>(),
+            KernelFamily::Decode { .. } => size_of::<DecodeArgs>(),
+            KernelFamily::Dense { .. } => size_of::<DenseArgs>(),
+            KernelFamily::Matmul { .. } | KernelFamily::Fragments { .. } => size_of::<MatmulArgs>(),
+            family => panic!("{family:?}"),
+        };
+        let name = kernel.name();
+        let parameter = format!(".param .align 8 .b8 {name}_param_0[{bytes}]");
+        let (parameters, _) = kernels()[name].split_once(')').expect("an end of the parameters");
+        assert_eq!(parameters.trim(), parameter);
+    }
+}
+
+/// Counts of the instructions of a kernel that threads must execute together.
 #[derive(Debug, PartialEq, Eq)]
 struct Convergent {
     bar_sync: usize,
@@ -45,12 +51,12 @@ struct Convergent {
     vote_sync: usize,
     shfl_sync: usize,
     mma_sync: usize,
-    /// Of any other kind.
+    /// All other `.sync` instructions.
     others: usize,
 }
 
 impl Convergent {
-    fn of(body: &str) -> Self {
+    fn count(body: &str) -> Self {
         let count = |instruction| body.matches(instruction).count();
         let [bar_sync, bar_warp_sync] = ["bar.sync", "bar.warp.sync"].map(count);
         let [vote_sync, shfl_sync, mma_sync] = ["vote.sync", "shfl.sync", "mma.sync"].map(count);
@@ -59,53 +65,51 @@ impl Convergent {
         Self { bar_sync, bar_warp_sync, vote_sync, shfl_sync, mma_sync, others }
     }
 
-    /// As the sources have them in a mainloop of `slabs` slabs at a time, in which so many half turns stand, but for
-    /// what it multiplies with.
-    fn mainloop(slabs: usize, halves: usize) -> Self {
+    /// The counts in the sources of a mainloop for `slabs` slabs at a time, in which the code of a stage is `stages` times,
+    /// without what it multiplies with.
+    fn mainloop(slabs: usize, stages: usize) -> Self {
         Self {
             // The table is there.
             bar_sync: 1,
-            // Of a unit that could not be prepared early: its record, what it says, tail lengths, all. Of the next
-            // one its record, what it says, for two. What half turns have waited for; nobody reads the words
-            // any more.
-            bar_warp_sync: 4 + 3 + halves + 1,
-            // Which lanes have a word in a tail row, of a unit with all slabs and of one with one, both of these
-            // two; whether all have taken their words.
+            // For a segment that could not be prepared early: its record, its slots, its tail lengths, everything. For the
+            // next one: its record, its slots, for both. What a stage has waited for; words are not read any more.
+            bar_warp_sync: 4 + 3 + stages + 1,
+            // Which lanes have a word in a tail row, of a segment with all slabs and of one with one slab, for both of
+            // these; whether all lanes have taken their words.
             vote_sync: 2 * (slabs + 1) + 1,
-            shfl_sync: 0,
-            mma_sync: 0,
-            others: 0,
+            ..Self::NONE
         }
     }
 
-    /// As the sources have them in a kernel of this name; `None` if it is not one that decodes.
-    fn wanted(name: &str) -> Option<Self> {
-        let none = Self {
-            bar_sync: 0,
-            bar_warp_sync: 0,
-            vote_sync: 0,
-            shfl_sync: 0,
-            mma_sync: 0,
-            others: 0,
-        };
-        // The table is there; the tile's record is, and the warp has stored its slab; which lanes have a word in a
-        // tail row.
-        let decode = Self { bar_sync: 1, bar_warp_sync: 2, vote_sync: 1, ..none };
-        match name.split_once('_').unwrap_or((name, "")) {
+    const NONE: Self = Self {
+        bar_sync: 0,
+        bar_warp_sync: 0,
+        vote_sync: 0,
+        shfl_sync: 0,
+        mma_sync: 0,
+        others: 0,
+    };
+
+    /// The counts in the sources of a kernel; `None` if they are not checked.
+    fn wanted(family: KernelFamily) -> Option<Self> {
+        match family {
             // The table is there; the warps' sums are, each of which five exchanges make.
-            ("checksum", _) => Some(Self { bar_sync: 2, shfl_sync: 5, ..none }),
-            ("decode", _) => Some(decode),
-            ("fragments", _) => Some(Self::mainloop(2, 2)),
-            ("matmul", types) => {
-                let (_, rows) = types.rsplit_once("_m")?;
-                let octets = rows.parse::<usize>().ok()? / 8;
+            KernelFamily::Checksum => Some(Self { bar_sync: 2, shfl_sync: 5, ..Self::NONE }),
+            // The table is there; the tile's record is, and the warp has stored its slab; which lanes have a word in a
+            // tail row.
+            KernelFamily::Decode { .. } => {
+                Some(Self { bar_sync: 1, bar_warp_sync: 2, vote_sync: 1, ..Self::NONE })
+            }
+            KernelFamily::Fragments { .. } => Some(Self::mainloop(2, 2)),
+            KernelFamily::Matmul { octets, .. } => {
+                let octets = octets as usize;
                 let slabs = slabs_at_once(octets);
-                // Both halves of a turn, or one for both.
-                let halves = if octets > 2 { 1 } else { 2 };
-                // Two steps of two strips of every slab; by fragments, one for each strip.
-                let mma_sync = octets * (halves * 2 * 2 * slabs + 2);
-                let mainloop = Self::mainloop(slabs, halves);
-                // All warps are done; a block's sums are there for others, and which one comes last.
+                // Both stages of a panel, or one for both.
+                let stages = if octets > 2 { 1 } else { 2 };
+                // Two steps of two strips of every slab; in the slow path, one for each strip.
+                let mma_sync = octets * (stages * 2 * 2 * slabs + 2);
+                let mainloop = Self::mainloop(slabs, stages);
+                // All warps are done; a block's sums are visible to others, and which block comes last.
                 Some(Self {
                     bar_sync: mainloop.bar_sync + 1,
                     bar_warp_sync: mainloop.bar_warp_sync + 1,
@@ -121,15 +125,17 @@ impl Convergent {
 
 #[test]
 fn what_waits_for_other_threads_was_not_copied_into_branches() {
-    for (name, body) in kernels() {
-        if let Some(wanted) = Convergent::wanted(name) {
-            assert_eq!(Convergent::of(body), wanted, "{name}");
+    let kernels = kernels();
+    for kernel in KernelId::all() {
+        if let Some(wanted) = Convergent::wanted(kernel.family()) {
+            let name = kernel.name();
+            assert_eq!(Convergent::count(kernels[name]), wanted, "{name}");
         }
     }
 }
 
 #[test]
-fn nothing_is_kept_in_local_memory() {
+fn nothing_is_in_local_memory() {
     for (name, body) in kernels() {
         assert!(!body.contains(".local"), "{name} indexes registers");
     }

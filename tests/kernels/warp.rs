@@ -310,7 +310,7 @@ fn check(job: Job<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
         let mut products = vec![kernel.multiply()];
         if let Some(wide) = &wide {
             let table = wide.as_slice().try_into().expect("an entry for each slot");
-            let format = WeightFormat::of(blob.split(), TableKind::Exponent);
+            let format = WeightFormat::from_split(blob.split(), TableKind::Exponent);
             products.push(Kernel { table, format, ..kernel }.multiply());
         }
         for (row, weights) in weights.chunks_exact(cols).enumerate() {

@@ -35,7 +35,7 @@ const ROW_SCALES: u8 = 1 << 3;
 const LARGE_INTEGERS: u8 = 1 << 4;
 
 /// The header as it is stored, little endian.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Header {
     magic: [u8; 4],
@@ -64,7 +64,13 @@ pub struct Header {
     pub crc: u32,
 }
 
-const _: () = assert!(size_of::<Header>() == LINE);
+// The fields fill the header: there is no padding.
+const _: () = assert!(size_of::<Header>() == LINE && LINE == 4 + 2 + 6 + 4 + 4 * 8 + 8 + 68 + 4);
+
+// SAFETY: all fields are integers or arrays of integers, for which zeros are a value.
+unsafe impl Zeroable for Header {}
+// SAFETY: `repr(C)`, all fields are integers or arrays of integers, and the assertion above shows that there is no padding.
+unsafe impl Pod for Header {}
 
 impl Header {
     /// A header without lengths and checksums.

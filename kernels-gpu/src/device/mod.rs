@@ -1,6 +1,10 @@
-//! The kernels.
+//! What exists on the device only.
+//!
+//! - `ptx`: instructions, a function each.
+//! - `payload`: a tile's record, its slabs and their words.
+//! - `kernels`: the kernels, and what decodes, verifies and multiplies without fusing.
+//! - `matmul`: the fused kernels.
 
-#[cfg(feature = "bf16")]
 mod kernels;
 mod matmul;
 mod payload;

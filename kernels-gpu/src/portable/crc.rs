@@ -1,17 +1,17 @@
-//! CRC-32C of a region of memory, by many threads at once.
+//! CRC-32C of a region of memory, computed by many threads.
 //!
-//! A CRC is linear: each thread takes every [`REGION_THREADS`]th word, and what the threads have is added up at the end, each
-//! times a power of x. Polynomials stand as the CRC has them, with the power 0 in the highest bit.
+//! A CRC is linear: each thread takes every [`REGION_THREADS`]th word, and the threads' sums are multiplied with powers of x
+//! and added up at the end. Polynomials have the power 0 in the highest bit, like the CRC.
 
 use crate::unrolled;
 use fused_rans_layout::REGION_THREADS;
 
 /// CRC-32C's polynomial, without its highest power.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
-/// What a word is multiplied with by the words after it up to the thread's next one.
+/// Factor for a thread's sum from one of its words to its next one: x to the power of the bits between them.
 const STEP: u32 = power(32 * REGION_THREADS);
 
-/// `a * b`, modulo the polynomial.
+/// Returns `a * b` modulo the polynomial.
 #[must_use]
 const fn multiply(a: u32, mut b: u32) -> u32 {
     let (mut product, mut bit) = (0, 1 << 31);
@@ -25,7 +25,7 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
     product
 }
 
-/// x to the power `exponent`.
+/// Returns x to the power `exponent`.
 const fn power(mut exponent: u32) -> u32 {
     let (mut result, mut square) = (1 << 31, 1 << 30);
     while exponent > 0 {
@@ -38,14 +38,15 @@ const fn power(mut exponent: u32) -> u32 {
     result
 }
 
-/// The table's entry for the value `byte` of byte number `number` of a word: what it comes to [`REGION_THREADS`] words later.
+/// Returns the table's entry for the value `byte` of byte number `number` of a sum: its contribution to the thread's sum one
+/// of its words later.
 #[inline(always)]
 #[must_use]
-pub fn entry(byte: u32, number: u32) -> u32 {
+pub fn table_entry(byte: u32, number: u32) -> u32 {
     multiply(byte << (8 * number), STEP)
 }
 
-/// What thread `thread` has of the CRC of `words` words. `word` loads one of them; `entry` finds what [`entry`] says.
+/// Returns thread `thread`'s part of the CRC of `words` words. `word` loads one of them; `entry` returns [`table_entry`].
 #[inline(always)]
 #[must_use]
 pub fn sum_of_thread(
@@ -54,7 +55,7 @@ pub fn sum_of_thread(
     word: impl Fn(u32) -> u32,
     entry: impl Fn(u32, u32) -> u32,
 ) -> u32 {
-    // The last thread ends with the last word; zeros before the first one make no difference.
+    // The last thread ends with the last word; zeros in front of the first word do not change the CRC.
     let rows = words.div_ceil(REGION_THREADS);
     let mut at = thread.wrapping_sub(rows * REGION_THREADS - words);
     let mut sum = 0;
@@ -80,7 +81,7 @@ pub fn sum_of_thread(
     sum
 }
 
-/// x to the power of the bits of `2 ^ exponent` words.
+/// Returns x to the power of the number of bits of `2 ^ exponent` words.
 #[inline(always)]
 fn power_of_words(exponent: usize) -> u32 {
     match exponent {
@@ -95,10 +96,10 @@ fn power_of_words(exponent: usize) -> u32 {
     }
 }
 
-/// The CRC, from the exclusive or of what all threads have.
+/// Returns the CRC, from the exclusive or of all threads' parts.
 #[inline(always)]
 #[must_use]
-pub fn of_sums(sums: u32) -> u32 {
+pub fn crc_of_sums(sums: u32) -> u32 {
     !sums
 }
 
@@ -106,7 +107,7 @@ pub fn of_sums(sums: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Bit by bit.
+    /// Computes the CRC bit by bit.
     fn crc(bytes: impl Iterator<Item = u8>) -> u32 {
         !bytes.fold(u32::MAX, |crc, byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| {
@@ -120,11 +121,11 @@ mod tests {
         assert_eq!(crc(b"123456789".iter().copied()), 0xE306_9283);
         for words in [0, 1, 2, 31, 32, 255, 256, 257, 511, 512, 4096, 20_000] {
             let word = |at: u32| at.wrapping_mul(0x9E37_79B9) ^ 0x5A5A_0F0F;
-            let sums =
-                (0..REGION_THREADS).fold(0, |sums, t| sums ^ sum_of_thread(words, t, word, entry));
+            let sums = (0..REGION_THREADS)
+                .fold(0, |sums, t| sums ^ sum_of_thread(words, t, word, table_entry));
             let expected = crc((0..words).flat_map(|at| word(at).to_le_bytes()));
-            // An empty region's CRC is 0: its ones are nowhere.
-            let found = if words == 0 { 0 } else { of_sums(sums) };
+            // An empty region's CRC is 0: no word takes the initial ones.
+            let found = if words == 0 { 0 } else { crc_of_sums(sums) };
             assert_eq!(found, expected, "{words} words");
         }
     }

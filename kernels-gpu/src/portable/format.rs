@@ -1,24 +1,24 @@
-//! From table entries and raw words to the registers of an MMA A fragment.
+//! Joins table entries and raw words to the registers of an MMA A fragment.
 
 use crate::portable::twins::{bit_select, byte_permute};
 use fused_rans_layout::{Dtype, Split, TableKind, WeightsPerSymbol};
 
-/// The words of a lane's raw planes for four fragments, by plane. Planes that the format lacks are 0.
+/// A lane's words of the raw planes of four fragments. Words of planes that the format lacks are 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RawWords {
-    /// Plane of 8 bits: two words a fragment.
+    /// Plane of 8 bits: two words per fragment.
     pub eight: [[u32; 4]; 2],
-    /// Plane of 4 bits: a word a fragment.
+    /// Plane of 4 bits: one word per fragment.
     pub four: [u32; 4],
-    /// Plane of 2 bits: a word for two fragments.
+    /// Plane of 2 bits: one word for two fragments.
     pub two: [u32; 2],
-    /// Plane of 1 bit: a word for four fragments.
+    /// Plane of 1 bit: one word for four fragments.
     pub one: u32,
 }
 
 impl RawWords {
-    /// Bits of the 8-bit plane for register `register` of fragment `fragment`, sign and mantissa in
-    /// place, at 0x807F of both halves; other bits are another's: see [`exchange_signs`](fused_rans_layout::exchange_signs).
+    /// Returns sign and mantissa of register `register` of fragment `fragment`, from the 8-bit plane, in place at 0x807F of
+    /// both halves. Other bits belong to another register: see [`exchange_signs`](fused_rans_layout::exchange_signs).
     #[inline(always)]
     fn sign_and_mantissa(&self, fragment: usize, register: usize) -> u32 {
         let word = self.eight[fragment / 2][fragment % 2 * 2 + register / 2];
@@ -41,21 +41,24 @@ impl RawWords {
     }
 }
 
-/// How the weights of a layer come together: a [`Split`] as the kernels want it. What of it is a constant leaves
-/// other formats' code out of a kernel.
+/// How coded and raw bits join to weights: a [`Split`], precomputed for the kernels. Where its fields are constants, the
+/// compiler leaves the code of other formats out of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightFormat {
     dtype: Dtype,
-    /// What the decode table's entries are. Symbols of four weights have a table of their own.
+    /// Type of the decode table's entries. Symbols of four weights have a type of their own.
     table: TableKind,
     raw_bits: u32,
-    /// What is added to the coded bits in place, in both halves of a register.
+    /// Added to the coded bits in place, in both halves of a register: the window's base, or what makes integers of offset
+    /// binary codes.
     offset: u32,
+    /// Whether coded bits 0 mean exponent field 0.
     zero: bool,
 }
 
 impl WeightFormat {
-    /// The format of weights of type `dtype`, with the other fields as [`Split`] has them.
+    /// Returns the format of weights of type `dtype`. The other parameters are those of a [`Split`]; `raw_bits` is read for I8
+    /// only.
     #[inline(always)]
     #[must_use]
     pub fn new(dtype: Dtype, table: TableKind, raw_bits: u32, base: u32, zero: bool) -> Self {
@@ -69,21 +72,21 @@ impl WeightFormat {
         Self { offset: offset * 0x0001_0001, ..format }
     }
 
-    /// The format of weights that split so, decoded with such a table.
+    /// Returns the format of weights that split like this, decoded with a table of this type.
     #[must_use]
-    pub fn of(split: Split, table: TableKind) -> Self {
+    pub fn from_split(split: Split, table: TableKind) -> Self {
         let (raw_bits, base) = (split.raw_bits().into(), split.base().into());
         Self::new(split.dtype(), table, raw_bits, base, split.zero())
     }
 
-    /// What the decode table's entries are.
+    /// Returns the type of the decode table's entries.
     #[inline(always)]
     #[must_use]
     pub fn table(&self) -> TableKind {
         self.table
     }
 
-    /// Half of the range of integers: what an offset binary code is above its integer.
+    /// Returns half of the range of integers: the difference between an offset binary code and its integer.
     #[inline(always)]
     pub(crate) fn half_range(&self) -> u32 {
         match self.table {
@@ -92,14 +95,14 @@ impl WeightFormat {
         }
     }
 
-    /// Type of the weights.
+    /// Returns the type of the weights.
     #[inline(always)]
     #[must_use]
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// Bits of a weight in the raw planes.
+    /// Returns the number of raw bits of a weight.
     #[inline(always)]
     #[must_use]
     pub fn raw_bits(&self) -> u32 {
@@ -111,22 +114,22 @@ impl WeightFormat {
         }
     }
 
-    /// The four A registers of fragment number `fragment` of four: two weights each, in the low bits
-    /// of its halves, from the entries of the fragment's symbols and the raw words.
+    /// Joins the entries of a fragment's symbols and its raw words (those of number `fragment` of four) to the four A
+    /// registers, each with a weight in the low bits of each half.
     #[inline(always)]
     #[must_use]
     pub fn registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
         if self.table == TableKind::Exponent {
-            return self.wide_registers(entries, raw, fragment);
+            return self.exponent_registers(entries, raw, fragment);
         }
         if self.dtype == Dtype::I8 {
-            // Two's complement, from the offset binary that the code is.
+            // From offset binary to two's complement.
             let codes = self.codes(entries, raw, fragment);
             return codes.map(|code| (code + self.offset) & 0x00FF_00FF);
         }
         let symbols = both_columns(entries);
         let register = |register: usize| {
-            // The second weight's bits come down to where the first one's are.
+            // The second weight's bits are shifted to where the first one's are.
             let coded = symbols[register / 2] >> (4 * (register % 2)) & 0x0780_0780;
             match self.dtype {
                 Dtype::Bf16 => {
@@ -149,12 +152,12 @@ impl WeightFormat {
         [register(0), register(1), register(2), register(3)]
     }
 
-    /// For BF16 and FP16, from [`ExponentEntry`](fused_rans_layout::ExponentEntry)s: the exponents are in place, and
-    /// nothing else needs to be known of the format.
+    /// Joins [`ExponentEntry`](fused_rans_layout::ExponentEntry)s and raw words of BF16 or FP16 weights. The exponents are in
+    /// place, so nothing else of the format is needed.
     #[inline(always)]
-    fn wide_registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
-        // Bytes 0 and 1 of both columns' entries have the first weight's exponent at bits 14 to 7, bytes
-        // 1 and 2 the second's.
+    fn exponent_registers(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
+        // Bytes 0 and 1 of both columns' entries have the first weight's exponent at bits 14 to 7, bytes 1 and 2 have the
+        // second's.
         let exponents = |register: usize| {
             let (first, second) = (entries[register / 2 * 2], entries[register / 2 * 2 + 1]);
             byte_permute(first, second, if register & 1 == 0 { 0x5410 } else { 0x6521 })
@@ -172,7 +175,7 @@ impl WeightFormat {
         [register(0), register(1), register(2), register(3)]
     }
 
-    /// As [`WeightFormat::registers`] for integers, which stay in offset binary: `value + half_range`.
+    /// Joins entries and raw words of integers to offset binary codes, `value + half_range`, in the registers' halves.
     #[inline(always)]
     pub(crate) fn codes(&self, entries: [u32; 4], raw: &RawWords, fragment: usize) -> [u32; 4] {
         let code = |register: usize| {
@@ -181,14 +184,14 @@ impl WeightFormat {
         [code(0), code(1), code(2), code(3)]
     }
 
-    /// The coded bits of an integer's code.
+    /// Returns the coded bits of integers, in place in their codes.
     #[inline(always)]
     fn coded(&self, entries: [u32; 4], register: usize) -> u32 {
         let (pair, second) = (register / 2, register as u32 % 2);
         match self.table {
             TableKind::FourWeight => {
-                // The first weight's bits are at 3 and 2, the second's at 5 and 4, and nothing is below them.
-                let bits = quad_columns(entries[pair]) << self.raw_bits >> (2 + 2 * second);
+                // The first weight's bits are at 3 and 2, the second's at 5 and 4; the bits below are 0.
+                let bits = four_weight_columns(entries[pair]) << self.raw_bits >> (2 + 2 * second);
                 bits & 0x0003_0003 << self.raw_bits
             }
             TableKind::Plain | TableKind::Exponent => {
@@ -198,7 +201,7 @@ impl WeightFormat {
         }
     }
 
-    /// The raw bits of an integer's code.
+    /// Returns the raw bits of integers, in place in their codes.
     #[inline(always)]
     fn raw_code(&self, raw: &RawWords, fragment: usize, register: usize) -> u32 {
         let mut code = 0;
@@ -214,14 +217,14 @@ impl WeightFormat {
         code
     }
 
-    /// Whether codes come as [`WeightFormat::four_bit_codes`] has them.
+    /// Checks whether the weights are 4-bit integers, four per symbol, for which there is [`WeightFormat::four_bit_codes`].
     #[inline(always)]
-    pub(crate) fn is_four_bit_quad(&self) -> bool {
+    pub(crate) fn has_four_bit_codes(&self) -> bool {
         self.table == TableKind::FourWeight && self.raw_bits == 2
     }
 
-    /// As [`WeightFormat::codes`], for 4-bit integers, four a symbol: the codes of registers 1 and 3 two bits up, where both
-    /// their parts are, and in place of all other bits those of `others`.
+    /// Joins entries and raw words of 4-bit integers, four per symbol, to offset binary codes. Those of registers 1 and 3 are
+    /// shifted up by two bits, where both of their parts are already. All other bits are those of `others`.
     #[inline(always)]
     pub(crate) fn four_bit_codes(
         &self,
@@ -234,44 +237,43 @@ impl WeightFormat {
             let (pair, up) = (register / 2, 2 * (register as u32 % 2));
             let low = raw.two[fragment / 2] >> (fragment % 2 * 8 + 4 * pair);
             let code = bit_select(0x0003_0003 << up, low, others);
-            bit_select(0x000C_000C << up, quad_columns(entries[pair]), code)
+            bit_select(0x000C_000C << up, four_weight_columns(entries[pair]), code)
         };
         [code(0), code(1), code(2), code(3)]
     }
 
-    /// Adds the window's base to the exponents in both halves; not where the coded bits are 0 and
-    /// stand for exponent field 0.
+    /// Adds the window's base to the coded bits in both halves, except where coded bits 0 mean exponent field 0.
     #[inline(always)]
     fn exponent(&self, coded: u32) -> u32 {
         if !self.zero {
             return coded + self.offset;
         }
-        // Bit 15 of a half is set if any coded bit is: they lie below it, and the sum carries.
+        // Bit 15 of a half is set if any coded bit below it is, because the sum carries.
         let nonzero = (coded + 0x7FFF_7FFF) >> 15 & 0x0001_0001;
         coded + nonzero * (self.offset & 0xFFFF)
     }
 }
 
-/// The coded bits of four weights, which a [`FourWeightEntry`](fused_rans_layout::FourWeightEntry) has: bits 3 and 2 of each half, then
-/// 5 and 4. Bits 1 and 0 are 0.
+/// Returns the coded bits of the four weights of a [`FourWeightEntry`](fused_rans_layout::FourWeightEntry): bits 3 and 2 of
+/// each half, and bits 5 and 4. Bits 1 and 0 are 0.
 #[inline(always)]
-fn quad_columns(entry: u32) -> u32 {
+fn four_weight_columns(entry: u32) -> u32 {
     byte_permute(entry, 0, 0x4241)
 }
 
-/// A fragment's symbols of two weights, both columns' beside each other: bits 10..7 and 14..11 of each half.
+/// Puts the symbols of two columns side by side: each half has the coded bits of two weights at 10..7 and 14..11.
 #[inline(always)]
 fn both_columns(entries: [u32; 4]) -> [u32; 2] {
     [byte_permute(entries[0], entries[1], 0x5410), byte_permute(entries[2], entries[3], 0x5410)]
 }
 
 impl From<Split> for WeightFormat {
-    /// With the table that has all frequencies.
+    /// Returns the format with the table that has room for all frequencies.
     fn from(split: Split) -> Self {
         let table = match split.weights_per_symbol() {
             WeightsPerSymbol::Two => TableKind::Plain,
             WeightsPerSymbol::Four => TableKind::FourWeight,
         };
-        Self::of(split, table)
+        Self::from_split(split, table)
     }
 }

@@ -1,46 +1,45 @@
-//! The decode step.
+//! The decode step of a lane's rANS stream.
 
 use crate::portable::slab::SlabMemory;
 use crate::portable::twins::funnel_shift_left;
 use crate::unrolled;
 use fused_rans_layout::{PROB_BITS, TableKind};
 
-/// The words that a lane reads from.
+/// The words that a lane reads bits from.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
-    /// The word that the position stands in, and the one after it.
+    /// The word that has the current bit position, and the word after it.
     pub window: [u32; 2],
-    /// Where the word to come is; what that means is up to the [`SlabMemory`].
+    /// Address or index of the word after the window; the [`SlabMemory`] defines which.
     pub next: u32,
 }
 
-/// A lane's place in its stream.
-///
-/// `position` is the bit position modulo 128 in its low 7 bits; above them it gathers what whole
-/// table entries leave there when they are added, which nothing reads.
+/// The state of a lane's decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Lane {
     /// Index into the table, in `[0, TABLE)` by construction of the entries.
     index: u32,
+    /// The bit position modulo 128, in the low 7 bits. Whole table entries are added to it, so the higher bits are
+    /// garbage, which nothing reads.
     position: u32,
     words: Words,
 }
 
 impl Lane {
-    /// The start of the stream: its first bits are the first index.
+    /// Returns the state at the start of the stream, whose first bits are the first index.
     #[inline(always)]
     pub fn new(memory: &impl SlabMemory) -> Self {
         let words = memory.first_words();
         Self { index: words.window[0] >> (32 - PROB_BITS), position: PROB_BITS, words }
     }
 
-    /// The words that it reads from.
+    /// Returns the words that it reads from.
     #[inline(always)]
     pub fn words(&self) -> &Words {
         &self.words
     }
 
-    /// The entries of the symbols of a fragment: four, or two and zeros.
+    /// Decodes a fragment. Returns the entries of its symbols: four, or with four weights per symbol, two and zeros.
     #[inline(always)]
     pub fn fragment(&mut self, memory: &impl SlabMemory, table: TableKind) -> [u32; 4] {
         let (stream, memory) = (core::array::from_mut(self), core::array::from_ref(memory));
@@ -48,7 +47,7 @@ impl Lane {
         entries
     }
 
-    /// Likewise, of `S` streams in turns.
+    /// Decodes a fragment of each of `S` streams, alternating between them.
     #[inline(always)]
     pub fn fragments<const S: usize>(
         streams: &mut [Self; S],
@@ -68,8 +67,8 @@ impl Lane {
         entries
     }
 
-    /// The entries of the next two symbols of `S` streams: step by step of all, so that one waits for the
-    /// table while the other does its arithmetic.
+    /// Decodes the next two symbols of each of `S` streams. Each step is done for all streams, so that one waits for its
+    /// table entry while another one computes.
     #[inline(always)]
     fn pairs<const S: usize>(
         streams: &mut [Self; S],
@@ -82,7 +81,7 @@ impl Lane {
         unrolled::<S>(
             #[inline(always)]
             |s| {
-                // At most 12 bits each: one window of 32 bits serves both.
+                // Each symbol takes at most 12 bits: one window of 32 bits is enough for both.
                 let [first, second] = streams[s].words.window;
                 windows[s] = funnel_shift_left(first, second, streams[s].position);
                 entries[s][0] = memory[s].entry(streams[s].index);

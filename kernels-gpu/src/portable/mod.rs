@@ -1,4 +1,5 @@
-//! The decode step and everything around it that also compiles for the CPU, where it is tested.
+//! The decode step and everything around it that also compiles for the CPU, where it is tested. No item here touches
+//! device memory by itself.
 
 pub mod crc;
 pub mod format;

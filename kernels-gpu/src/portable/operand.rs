@@ -1,4 +1,4 @@
-//! From weights to the operands of an MMA, whose type is that of the activations.
+//! Converts weights to MMA operands, whose type is that of the activations.
 
 use crate::portable::twins::fused_multiply_add;
 use crate::{RawWords, WeightFormat};
@@ -13,14 +13,14 @@ pub enum MmaType {
     F16,
 }
 
-/// An integer's distance from its offset binary code below the leading one of a large number: `-(magic + half of the
-/// range + zero point)`, in both halves of a register. See [`WeightFormat::operands`].
+/// The offset that makes an integer of a code: `-(magic + half of the range + zero point)`, in both halves of a register. It
+/// is added to a large number `magic` whose low bits are the code; see [`WeightFormat::operands`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IntegerOffset(u32);
 
 impl MmaType {
-    /// A number in which small integers in the lowest bits count as such: 1024 in FP16, 128 in BF16,
-    /// whose seven bits of mantissa leave out bit 7 of the code.
+    /// Returns a number to which small integers are added by putting them in its lowest bits: 1024 in FP16; 128 in BF16, whose
+    /// seven bits of mantissa have no room for bit 7 of a code.
     const fn magic(self) -> u32 {
         match self {
             Self::Bf16 => 0x4300_4300,
@@ -36,7 +36,7 @@ impl MmaType {
         }
     }
 
-    /// 1.0 in both halves.
+    /// Returns 1.0 in both halves.
     const fn one(self) -> u32 {
         match self {
             Self::Bf16 => 0x3F80_3F80,
@@ -44,7 +44,7 @@ impl MmaType {
         }
     }
 
-    /// [`MmaType::magic`] as a number.
+    /// Returns the value of [`MmaType::magic`].
     const fn magic_number(self) -> i32 {
         match self {
             Self::Bf16 => 128,
@@ -52,7 +52,7 @@ impl MmaType {
         }
     }
 
-    /// 0.25 in both halves.
+    /// Returns 0.25 in both halves.
     const fn quarter(self) -> u32 {
         match self {
             Self::Bf16 => 0x3E80_3E80,
@@ -60,7 +60,7 @@ impl MmaType {
         }
     }
 
-    /// 256.0 in both halves.
+    /// Returns 256.0 in both halves.
     const fn two_hundred_fifty_six(self) -> u32 {
         match self {
             Self::Bf16 => 0x4380_4380,
@@ -68,8 +68,7 @@ impl MmaType {
         }
     }
 
-    /// The integers in the halves, in [-1024, 1024] for FP16 and [-256, 256] for BF16, as numbers of
-    /// this type.
+    /// Converts an integer, in [-1024, 1024] for FP16 and [-256, 256] for BF16, to this type, in both halves.
     const fn integer(self, value: i32) -> u32 {
         let magnitude = value.unsigned_abs();
         if magnitude == 0 {
@@ -86,31 +85,31 @@ impl MmaType {
 }
 
 impl IntegerOffset {
-    /// For a register (`odd`: 1 or 3, else 0 or 2) of integers of this format and groups with zero point `zero`. FP16
-    /// operands leave room for any zero point; BF16 with 8-bit codes for 0 only.
+    /// Returns the offset for a register (`odd`: 1 or 3, else 0 or 2) of integers of this format, with zero point `zero`. FP16
+    /// operands have room for any zero point; BF16 operands with 8-bit codes have room for 0 only.
     #[inline(always)]
     #[must_use]
-    pub fn new(operand: MmaType, format: &WeightFormat, odd: bool, zero: i32) -> Self {
+    pub fn new(mma_type: MmaType, format: &WeightFormat, odd: bool, zero: i32) -> Self {
         let distance = format.half_range() as i32 + zero;
-        Self(match operand {
-            _ if odd && format.is_four_bit_quad() => {
-                operand.integer(-(operand.magic_number() / 4 + distance))
+        Self(match mma_type {
+            _ if odd && format.has_four_bit_codes() => {
+                mma_type.integer(-(mma_type.magic_number() / 4 + distance))
             }
-            MmaType::Bf16 => operand.integer(-(operand.magic_number() + distance)),
-            // Above 1024 numbers are integers: the distance stands in the lowest bits.
+            MmaType::Bf16 => mma_type.integer(-(mma_type.magic_number() + distance)),
+            // From 1024 on, the lowest bits of an FP16 count integers: the distance is added there.
             MmaType::F16 => 0xE400_E400 + distance as u32 * 0x0001_0001,
         })
     }
 }
 
 impl WeightFormat {
-    /// As [`WeightFormat::registers`], as operands of type `operand`: exactly the weights. Integers less
-    /// their zero point: `offsets` are those of registers 0 and 2 (row g), and of 1 and 3 (row g + 8).
+    /// Joins entries and raw words like [`WeightFormat::registers`], and converts the weights exactly to operands. Integers
+    /// have their zero point subtracted: `offsets` are those of registers 0 and 2 (row g), and of 1 and 3 (row g + 8).
     #[inline(always)]
     #[must_use]
     pub fn operands(
         &self,
-        operand: MmaType,
+        mma_type: MmaType,
         entries: [u32; 4],
         raw: &RawWords,
         fragment: usize,
@@ -119,90 +118,96 @@ impl WeightFormat {
         let registers = match self.dtype() {
             Dtype::Bf16 | Dtype::F16 => return self.registers(entries, raw, fragment),
             Dtype::F8E4M3 => self.registers(entries, raw, fragment),
-            Dtype::I8 if self.is_four_bit_quad() => {
-                self.four_bit_codes(entries, raw, fragment, operand.magic())
+            Dtype::I8 if self.has_four_bit_codes() => {
+                self.four_bit_codes(entries, raw, fragment, mma_type.magic())
             }
             Dtype::I8 => self.codes(entries, raw, fragment),
         };
         let convert = |i: usize| match self.dtype() {
-            Dtype::I8 if self.is_four_bit_quad() => {
-                let factor = if i.is_multiple_of(2) { operand.one() } else { operand.quarter() };
-                operand.fused_multiply_add(registers[i], factor, offsets[i % 2].0)
+            Dtype::I8 if self.has_four_bit_codes() => {
+                let factor = if i.is_multiple_of(2) { mma_type.one() } else { mma_type.quarter() };
+                mma_type.fused_multiply_add(registers[i], factor, offsets[i % 2].0)
             }
-            Dtype::I8 => self.integers(operand, registers[i], offsets[i % 2]),
-            _ => f8(operand, registers[i]),
+            Dtype::I8 => self.integers(mma_type, registers[i], offsets[i % 2]),
+            _ => f8(mma_type, registers[i]),
         };
         [convert(0), convert(1), convert(2), convert(3)]
     }
 
-    /// The weights in the halves of a register (`odd`: 1 or 3, else 0 or 2) of [`WeightFormat::registers`], as operands.
+    /// Converts the weights in the halves of a register (`odd`: 1 or 3, else 0 or 2), as [`WeightFormat::registers`] returns
+    /// them, to operands.
     #[inline(always)]
     #[must_use]
-    pub fn operand(&self, operand: MmaType, weights: u32, odd: bool, offset: IntegerOffset) -> u32 {
+    pub fn operand(
+        &self,
+        mma_type: MmaType,
+        weights: u32,
+        odd: bool,
+        offset: IntegerOffset,
+    ) -> u32 {
         match self.dtype() {
             Dtype::Bf16 | Dtype::F16 => weights,
-            Dtype::F8E4M3 => f8(operand, weights),
+            Dtype::F8E4M3 => f8(mma_type, weights),
             Dtype::I8 => {
-                // Any two's complement integer, whatever the split: as an 8-bit code.
-                let value = operand.fused_multiply_add(
-                    operand.magic() | (weights ^ 0x0080_0080) & 0x007F_007F,
-                    operand.one(),
-                    eight_bit_offset(operand, weights ^ 0x0080_0080),
+                // Any two's complement integer, whatever the split, is treated as an 8-bit code.
+                let value = mma_type.fused_multiply_add(
+                    mma_type.magic() | (weights ^ 0x0080_0080) & 0x007F_007F,
+                    mma_type.one(),
+                    eight_bit_offset(mma_type, weights ^ 0x0080_0080),
                 );
-                // The zero point: the offset without the rest of the distance.
-                let plain = IntegerOffset::new(operand, self, odd, 0);
+                // The zero point is what the offset has beyond that of zero point 0.
+                let plain = IntegerOffset::new(mma_type, self, odd, 0);
                 let minus_zero =
-                    operand.fused_multiply_add(plain.0, operand.one() ^ 0x8000_8000, offset.0);
-                operand.fused_multiply_add(value, operand.one(), minus_zero)
+                    mma_type.fused_multiply_add(plain.0, mma_type.one() ^ 0x8000_8000, offset.0);
+                mma_type.fused_multiply_add(value, mma_type.one(), minus_zero)
             }
         }
     }
 
-    /// The weight of an exception, which is in both halves of `weights`, as operand; of integers, whose zero point is 0,
-    /// with the high byte.
+    /// Converts the weight of an exception, which is in both halves of `weights`, to an operand. Integers, whose zero point is
+    /// 0, have a high byte, too.
     #[inline(always)]
     #[must_use]
-    pub fn exception(&self, operand: MmaType, weights: u32, offset: IntegerOffset) -> u32 {
-        let low = self.operand(operand, weights, false, offset);
+    pub fn exception(&self, mma_type: MmaType, weights: u32, offset: IntegerOffset) -> u32 {
+        let low = self.operand(mma_type, weights, false, offset);
         if self.dtype() != Dtype::I8 {
             return low;
         }
-        // Exact: the host has seen to it that the integer is a number of either type.
-        let high = self.operand(operand, weights >> 8, false, offset);
-        operand.fused_multiply_add(high, operand.two_hundred_fifty_six(), low)
+        // Exact: the host has checked that both types have the integer.
+        let high = self.operand(mma_type, weights >> 8, false, offset);
+        mma_type.fused_multiply_add(high, mma_type.two_hundred_fifty_six(), low)
     }
 
-    /// Integers from offset binary codes in the low bits of the halves: the code is put below the
-    /// leading one of a large number, and the difference to the integer taken off.
+    /// Converts offset binary codes in the low bits of the halves to integers: puts the code in the low bits of a large number,
+    /// and adds the offset.
     #[inline(always)]
-    fn integers(&self, operand: MmaType, codes: u32, offset: IntegerOffset) -> u32 {
-        if operand == MmaType::Bf16 && self.half_range() == 128 {
-            let offset = eight_bit_offset(operand, codes);
-            let low = operand.magic() | codes & 0x007F_007F;
-            return operand.fused_multiply_add(low, operand.one(), offset);
+    fn integers(&self, mma_type: MmaType, codes: u32, offset: IntegerOffset) -> u32 {
+        if mma_type == MmaType::Bf16 && self.half_range() == 128 {
+            let offset = eight_bit_offset(mma_type, codes);
+            let low = mma_type.magic() | codes & 0x007F_007F;
+            return mma_type.fused_multiply_add(low, mma_type.one(), offset);
         }
-        operand.fused_multiply_add(operand.magic() | codes, operand.one(), offset.0)
+        mma_type.fused_multiply_add(mma_type.magic() | codes, mma_type.one(), offset.0)
     }
 }
 
-/// For 8-bit codes of which only seven bits fit below the leading one: what takes them off 128 + those
-/// bits. In BF16 it is -256 (0xC380), or -128 (0xC300) if bit 7 is set.
+/// Returns the offsets of 8-bit codes, of which BF16 has room for seven bits: -256 (0xC380), or -128 (0xC300) if bit 7 is set,
+/// to be added to 128 + the seven bits.
 #[inline(always)]
-fn eight_bit_offset(operand: MmaType, codes: u32) -> u32 {
-    match operand {
+fn eight_bit_offset(mma_type: MmaType, codes: u32) -> u32 {
+    match mma_type {
         MmaType::Bf16 => (codes & 0x0080_0080) ^ 0xC380_C380,
         // -1152 (0xE480), or -1024 (0xE400).
         MmaType::F16 => (codes & 0x0080_0080) ^ 0xE480_E480,
     }
 }
 
-/// FP8 e4m3 numbers in the low bytes of the halves. Exponent and mantissa are put where the operand
-/// has its own, which makes them, subnormal ones too, smaller by the difference of the biases. The
-/// two NaNs become 480 and -480, what their bits would mean otherwise.
+/// Converts FP8 e4m3 numbers in the low bytes of the halves. Exponent and mantissa are put where the operand has its own; a
+/// factor corrects the difference of the biases, for subnormal numbers, too. The two NaNs become 480 and -480.
 #[inline(always)]
-fn f8(operand: MmaType, weights: u32) -> u32 {
+fn f8(mma_type: MmaType, weights: u32) -> u32 {
     let (magnitude, sign) = (weights & 0x007F_007F, (weights & 0x0080_0080) << 8);
-    match operand {
+    match mma_type {
         // Biases 127 and 7: 2^120.
         MmaType::Bf16 => {
             fused_multiply_add::<true>(magnitude << 4 | sign, 0x7B80_7B80, 0x8000_8000)
@@ -223,7 +228,7 @@ mod tests {
 
     const OPERANDS: [MmaType; 2] = [MmaType::Bf16, MmaType::F16];
 
-    fn number(operand: MmaType, bits: u32) -> f64 {
+    fn number(mma_type: MmaType, bits: u32) -> f64 {
         match operand {
             MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
             MmaType::F16 => f16::from_bits(bits as u16).to_f64(),
@@ -283,7 +288,7 @@ mod tests {
         code: u32,
         split: Split,
         format: &WeightFormat,
-        operand: MmaType,
+        mma_type: MmaType,
         offsets: [IntegerOffset; 2],
     ) -> [u32; 4] {
         let (coded, raw) = (code >> split.raw_bits(), code & ((1 << split.raw_bits()) - 1));

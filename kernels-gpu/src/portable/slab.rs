@@ -1,23 +1,23 @@
-//! A lane's way through a slab.
+//! Decodes a lane's part of a slab.
 
 use crate::{Lane, RawWords, WeightFormat, Words};
 use fused_rans_layout::{LANES, Plane, SlabShape, TABLE};
 
-/// Where a lane finds the table, its words and its raw bits: shared and global memory on the device,
-/// slices on the CPU.
+/// The memory that a lane decodes from: table, words and raw bits. Shared and global memory on the device, slices on the
+/// CPU.
 pub trait SlabMemory {
-    /// The decode table's entry at `index`, which is below `TABLE`.
+    /// Loads the decode table's entry at `index`, which is below `TABLE`.
     fn entry(&self, index: u32) -> u32;
-    /// The lane's first words.
+    /// Loads the lane's first words.
     fn first_words(&self) -> Words;
-    /// Moves on by one word if `step` is not 0; without a branch, so that a warp's lanes, which take
-    /// words at different times, stay together.
+    /// Moves the window on by one word if `step` is not 0. Without a branch, because the lanes of a warp take words at
+    /// different times and must stay together.
     fn advance(&self, step: u32, words: &mut Words);
-    /// `N` words of the slab's raw planes, from word `at` on, which is a multiple of `N`.
+    /// Loads `N` words of the slab's raw planes, from word `at` on, a multiple of `N`.
     fn raw<const N: usize>(&self, at: usize) -> [u32; N];
 }
 
-/// Decodes a lane's part of a slab: calls `emit` with each fragment's strip, step and A registers.
+/// Decodes a lane's part of a slab, and calls `emit` with each fragment's strip, step and A registers.
 #[inline(always)]
 pub fn decode_slab(
     memory: &impl SlabMemory,
@@ -36,7 +36,7 @@ pub fn decode_slab(
     }
 }
 
-/// Decodes fragment `first + I`, if there is one. `I` is a constant, so that `raw` stays in registers.
+/// Decodes fragment `first + I`, if it exists. `I` is a constant, so that `raw` stays in registers.
 #[inline(always)]
 fn decode_fragment<const I: usize>(
     memory: &impl SlabMemory,
@@ -50,12 +50,12 @@ fn decode_fragment<const I: usize>(
     let fragment = first + I;
     if fragment < shape.fragments() {
         let registers = format.registers(stream.fragment(memory, format.table()), raw, I);
-        // One or two strips: a shift and a mask divide.
+        // There are one or two strips, so a shift and a mask divide by their number.
         emit(fragment & (shape.strips - 1), fragment >> (shape.strips - 1), registers);
     }
 }
 
-/// The raw words of fragments `first` to `first + 3`.
+/// Loads the raw words of fragments `first` to `first + 3`.
 #[inline(always)]
 pub(crate) fn load_raw(
     memory: &impl SlabMemory,
@@ -84,9 +84,9 @@ pub(crate) fn load_raw(
     words
 }
 
-/// The raw words of one fragment, where [`load_raw`] has those of the first of four.
+/// Loads the raw words of one fragment, as the first of the four fragments of a [`RawWords`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), allow(dead_code, reason = "the kernels' way along edges"))]
+#[cfg_attr(not(target_arch = "nvptx64"), allow(dead_code, reason = "for the kernels' slow path"))]
 pub(crate) fn load_raw_of_fragment(
     memory: &impl SlabMemory,
     lane: usize,
@@ -114,7 +114,7 @@ pub(crate) fn load_raw_of_fragment(
     words
 }
 
-/// A lane's words of the planes of 8, 4, 2 and 1 bits. Those that the format lacks take no room.
+/// Returns the lane's words of the planes of 8, 4, 2 and 1 bits. Planes that the format lacks take no room.
 #[inline(always)]
 fn planes<M: SlabMemory>(
     memory: &M,
@@ -142,7 +142,7 @@ struct PlaneWords<'a, M> {
 }
 
 impl<M: SlabMemory> PlaneWords<'_, M> {
-    /// `N` words from `word` on, a multiple of `N`; 0 for those that the plane lacks.
+    /// Loads `N` words from `word` on, a multiple of `N`. Words that the plane lacks are 0.
     #[inline(always)]
     fn load<const N: usize>(&self, word: usize) -> [u32; N] {
         let quad = word / 4 * 4;
@@ -165,16 +165,16 @@ impl<M: SlabMemory> PlaneWords<'_, M> {
 pub struct SliceMemory<'a> {
     /// The decode table.
     pub table: &'a [u32; TABLE],
-    /// The slab's rows of words, expanded.
+    /// The slab's rows of words, with zeros for lanes that a row leaves out.
     pub rows: &'a [[u32; LANES]],
-    /// The lane.
+    /// Number of the lane.
     pub lane: usize,
     /// The slab's raw planes.
     pub raw: &'a [u32],
 }
 
 impl SliceMemory<'_> {
-    /// The lane's word in row `row`; 0 beyond the slab's rows.
+    /// Returns the lane's word in row `row`; 0 beyond the slab's rows.
     fn word(&self, row: u32) -> u32 {
         self.rows.get(row as usize).map_or(0, |row| row[self.lane])
     }

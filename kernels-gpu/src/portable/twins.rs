@@ -1,12 +1,11 @@
-//! PTX instructions, one function each, with software twins for the CPU.
+//! PTX instructions, a function each, with software twins for the CPU.
 //!
-//! Only the pure ones have twins; those that touch memory or other lanes exist on the device alone
-//! (`device/instructions.rs`).
+//! Only pure instructions have twins. Those that access memory or other lanes exist on the device only (`device/ptx`).
 
 #[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
-/// Upper word of `hi:lo << (n & 31)`.
+/// Returns the upper word of `hi:lo << (n & 31)`.
 ///
 /// # PTX
 /// `shf.l.wrap.b32`
@@ -29,8 +28,8 @@ pub fn funnel_shift_left(hi: u32, lo: u32, n: u32) -> u32 {
     }
 }
 
-/// Four bytes picked from `a` (bytes 0 to 3) and `b` (bytes 4 to 7) by the nibbles of `selector`, the
-/// lowest first. Selector nibbles must be below 8.
+/// Returns four bytes of `a` (bytes 0 to 3) and `b` (bytes 4 to 7), selected by the nibbles of `selector`, the lowest first.
+/// These must be below 8.
 ///
 /// # PTX
 /// `prmt.b32`
@@ -54,7 +53,7 @@ pub fn byte_permute(a: u32, b: u32, selector: u32) -> u32 {
     }
 }
 
-/// `sum` and the four bytes of `bytes`.
+/// Adds the four bytes of `bytes` to `sum`.
 ///
 /// # PTX
 /// `dp4a.u32.u32`
@@ -77,10 +76,10 @@ pub fn add_bytes(bytes: u32, sum: u32) -> u32 {
     }
 }
 
-/// `a` where `mask` has ones, `b` where it has zeros.
+/// Returns the bits of `a` where `mask` has ones, those of `b` where it has zeros.
 ///
 /// # PTX
-/// `lop3.b32`, as one instruction: left to itself, the compiler masks both and makes two.
+/// `lop3.b32`. The compiler would make two instructions of it.
 #[inline(always)]
 #[must_use]
 pub fn bit_select(mask: u32, a: u32, b: u32) -> u32 {
@@ -100,8 +99,8 @@ pub fn bit_select(mask: u32, a: u32, b: u32) -> u32 {
     }
 }
 
-/// `a * b + c` in both halves, rounded once. `BF16`: the halves are BF16, else FP16. Subnormal numbers
-/// are numbers like others.
+/// Returns `a * b + c` in both halves, rounded once. The halves are BF16 if `BF16`, else FP16. Subnormal numbers are not
+/// flushed to zero.
 ///
 /// # PTX
 /// `fma.rn.bf16x2`, `fma.rn.f16x2`

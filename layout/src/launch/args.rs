@@ -111,6 +111,9 @@ pub struct DenseArgs {
     pub reserved: u32,
 }
 
+/// Threads of a block of the kernels that take [`DenseArgs`]: a warp for each of 8 rows of W.
+pub const DENSE_THREADS: usize = 256;
+
 /// Arguments of the kernel that verifies checksums in device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

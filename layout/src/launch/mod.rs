@@ -1,4 +1,5 @@
-//! The launch contract: what the host and the kernels agree on beside the stored bytes.
+//! The launch contract: what host and kernels agree on beside the stored bytes. Arguments, names of kernels, shared memory,
+//! and how a layer is divided among warps.
 
 mod args;
 mod budget;
@@ -7,7 +8,7 @@ mod kernel_id;
 mod partition;
 mod region;
 
-pub use args::{ChecksumArgs, DecodeArgs, DenseArgs, LayerArgs, MatmulArgs};
+pub use args::{ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, LayerArgs, MatmulArgs};
 pub use budget::{
     RING_STAGES, SLAB_BYTES, max_warps, record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes,
     slabs_at_once, slabs_bytes, sum_bytes,

@@ -1,47 +1,47 @@
-//! How a multiplication divides a layer among the warps of a grid.
+//! How a matmul divides a layer among the warps of a grid.
 
 use crate::{SLAB_ROWS, TILE, TileGrid};
 
-/// A layer as a row of units: a band is as many rows as a warp decodes at a time, a unit what a band has
-/// of a tile; units are counted along bands. They are dealt to the blocks, and a block's to its warps,
-/// in equal runs; where they do not come out even, the first ones have one more. So whoever shares
-/// a band stands beside each other, most of them in a block.
+/// A layer as a sequence of segments. A band is as many rows as a warp decodes at a time; a segment is the part of a tile that
+/// lies in a band; segments are numbered along bands. They are divided into equal runs, over blocks, then over the warps
+/// of each block; if they do not come out even, the first runs have one segment more. So the warps that share a
+/// band are neighbors, most of them in the same block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// Units of a band.
+    /// Segments of a band.
     pub across: u32,
-    /// Stripes.
+    /// Number of bands.
     pub bands: u32,
     blocks: Shares,
     /// Warps of a block.
     warps: u32,
 }
 
-/// A run of units.
+/// A run of segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The first unit.
+    /// The first segment.
     pub start: u32,
-    /// The unit after the last.
+    /// The segment after the last.
     pub end: u32,
 }
 
 impl Run {
-    /// Units in it.
+    /// Returns the number of segments.
     #[inline(always)]
     #[must_use]
     pub const fn len(self) -> u32 {
         self.end - self.start
     }
 
-    /// Whether there are no units in it.
+    /// Checks whether there are no segments.
     #[inline(always)]
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// The units that are in both, which must overlap or touch.
+    /// Returns the segments that are in both runs, which must overlap or touch.
     #[inline(always)]
     #[must_use]
     pub const fn intersect(self, other: Self) -> Self {
@@ -52,7 +52,7 @@ impl Run {
     }
 }
 
-/// Equal shares of a run, but for one unit more that the first ones have.
+/// Equal shares of a run; the first `longer` ones have one segment more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {
     start: u32,
@@ -62,9 +62,9 @@ struct Shares {
 
 impl Shares {
     #[inline(always)]
-    const fn new(of: Run, count: u32) -> Self {
-        let each = of.len() / count;
-        Self { start: of.start, each, longer: of.len() - each * count }
+    const fn new(run: Run, count: u32) -> Self {
+        let each = run.len() / count;
+        Self { start: run.start, each, longer: run.len() - each * count }
     }
 
     #[inline(always)]
@@ -75,10 +75,10 @@ impl Shares {
         Run { start, end: start + each + (number < longer) as u32 }
     }
 
-    /// The share that `unit` is in.
+    /// Returns the number of the share that has `segment`.
     #[inline(always)]
-    const fn owner(self, unit: u32) -> u32 {
-        let at = unit - self.start;
+    const fn owner(self, segment: u32) -> u32 {
+        let at = segment - self.start;
         let in_longer = self.longer * (self.each + 1);
         if at < in_longer {
             at / (self.each + 1)
@@ -89,61 +89,62 @@ impl Shares {
 }
 
 impl Partition {
-    /// The partition of `grid` among `blocks` blocks of `warps` warps, each of which decodes `slabs` slabs
-    /// at a time; `None` if it cannot be counted in 32 bits, or there is nobody.
+    /// Returns the partition of `grid` among `blocks` blocks of `warps` warps, each of which decodes `slabs` slabs at a time.
+    /// Returns `None` if segments cannot be counted in 32 bits, or if there are no warps.
     #[must_use]
     pub fn new(grid: TileGrid, slabs: usize, blocks: u32, warps: u32) -> Option<Self> {
         let rows = u32::try_from(grid.rows).ok()?;
         let cols = u32::try_from(grid.cols).ok()?;
-        let (bands, across) = Self::units(rows, cols, slabs);
+        let (bands, across) = Self::segments(rows, cols, slabs);
         let counted = bands.checked_mul(across)?.checked_add(1);
         (counted.is_some() && blocks.checked_mul(warps)? > 0)
             .then(|| Self::divide(rows, cols, slabs, blocks, warps))
     }
 
-    /// As [`Partition::new`], for what that has checked.
+    /// Returns the same partition as [`Partition::new`], without its checks: for the kernels.
     #[inline(always)]
     #[must_use]
     pub const fn divide(rows: u32, cols: u32, slabs: usize, blocks: u32, warps: u32) -> Self {
-        let (bands, across) = Self::units(rows, cols, slabs);
+        let (bands, across) = Self::segments(rows, cols, slabs);
         let all = Run { start: 0, end: bands * across };
         Self { across, bands, blocks: Shares::new(all, blocks), warps }
     }
 
+    /// Returns the (number of bands, segments of a band).
     #[inline(always)]
-    const fn units(rows: u32, cols: u32, slabs: usize) -> (u32, u32) {
+    const fn segments(rows: u32, cols: u32, slabs: usize) -> (u32, u32) {
         (rows.div_ceil((SLAB_ROWS * slabs) as u32), cols.div_ceil(TILE as u32))
     }
 
-    /// The units of a band.
+    /// Returns the segments of a band.
     #[inline(always)]
     #[must_use]
     pub const fn band(self, band: u32) -> Run {
         Run { start: band * self.across, end: (band + 1) * self.across }
     }
 
-    /// The units of a block.
+    /// Returns the segments of a block.
     #[inline(always)]
     #[must_use]
     pub const fn block(self, block: u32) -> Run {
         self.blocks.share(block)
     }
 
-    /// The units of a warp of the block that has `block`.
+    /// Returns the segments of warp number `warp` of the block that has `block`.
     #[inline(always)]
     #[must_use]
     pub const fn warp(self, block: Run, warp: u32) -> Run {
         Shares::new(block, self.warps).share(warp)
     }
 
-    /// First and last of the blocks that have units of `run`; all between them have, too.
+    /// Returns the first and the last block that have segments of `run`; all blocks between them have some, too.
     #[inline(always)]
     #[must_use]
     pub const fn blocks_of(self, run: Run) -> (u32, u32) {
         (self.blocks.owner(run.start), self.blocks.owner(run.end - 1))
     }
 
-    /// Likewise, the warps of the block that has `block`, of which `run` is a part.
+    /// Returns the first and the last warp, of the block that has `block`, that have segments of `run`, a part of `block`.
     #[inline(always)]
     #[must_use]
     pub const fn warps_of(self, block: Run, run: Run) -> (u32, u32) {
@@ -161,7 +162,7 @@ mod tests {
         [(5632, 2048), (4096, 4096), (300, 70_000), (100, 100), (28672, 8192), (100_000, 64)];
 
     #[test]
-    fn units_are_dealt_in_order_and_evenly() {
+    fn segments_are_divided_in_order_and_evenly() {
         for (rows, cols) in LAYERS {
             for (slabs, blocks, warps) in
                 [(2, 1, 1), (2, 132, 12), (1, 132, 8), (2, 7, 5), (2, 2000, 12)]
@@ -177,11 +178,11 @@ mod tests {
                         let run = partition.warp(block, warp);
                         assert_eq!(run.start, next);
                         next = run.end;
-                        for unit in [run.start, run.end.saturating_sub(1)] {
+                        for segment in [run.start, run.end.saturating_sub(1)] {
                             if !run.is_empty() {
-                                let unit = Run { start: unit, end: unit + 1 };
-                                assert_eq!(partition.blocks_of(unit), (number, number));
-                                assert_eq!(partition.warps_of(block, unit), (warp, warp));
+                                let segment = Run { start: segment, end: segment + 1 };
+                                assert_eq!(partition.blocks_of(segment), (number, number));
+                                assert_eq!(partition.warps_of(block, segment), (warp, warp));
                             }
                         }
                     }
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_shares_a_stripe_stands_beside_each_other() {
+    fn warps_that_share_a_band_are_neighbors() {
         for (rows, cols) in LAYERS {
             let partition = Partition::new(TileGrid { rows, cols }, 2, 132, 12).unwrap();
             for band in 0..partition.bands {

@@ -2,15 +2,14 @@
 //!
 //! With g = lane / 4 and t = lane % 4, register 0 holds (row g, columns 2t and 2t + 1), register 1
 //! (row g + 8, the same columns), registers 2 and 3 the same rows at columns 2t + 8 and 2t + 9; the
-//! even column stands in the low half. Source: PTX ISA, "Matrix Fragments for mma.m16n8k16".
+//! even column is in the low half. Source: PTX ISA, "Matrix Fragments for mma.m16n8k16".
 //!
-//! Which of the matrix's columns are a fragment's columns is free, as long as both operands agree:
-//! [`matrix_column`] gives a lane 8 columns beside each other in two steps, so that it loads
-//! activations, and stores decoded weights, 16 bytes at a time.
+//! Which columns of the matrix a fragment takes is free, as long as both operands agree. [`matrix_column`] gives a lane
+//! 8 neighboring columns in two steps, so that it loads activations and stores decoded weights 16 bytes at a time.
 
 use crate::{FRAGMENT, WeightsPerSymbol};
 
-/// (row, column) in the fragment of half `half` (0 low, 1 high) of A register `register` of `lane`.
+/// Returns the (row, column) in the fragment of half `half` (0 low, 1 high) of A register `register` of `lane`.
 #[inline(always)]
 #[must_use]
 pub const fn register_position(lane: usize, register: usize, half: usize) -> (usize, usize) {
@@ -18,10 +17,10 @@ pub const fn register_position(lane: usize, register: usize, half: usize) -> (us
     (g + 8 * (register % 2), 2 * t + half + 8 * (register / 2))
 }
 
-/// The column of a slab of `steps` steps that is column `col` of the fragments at `step`.
+/// Returns the column of a slab of `steps` steps that is column `col` of the fragments at `step`.
 ///
-/// Two steps share 32 columns: lane t's are 8t to 8t + 7, the first four in the even step. A last step
-/// without a partner has 16: 4t to 4t + 3.
+/// Two steps share 32 columns. Lane t has columns 8t to 8t + 7, the first four of them in the even step. A last step without
+/// a partner has 16 columns, and lane t has 4t to 4t + 3.
 #[inline(always)]
 #[must_use]
 pub const fn matrix_column(steps: usize, step: usize, col: usize) -> usize {
@@ -33,7 +32,7 @@ pub const fn matrix_column(steps: usize, step: usize, col: usize) -> usize {
     }
 }
 
-/// (step, column of the fragment) of column `col` of a slab of `steps` steps: the inverse of
+/// Returns the (step, column of the fragment) of column `col` of a slab of `steps` steps: the inverse of
 /// [`matrix_column`].
 #[inline(always)]
 #[must_use]
@@ -47,7 +46,7 @@ pub const fn fragment_column(steps: usize, col: usize) -> (usize, usize) {
     (step, col % 4 / 2 * 8 + 2 * t + col % 2)
 }
 
-/// Where a weight of a slab stands among its fragments.
+/// The place of a weight in the fragments of a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Number of the fragment in the slab: `step * strips + strip`.
@@ -61,7 +60,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// (symbol of the lane's stream, where its bits stand in that symbol).
+    /// Returns the number of the symbol in the lane's stream, and the position of the weight's bits in that symbol.
     #[inline(always)]
     #[must_use]
     pub const fn symbol(self, weights_per_symbol: WeightsPerSymbol) -> (usize, u32) {

@@ -3,7 +3,7 @@
 use super::fragment::{Place, fragment_column, matrix_column, register_position};
 use crate::{FRAGMENT, LANES, SLAB_STRIPS, TILE, WeightsPerSymbol, planes};
 
-/// The tiles of a matrix, counted row by row.
+/// The tiles of a matrix, numbered row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileGrid {
     /// Rows of the matrix (N, output features).
@@ -13,25 +13,25 @@ pub struct TileGrid {
 }
 
 impl TileGrid {
-    /// Tiles beside each other.
+    /// Returns the number of tiles in a row of tiles.
     #[must_use]
     pub const fn across(self) -> usize {
         self.cols.div_ceil(TILE)
     }
 
-    /// Tiles in all; `None` if the number overflows.
+    /// Returns the number of tiles; `None` if it overflows.
     #[must_use]
     pub const fn tiles(self) -> Option<usize> {
         self.rows.div_ceil(TILE).checked_mul(self.across())
     }
 
-    /// (first row, first column) of tile number `tile`.
+    /// Returns (first row, first column) of tile number `tile`.
     #[must_use]
     pub const fn origin(self, tile: usize) -> (usize, usize) {
         (tile / self.across() * TILE, tile % self.across() * TILE)
     }
 
-    /// The shape of tile number `tile`: whole tiles, except at the right and lower edge.
+    /// Returns the shape of tile number `tile`, which is whole except at the right and lower edge.
     ///
     /// # Panics
     /// May panic if there is no such tile.
@@ -56,25 +56,25 @@ pub struct TileShape {
 }
 
 impl TileShape {
-    /// Strips of 16 rows, the last one padded.
+    /// Returns the number of strips of 16 rows, a padded one included.
     #[must_use]
     pub const fn strips(self) -> usize {
         self.rows.div_ceil(FRAGMENT)
     }
 
-    /// Steps of 16 columns, the last one padded.
+    /// Returns the number of steps of 16 columns, a padded one included.
     #[must_use]
     pub const fn steps(self) -> usize {
         self.cols.div_ceil(FRAGMENT)
     }
 
-    /// Slabs: pairs of strips, and a last single strip if their number is odd.
+    /// Returns the number of slabs: pairs of strips, and a last single strip if their number is odd.
     #[must_use]
     pub const fn slabs(self) -> usize {
         self.strips().div_ceil(SLAB_STRIPS)
     }
 
-    /// The shape of slab number `slab`.
+    /// Returns the shape of slab number `slab`.
     #[must_use]
     pub const fn slab(self, slab: usize) -> SlabShape {
         let rest = self.strips() - SLAB_STRIPS * slab;
@@ -84,27 +84,27 @@ impl TileShape {
         }
     }
 
-    /// Whether the tile has [`TILE`] rows and columns.
+    /// Checks whether the tile has [`TILE`] rows and columns.
     #[inline(always)]
     #[must_use]
     pub const fn is_whole(self) -> bool {
         self.rows == TILE && self.cols == TILE
     }
 
-    /// Weights of the tile, padding not counted.
+    /// Returns the number of weights, without padding.
     #[must_use]
     pub const fn weights(self) -> usize {
         self.rows * self.cols
     }
 
-    /// Bytes of the raw planes of all slabs.
+    /// Returns the number of bytes of the raw planes of all slabs.
     #[must_use]
     pub fn raw_bytes(self, raw_bits: u8) -> usize {
         (0..self.slabs()).map(|s| self.slab(s).raw_bytes(raw_bits)).sum()
     }
 }
 
-/// A slab: one or two strips of a tile over its whole width; the work of one warp.
+/// Shape of a slab: one or two strips over the whole width of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlabShape {
     /// Strips of 16 rows: 1 or 2.
@@ -114,35 +114,35 @@ pub struct SlabShape {
 }
 
 impl SlabShape {
-    /// A slab of a whole tile.
+    /// The shape of the slabs of a whole tile.
     pub const WHOLE: Self = Self { strips: SLAB_STRIPS, steps: TILE / FRAGMENT };
 
-    /// Fragments; number `step * strips + strip` stands at that step and strip.
+    /// Returns the number of fragments. The one at `step` and `strip` has number `step * strips + strip`.
     #[inline(always)]
     #[must_use]
     pub const fn fragments(self) -> usize {
         self.strips * self.steps
     }
 
-    /// Every (strip, g) of the slab: rows g and g + 8 of a strip, which a lane's registers pair.
+    /// Returns every (strip, g) of the slab: rows g and g + 8 of a strip are in the registers of the same lanes.
     pub fn row_pairs(self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.strips).flat_map(|strip| (0..FRAGMENT / 2).map(move |g| (strip, g)))
     }
 
-    /// Symbols of each lane's stream.
+    /// Returns the number of symbols of each lane's stream.
     #[inline(always)]
     #[must_use]
     pub const fn symbols(self, weights_per_symbol: WeightsPerSymbol) -> usize {
         weights_per_symbol.symbols_per_fragment() * self.fragments()
     }
 
-    /// Bytes of the slab's raw planes, a multiple of [`LINE`](crate::LINE).
+    /// Returns the number of bytes of the slab's raw planes, a multiple of [`LINE`](crate::LINE).
     #[must_use]
     pub fn raw_bytes(self, raw_bits: u8) -> usize {
         planes(raw_bits).map(|plane| plane.words(self) * LANES * 4).sum()
     }
 
-    /// Where the weight at (`row`, `col`) of the slab stands.
+    /// Returns the place of the weight at (`row`, `col`) of the slab.
     #[inline(always)]
     #[must_use]
     pub const fn place(self, row: usize, col: usize) -> Place {
@@ -155,7 +155,7 @@ impl SlabShape {
         }
     }
 
-    /// (row, column) in the slab of the weight at `place`: the inverse of [`SlabShape::place`].
+    /// Returns the (row, column) in the slab of the weight at `place`: the inverse of [`SlabShape::place`].
     #[inline(always)]
     #[must_use]
     pub const fn position(self, place: Place) -> (usize, usize) {

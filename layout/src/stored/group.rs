@@ -1,6 +1,6 @@
 //! Groups: weights of a row that share a scale and a zero point.
 
-use crate::{FRAGMENT, SLAB_STRIPS, TILE};
+use crate::{SLAB_ROWS, TILE};
 
 /// Columns of a group; the last group of a row may have fewer.
 pub const GROUP: usize = 128;
@@ -8,13 +8,14 @@ pub const GROUP: usize = 128;
 /// Groups across a tile.
 pub const GROUPS: usize = TILE / GROUP;
 
-/// Rows g, g + 8, g + 16 and g + 24 of a slab, which a lane's registers hold.
-const ROWS: usize = SLAB_STRIPS * 2;
+/// Rows of a slab in the registers of a lane: g, g + 8, g + 16 and g + 24.
+const LANE_ROWS: usize = SLAB_ROWS / 8;
 
-/// How scales and zero points of a slab are stored: scales as binary16, row g's, g + 8's, g + 16's and
-/// g + 24's of the first group, then of the second, for g = 0 to 7; then, if there are zero
-/// points, those in the same order, a nibble each, the first lowest. Always for 32 rows and two
-/// groups: what lies outside the matrix is 0.
+/// How the scales and zero points of a slab are stored.
+///
+/// Scales are binary16. For every g from 0 to 7 there are those of rows g, g + 8, g + 16 and g + 24 in the first group, then
+/// in the second. Zero points, if there are any, follow in the same order, a nibble each, the first in the low nibble.
+/// There is always room for 32 rows and two groups; scales outside the matrix are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupPlane {
     /// Whether there are zero points.
@@ -23,22 +24,22 @@ pub struct GroupPlane {
 
 impl GroupPlane {
     /// Bytes of the scales of a slab.
-    pub const SCALE_BYTES: usize = 2 * GROUPS * SLAB_STRIPS * FRAGMENT;
+    pub const SCALE_BYTES: usize = 2 * GROUPS * SLAB_ROWS;
     /// Bytes of the zero points of a slab.
-    pub const ZERO_BYTES: usize = GROUPS * SLAB_STRIPS * FRAGMENT / 2;
+    pub const ZERO_BYTES: usize = GROUPS * SLAB_ROWS / 2;
 
-    /// Bytes of a slab's scales and zero points, a multiple of 16.
+    /// Returns the number of bytes of a slab's scales and zero points, a multiple of 16.
     #[inline(always)]
     #[must_use]
     pub const fn bytes(self) -> usize {
         Self::SCALE_BYTES + if self.zeros { Self::ZERO_BYTES } else { 0 }
     }
 
-    /// Number of the scale, and of the zero point, of row `row` of the slab and group `group` of the tile.
+    /// Returns the number of the scale, and of the zero point, of row `row` of the slab and group `group` of the tile.
     #[inline(always)]
     #[must_use]
     pub const fn index(row: usize, group: usize) -> usize {
-        row % 8 * GROUPS * ROWS + group * ROWS + row / 8
+        row % 8 * GROUPS * LANE_ROWS + group * LANE_ROWS + row / 8
     }
 }
 
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn every_scale_has_a_place_of_its_own() {
-        let mut seen = [false; GROUPS * SLAB_STRIPS * FRAGMENT];
+        let mut seen = [false; GROUPS * SLAB_ROWS];
         for (row, group) in (0..32).flat_map(|row| (0..GROUPS).map(move |group| (row, group))) {
             let at = GroupPlane::index(row, group);
             assert!(!core::mem::replace(&mut seen[at], true));

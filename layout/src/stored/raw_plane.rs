@@ -1,8 +1,7 @@
-//! Raw planes: the bits of the weights that are stored as they are, in fragment order.
+//! Raw planes: the raw bits of the weights, in the order of the fragments.
 //!
-//! The r raw bits of a weight are cut into planes of 8, 4, 2 and 1 bits (the binary digits of r),
-//! the widest taking the lowest bits. A plane knows nothing of the streams, so that it can be
-//! fetched any distance ahead of them.
+//! The r raw bits of a weight are divided among planes of 8, 4, 2 and 1 bits, according to the binary digits of r; the
+//! widest plane has the lowest bits. Planes do not depend on the streams, so they can be loaded any distance ahead.
 
 use crate::{LANES, SlabShape};
 
@@ -15,7 +14,7 @@ pub struct Plane {
     pub shift: u32,
 }
 
-/// The planes of `raw_bits` raw bits, in stored order.
+/// Returns the planes of `raw_bits` raw bits, in stored order.
 pub fn planes(raw_bits: u8) -> impl Iterator<Item = Plane> + Clone {
     let bits = u32::from(raw_bits);
     [8, 4, 2, 1].into_iter().filter(move |width| bits & width != 0).map(move |width| {
@@ -25,22 +24,22 @@ pub fn planes(raw_bits: u8) -> impl Iterator<Item = Plane> + Clone {
 }
 
 impl Plane {
-    /// A registers of which one word holds the bits: its low half is the registers' low halves, its
-    /// high half their high halves, `width` bits each, the first register lowest.
+    /// Returns the number of A registers whose bits share a word. The word's low half has the bits of the registers' low
+    /// halves, its high half those of their high halves, `width` bits each, the first register lowest.
     #[inline(always)]
     #[must_use]
     pub const fn registers_per_word(self) -> usize {
         16 / self.width as usize
     }
 
-    /// Words of a lane for a slab; a lane's registers are counted fragment by fragment.
+    /// Returns the number of words that a lane has in a slab. A lane's registers are numbered fragment by fragment.
     #[must_use]
     pub const fn words(self, slab: SlabShape) -> usize {
         (4 * slab.fragments()).div_ceil(self.registers_per_word())
     }
 
-    /// Where word `word` of `lane` stands, in words from the plane's start: a lane's words stand by
-    /// four, so that one 16-byte load brings them, and the lanes' fours beside each other.
+    /// Returns the offset of word `word` of `lane`, in words from the plane's start. A lane's words are stored in quads, so
+    /// that one load takes 16 bytes; the quads of the lanes follow each other.
     #[inline(always)]
     #[must_use]
     pub const fn word_offset(words: usize, lane: usize, word: usize) -> usize {
@@ -50,8 +49,8 @@ impl Plane {
         4 * quad * LANES + lane * quad_words + word % 4
     }
 
-    /// (word, bit) of the bits that half `half` of register `register` (0 to 3) of the slab's
-    /// fragment number `fragment` has in this plane.
+    /// Returns the (word, bit) where the plane has the bits of half `half` of register `register` (0 to 3) of the slab's
+    /// fragment number `fragment`.
     #[inline(always)]
     #[must_use]
     pub const fn position(self, fragment: usize, register: usize, half: usize) -> (usize, u32) {
@@ -61,12 +60,11 @@ impl Plane {
     }
 }
 
-/// Exchanges bits 7 and 15 of both halves of a word: the last step of building a word of an 8-bit
-/// plane, and its own inverse.
+/// Exchanges bits 7 and 15 of both halves of a word: the last step of building a word of an 8-bit plane, and its own
+/// inverse.
 ///
-/// An 8-bit plane holds `sign | 7 mantissa bits`. After the exchange `word & 0x807F_807F` is the
-/// first register's signs and mantissas in place, and the same mask on the word with the bytes of
-/// its halves swapped is the second's.
+/// An 8-bit plane holds `sign | 7 mantissa bits`. After the exchange, `word & 0x807F_807F` has the signs and mantissas of the
+/// first register in place; the same mask on the word with swapped bytes in each half has those of the second.
 #[inline(always)]
 #[must_use]
 pub const fn exchange_signs(word: u32) -> u32 {

@@ -2,23 +2,23 @@
 
 use crate::register_position;
 
-/// How many weights a symbol of eight bits codes, and with it how many bits of each. More weights are
-/// decoded in fewer steps; fewer bits of each say less about it. The discriminant is the stored number.
+/// Number of weights that share a symbol of eight coded bits. Four weights per symbol decode in half of the steps; two
+/// weights, with four coded bits each, usually compress better. The discriminant is the stored number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum WeightsPerSymbol {
-    /// Four bits each of two weights: rows g and g + 8 of a column.
+    /// Four coded bits of each of two weights: rows g and g + 8 of a column.
     #[default]
     Two = 2,
-    /// Two bits each of four weights: rows g and g + 8 of two neighbouring columns.
+    /// Two coded bits of each of four weights: rows g and g + 8 of two neighboring columns.
     Four = 4,
 }
 
 impl WeightsPerSymbol {
-    /// Both.
+    /// All variants.
     pub const ALL: [Self; 2] = [Self::Two, Self::Four];
 
-    /// The weights_per_symbol with this stored number.
+    /// Returns the variant with this stored number; `None` if there is none.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
@@ -28,37 +28,37 @@ impl WeightsPerSymbol {
         }
     }
 
-    /// Coded bits of a weight.
+    /// Returns the number of coded bits of a weight.
     #[inline(always)]
     #[must_use]
     pub const fn bits(self) -> u32 {
         8 / self as u32
     }
 
-    /// Values of the coded bits of a weight.
+    /// Returns the number of values of the coded bits of a weight.
     #[inline(always)]
     #[must_use]
     pub const fn values(self) -> u8 {
         1 << self.bits()
     }
 
-    /// Columns that a symbol spans.
+    /// Returns the number of columns that a symbol spans.
     #[inline(always)]
     #[must_use]
     pub const fn columns(self) -> usize {
         self as usize / 2
     }
 
-    /// Symbols that a lane holds of one fragment.
+    /// Returns the number of symbols that a lane has of one fragment.
     #[inline(always)]
     #[must_use]
     pub const fn symbols_per_fragment(self) -> usize {
         8 / self as usize
     }
 
-    /// (row, column) in the fragment of the weight in the lowest bits of `lane`'s symbol number `symbol` of the
-    /// fragment. The next higher bits are of the weight 8 rows below; then, of four, the same in the column
-    /// beside.
+    /// Returns the (row, column) in the fragment of the weight in the lowest bits of `lane`'s symbol number `symbol` of the
+    /// fragment. The next bits are those of the weight 8 rows below; with four weights, those of the two weights in the
+    /// next column follow.
     #[inline(always)]
     #[must_use]
     pub const fn position(self, lane: usize, symbol: usize) -> (usize, usize) {
@@ -75,7 +75,7 @@ mod tests {
     use crate::{LANES, Place};
 
     #[test]
-    fn symbols_hold_the_rows_of_neighbouring_registers() {
+    fn symbols_hold_the_rows_of_neighboring_registers() {
         for weights_per_symbol in WeightsPerSymbol::ALL {
             let mut seen = [0u32; LANES * 8];
             for (lane, register) in (0..LANES).flat_map(|lane| (0..4).map(move |r| (lane, r))) {

@@ -16,7 +16,7 @@ pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
         coded += 1;
         let decoded = decode_tile(&tile, WeightFormat::from(blob.split()), &table);
         if let Some(wide) = &wide {
-            let format = WeightFormat::of(blob.split(), TableKind::Exponent);
+            let format = WeightFormat::from_split(blob.split(), TableKind::Exponent);
             assert!(decode_tile(&tile, format, wide) == decoded, "wide entries differ");
         }
         let width = tile.shape.steps() * FRAGMENT;

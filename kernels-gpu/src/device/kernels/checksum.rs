@@ -1,39 +1,41 @@
-//! The kernel that finds out whether memory is what it was.
+//! Verifies checksums of regions of device memory.
 
 use crate::device::ptx::{
-    barrier, block, lane, load_global, load_shared, minimum, shared_memory, store_shared, thread,
-    warp, xor_of_lanes,
+    atomic_minimum, barrier, block, lane, load_global, load_shared, shared_memory, store_shared,
+    thread, warp, xor_of_lanes,
 };
-use crate::portable::crc::{entry, of_sums, sum_of_thread};
-use core::arch::global_asm;
-use fused_rans_layout::{LANES, REGION_THREADS, Region};
+use crate::portable::crc::{crc_of_sums, sum_of_thread, table_entry};
+use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+use fused_rans_layout::{ChecksumArgs, LANES, REGION_THREADS, Region};
 
 /// Entries of the table.
 const ENTRIES: u32 = 4 * 256;
 
-global_asm!("// entry-directives checksum: .maxntid {} .minnctapersm 4", const REGION_THREADS);
-
-/// Compares the CRC of region `blockIdx.x` with what it should be, and lowers `first` to the region's number if it is
-/// another. Blocks of [`REGION_THREADS`] threads; shared memory for the table and a word for each warp.
+/// Compares the CRC of region `blockIdx.x` with the expected one, and if they differ, lowers `first_damaged` to the
+/// region's number. Blocks of [`REGION_THREADS`] threads; shared memory for the table and a word for each warp.
 ///
 /// # Safety
-/// There are as many regions as blocks, and each lies in memory of the device.
-#[unsafe(no_mangle)]
-pub unsafe extern "ptx-kernel" fn checksum(regions: *const Region, first: *mut u32) {
-    // SAFETY: there is a region for each block.
-    let region = unsafe { &*regions.add(block()) };
+/// There are as many regions as blocks, and each lies in device memory.
+#[inline(always)]
+pub unsafe fn verify_region(arguments: &ChecksumArgs) {
+    let regions: *const Region = with_exposed_provenance(arguments.regions as usize);
+    // SAFETY: there is a region for each block, and the host aligns regions to their size.
+    let [low, high, region_words, crc] =
+        unsafe { load_global(regions.wrapping_add(block()).cast()) };
+    let address = u64::from(high) << 32 | u64::from(low);
     let (thread, table) = (thread() as u32, shared_memory());
     let at = |byte: u32, number: u32| table + 4 * (256 * number + byte);
     for number in 0..4 {
         // SAFETY: the table has room for it; there are as many threads as values of a byte.
-        unsafe { store_shared(at(thread, number), entry(thread, number)) };
+        unsafe { store_shared(at(thread, number), table_entry(thread, number)) };
     }
     barrier();
-    let words = region.address as *const u32;
-    // SAFETY: inside the region, and the table.
+    let words: *const u32 = with_exposed_provenance(address as usize);
+    // SAFETY: inside the region.
     let word = |at: u32| unsafe { load_global::<1>(words.wrapping_add(at as usize)) }[0];
+    // SAFETY: inside the table.
     let entry = |byte, number| unsafe { load_shared(at(byte, number)) };
-    let sums = xor_of_lanes(sum_of_thread(region.words, thread, word, entry));
+    let sums = xor_of_lanes(sum_of_thread(region_words, thread, word, entry));
     let sums_at = |warp: u32| table + 4 * (ENTRIES + warp);
     if lane() == 0 {
         // SAFETY: there is a word for each warp.
@@ -41,12 +43,13 @@ pub unsafe extern "ptx-kernel" fn checksum(regions: *const Region, first: *mut u
     }
     barrier();
     if thread == 0 {
-        // SAFETY: all warps have left their sums.
+        // SAFETY: all warps have stored their sums.
         let all = (0..REGION_THREADS / LANES as u32)
             .fold(0, |all, w| all ^ unsafe { load_shared(sums_at(w)) });
-        if of_sums(all) != region.crc {
-            // SAFETY: the caller's promise.
-            unsafe { minimum(first, block() as u32) };
+        if crc_of_sums(all) != crc {
+            let first = with_exposed_provenance_mut(arguments.first_damaged as usize);
+            // SAFETY: the host has allocated it.
+            unsafe { atomic_minimum(first, block() as u32) };
         }
     }
 }

@@ -1,14 +1,17 @@
-//! Decoded weights on their way to device memory.
+//! Stores decoded weights to device memory.
 
-use crate::device::ptx::{lane, store_global_2, store_global_4, thread};
+use crate::device::ptx::{
+    lane, load_global_u8, store_global, store_global_2, store_global_4, store_global_u8,
+    store_global_u16, thread,
+};
 use crate::portable::twins::byte_permute;
 use fused_rans_layout::{
-    Dtype, FRAGMENT, SLAB_STRIPS, TILE, TILE_THREADS, TileGrid, TileShape, matrix_column,
+    Dtype, FRAGMENT, SLAB_ROWS, SLAB_STRIPS, TILE, TILE_THREADS, TileGrid, TileShape, matrix_column,
 };
 
-/// A tile's place in the row-major matrix.
+/// A tile of the row-major matrix.
 pub struct Output {
-    /// The tile's first weight.
+    /// Address of the tile's first weight.
     out: *mut u8,
     dtype: Dtype,
     cols: usize,
@@ -16,7 +19,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Tile number `tile` of the matrix at `out`.
+    /// Returns tile number `tile` of the matrix at `out`.
     #[inline(always)]
     pub fn new(dtype: Dtype, out: *mut u8, grid: TileGrid, tile: usize) -> Self {
         let (row, col) = grid.origin(tile);
@@ -24,17 +27,17 @@ impl Output {
         Self { out, dtype, cols: grid.cols, shape: grid.shape(tile) }
     }
 
-    /// The rows of slab number `slab`, as this lane stores them.
+    /// Returns slab number `slab`, for this lane to store to.
     #[inline(always)]
     pub fn slab(&self, slab: usize) -> SlabOutput<'_> {
-        let first_row = slab * SLAB_STRIPS * FRAGMENT;
+        let first_row = slab * SLAB_ROWS;
         let whole = self.cols.is_multiple_of(8)
             && self.shape.cols == TILE
-            && self.shape.rows >= first_row + SLAB_STRIPS * FRAGMENT;
+            && self.shape.rows >= first_row + SLAB_ROWS;
         SlabOutput { out: self, row: first_row + lane() / 4, whole, held: [[0; 4]; SLAB_STRIPS] }
     }
 
-    /// Stores one weight; one that does not lie in the tile goes nowhere.
+    /// Stores one weight, if it lies in the tile.
     #[inline(always)]
     pub fn store_weight(&self, row: usize, col: usize, weight: u32) {
         if row < self.shape.rows && col < self.shape.cols {
@@ -46,7 +49,7 @@ impl Output {
     /// Copies the tile from `weights`, row by row.
     ///
     /// # Safety
-    /// The tile's weights are there. All threads of the block are here.
+    /// `weights` has as many as the tile. All threads of the block are here.
     #[inline(always)]
     pub unsafe fn copy(&self, weights: *const u8) {
         let row_bytes = self.shape.cols * self.dtype.byte_len();
@@ -54,7 +57,10 @@ impl Output {
         while at < self.shape.rows * row_bytes {
             let (row, byte) = (at as u32 / row_bytes as u32, at as u32 % row_bytes as u32);
             // SAFETY: `at` is below the tile's size, so row and byte lie in it.
-            unsafe { *self.address(row as usize, 0).add(byte as usize) = *weights.add(at) };
+            unsafe {
+                let weight = load_global_u8(weights.wrapping_add(at));
+                store_global_u8(self.address(row as usize, 0).wrapping_add(byte as usize), weight);
+            }
             at += TILE_THREADS;
         }
     }
@@ -65,20 +71,20 @@ impl Output {
     }
 }
 
-/// A slab's place in the matrix, for one lane, which holds two rows of a fragment, four columns beside
-/// each other of each; of two steps, eight.
+/// A slab of the row-major matrix, for one lane, which holds two rows of a fragment: four neighboring columns of each, or
+/// eight in two steps.
 pub struct SlabOutput<'a> {
     out: &'a Output,
     /// The lane's first row in the tile.
     row: usize,
-    /// Whether all weights of a whole slab lie inside the matrix and can be stored by eights.
+    /// Whether all weights of a whole slab lie inside the matrix and can be stored eight at a time.
     pub whole: bool,
-    /// The registers of the even step, until those of the odd one come.
+    /// The registers of the even step, until those of the odd step are decoded.
     held: [[u32; 4]; SLAB_STRIPS],
 }
 
 impl SlabOutput<'_> {
-    /// As [`SlabOutput::store`], where the slab is whole; steps must come in order.
+    /// Stores the lane's registers of the fragment of `strip` and `step` of a whole slab. Steps must come in order.
     #[inline(always)]
     pub fn store_whole(&mut self, strip: usize, step: usize, registers: [u32; 4]) {
         if step % 2 == 0 {
@@ -90,8 +96,8 @@ impl SlabOutput<'_> {
         for row in 0..2 {
             let [a, b, c, d] = [even[row], even[row + 2], registers[row], registers[row + 2]];
             let to = self.out.address(self.row + FRAGMENT * strip + 8 * row, col);
-            // SAFETY: inside the matrix, and aligned: the host has seen to the buffer, row length and
-            // column are multiples of eight weights.
+            // SAFETY: inside the matrix, and aligned: the host has checked the buffer, and row length and column are
+            // multiples of eight weights.
             unsafe {
                 match self.out.dtype.byte_len() {
                     2 => store_global_4(to, [a, b, c, d]),
@@ -101,7 +107,7 @@ impl SlabOutput<'_> {
         }
     }
 
-    /// Stores the lane's registers of the fragment of `strip` and `step`.
+    /// Stores the lane's registers of the fragment of `strip` and `step`, as far as they lie in the tile.
     #[inline(always)]
     pub fn store(&self, strip: usize, step: usize, registers: [u32; 4]) {
         let shape = self.out.shape;
@@ -113,15 +119,14 @@ impl SlabOutput<'_> {
                 continue;
             }
             let to = self.out.address(row, col);
-            // A row length that is a multiple of four lets four weights lie inside the matrix or
-            // outside, and be aligned.
+            // If the row length is a multiple of four, four weights lie inside the matrix or outside, and are aligned.
             if self.out.cols.is_multiple_of(4) {
                 if col < shape.cols {
                     // SAFETY: inside the matrix, and aligned, since its buffer is.
                     unsafe {
                         match self.out.dtype.byte_len() {
                             2 => store_global_2(to, [a, b]),
-                            _ => *to.cast::<u32>() = bytes(a, b),
+                            _ => store_global(to.cast(), bytes(a, b)),
                         }
                     }
                 }
@@ -134,12 +139,14 @@ impl SlabOutput<'_> {
     }
 }
 
-/// The low bytes of the halves of two registers.
+/// Packs the low bytes of the halves of two registers.
 #[inline(always)]
 fn bytes(a: u32, b: u32) -> u32 {
     byte_permute(a, b, 0x6420)
 }
 
+/// Stores one weight.
+///
 /// # Safety
 /// `to` has room for a weight, and is aligned to it.
 #[inline(always)]
@@ -147,8 +154,8 @@ unsafe fn store_weight(dtype: Dtype, to: *mut u8, weight: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         match dtype.byte_len() {
-            2 => *to.cast::<u16>() = weight as u16,
-            _ => *to = weight as u8,
+            2 => store_global_u16(to.cast(), weight),
+            _ => store_global_u8(to, weight),
         }
     }
 }

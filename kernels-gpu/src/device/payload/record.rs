@@ -1,31 +1,31 @@
-//! A tile's record, and the places of its payload's parts.
+//! A tile's record, and the offsets of the parts of its payload.
 
-use crate::device::ptx::{async_copy_16, lane_anew, load_shared_u16, load_shared_words};
+use crate::device::ptx::{async_copy_16, load_shared_u16, load_shared_words, reread_lane};
 use core::mem::offset_of;
 use fused_rans_layout::{SLABS, SlabShape, TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape};
 
-/// What a record says of a slab of a tile.
+/// What a record says about one slab of a tile.
 #[derive(Clone, Copy)]
 pub struct Record {
     /// Number of the slab in the tile.
     pub(super) slab: u32,
     pub(super) head: [u32; 4],
-    /// Full rows and tail rows of all slabs.
+    /// Counts of full rows, then of tail rows, of all slabs; a byte each.
     pub(super) rows: [u32; 4],
     pub(super) tail_start: u32,
     pub(super) exception_start: u32,
-    /// Of the slab after this, or of the last.
+    /// Start of the next slab's exceptions; not used for the last slab.
     pub(super) exception_end: u32,
 }
 
 impl Record {
-    /// Sends for the record `entry`, to `at` in shared memory, aligned to 16 bytes.
+    /// Requests the record `entry`, to address `at` of shared memory, aligned to 16 bytes.
     ///
     /// # Safety
-    /// It is one of the index; there is room for it.
+    /// The record is one of the index, and there is room for it. All lanes of the warp are here.
     #[inline(always)]
-    pub unsafe fn fetch(entry: *const TileEntry, at: u32) {
-        let lane = lane_anew();
+    pub unsafe fn request(entry: *const TileEntry, at: u32) {
+        let lane = reread_lane();
         if lane < size_of::<TileEntry>() / 16 {
             let from = entry.cast::<u8>().wrapping_add(16 * lane);
             // SAFETY: the caller's promise.
@@ -33,10 +33,10 @@ impl Record {
         }
     }
 
-    /// Of slab `slab`, from the record that has been fetched to `at`.
+    /// Loads what the record at `at` says about slab `slab`.
     ///
     /// # Safety
-    /// It is there, and for all lanes.
+    /// The record has been requested, waited for, and is visible to this lane.
     #[inline(always)]
     pub unsafe fn load(at: u32, slab: u32) -> Self {
         let tail = at + offset_of!(TileEntry, tail_start) as u32 + 2 * slab;
@@ -60,19 +60,19 @@ impl Record {
     }
 }
 
-/// Where things are in a tile's payload: bytes from its start.
-pub(super) struct Places {
+/// Offsets in a tile's payload, in bytes, and what they are computed from.
+pub(super) struct PayloadOffsets {
     pub(super) slabs: u32,
-    /// Of the raw planes of a slab, but the last one.
+    /// Bytes of the raw planes of every slab but the last.
     pub(super) slab_raw_bytes: u32,
-    /// Scales and zero points.
+    /// Offset of the scales and zero points.
     pub(super) groups: u32,
 }
 
-impl Places {
-    /// In a tile of shape `shape`, of weights with `raw_bits` raw bits.
+impl PayloadOffsets {
+    /// Returns the offsets in a tile of shape `shape`, whose weights have `raw_bits` raw bits.
     #[inline(always)]
-    pub(super) fn of(record: &Record, shape: TileShape, raw_bits: u32) -> Self {
+    pub(super) fn new(record: &Record, shape: TileShape, raw_bits: u32) -> Self {
         let slabs = shape.slabs() as u32;
         let slab_raw = |slab: usize| shape.slab(slab).raw_bytes(raw_bits as u8) as u32;
         let (first, last) = (slab_raw(0), slab_raw(slabs as usize - 1));
@@ -85,9 +85,9 @@ impl Places {
         Self { slabs, slab_raw_bytes: first, groups }
     }
 
-    /// In a whole tile that is coded.
+    /// Returns the offsets in a whole coded tile.
     #[inline(always)]
-    pub(super) fn of_whole(raw_bits: u32) -> Self {
+    pub(super) fn in_whole_tile(raw_bits: u32) -> Self {
         let slab_raw_bytes = SlabShape::WHOLE.raw_bytes(raw_bits as u8) as u32;
         let (slabs, length) = (SLABS as u32, TAIL_LENGTH_BYTES as u32);
         Self { slabs, slab_raw_bytes, groups: slabs * (length + slab_raw_bytes) }

@@ -2,13 +2,13 @@
 
 use core::arch::asm;
 
-/// Starts a copy of 16 bytes to shared memory; see [`async_copy_wait`].
+/// Starts a copy of 16 bytes to shared memory. [`async_copy_wait`] waits for it.
 ///
 /// # PTX
 /// `cp.async.cg.shared.global`
 ///
 /// # Safety
-/// Both sides are there and aligned to 16 bytes.
+/// Source and target exist and are aligned to 16 bytes.
 #[inline(always)]
 pub unsafe fn async_copy_16(to: u32, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -18,40 +18,40 @@ pub unsafe fn async_copy_16(to: u32, from: *const u8) {
     }
 }
 
-/// Starts a copy of a word to shared memory, or of a zero if not `present`.
+/// Starts a copy of a word to shared memory, or if not `present`, of a zero.
 ///
 /// # PTX
 /// `cp.async.ca.shared.global` with the number of bytes to read
 ///
 /// # Safety
-/// Both sides are aligned to 4 bytes; the target is there, and if `present`, so is the source.
+/// Source and target are aligned to 4 bytes; the target exists, and if `present`, the source does.
 #[inline(always)]
 pub unsafe fn async_copy_word(to: u32, from: *const u32, present: bool) {
     let bytes = if present { 4 } else { 0 };
-    // SAFETY: the caller's promise; nothing is read where there are 0 bytes to read.
+    // SAFETY: the caller's promise; with 0 bytes to read, nothing is read.
     unsafe {
         asm!("cp.async.ca.shared.global [{}], [{}], 4, {};", in(reg32) to, in(reg64) from,
             in(reg32) bytes, options(nostack));
     }
 }
 
-/// Brings the line at `at` into the L2 cache.
+/// Loads the line at `at` into the L2 cache.
 ///
 /// # PTX
 /// `prefetch.global.L2`
 #[inline(always)]
 pub fn prefetch(at: *const u8) {
-    // SAFETY: a hint; it does not fault.
+    // SAFETY: a hint, which cannot fault.
     unsafe { asm!("prefetch.global.L2 [{}];", in(reg64) at, options(nostack)) };
 }
 
-/// As [`async_copy_16`], of `N` words (1, 2 or 4), each to its lane.
+/// Starts a copy of `N` words (1, 2 or 4) to shared memory. [`async_copy_wait`] waits for it.
 ///
 /// # PTX
 /// `cp.async.cg.shared.global`, `cp.async.ca.shared.global`
 ///
 /// # Safety
-/// Both sides are there and aligned to `4 * N` bytes.
+/// Source and target exist and are aligned to `4 * N` bytes.
 #[inline(always)]
 pub unsafe fn async_copy<const N: usize>(to: u32, from: *const u32) {
     // SAFETY: the caller's promise.
@@ -66,7 +66,7 @@ pub unsafe fn async_copy<const N: usize>(to: u32, from: *const u32) {
     }
 }
 
-/// Ends a group of copies: those that this thread has started since the last one ended.
+/// Ends a group of copies: those that this thread has started since the last group.
 ///
 /// # PTX
 /// `cp.async.commit_group`
@@ -76,7 +76,7 @@ pub fn async_copy_commit() {
     unsafe { asm!("cp.async.commit_group;", options(nostack)) };
 }
 
-/// Waits for the groups of copies that this thread has ended, but for the last `PENDING`.
+/// Waits for the groups of copies that this thread has ended, except the last `PENDING`.
 ///
 /// # PTX
 /// `cp.async.wait_group`

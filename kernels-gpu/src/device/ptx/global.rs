@@ -1,14 +1,17 @@
 //! Loads and stores of global memory.
+//!
+//! Kernels receive addresses as integers, so the compiler does not know which address space they are in. These functions
+//! say so; an ordinary load or store through a pointer would be a generic one.
 
 use core::arch::asm;
 
-/// `N` words (1, 2 or 4) that no kernel writes.
+/// Loads `N` words (1, 2 or 4) that no kernel writes.
 ///
 /// # PTX
 /// `ld.global.nc.b32`, `.v2`, `.v4`
 ///
 /// # Safety
-/// The words are there, and aligned to `4 * N` bytes.
+/// The words exist and are aligned to `4 * N` bytes.
 #[inline(always)]
 pub unsafe fn load_global<const N: usize>(from: *const u32) -> [u32; N] {
     let mut words = [0; 4];
@@ -29,6 +32,83 @@ pub unsafe fn load_global<const N: usize>(from: *const u32) -> [u32; N] {
     core::array::from_fn(|i| words[i % 4])
 }
 
+/// Loads 16 bits that no kernel writes.
+///
+/// # PTX
+/// `ld.global.nc.u16`
+///
+/// # Safety
+/// They exist and are aligned to 2 bytes.
+#[inline(always)]
+pub unsafe fn load_global_u16(from: *const u16) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ld.global.nc.u16 {}, [{}];", out(reg32) value, in(reg64) from,
+            options(pure, readonly, nostack));
+    }
+    value
+}
+
+/// Loads a byte that no kernel writes.
+///
+/// # PTX
+/// `ld.global.nc.u8`
+///
+/// # Safety
+/// It exists.
+#[inline(always)]
+pub unsafe fn load_global_u8(from: *const u8) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ld.global.nc.u8 {}, [{}];", out(reg32) value, in(reg64) from,
+            options(pure, readonly, nostack));
+    }
+    value
+}
+
+/// Stores a word.
+///
+/// # PTX
+/// `st.global.b32`
+///
+/// # Safety
+/// `to` has room for it and is aligned to 4 bytes.
+#[inline(always)]
+pub unsafe fn store_global(to: *mut u32, value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("st.global.b32 [{}], {};", in(reg64) to, in(reg32) value, options(nostack)) };
+}
+
+/// Stores the low 16 bits of `value`.
+///
+/// # PTX
+/// `st.global.u16`
+///
+/// # Safety
+/// `to` has room for them and is aligned to 2 bytes.
+#[inline(always)]
+pub unsafe fn store_global_u16(to: *mut u16, value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("st.global.u16 [{}], {};", in(reg64) to, in(reg32) value, options(nostack)) };
+}
+
+/// Stores the low byte of `value`.
+///
+/// # PTX
+/// `st.global.u8`
+///
+/// # Safety
+/// `to` has room for it.
+#[inline(always)]
+pub unsafe fn store_global_u8(to: *mut u8, value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("st.global.u8 [{}], {};", in(reg64) to, in(reg32) value, options(nostack)) };
+}
+
+/// Stores four words.
+///
 /// # PTX
 /// `st.global.v4.b32`
 ///
@@ -43,6 +123,8 @@ pub unsafe fn store_global_4(to: *mut u8, [a, b, c, d]: [u32; 4]) {
     }
 }
 
+/// Stores two words.
+///
 /// # PTX
 /// `st.global.v2.b32`
 ///
@@ -57,14 +139,14 @@ pub unsafe fn store_global_2(to: *mut u8, [a, b]: [u32; 2]) {
     }
 }
 
-/// Four numbers that other blocks have written before a [`count_arrival`] that this one has come
-/// after; past the L1 cache, which does not see them.
+/// Loads four numbers that other blocks have stored before a [`count_arrival`](super::count_arrival) that this block has
+/// seen. Bypasses the L1 cache, which is not coherent between multiprocessors.
 ///
 /// # PTX
 /// `ld.global.cg.v4.f32`
 ///
 /// # Safety
-/// They are there, and aligned to 16 bytes.
+/// The numbers exist and are aligned to 16 bytes.
 #[inline(always)]
 pub unsafe fn load_partial(from: *const f32) -> [f32; 4] {
     let (a, b, c, d);

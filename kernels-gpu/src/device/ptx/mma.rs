@@ -1,4 +1,4 @@
-//! Matrix multiplication by tensor cores, and conversions of its operands.
+//! Tensor cores, and conversions between their types.
 
 use crate::MmaType;
 use core::arch::asm;
@@ -22,23 +22,23 @@ unsafe extern "unadjusted" {
     ) -> Accumulator;
 }
 
-/// `c + a * b` for A fragment `a`, B fragment `b` and accumulators `c`. All lanes of the warp must come here
+/// Returns `c + a * b` for A fragment `a`, B fragment `b` and accumulators `c`. All lanes of the warp must call this
 /// together.
 ///
 /// # PTX
 /// `mma.sync.aligned.m16n8k16.row.col.f32.{bf16.bf16, f16.f16}.f32`
 #[inline(always)]
-pub fn mma(operand: MmaType, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
+pub fn mma(mma_type: MmaType, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = c;
     // SAFETY: register arithmetic of the whole warp.
     unsafe {
-        match operand {
+        match mma_type {
             MmaType::Bf16 => {
                 let d = mma_bf16(a[0], a[1], a[2], a[3], b[0], b[1], c0, c1, c2, c3);
                 (c0, c1, c2, c3) = d;
             }
-            // The intrinsic's operands are pairs of halves, which rustc passes to nobody. Without
-            // `pure` nothing moves it into a branch.
+            // The intrinsic takes pairs of halves, a type that rustc cannot pass. Without `pure`, the assembly is not
+            // moved into a branch.
             MmaType::F16 => asm!(
                 "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {{{c0}, {c1}, {c2}, {c3}}}, \
                  {{{a0}, {a1}, {a2}, {a3}}}, {{{b0}, {b1}}}, {{{c0}, {c1}, {c2}, {c3}}};",
@@ -52,16 +52,16 @@ pub fn mma(operand: MmaType, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] 
     [c0, c1, c2, c3]
 }
 
-/// `value` as BF16 or FP16, rounded to nearest even.
+/// Rounds `value` to the nearest BF16 or FP16, ties to even.
 ///
 /// # PTX
 /// `cvt.rn.bf16.f32`, `cvt.rn.f16.f32`
 #[inline(always)]
-pub fn round(operand: MmaType, value: f32) -> u16 {
+pub fn round(mma_type: MmaType, value: f32) -> u16 {
     let result: u16;
     // SAFETY: register arithmetic.
     unsafe {
-        match operand {
+        match mma_type {
             MmaType::Bf16 => asm!("cvt.rn.bf16.f32 {}, {};", out(reg16) result, in(reg32) value,
                 options(pure, nomem, nostack)),
             MmaType::F16 => asm!("cvt.rn.f16.f32 {}, {};", out(reg16) result, in(reg32) value,
@@ -71,7 +71,7 @@ pub fn round(operand: MmaType, value: f32) -> u16 {
     result
 }
 
-/// The number that is an FP16's bits.
+/// Converts the bits of an FP16 to F32.
 ///
 /// # PTX
 /// `cvt.f32.f16`

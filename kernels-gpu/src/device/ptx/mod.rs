@@ -1,4 +1,5 @@
-//! The instructions that only a device has, one function each.
+//! Instructions that only a device has, a function each. Pure ones that a CPU can compute are in
+//! [`twins`](crate::ptx).
 
 mod copy;
 mod global;

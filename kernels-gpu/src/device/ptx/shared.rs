@@ -5,7 +5,7 @@ use core::arch::{asm, global_asm};
 
 global_asm!(".extern .shared .align 128 .b8 dynamic_shared_memory[];");
 
-/// Address of the block's dynamic shared memory, aligned to 128 bytes.
+/// Returns the address of the block's dynamic shared memory, which is aligned to 128 bytes.
 #[inline(always)]
 pub fn shared_memory() -> u32 {
     let base: u32;
@@ -16,8 +16,10 @@ pub fn shared_memory() -> u32 {
     base
 }
 
+/// Loads a word that the block's threads have stored.
+///
 /// # PTX
-/// `ld.shared.b32`
+/// `ld.volatile.shared.b32`
 ///
 /// # Safety
 /// `at` is the address of a word of the block's shared memory.
@@ -32,6 +34,8 @@ pub unsafe fn load_shared(at: u32) -> u32 {
     value
 }
 
+/// Stores a word.
+///
 /// # PTX
 /// `st.shared.b32`
 ///
@@ -43,6 +47,8 @@ pub unsafe fn store_shared(at: u32, value: u32) {
     unsafe { asm!("st.shared.b32 [{}], {};", in(reg32) at, in(reg32) value, options(nostack)) };
 }
 
+/// Stores four words.
+///
 /// # PTX
 /// `st.shared.v4.b32`
 ///
@@ -57,7 +63,7 @@ pub unsafe fn store_shared_4(at: u32, [a, b, c, d]: [u32; 4]) {
     }
 }
 
-/// `N` words (1, 2 or 4) of shared memory that other instructions than this thread's stores have written.
+/// Loads `N` words (1, 2 or 4) that something else than this thread's stores may have written, such as copies.
 ///
 /// # PTX
 /// `ld.shared.b32`, `.v2`, `.v4`
@@ -68,7 +74,7 @@ pub unsafe fn store_shared_4(at: u32, [a, b, c, d]: [u32; 4]) {
 pub unsafe fn load_shared_words<const N: usize>(at: u32) -> [u32; N] {
     let mut words = [0; 4];
     let [a, b, c, d] = &mut words;
-    // SAFETY: the caller's promise. Not `pure`: what is there changes.
+    // SAFETY: the caller's promise. Not `pure`: the memory changes.
     unsafe {
         match N {
             4 => asm!("ld.shared.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) *a, out(reg32) *b,
@@ -81,6 +87,8 @@ pub unsafe fn load_shared_words<const N: usize>(at: u32) -> [u32; N] {
     core::array::from_fn(|i| words[i % 4])
 }
 
+/// Loads 16 bits.
+///
 /// # PTX
 /// `ld.shared.u16`
 ///
@@ -89,13 +97,15 @@ pub unsafe fn load_shared_words<const N: usize>(at: u32) -> [u32; N] {
 #[inline(always)]
 pub unsafe fn load_shared_u16(at: u32) -> u32 {
     let value: u32;
-    // SAFETY: the caller's promise. Not `pure`, as above.
+    // SAFETY: the caller's promise. Not `pure`: the memory changes.
     unsafe {
         asm!("ld.shared.u16 {}, [{}];", out(reg32) value, in(reg32) at, options(nostack));
     }
     value
 }
 
+/// Loads a byte.
+///
 /// # PTX
 /// `ld.shared.u8`
 ///
@@ -104,14 +114,14 @@ pub unsafe fn load_shared_u16(at: u32) -> u32 {
 #[inline(always)]
 pub unsafe fn load_shared_u8(at: u32) -> u32 {
     let value: u32;
-    // SAFETY: the caller's promise. Not `pure`, as above.
+    // SAFETY: the caller's promise. Not `pure`: the memory changes.
     unsafe {
         asm!("ld.shared.u8 {}, [{}];", out(reg32) value, in(reg32) at, options(nostack));
     }
     value
 }
 
-/// Words that a lane takes from shared memory, `stride` bytes further each time: see
+/// Moves a lane's window on by one word if `step` is not 0; the word after that is `stride` bytes further. See
 /// [`SlabMemory::advance`](crate::SlabMemory::advance).
 ///
 /// # PTX
@@ -122,7 +132,7 @@ pub unsafe fn load_shared_u8(at: u32) -> u32 {
 #[inline(always)]
 pub unsafe fn advance(step: u32, stride: u32, words: &mut Words) {
     let [first, second] = &mut words.window;
-    // SAFETY: the caller's promise. In one piece, so that there is no branch to draw others into.
+    // SAFETY: the caller's promise. One piece of assembly, so that no branch arises that other code could be moved into.
     unsafe {
         asm!(
             "{{ .reg .pred step; setp.ne.u32 step, {step}, 0;",

@@ -1,4 +1,4 @@
-//! Special registers, and values that the optimizer must not look through.
+//! Special registers, and values that the optimizer must not see through.
 
 use core::arch::{asm, nvptx};
 use fused_rans_layout::LANES;
@@ -31,11 +31,10 @@ pub fn thread() -> usize {
     unsafe { nvptx::_thread_idx_x() as u32 as usize }
 }
 
-/// 4, of which no compiler knows: blocks are one thread high. Multiplied with it, an index becomes an
-/// address on the pipe of multiplications, which has time; 4 as a constant would be a shift on the pipe
-/// that has none.
+/// Returns 4, which the compilers do not know: blocks are one thread high. Multiplied with it, an index becomes an address
+/// on the pipe for multiplications, which is idle; with a constant 4 it would be a shift on the pipe that is busy.
 #[inline(always)]
-pub fn four() -> u32 {
+pub fn opaque_four() -> u32 {
     // SAFETY: reads a special register.
     unsafe { nvptx::_block_dim_y() as u32 + 3 }
 }
@@ -55,7 +54,7 @@ pub fn multiply_add(a: u32, b: u32, c: u32) -> u32 {
     result
 }
 
-/// `value`, of which the optimizer knows nothing.
+/// Returns `value`, about which the optimizer then knows nothing. What is computed from it is not moved or shared.
 #[inline(always)]
 pub fn opaque(mut value: u32) -> u32 {
     // SAFETY: does nothing.
@@ -63,7 +62,7 @@ pub fn opaque(mut value: u32) -> u32 {
     value
 }
 
-/// Likewise, a pointer.
+/// Returns a pointer about which the optimizer then knows nothing.
 #[inline(always)]
 pub fn opaque_pointer<T>(mut value: *const T) -> *const T {
     // SAFETY: does nothing.
@@ -71,52 +70,52 @@ pub fn opaque_pointer<T>(mut value: *const T) -> *const T {
     value
 }
 
-/// The thread's place in its warp.
+/// Returns the thread's number in its warp.
 #[inline(always)]
 pub fn lane() -> usize {
     thread() % LANES
 }
 
-/// The warp's place in its block.
+/// Returns the warp's number in its block.
 #[inline(always)]
 pub fn warp() -> usize {
     thread() / LANES
 }
 
-/// The thread's place in its block, read anew each time, so that what is computed from it need not be kept in
-/// registers: for what is seldom needed.
+/// Returns the thread's number in its block, and reads it again in every call, so that it does not occupy a register in
+/// between. The functions named `reread_*` are for values that are seldom needed.
 #[inline(always)]
-fn thread_anew() -> u32 {
+fn reread_thread() -> u32 {
     let thread: u32;
     // SAFETY: reads a special register.
     unsafe { asm!("mov.u32 {}, %tid.x;", out(reg32) thread, options(nomem, nostack)) };
     thread
 }
 
-/// As [`lane`], anew.
+/// Returns what [`lane`] does, read again.
 #[inline(always)]
-pub fn lane_anew() -> usize {
-    thread_anew() as usize % LANES
+pub fn reread_lane() -> usize {
+    reread_thread() as usize % LANES
 }
 
-/// As [`warp`], anew.
+/// Returns what [`warp`] does, read again.
 #[inline(always)]
-pub fn warp_anew() -> u32 {
-    thread_anew() / LANES as u32
+pub fn reread_warp() -> u32 {
+    reread_thread() / LANES as u32
 }
 
-/// Warps of the block, likewise.
+/// Returns the number of warps of the block, read again.
 #[inline(always)]
-pub fn warps_anew() -> u32 {
+pub fn reread_warps() -> u32 {
     let threads: u32;
     // SAFETY: reads a special register.
     unsafe { asm!("mov.u32 {}, %ntid.x;", out(reg32) threads, options(nomem, nostack)) };
     threads / LANES as u32
 }
 
-/// As [`block`], likewise.
+/// Returns what [`block`] does, read again.
 #[inline(always)]
-pub fn block_anew() -> u32 {
+pub fn reread_block() -> u32 {
     let block: u32;
     // SAFETY: reads a special register.
     unsafe { asm!("mov.u32 {}, %ctaid.x;", out(reg32) block, options(nomem, nostack)) };

@@ -7,8 +7,8 @@ use fused_rans_layout::LANES;
 /// All lanes of a warp.
 const ALL: u32 = u32::MAX;
 
-// What waits for other threads is an intrinsic of LLVM, not `asm!`: only so LLVM knows that it must
-// not be moved or copied into branches that not all of these threads take.
+// Instructions that wait for other threads are LLVM intrinsics, not `asm!`, so that LLVM knows that it must not move or
+// copy them into branches that only some of these threads take.
 unsafe extern "C" {
     #[link_name = "llvm.nvvm.shfl.sync.idx.i32"]
     fn shfl_sync_idx(lanes: u32, value: u32, lane: u32, clamp: u32) -> u32;
@@ -20,7 +20,7 @@ unsafe extern "C" {
     fn bar_warp_sync(lanes: u32);
 }
 
-/// Lets the warp's lanes come together; what they have written is visible to each other after it.
+/// Waits for all lanes of the warp; what they have written is visible to each other afterwards.
 ///
 /// # PTX
 /// `bar.warp.sync`
@@ -30,7 +30,7 @@ pub fn warp_barrier() {
     unsafe { bar_warp_sync(ALL) };
 }
 
-/// The lanes for which `value` is true, lane 0 lowest. All lanes of the warp must come here together.
+/// Returns the mask of the lanes for which `value` is true, lane 0 lowest. All lanes of the warp must call this together.
 ///
 /// # PTX
 /// `vote.sync.ballot.b32`
@@ -40,17 +40,17 @@ pub fn ballot(value: bool) -> u32 {
     unsafe { vote_ballot_sync(ALL, value) }
 }
 
-/// The value of lane 0. All lanes of the warp must come here together.
+/// Returns the value of lane 0. All lanes of the warp must call this together.
 ///
 /// # PTX
 /// `shfl.sync.idx.b32`
 #[inline(always)]
-pub fn of_first_lane(value: u32) -> u32 {
+pub fn broadcast_first_lane(value: u32) -> u32 {
     // SAFETY: reads registers of the warp.
     unsafe { shfl_sync_idx(ALL, value, 0, LANES as u32 - 1) }
 }
 
-/// The exclusive or of all lanes' values. All lanes of the warp must come here together.
+/// Returns the exclusive or of all lanes' values. All lanes of the warp must call this together.
 ///
 /// # PTX
 /// `shfl.sync.bfly.b32`, five times
@@ -66,24 +66,24 @@ pub fn xor_of_lanes(mut value: u32) -> u32 {
     value
 }
 
-/// Waits for all threads of the block; what they have written is visible after it.
+/// Waits for all threads of the block; what they have written is visible to each other afterwards.
 ///
 /// # PTX
 /// `bar.sync`
 #[inline(always)]
 pub fn barrier() {
-    // SAFETY: kernels come here with all threads or none.
+    // SAFETY: kernels call this with all threads or none.
     unsafe { nvptx::_syncthreads() };
 }
 
-/// Adds 1 to a counter and returns what it was. What this thread has seen written is visible to those
-/// that count later and then [`acquire`].
+/// Increments a counter and returns its value before. Writes that this thread has seen are visible to threads that
+/// increment it later and then [`acquire`].
 ///
 /// # PTX
 /// `atom.add.release.gpu.global.u32`
 ///
 /// # Safety
-/// The counter is there.
+/// The counter exists.
 #[inline(always)]
 pub unsafe fn count_arrival(counter: *mut u32) -> u32 {
     let before: u32;
@@ -95,15 +95,15 @@ pub unsafe fn count_arrival(counter: *mut u32) -> u32 {
     before
 }
 
-/// Lowers the number at `at` to `value`, if it is larger.
+/// Lowers the number at `at` to `value` if it is larger.
 ///
 /// # PTX
 /// `red.relaxed.gpu.global.min.u32`
 ///
 /// # Safety
-/// It is there.
+/// The number exists.
 #[inline(always)]
-pub unsafe fn minimum(at: *mut u32, value: u32) {
+pub unsafe fn atomic_minimum(at: *mut u32, value: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         asm!("red.relaxed.gpu.global.min.u32 [{}], {};", in(reg64) at, in(reg32) value,
@@ -111,7 +111,7 @@ pub unsafe fn minimum(at: *mut u32, value: u32) {
     }
 }
 
-/// Makes visible to this thread what those have released whose counts it has seen.
+/// Makes visible to this thread what other threads released with increments that it has seen.
 ///
 /// # PTX
 /// `fence.acq_rel.gpu`

@@ -1,40 +1,40 @@
 //! From accumulators to outputs.
 //!
-//! A warp that has a whole band stores its outputs. Else it leaves its sums, and when all warps of the
-//! block are done, they add them up; where a band is shared by several blocks, each leaves what it
-//! has in a slot, counts itself, and the one that comes last adds all of them. All this in the order of
-//! K, so that the result does not depend on who comes last.
+//! A warp that has a whole band stores its outputs. Otherwise it saves its sums, and when all warps of the block have
+//! finished, they add these up. If several blocks share a band, each saves its sum in a slot of the workspace and
+//! increments a counter; the block that comes last adds all slots. Sums are always added in the order of K, so
+//! the result does not depend on which block comes last.
 
-use super::sums::{Sums, for_each_tile};
+use super::sums::{Sums, for_each_fragment};
 use crate::device::matmul::{Arguments, Kind};
 use crate::device::ptx::{
-    acquire, barrier, block_anew, blocks, count_arrival, lane_anew, load_partial,
-    load_shared_words, of_first_lane, opaque, round, shared_memory, store_global_4, store_shared_4,
-    warp_anew, warp_barrier, warps_anew,
+    acquire, barrier, blocks, broadcast_first_lane, count_arrival, load_global, load_partial,
+    load_shared_words, opaque, reread_block, reread_lane, reread_warp, reread_warps, round,
+    shared_memory, store_global, store_global_4, store_global_u16, store_shared_4, warp_barrier,
 };
 use crate::unrolled;
 use fused_rans_layout::{
     FRAGMENT, LANES, Partition, Run, SLAB_ROWS, SLAB_STRIPS, TABLE, TILE, ring_bytes,
 };
 
-/// Numbers of a slot: a lane's sums of 16 rows of W and 8 of x, of all lanes.
-const SLOT: usize = 4 * LANES;
+/// Sums of a fragment: 16 rows of W times an octet, four for each lane.
+const FRAGMENT_SUMS: usize = 4 * LANES;
 
-/// The partition of a launch in which a warp decodes `S` slabs at a time.
+/// Returns the partition of a launch in which a warp decodes `S` slabs at a time.
 #[inline(always)]
 pub fn partition<const S: usize>(arguments: &Arguments, blocks: u32) -> Partition {
-    // Worked out anew in the end, rather than kept all the way.
+    // Opaque, so that the epilogue computes it again instead of holding it in registers through the mainloop.
     let (rows, cols) = (opaque(arguments.rows), opaque(arguments.cols));
-    Partition::divide(rows, cols, S, blocks, warps_anew())
+    Partition::divide(rows, cols, S, blocks, reread_warps())
 }
 
-/// D fragments of a unit's rows: of every slab, strip and 8 rows of x.
+/// D fragments of a band: of every slab, strip and octet.
 const fn fragments(octets: usize, slabs: usize) -> usize {
     slabs * SLAB_STRIPS * octets
 }
 
-/// Where a warp or a block leaves fragment `fragment` of its sums in the workspace: of the warps of all
-/// blocks a slot each, of the blocks, after them, two.
+/// Returns where fragment `fragment` of the workspace's slot `number` is. Every warp has a slot, and after these, every
+/// block has two.
 #[inline(always)]
 fn slot<const B: usize, const S: usize>(
     arguments: &Arguments,
@@ -42,11 +42,11 @@ fn slot<const B: usize, const S: usize>(
     fragment: usize,
 ) -> *mut f32 {
     let at = number as usize * fragments(B, S) + fragment;
-    arguments.partials.wrapping_add(at * SLOT + 4 * lane_anew())
+    arguments.partials.wrapping_add(at * FRAGMENT_SUMS + 4 * reread_lane())
 }
 
-/// The slot in which a block leaves its part of a band, `first` if that is the band's first: a block has
-/// at most one such part that it shares, and one other.
+/// Returns where a block saves fragment `fragment` of its part of a band. `first` says whether the part is the band's
+/// first. A block shares at most one first part and one other part, so two slots are enough.
 #[inline(always)]
 fn block_slot<const B: usize, const S: usize>(
     arguments: &Arguments,
@@ -55,24 +55,25 @@ fn block_slot<const B: usize, const S: usize>(
     first: bool,
     fragment: usize,
 ) -> *mut f32 {
-    let number = blocks * warps_anew() + 2 * block + u32::from(first);
+    let number = blocks * reread_warps() + 2 * block + u32::from(first);
     slot::<B, S>(arguments, number, fragment)
 }
 
-/// Where, in shared memory, a warp leaves sums when its run ends.
+/// Returns the address in shared memory where a warp saves sums when its run ends.
 #[inline(always)]
-fn left<const B: usize>(raw_bits: u32, warp: u32, fragment: usize) -> u32 {
+fn saved<const B: usize>(raw_bits: u32, warp: u32, fragment: usize) -> u32 {
     let rings = shared_memory() + 4 * TABLE as u32;
-    rings + warp * ring_bytes(B, raw_bits) as u32 + (4 * (fragment * SLOT + 4 * lane_anew())) as u32
+    rings
+        + warp * ring_bytes(B, raw_bits) as u32
+        + (4 * (fragment * FRAGMENT_SUMS + 4 * reread_lane())) as u32
 }
 
-/// Stores the outputs of band `band`, or, if the warp has but `part` of it, leaves its sums for
-/// [`finish_block`]: in shared memory if its run `ends` there, since nothing else needs its ring
-/// any more, else in its slot. That happens once, for only at the start of its run it can have
-/// less than a whole band and go on.
+/// Stores the outputs of band `band`, or if the warp has only `part` of it, saves its sums for [`finish_block`]: in
+/// shared memory if its run `ends` here, because its ring is not used any more, else in its slot. The latter
+/// happens at most once, since a run that goes on can miss a part of its first band only.
 ///
 /// # Safety
-/// As the kernels'.
+/// The arguments are those of a launch that the host has checked.
 #[inline(always)]
 pub unsafe fn finish<const B: usize, const S: usize>(
     kind: Kind,
@@ -84,21 +85,21 @@ pub unsafe fn finish<const B: usize, const S: usize>(
     sums: &[Sums<B>; S],
 ) {
     let whole = part.len() == arguments.cols.div_ceil(TILE as u32);
-    let number = block_anew() * warps_anew() + warp_anew();
+    let number = reread_block() * reread_warps() + reread_warp();
     unrolled::<S>(
         #[inline(always)]
         |s| {
-            for_each_tile::<B>(
+            for_each_fragment::<B>(
                 #[inline(always)]
-                |strip, tile| {
+                |strip, octet| {
                     let (fragment, sums) =
-                        ((s * SLAB_STRIPS + strip) * B + tile, sums[s][strip][tile]);
+                        ((s * SLAB_STRIPS + strip) * B + octet, sums[s][strip][octet]);
                     // SAFETY: the caller's promise; ring and slot have room for all fragments.
                     unsafe {
                         if whole {
                             store::<B, S>(kind, arguments, band, fragment, sums);
                         } else if ends {
-                            let to = left::<B>(raw_bits, warp_anew(), fragment);
+                            let to = saved::<B>(raw_bits, reread_warp(), fragment);
                             store_shared_4(to, sums.map(f32::to_bits));
                         } else {
                             store_slot(slot::<B, S>(arguments, number, fragment), sums);
@@ -110,10 +111,11 @@ pub unsafe fn finish<const B: usize, const S: usize>(
     );
 }
 
-/// Adds up what the block's warps have left, each fragment one of them, and stores what is complete.
+/// Adds up the sums that the block's warps have saved, a fragment for each warp in turn, and stores the outputs of
+/// complete bands.
 ///
 /// # Safety
-/// As the kernels'; all threads of the block are here, and have finished their units.
+/// As for [`finish`]; all threads of the block are here and have finished their segments.
 #[inline(always)]
 pub unsafe fn finish_block<const B: usize, const S: usize>(
     kind: Kind,
@@ -121,19 +123,19 @@ pub unsafe fn finish_block<const B: usize, const S: usize>(
     raw_bits: u32,
 ) {
     barrier();
-    // Worked out anew, so that the mainloop need not keep it in registers.
+    // Opaque, so that the mainloop does not hold it in registers.
     let blocks = opaque(blocks());
     let partition = partition::<S>(arguments, blocks);
-    let own = partition.block(block_anew());
+    let own = partition.block(reread_block());
     if own.is_empty() || partition.across == 1 {
         return;
     }
     let fragments = fragments(B, S) as u32;
     let (first, last) = (own.start / partition.across, (own.end - 1) / partition.across);
-    let mut item = warp_anew();
+    let mut item = reread_warp();
     while item < (last - first + 1) * fragments {
         let (band, fragment) = (first + item / fragments, (item % fragments) as usize);
-        item += warps_anew();
+        item += reread_warps();
         let all = partition.band(band);
         let part = all.intersect(own);
         let (from, to) = partition.warps_of(own, part);
@@ -141,13 +143,13 @@ pub unsafe fn finish_block<const B: usize, const S: usize>(
             continue;
         }
         let goes_on = partition.warp(own, to).end > all.end;
-        // SAFETY: these warps have left their sums before the barrier.
+        // SAFETY: these warps have saved their sums before the barrier.
         let mut sums =
-            unsafe { add_left::<B, S>(arguments, raw_bits, from, to, goes_on, fragment) };
+            unsafe { add_warps::<B, S>(arguments, raw_bits, from, to, goes_on, fragment) };
         if part != all {
             let (from, to) = partition.blocks_of(all);
             let starts = part.start == all.start;
-            let slot = block_slot::<B, S>(arguments, blocks, block_anew(), starts, fragment);
+            let slot = block_slot::<B, S>(arguments, blocks, reread_block(), starts, fragment);
             // SAFETY: the slot is the block's; there is a counter for every fragment of a band.
             let comes_last = unsafe {
                 store_slot(slot, sums);
@@ -157,7 +159,7 @@ pub unsafe fn finish_block<const B: usize, const S: usize>(
             if !comes_last {
                 continue;
             }
-            // SAFETY: all blocks that have a part of the band have counted themselves.
+            // SAFETY: all blocks that have a part of the band have saved it.
             sums = unsafe { add_blocks::<B, S>(arguments, blocks, from, to, fragment) };
         }
         // SAFETY: the caller's promise.
@@ -165,13 +167,13 @@ pub unsafe fn finish_block<const B: usize, const S: usize>(
     }
 }
 
-/// Sum of what warps `from` to `to` of the block have left, in that order. All runs end there, but the last one
-/// may `go on`.
+/// Adds up the sums that warps `from` to `to` of the block have saved of a band, in this order. All their runs end in the
+/// band, except that the last one may go on (`goes_on`).
 ///
 /// # Safety
-/// They have left them.
+/// They have saved them.
 #[inline(always)]
-unsafe fn add_left<const B: usize, const S: usize>(
+unsafe fn add_warps<const B: usize, const S: usize>(
     arguments: &Arguments,
     raw_bits: u32,
     from: u32,
@@ -181,14 +183,14 @@ unsafe fn add_left<const B: usize, const S: usize>(
 ) -> [f32; 4] {
     let mut last = [0.0; 4];
     if goes_on {
-        let number = block_anew() * warps_anew() + to;
+        let number = reread_block() * reread_warps() + to;
         // SAFETY: the caller's promise.
         last = unsafe { load_partial(slot::<B, S>(arguments, number, fragment)) };
     }
     let mut total = [0.0; 4];
     for warp in from..to + u32::from(!goes_on) {
         // SAFETY: the caller's promise.
-        let sums = unsafe { load_shared_words(left::<B>(raw_bits, warp, fragment)) };
+        let sums = unsafe { load_shared_words(saved::<B>(raw_bits, warp, fragment)) };
         add(&mut total, sums.map(f32::from_bits));
     }
     add(&mut total, last);
@@ -203,38 +205,38 @@ fn add(total: &mut [f32; 4], sums: [f32; 4]) {
     );
 }
 
-/// Counts this warp, and says whether `others` have done so before it. Then what they have stored is visible,
-/// and the counter is 0 again.
+/// Increments a counter, and returns whether `others` have done so before. If so, what they have stored is visible, and
+/// the counter is 0 again.
 ///
 /// # Safety
 /// There is such a counter.
 #[inline(always)]
 unsafe fn arrive(counter: *mut u32, others: u32) -> bool {
-    // What the others of the warp have written, the first lane's count releases, too.
+    // The first lane's increment releases what the other lanes have written, too.
     warp_barrier();
     let mut before = 0;
-    if lane_anew() == 0 {
+    if reread_lane() == 0 {
         // SAFETY: the caller's promise.
         before = unsafe { count_arrival(counter) };
     }
-    if of_first_lane(before) != others {
+    if broadcast_first_lane(before) != others {
         return false;
     }
     acquire();
-    if lane_anew() == 0 {
-        // SAFETY: the caller's promise; nobody else will come.
-        unsafe { *counter = 0 };
+    if reread_lane() == 0 {
+        // SAFETY: the caller's promise; all others have incremented it.
+        unsafe { store_global(counter, 0) };
     }
     true
 }
 
-/// Slots that are loaded at a time.
+/// Slots that are loaded at once.
 const LOADS: usize = 4;
 
-/// Sum of what blocks `from` to `to` have left of a band, in that order.
+/// Adds up the sums that blocks `from` to `to` have saved of a band, in this order.
 ///
 /// # Safety
-/// They have left them.
+/// They have saved them.
 #[inline(always)]
 unsafe fn add_blocks<const B: usize, const S: usize>(
     arguments: &Arguments,
@@ -268,18 +270,20 @@ unsafe fn add_blocks<const B: usize, const S: usize>(
     total
 }
 
+/// Saves a lane's sums of a fragment.
+///
 /// # Safety
-/// The slot is there.
+/// `slot` has room for them.
 #[inline(always)]
 unsafe fn store_slot(slot: *mut f32, sums: [f32; 4]) {
     // SAFETY: the caller's promise.
     unsafe { store_global_4(slot.cast(), sums.map(f32::to_bits)) };
 }
 
-/// Scales, adds the bias and stores the outputs of fragment `fragment` of a band.
+/// Scales the sums of fragment `fragment` of a band, adds the bias and stores the outputs.
 ///
 /// # Safety
-/// As the kernels'.
+/// As for [`finish`].
 #[inline(always)]
 unsafe fn store<const B: usize, const S: usize>(
     kind: Kind,
@@ -288,8 +292,8 @@ unsafe fn store<const B: usize, const S: usize>(
     fragment: usize,
     sums: [f32; 4],
 ) {
-    let (g, t) = (lane_anew() as u32 / 4, lane_anew() as u32 % 4);
-    let (strip, tile) = ((fragment / B) as u32, (fragment % B) as u32);
+    let (g, t) = (reread_lane() as u32 / 4, reread_lane() as u32 % 4);
+    let (strip, octet) = ((fragment / B) as u32, (fragment % B) as u32);
     let row = band * (S * SLAB_ROWS) as u32 + FRAGMENT as u32 * strip;
     unrolled::<2>(
         #[inline(always)]
@@ -299,15 +303,15 @@ unsafe fn store<const B: usize, const S: usize>(
             if n >= arguments.rows {
                 return;
             }
-            // SAFETY: there are as many as rows of W, or none.
+            // SAFETY: there is one for each row of W, or none.
             let (scale, bias) =
-                unsafe { (of_row(arguments.scale, n, 1.0), of_row(arguments.bias, n, 0.0)) };
+                unsafe { (for_row(arguments.scale, n, 1.0), for_row(arguments.bias, n, 0.0)) };
             unrolled::<2>(
                 #[inline(always)]
                 |low| {
-                    let m = 8 * tile + 2 * t + low as u32;
-                    if m < arguments.m {
-                        let at = m as usize * arguments.leading_y as usize + n as usize;
+                    let m = 8 * octet + 2 * t + low as u32;
+                    if m < arguments.x_rows {
+                        let at = m as usize * arguments.y_row_stride as usize + n as usize;
                         let value = sums[2 * half + low] * scale + bias;
                         // SAFETY: row and column of y exist.
                         unsafe { store_output(kind, arguments, at, value) };
@@ -318,30 +322,34 @@ unsafe fn store<const B: usize, const S: usize>(
     );
 }
 
-/// Number `row` of `numbers`; `default` if there are none.
+/// Loads element `row` of `numbers`; returns `default` if there are none.
 ///
 /// # Safety
-/// `numbers` is null, or has such a number.
+/// `numbers` is null, or has such an element.
 #[inline(always)]
-unsafe fn of_row(numbers: *const f32, row: u32, default: f32) -> f32 {
+unsafe fn for_row(numbers: *const f32, row: u32, default: f32) -> f32 {
     if numbers.is_null() {
         default
     } else {
         // SAFETY: the caller's promise.
-        unsafe { *numbers.add(row as usize) }
+        let [bits] = unsafe { load_global(numbers.wrapping_add(row as usize).cast()) };
+        f32::from_bits(bits)
     }
 }
 
+/// Stores element `at` of y.
+///
 /// # Safety
-/// Element `at` of y exists.
+/// The element exists.
 #[inline(always)]
 unsafe fn store_output(kind: Kind, arguments: &Arguments, at: usize, value: f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if arguments.output_f32() {
-            *arguments.y.cast::<f32>().add(at) = value;
+        if arguments.outputs_are_f32() {
+            store_global(arguments.y.cast::<u32>().wrapping_add(at), value.to_bits());
         } else {
-            *arguments.y.cast::<u16>().add(at) = round(kind.operand, value);
+            let value = u32::from(round(kind.mma_type, value));
+            store_global_u16(arguments.y.cast::<u16>().wrapping_add(at), value);
         }
     }
 }

@@ -1,38 +1,39 @@
-//! Exceptions on their way into A fragments.
+//! Exceptions: weights that replace those decoded in their place.
 
 use crate::device::payload::SlabPayload;
-use crate::device::ptx::{lane_anew, opaque};
+use crate::device::ptx::{opaque, reread_lane};
 use crate::portable::twins::bit_select;
 use crate::unrolled;
 use fused_rans_layout::TileEntry;
 
-/// Above any fragment's number.
+/// Larger than the number of any fragment.
 pub const NONE: u32 = 1 << 31;
 
-/// The exceptions of a slab, in the order of its fragments.
+/// A position in the list of a slab's exceptions, which is sorted by fragment.
 #[derive(Clone, Copy)]
 pub struct Exceptions {
-    /// Number of the next one.
+    /// Number of the next exception.
     number: u32,
     /// Its fragment.
     pub fragment: u32,
 }
 
 impl Exceptions {
-    /// Of a slab that has none.
+    /// The position in an empty list.
     pub const NONE: Self = Self { number: 0, fragment: NONE };
 
-    /// Those of the slab of which all is known at `slot`.
+    /// Returns the start of the list of the slab whose slot is at address `slot`.
     #[inline(always)]
     pub fn new(slot: u32) -> Self {
-        // SAFETY: the unit has been waited for.
+        // SAFETY: the segment has been waited for.
         let first = unsafe { SlabPayload::exception(slot, 0) };
         Self { number: 0, fragment: first.map_or(NONE, |record| record >> 27) }
     }
 }
 
-/// Puts the exceptions among the operands of `N` fragments, from number `first` on, of `S` slabs, of which all is known
-/// at `slots`. One loop for all slabs, and each once: this is hardly ever done, and would be a third of the mainloop.
+/// Replaces the exceptions among the operands of `N` fragments, from number `first` on, of `S` slabs, whose slots are at
+/// the addresses `slots`. `convert` turns a weight into an operand. One loop for all slabs, not unrolled: it is
+/// hardly ever entered, and would be a third of the mainloop's code.
 #[inline(always)]
 pub fn patch<const S: usize, const N: usize>(
     exceptions: &mut [Exceptions; S],
@@ -47,7 +48,7 @@ pub fn patch<const S: usize, const N: usize>(
         if S > 1 && s == 1 {
             (slot, number) = (slots[S - 1], exceptions[S - 1].number);
         }
-        // SAFETY: the unit has been waited for.
+        // SAFETY: the segment has been waited for.
         let fragment = loop {
             let Some(record) = (unsafe { SlabPayload::exception(slot, number) }) else {
                 break NONE;
@@ -57,7 +58,7 @@ pub fn patch<const S: usize, const N: usize>(
                 break fragment;
             }
             number += 1;
-            put(record, s * N as u32 + fragment - first, operands, &convert);
+            replace(record, s * N as u32 + fragment - first, operands, &convert);
         };
         unrolled::<S>(
             #[inline(always)]
@@ -71,9 +72,9 @@ pub fn patch<const S: usize, const N: usize>(
     }
 }
 
-/// Puts an exception among the operands of fragment `fragment` of all.
+/// Replaces the operand that `record` lists, in fragment `fragment` of all slabs' fragments.
 #[inline(always)]
-fn put<const S: usize, const N: usize>(
+fn replace<const S: usize, const N: usize>(
     record: u32,
     fragment: u32,
     operands: &mut [[[u32; 4]; N]; S],
@@ -81,7 +82,7 @@ fn put<const S: usize, const N: usize>(
 ) {
     let (place, weight) = TileEntry::exception_fields(record);
     let weights = convert(u32::from(weight) * 0x0001_0001);
-    let mask = if place.lane == lane_anew() { 0xFFFF << (16 * place.half) } else { 0 };
+    let mask = if place.lane == reread_lane() { 0xFFFF << (16 * place.half) } else { 0 };
     let at = 4 * fragment + place.register as u32;
     unrolled::<S>(
         #[inline(always)]

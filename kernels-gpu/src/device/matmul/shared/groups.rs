@@ -1,15 +1,15 @@
-//! Scales and zero points of groups, where they are: of a slab's rows g and g + 8 of both strips.
+//! Scales and zero points of a lane's groups: rows g and g + 8 of both strips of a slab.
 
 use super::sums::RowScales;
 use crate::device::matmul::{Arguments, Kind};
-use crate::device::ptx::{f16_to_f32, lane_anew, load_shared_words};
+use crate::device::ptx::{f16_to_f32, load_shared_words, reread_lane};
 use crate::{IntegerOffset, WeightFormat};
 use fused_rans_layout::{Dtype, GroupPlane, SLAB_STRIPS};
 
-/// What integers are taken from, by zero point.
+/// Offsets of integers, by zero point.
 pub type Offsets = [[IntegerOffset; 2]; SLAB_STRIPS];
 
-/// Finds scales and zero points of a slab, which are in shared memory as [`GroupPlane`] has them, and have been
+/// Loads scales and zero points of a slab from shared memory, where [`GroupPlane`] says how they lie. They must have been
 /// waited for.
 pub struct Groups<'a> {
     pub kind: Kind,
@@ -18,12 +18,12 @@ pub struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    /// The scales of group `number` of the slab whose are at `at`.
+    /// Loads the scales of group `number` of the slab whose scales are at address `at`; without groups, 1.
     #[inline(always)]
     pub fn scales(&self, at: u32, number: u32) -> RowScales {
         let mut scales = [[1.0; 2]; SLAB_STRIPS];
         if self.kind.grouped {
-            let g = lane_anew() as u32 / 4;
+            let g = reread_lane() as u32 / 4;
             // SAFETY: the scales are there.
             let words: [u32; 2] = unsafe { load_shared_words(at + 16 * g + 8 * number) };
             for strip in 0..SLAB_STRIPS {
@@ -35,17 +35,17 @@ impl Groups<'_> {
         scales
     }
 
-    /// Likewise, the zero points.
+    /// Loads the zero points of that group, as offsets.
     #[inline(always)]
     pub fn offsets(&self, at: u32, number: u32) -> Offsets {
         if self.format.dtype() != Dtype::I8 {
             return [[IntegerOffset::default(); 2]; SLAB_STRIPS];
         }
         let offset =
-            |half, zero| IntegerOffset::new(self.kind.operand, &self.format, half == 1, zero);
+            |half, zero| IntegerOffset::new(self.kind.mma_type, &self.format, half == 1, zero);
         let mut offsets = [[offset(0, 0), offset(1, 0)]; SLAB_STRIPS];
-        if self.kind.grouped && self.arguments.zero_points() {
-            let g = lane_anew() as u32 / 4;
+        if self.kind.grouped && self.arguments.has_zero_points() {
+            let g = reread_lane() as u32 / 4;
             // SAFETY: the zero points are there.
             let [zeros] = unsafe { load_shared_words(at + GroupPlane::SCALE_BYTES as u32 + 4 * g) };
             let zeros = zeros >> (16 * number);

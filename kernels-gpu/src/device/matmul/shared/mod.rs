@@ -1,4 +1,4 @@
-//! What all families of matmul kernels share.
+//! What does not depend on the instructions that multiply: sums, scales, exceptions and the epilogue.
 
 pub mod epilogue;
 pub mod exceptions;

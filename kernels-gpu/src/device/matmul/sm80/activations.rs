@@ -1,15 +1,15 @@
-//! Activations on their way into B fragments.
+//! Addresses of a lane's activations.
 
 use crate::device::matmul::Arguments;
-use crate::device::ptx::{lane, opaque_pointer};
+use crate::device::ptx::{lane, load_global_u16, opaque_pointer};
 
-/// Where a lane finds its activations. As lane (g, t) it holds columns of x's rows g, g + 8 and so on, of
-/// `B` times 8 rows.
+/// Where a lane finds its activations. Lane (g, t) holds columns of rows g, g + 8 and so on of x, a row of each of `B`
+/// octets.
 pub struct Activations<const B: usize> {
-    /// Of x; in a register where there is one left, since loading a parameter takes time.
+    /// Start of x. In a register where one is free, because loading a parameter takes time.
     start: *const u16,
-    /// Elements from x to the lane's first column of its rows. Rows that x lacks are replaced by its last: what
-    /// they give is not stored.
+    /// Elements from the start of x to the lane's first column in its rows. Rows that x lacks are replaced by its last
+    /// one: their outputs are not stored.
     rows: [u32; B],
 }
 
@@ -17,34 +17,36 @@ impl<const B: usize> Activations<B> {
     #[inline(always)]
     pub fn new(arguments: &Arguments) -> Self {
         let g = lane() as u32 / 4;
-        let row = |tile: usize| (g + 8 * tile as u32).min(arguments.m - 1);
+        let row = |octet: usize| (g + 8 * octet as u32).min(arguments.x_rows - 1);
         Self {
             start: if B > 2 { arguments.x } else { opaque_pointer(arguments.x) },
-            rows: core::array::from_fn(|tile| row(tile) * arguments.leading_x + Self::first()),
+            rows: core::array::from_fn(|octet| {
+                row(octet) * arguments.x_row_stride + Self::first_column()
+            }),
         }
     }
 
-    /// The lane's first column of two steps.
+    /// Returns the lane's first column of two steps.
     #[inline(always)]
-    fn first() -> u32 {
+    fn first_column() -> u32 {
         lane() as u32 % 4 * 8
     }
 
-    /// Where the lane's 8 columns are of two steps from column `col` on, a multiple of 32.
+    /// Returns the address of the lane's 8 columns of two steps that start at column `col`, a multiple of 32.
     #[inline(always)]
-    pub fn at(&self, tile: usize, col: u32) -> *const u32 {
-        self.start.wrapping_add((self.rows[tile] + col) as usize).cast()
+    pub fn at(&self, octet: usize, col: u32) -> *const u32 {
+        self.start.wrapping_add((self.rows[octet] + col) as usize).cast()
     }
 
-    /// The registers b0 and b1 of a step in which the lane's four columns start at `col`; columns that
-    /// x lacks are 0.
+    /// Loads the registers b0 and b1 of a step in which the lane's four columns start at `col`. Columns that x lacks
+    /// are 0.
     #[inline(always)]
-    pub fn step(&self, arguments: &Arguments, tile: usize, col: u32) -> [u32; 2] {
-        let from = arguments.x.wrapping_add((self.rows[tile] - Self::first()) as usize);
+    pub fn step(&self, arguments: &Arguments, octet: usize, col: u32) -> [u32; 2] {
+        let from = arguments.x.wrapping_add((self.rows[octet] - Self::first_column()) as usize);
         let element = |col: u32| {
             if col < arguments.cols {
                 // SAFETY: the column exists.
-                u32::from(unsafe { *from.add(col as usize) })
+                unsafe { load_global_u16(from.wrapping_add(col as usize)) }
             } else {
                 0
             }

@@ -1,0 +1,133 @@
+//! The kernels: the table of the layout crate, expanded. Nothing else of the device crate has a name in the PTX.
+//!
+//! Kernels are built in two parts, which are compiled side by side: the feature `bf16` has the matmul kernels for
+//! activations in BF16 and all kernels that do not multiply compressed layers, `f16` has the matmul kernels for
+//! activations in FP16.
+
+#[cfg(feature = "bf16")]
+use super::{
+    checksum::verify_region,
+    decode::decode_tile,
+    dense::{DENSE_THREADS, multiply},
+};
+use crate::MmaType;
+use crate::device::matmul::{Arguments, Kind, run};
+use core::arch::global_asm;
+#[cfg(feature = "bf16")]
+use fused_rans_layout::{ChecksumArgs, DecodeArgs, DenseArgs, REGION_THREADS, TILE_THREADS};
+use fused_rans_layout::{
+    Dtype, LANES, MatmulArgs, TableKind, kernel_name, kernel_table, max_warps, slabs_at_once,
+};
+
+/// Declares the kernel `$name`, which runs `$body` with arguments of type `$args`. A block has at most `$threads`
+/// threads, and registers are limited so that `$blocks` blocks fit on a multiprocessor.
+macro_rules! kernel {
+    (
+        [$($name:tt)*], threads: $threads:expr, blocks: $blocks:literal,
+        |$arguments:ident: $args:ty| $body:expr
+    ) => {
+        global_asm!(
+            concat!(
+                "// entry-directives ", kernel_name!($($name)*),
+                ": .maxntid {} .minnctapersm ", $blocks
+            ),
+            const $threads
+        );
+
+        const _: () = {
+            /// # Safety
+            /// The host has checked the blob's structure and all sizes; buffers are as large as the arguments say.
+            #[unsafe(export_name = kernel_name!($($name)*))]
+            unsafe extern "ptx-kernel" fn kernel($arguments: $args) {
+                // SAFETY: the caller's promise.
+                unsafe { $body }
+            }
+        };
+    };
+}
+
+/// Declares the matmul kernels of a type of activations, and the kernel that writes fragments.
+macro_rules! matmul_kernels {
+    (
+        $name:literal $activations:ident
+        { $dtype:ident $raw_bits:literal $table:ident $grouped:literal } [$($rows:literal)*]
+    ) => {
+        $(kernel!(
+            [matmul $name $activations $rows], threads: LANES * max_warps($rows / 8), blocks: 1,
+            |arguments: MatmulArgs| {
+                const KIND: Kind = Kind {
+                    dtype: Dtype::$dtype,
+                    raw_bits: $raw_bits,
+                    table: TableKind::$table,
+                    mma_type: MmaType::$activations,
+                    grouped: $grouped,
+                    fragments: false,
+                };
+                run::<{ $rows / 8 }, { slabs_at_once($rows / 8) }>(KIND, &Arguments::new(&arguments))
+            }
+        );)*
+        kernel!(
+            [fragments $name $activations], threads: LANES * max_warps(1), blocks: 1,
+            |arguments: MatmulArgs| {
+                const KIND: Kind = Kind {
+                    dtype: Dtype::$dtype,
+                    raw_bits: $raw_bits,
+                    table: TableKind::$table,
+                    mma_type: MmaType::$activations,
+                    grouped: $grouped,
+                    fragments: true,
+                };
+                run::<1, { slabs_at_once(1) }>(KIND, &Arguments::new(&arguments))
+            }
+        );
+    };
+}
+
+/// Leaves out the kernels of the part that is not built.
+macro_rules! matmul_part {
+    ($name:literal Bf16 $($rest:tt)*) => {
+        #[cfg(feature = "bf16")]
+        matmul_kernels!($name Bf16 $($rest)*);
+    };
+    ($name:literal F16 $($rest:tt)*) => {
+        #[cfg(feature = "f16")]
+        matmul_kernels!($name F16 $($rest)*);
+    };
+}
+
+/// Expands the table.
+macro_rules! instances {
+    (
+        decode: [$($weights:literal $type:ident $entries:ident,)*]
+        dense: [$($operands:ident)*]
+        matmul: [$(
+            $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:literal [$($activations:ident)*],
+        )*]
+        rows: $rows:tt
+    ) => {
+        #[cfg(feature = "bf16")]
+        kernel!(
+            [checksum], threads: REGION_THREADS, blocks: 4,
+            |arguments: ChecksumArgs| verify_region(&arguments)
+        );
+        $(
+            #[cfg(feature = "bf16")]
+            kernel!(
+                [decode $weights], threads: TILE_THREADS, blocks: 2,
+                |arguments: DecodeArgs| decode_tile(Dtype::$type, TableKind::$entries, &arguments)
+            );
+        )*
+        $(
+            #[cfg(feature = "bf16")]
+            kernel!(
+                [dense $operands], threads: DENSE_THREADS, blocks: 2,
+                |arguments: DenseArgs| multiply(MmaType::$operands, &arguments)
+            );
+        )*
+        $($(
+            matmul_part!($name $activations { $dtype $raw_bits $table $grouped } $rows);
+        )*)*
+    };
+}
+
+kernel_table!(instances);
