@@ -10,7 +10,8 @@
 use fused_rans::gpu::cust_interop::cust::memory::{CopyDestination, DeviceBuffer};
 use fused_rans::gpu::cust_interop::cust::stream::{Stream, StreamFlags};
 use fused_rans::gpu::{self, CudaStream, DeviceSlice, DeviceSliceMut};
-use fused_rans::{Activations, Blob, Dtype, Float, Matrix, Outputs, encode};
+use fused_rans::{Activations, Float, Matrix, Outputs, encode};
+use half::bf16;
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -23,9 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     // 512 x 512 weights, each 1.0 in BF16.
     let (n, k) = (512, 512);
-    let weights = [0x80, 0x3F].repeat(n * k);
-    let blob = encode(Matrix::new(Dtype::Bf16, n, k, &weights)?).ok_or("it does not shrink")?;
-    let layer = gpu.upload(&Blob::parse(&blob)?)?;
+    let weights = vec![bf16::ONE; n * k];
+    let layer = gpu.upload(&encode(Matrix::from_slice(&weights, n, k)?)?)?;
     let mut workspace = gpu.alloc_workspace(layer.workspace_size(1)?)?;
 
     // From here on a program of `cust`'s, in the same context.
