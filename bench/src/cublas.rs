@@ -280,6 +280,7 @@ fn type_of(dtype: Float) -> c_int {
         Float::Bf16 => constants::R_16BF,
         Float::F16 => constants::R_16F,
         Float::F32 => constants::R_32F,
+        _ => unreachable!("no product here has another type"),
     }
 }
 

@@ -3,9 +3,12 @@
 use crate::{Dtype, Groups};
 use fused_rans_layout::{GROUP, e4m3_to_f32};
 use half::{bf16, f16};
+use std::fmt;
+use std::str::FromStr;
 
 /// Element type of activations and outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Float {
     /// bfloat16
     Bf16,
@@ -38,7 +41,7 @@ impl Float {
         }
     }
 
-    /// The numbers in `stored`, one for each place in `out`.
+    /// Reads the numbers in `stored`, one for each place in `out`.
     pub(crate) fn load(self, stored: &[u8], out: &mut [f32]) {
         match self {
             Self::Bf16 => load_each(stored, out, |bits| bf16::from_le_bytes(bits).to_f32()),
@@ -77,7 +80,27 @@ impl Float {
     }
 }
 
-/// The numbers that the weights in `stored` are, one for each place in `out`; all are exact in F32.
+impl fmt::Display for Float {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Float {
+    type Err = UnknownFloat;
+
+    /// Reads the name of a type in a safetensors header.
+    fn from_str(name: &str) -> Result<Self, UnknownFloat> {
+        Self::ALL.into_iter().find(|float| float.name() == name).ok_or(UnknownFloat)
+    }
+}
+
+/// Refuses a name that is none of [`Float::ALL`]'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown floating-point type: BF16, F16 and F32 are known")]
+pub struct UnknownFloat;
+
+/// Reads the weights in `stored` as numbers, one for each place in `out`; all are exact in F32.
 pub(crate) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::Bf16 => Float::Bf16.load(stored, out),

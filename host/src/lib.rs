@@ -7,27 +7,36 @@
 mod blob;
 mod codec;
 mod element;
+mod error;
+#[cfg(feature = "file")]
 pub mod file;
 mod float;
 #[cfg(feature = "cuda")]
 pub mod gpu;
+#[doc(hidden)]
 pub mod launch_plan;
 pub mod matmul;
 mod matrix;
+#[cfg(feature = "quantize")]
 pub mod quantize;
 mod vectorized;
 
 pub use blob::Blob;
 pub use blob::error::{BlobError, TileFault};
+#[doc(hidden)]
 pub use blob::frequencies::Frequencies;
 pub use blob::groups::Groups;
-#[doc(hidden)] // for tests that look into tiles
+#[doc(hidden)]
 pub use blob::tile;
 pub use blob::values::LargeInteger;
 pub use codec::coding_model::entropy;
-pub use codec::{Encoder, encode, reference};
+#[doc(hidden)]
+pub use codec::reference;
+pub use codec::{Encoder, encode};
 pub use element::{Element, F8E4M3, FloatElement};
-pub use float::Float;
+pub use error::{Error, ErrorKind, Result};
+pub use float::{Float, UnknownFloat};
+#[doc(hidden)]
 pub use fused_rans_layout as layout;
 pub use fused_rans_layout::{Dtype, UnknownDtype, WeightsPerSymbol};
 pub use matmul::{Activations, Argument, Epilogue, MatmulError, Outputs};

@@ -1,9 +1,20 @@
 //! What must hold of the embedded PTX, whichever compiler built it.
 
+use flate2::read::GzDecoder;
 use fused_rans_layout::{
     ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, MatmulArgs, slabs_at_once,
 };
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::LazyLock;
+
+/// The text that the library embeds.
+static PTX: LazyLock<String> = LazyLock::new(|| {
+    let mut text = String::new();
+    let compressed: &[u8] = include_bytes!(env!("FUSED_RANS_PTX"));
+    GzDecoder::new(compressed).read_to_string(&mut text).expect("compressed text");
+    text
+});
 
 /// Number of kernels: 14 codings of weights for each of two types of activations, each with kernels for 8, 16, 32 and 64
 /// rows and one that writes fragments; 5 that decode, 2 that multiply uncompressed weights, and one that verifies.
@@ -11,7 +22,7 @@ const KERNELS: usize = 2 * 14 * 5 + 5 + 2 + 1;
 
 /// Bodies of all kernels, by name.
 fn kernels() -> BTreeMap<&'static str, &'static str> {
-    let rest = fused_rans::ptx().split(".visible .entry ").skip(1);
+    let rest = PTX.split(".visible .entry ").skip(1);
     rest.map(|rest| rest.split_once('(').expect("parameters")).collect()
 }
 
@@ -81,14 +92,8 @@ impl Convergent {
         }
     }
 
-    const NONE: Self = Self {
-        bar_sync: 0,
-        bar_warp_sync: 0,
-        vote_sync: 0,
-        shfl_sync: 0,
-        mma_sync: 0,
-        others: 0,
-    };
+    const NONE: Self =
+        Self { bar_sync: 0, bar_warp_sync: 0, vote_sync: 0, shfl_sync: 0, mma_sync: 0, others: 0 };
 
     /// The counts in the sources of a kernel; `None` if they are not checked.
     fn wanted(family: KernelFamily) -> Option<Self> {

@@ -1,5 +1,6 @@
 //! What can be wrong with a blob.
 
+use crate::ErrorKind;
 use fused_rans_layout::Dtype;
 
 /// Why a blob or a matrix was refused. Nothing that the bytes can contain panics; every fault
@@ -144,6 +145,34 @@ pub enum BlobError {
         /// The zero point.
         found: i8,
     },
+}
+
+impl BlobError {
+    /// Returns the kind of this error, for callers that only need to know what to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Version { .. } => ErrorKind::Compatibility,
+            Self::Truncated { .. } => ErrorKind::InsufficientData,
+            Self::Memory { .. } => ErrorKind::OutOfMemory,
+            Self::NotSmaller { .. } => ErrorKind::NotSmaller,
+            Self::Magic
+            | Self::HeaderChecksum
+            | Self::Header(_)
+            | Self::Tile { .. }
+            | Self::WeightsChecksum => ErrorKind::Corruption,
+            Self::BufferSize { .. }
+            | Self::TooLarge { .. }
+            | Self::TooManyLargeIntegers
+            | Self::ElementType { .. }
+            | Self::RowScales { .. }
+            | Self::LargeIntegers(_)
+            | Self::GroupType { .. }
+            | Self::GroupCount { .. }
+            | Self::GroupedWeight { .. }
+            | Self::ZeroPoint { .. } => ErrorKind::InvalidArgument,
+        }
+    }
 }
 
 /// What to do about a blob or a file of version `found`, where `supported` and the versions before it are read: all but

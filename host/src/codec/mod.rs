@@ -1,6 +1,7 @@
 //! Matrices in, blobs out.
 
 pub mod coding_model;
+#[cfg(feature = "quantize")]
 pub mod estimate;
 pub mod fast;
 pub mod reference;

@@ -167,6 +167,26 @@ impl fmt::Display for LayerPart {
 }
 
 impl GpuError {
+    /// Returns the kind of this error, for callers that only need to know what to do about it.
+    #[must_use]
+    pub fn kind(&self) -> crate::ErrorKind {
+        use crate::ErrorKind;
+        match self {
+            Self::Blob(error) => error.kind(),
+            Self::Matmul(error) => error.kind(),
+            Self::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+            Self::Damaged { .. } => ErrorKind::Corruption,
+            Self::Workspace { .. }
+            | Self::TooShort { .. }
+            | Self::CopyLength { .. }
+            | Self::TooManyTiles { .. }
+            | Self::OtherDevice { .. }
+            | Self::Misaligned { .. } => ErrorKind::InvalidArgument,
+            Self::Driver { .. } if self.is_sticky() => ErrorKind::DeviceLost,
+            _ => ErrorKind::Device,
+        }
+    }
+
     /// Returns whether the device's context is lost: a kernel, of this or another library, or the hardware had a fault.
     ///
     /// The contents of device memory are gone, and every later call of this process for this device must be expected to

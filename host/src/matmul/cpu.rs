@@ -25,24 +25,22 @@ impl Blob<'_> {
     /// `scale * (integer - zero point)`, whatever number the scale is.
     ///
     /// ```
-    /// use fused_rans_host::{Activations, Blob, Dtype, Epilogue, Float, Matrix, Outputs, encode};
+    /// use fused_rans_host::{Activations, Epilogue, Matrix, Outputs, encode};
     /// use half::bf16;
     ///
     /// // A 64 x 512 layer of ones, and two rows of 512 activations, of 0.5 and of 2.
-    /// let weights = bf16::ONE.to_le_bytes().repeat(64 * 512);
-    /// let blob = encode(Matrix::from_bytes(Dtype::Bf16, &weights, 64, 512)?).expect("it shrinks");
-    /// let x: Vec<u8> =
-    ///     [0.5, 2.0].iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes().repeat(512)).collect();
+    /// let weights = vec![bf16::ONE; 64 * 512];
+    /// let blob = encode(Matrix::from_slice(&weights, 64, 512)?)?;
+    /// let x = [vec![bf16::from_f32(0.5); 512], vec![bf16::from_f32(2.0); 512]].concat();
     ///
-    /// let mut y = vec![0; 4 * 2 * 64];
-    /// Blob::parse(&blob)?.matmul(
-    ///     Activations { data: &x, dtype: Float::Bf16, rows: 2, row_stride: 512 },
-    ///     Outputs { data: &mut y, dtype: Float::F32, row_stride: 64 },
+    /// let mut y = vec![0f32; 2 * 64];
+    /// blob.matmul(
+    ///     Activations::from_slice(&x, 2),
+    ///     Outputs::from_slice(&mut y, 2),
     ///     Epilogue { scale: None, bias: Some(&[1.0; 64]) },
     /// )?;
-    /// assert_eq!(y[..4], 257f32.to_le_bytes());
-    /// assert_eq!(y[4 * 64..][..4], 1025f32.to_le_bytes());
-    /// # Ok::<(), fused_rans_host::MatmulError>(())
+    /// assert_eq!((y[0], y[64]), (257.0, 1025.0));
+    /// # Ok::<(), fused_rans_host::Error>(())
     /// ```
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What can be wrong with a multiplication.
 
 use super::Float;
-use crate::{BlobError, Dtype};
+use crate::{BlobError, Dtype, ErrorKind};
 use std::fmt;
 
 /// What an error is about.
@@ -101,6 +101,17 @@ pub enum MatmulError {
     /// The blob is damaged.
     #[error(transparent)]
     Blob(#[from] BlobError),
+}
+
+impl MatmulError {
+    /// Returns the kind of this error, for callers that only need to know what to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Blob(error) => error.kind(),
+            _ => ErrorKind::InvalidArgument,
+        }
+    }
 }
 
 /// The activations that these weights take, in words.

@@ -21,7 +21,8 @@ mod error;
 
 pub use error::{Argument, MatmulError};
 
-use crate::{Dtype, Float};
+use crate::element::{as_bytes, as_bytes_mut};
+use crate::{Dtype, Float, FloatElement};
 use fused_rans_layout::TileGrid;
 
 /// Activations x, M x K, row-major: row m starts at element `m * row_stride`.
@@ -62,6 +63,24 @@ impl<T> Activations<T> {
     /// The same activations with their bytes counted, as [`check`] takes them.
     pub fn sized(&self, bytes: usize) -> Activations<usize> {
         Activations { data: bytes, dtype: self.dtype, rows: self.rows, row_stride: self.row_stride }
+    }
+}
+
+impl<'a> Activations<&'a [u8]> {
+    /// Creates activations in host memory from `rows` x `cols` BF16 or F16 numbers without gaps. Use it with
+    /// [`Blob::matmul`](crate::Blob::matmul), which checks the number of values.
+    #[must_use]
+    pub fn from_slice<T: FloatElement>(values: &'a [T], rows: usize, cols: usize) -> Self {
+        Self { data: as_bytes(values), dtype: T::FLOAT, rows, row_stride: cols }
+    }
+}
+
+impl<'a> Outputs<&'a mut [u8]> {
+    /// Creates outputs in host memory, rows of `cols` numbers without gaps: F32, or the type of the activations. Use it with
+    /// [`Blob::matmul`](crate::Blob::matmul), which checks the number of values.
+    #[must_use]
+    pub fn from_slice<T: FloatElement>(values: &'a mut [T], cols: usize) -> Self {
+        Self { data: as_bytes_mut(values), dtype: T::FLOAT, row_stride: cols }
     }
 }
 

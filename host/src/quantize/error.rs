@@ -81,3 +81,11 @@ pub enum QuantizeError {
     #[error("these are no second moments of inputs: {0}")]
     InvalidMoments(&'static str),
 }
+
+impl QuantizeError {
+    /// Returns the kind of this error: a quantizer refuses only what it was passed.
+    #[must_use]
+    pub fn kind(&self) -> crate::ErrorKind {
+        crate::ErrorKind::InvalidArgument
+    }
+}

@@ -229,7 +229,7 @@ mod tests {
     const OPERANDS: [MmaType; 2] = [MmaType::Bf16, MmaType::F16];
 
     fn number(mma_type: MmaType, bits: u32) -> f64 {
-        match operand {
+        match mma_type {
             MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
             MmaType::F16 => f16::from_bits(bits as u16).to_f64(),
         }
@@ -307,7 +307,7 @@ mod tests {
             one: plane(1) * 0x00F0_00F0,
             ..RawWords::default()
         };
-        format.operands(operand, [entry; 4], &words, 1, offsets)
+        format.operands(mma_type, [entry; 4], &words, 1, offsets)
     }
 
     #[test]

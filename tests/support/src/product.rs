@@ -328,6 +328,7 @@ pub fn numbers(dtype: Float, stored: &[u8]) -> Vec<f64> {
         Float::F32 => {
             stored.as_chunks().0.iter().map(|&bits| f32::from_le_bytes(bits).into()).collect()
         }
+        _ => unimplemented!("{dtype}"),
     }
 }
 
@@ -460,6 +461,7 @@ pub fn round(dtype: Float, value: f64) -> f64 {
         Float::Bf16 => (7, -126, 127),
         Float::F16 => (10, -14, 15),
         Float::F32 => (23, -126, 127),
+        _ => unimplemented!("{dtype}"),
     };
     if !value.is_finite() {
         return value;

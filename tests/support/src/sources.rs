@@ -74,6 +74,7 @@ pub fn store(dtype: Float, number: f32) -> Vec<u8> {
             if rounded.is_infinite() { largest } else { rounded.to_bits() }.to_le_bytes().to_vec()
         }
         Float::F32 => number.to_le_bytes().to_vec(),
+        _ => unimplemented!("{dtype}"),
     }
 }
 

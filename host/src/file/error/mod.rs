@@ -169,21 +169,7 @@ pub enum FileError {
     Model(#[from] ModelFault),
 }
 
-/// The kinds of [`FileError`]. Match on one to decide what to do, without knowing every error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// Another release of fused-rans can read the file.
-    Compatibility,
-    /// The file is damaged, or was never valid.
-    Corruption,
-    /// The file is too short.
-    InsufficientData,
-    /// The call cannot work with these arguments.
-    InvalidArgument,
-    /// The operating system refused an operation, memory or a disk is exhausted, or another program changed a file.
-    Io,
-}
+pub use crate::ErrorKind;
 
 impl FileError {
     /// Returns the kind of this error, for callers that only need to know what to do about it.
@@ -193,8 +179,8 @@ impl FileError {
             Self::Io { .. }
             | Self::NoFolder { .. }
             | Self::NoSpace { .. }
-            | Self::Changed { .. }
-            | Self::Memory { .. } => ErrorKind::Io,
+            | Self::Changed { .. } => ErrorKind::Io,
+            Self::Memory { .. } => ErrorKind::OutOfMemory,
             Self::SameFile { .. }
             | Self::NotAFile { .. }
             | Self::AlreadyCompressed { .. }

@@ -39,19 +39,9 @@ impl TensorFault {
     pub(in crate::file) fn kind(&self) -> ErrorKind {
         match self {
             Self::Checksum | Self::Original(_) => ErrorKind::Corruption,
-            Self::Blob(fault) => blob_kind(fault),
+            Self::Blob(fault) => fault.kind(),
             // Quantizers and calibrations refuse arguments.
             _ => ErrorKind::InvalidArgument,
         }
-    }
-}
-
-fn blob_kind(fault: &BlobError) -> ErrorKind {
-    match fault {
-        BlobError::Version { .. } => ErrorKind::Compatibility,
-        BlobError::Truncated { .. } => ErrorKind::InsufficientData,
-        BlobError::Memory { .. } => ErrorKind::Io,
-        BlobError::BufferSize { .. } | BlobError::TooLarge { .. } => ErrorKind::InvalidArgument,
-        _ => ErrorKind::Corruption,
     }
 }
