@@ -31,7 +31,7 @@
 //! // y = x W^T for two rows of activations.
 //! let x = vec![bf16::ONE; 2 * 256];
 //! let mut y = vec![0f32; 2 * 512];
-//! blob.matmul(Activations::from_slice(&x, 2), Outputs::from_slice(&mut y, 2), Epilogue::default())?;
+//! blob.matmul(Activations::from_slice(&x, 2, 256), Outputs::from_slice(&mut y, 512), Epilogue::default())?;
 //! # Ok::<(), fused_rans::Error>(())
 //! ```
 //!
