@@ -43,7 +43,7 @@ mod rounding;
 
 pub use error::QuantizeError;
 pub use moments::Moments;
-pub use number_matrix::{Number, NumberMatrix};
+pub use number_matrix::NumberMatrix;
 pub use options::QuantizeOptions;
 pub use quantized::Quantized;
 pub use rate::{Rate, RateCurve, share_rate};

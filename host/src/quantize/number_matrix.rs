@@ -1,11 +1,10 @@
 //! Matrices of numbers to be quantized.
 
 use super::QuantizeError;
-use crate::Float;
+use crate::element::as_bytes;
 use crate::vectorized::vectorized;
+use crate::{Float, FloatElement};
 use fused_rans_layout::TileGrid;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// A row-major matrix of BF16, FP16 or F32 numbers: the input of [`Quantizer::quantize`](super::Quantizer::quantize).
@@ -18,63 +17,18 @@ pub struct NumberMatrix<'a> {
     data: &'a [u8],
 }
 
-/// A number type that quantizers read: [`bf16`], [`f16`] or `f32`. No other type can implement it.
-pub trait Number: sealed::Sealed {
-    /// The type as a value.
-    const FLOAT: Float;
-}
-
-mod sealed {
-    /// Implemented by the types of [`Number`](super::Number).
-    pub trait Sealed: Copy {
-        /// Returns the bytes of `numbers`.
-        fn bytes(numbers: &[Self]) -> &[u8];
-    }
-}
-
-impl Number for bf16 {
-    const FLOAT: Float = Float::Bf16;
-}
-
-impl Number for f16 {
-    const FLOAT: Float = Float::F16;
-}
-
-impl Number for f32 {
-    const FLOAT: Float = Float::F32;
-}
-
-// The crate compiles for little-endian machines only, so the bytes in memory are in the order of `NumberMatrix`.
-impl sealed::Sealed for bf16 {
-    fn bytes(numbers: &[Self]) -> &[u8] {
-        bytemuck::cast_slice(numbers.reinterpret_cast())
-    }
-}
-
-impl sealed::Sealed for f16 {
-    fn bytes(numbers: &[Self]) -> &[u8] {
-        bytemuck::cast_slice(numbers.reinterpret_cast())
-    }
-}
-
-impl sealed::Sealed for f32 {
-    fn bytes(numbers: &[Self]) -> &[u8] {
-        bytemuck::cast_slice(numbers)
-    }
-}
-
 impl<'a> NumberMatrix<'a> {
     /// Borrows `numbers` as a matrix of `rows` x `cols`, both at least 1. Use it for numbers that have a type;
     /// [`NumberMatrix::from_bytes`] is for bytes of a file.
     ///
     /// # Errors
     /// [`QuantizeError::BufferSize`] unless `numbers` has `rows * cols` elements, at least one.
-    pub fn from_slice<T: Number>(
+    pub fn from_slice<T: FloatElement>(
         numbers: &'a [T],
         rows: usize,
         cols: usize,
     ) -> Result<Self, QuantizeError> {
-        Self::from_bytes(T::FLOAT, T::bytes(numbers), rows, cols)
+        Self::from_bytes(T::FLOAT, as_bytes(numbers), rows, cols)
     }
 
     /// Borrows little-endian `bytes`, at any alignment, as a matrix of `rows` x `cols`, both at least 1.
