@@ -40,7 +40,7 @@ pub use format::compressed::CompressedFile;
 pub use format::container::VERSION;
 pub use format::dtype::TensorDtype;
 pub use format::plain::PlainFile;
-pub use format::tensor_file::TensorFile;
+pub use format::tensor_file::{FileLayer, TensorFile};
 pub use jobs::compress::compress;
 pub use jobs::decompress::decompress;
 pub use jobs::inspect::{CodingReport, Report, StoredAs, TensorReport, Totals, inspect};

@@ -1,8 +1,6 @@
 //! The command `fused-rans bench`. The measuring itself is the crate `fused-rans-bench`'s.
 
 #[cfg(feature = "cuda")]
-mod layers;
-#[cfg(feature = "cuda")]
 mod measure;
 
 #[cfg(feature = "cuda")]

@@ -162,6 +162,11 @@ impl CompressedFile {
         })
     }
 
+    /// Tells whether an original tensor is compressed.
+    pub(in crate::file) fn is_blob(&self, index: usize) -> bool {
+        self.parts[index].is_blob
+    }
+
     /// Returns the blob of an original tensor, or `None` if the tensor is stored as it is.
     pub(in crate::file) fn blob_at(&self, index: usize) -> Result<Option<Blob<'_>>, FileError> {
         let part = &self.parts[index];

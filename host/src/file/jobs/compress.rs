@@ -12,7 +12,7 @@ use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
 use crate::file::model::{Model, PathKind};
 use crate::file::policy::CompressPlan;
-use crate::file::policy::lossless::{EncodedTensor, Outcome};
+use crate::file::policy::encoded::{EncodedTensor, Outcome};
 use crate::file::policy::options::CompressOptions;
 use crate::file::progress::Progress;
 use crate::file::summary::Summary;
@@ -117,15 +117,16 @@ impl Writer {
             let EncodedTensor { blob, outcome } =
                 plan.encode(file.path(), tensor, file.data(tensor))?;
             count(&mut summary, tensor, outcome);
-            let Some((blob, crc)) = blob else {
+            let Some(blob) = blob else {
                 raw.push(tensor);
                 continue;
             };
-            debug_assert!(blob.len().is_multiple_of(LINE), "the next blob must be aligned, too");
-            let (dtype, shape) = (TensorDtype::U8, vec![blob.len()].into());
+            let (bytes, crc) = (blob.as_bytes().len(), blob.crc());
+            debug_assert!(bytes.is_multiple_of(LINE), "the next blob must be aligned, too");
+            let (dtype, shape) = (TensorDtype::U8, vec![bytes].into());
             let name = &tensor.name;
-            stored.push(Stored { name, dtype, shape, bytes: blob.len(), crc });
-            self.out.write(&blob)?;
+            stored.push(Stored { name, dtype, shape, bytes, crc });
+            self.out.write(blob.as_bytes())?;
             progress.add(tensor.byte_len());
         }
         summary.blobs = stored.len();

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::file::error::FileError;
 use crate::file::format::header::Tensor;
+use crate::file::format::lossless::{LosslessCoding, encode_lossless};
 use crate::file::format::plain::PlainFile;
-use crate::file::policy::lossless::{EncodedTensor, LosslessCoding, Outcome, encode_lossless};
+use crate::file::policy::encoded::{EncodedTensor, Outcome};
 use crate::file::policy::options::CompressOptions;
 use crate::file::policy::warning::Warning;
 use crate::file::progress::Progress;

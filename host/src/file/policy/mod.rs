@@ -1,6 +1,6 @@
 //! Which tensors are compressed, and how: options, rules, calibration, the plan of a job, warnings.
 
-pub mod lossless;
+pub mod encoded;
 pub mod options;
 pub mod warning;
 

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::Blob;
 use crate::file::error::{FileError, TensorFault};
 use crate::file::format::header::Tensor;
+use crate::file::format::lossless::{LosslessCoding, encode_lossless};
 use crate::file::format::plain::PlainFile;
-use crate::file::policy::lossless::{
-    EncodedTensor, LosslessCoding, Outcome, encode_lossless, with_checksum,
-};
+use crate::file::policy::encoded::{EncodedTensor, Outcome};
 use crate::file::policy::options::CompressOptions;
 use crate::file::policy::quantizing::calibration::Calibration;
 use crate::file::policy::quantizing::rates::shared_rates;
@@ -140,7 +140,7 @@ fn quantized(
     quantizer: Quantizer,
     quantization: Quantization,
     moments: Option<&Moments>,
-) -> Result<Option<(Vec<u8>, u32)>, TensorFault> {
+) -> Result<Option<Blob<'static>>, TensorFault> {
     let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
     let Quantization { weights_per_symbol, raw_bits, .. } = quantization;
     let coding = QuantizeOptions::new()
@@ -160,5 +160,6 @@ fn quantized(
         Err(fault) if is_small(&fault) => return Ok(None),
         quantized => quantized?,
     };
-    Ok(quantized.encode().ok().map(with_checksum))
+    // As for lossless blobs: what the encoder refuses is stored in another way.
+    Ok(quantized.encode().ok())
 }

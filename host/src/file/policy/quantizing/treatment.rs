@@ -2,7 +2,7 @@
 
 use crate::WeightsPerSymbol;
 use crate::file::format::header::Tensor;
-use crate::file::policy::lossless::LosslessCoding;
+use crate::file::format::lossless::LosslessCoding;
 use crate::file::policy::options::CompressOptions;
 use crate::quantize::{Quantizer, Rate};
 
