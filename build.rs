@@ -1,9 +1,11 @@
-//! Says where the compressed PTX to embed is: `include_bytes!(env!("FUSED_RANS_PTX"))`.
+//! Sets `FUSED_RANS_PTX` to the path of the compressed PTX that the library embeds.
 //!
-//! It is the committed one, unless `FUSED_RANS_BUILD_PTX` asks to build it from `kernels-gpu`: with
-//! `1` or `auto` by the compiler that the builder finds, else by the rustc at that path or the rustup
-//! toolchain of that name. That takes minutes; `FUSED_RANS_PTX_TARGET_DIR` is a directory to build it
-//! in (an absolute path), and the one of `build-ptx`, `target/ptx-builder`, holds what that has built.
+//! By default this is the committed file. If `FUSED_RANS_BUILD_PTX` is set, the script builds the PTX
+//! from `kernels-gpu`, which takes minutes. The value `1` or `auto` builds with the compiler that the
+//! builder finds. Any other value is the path of a rustc, or the name of a rustup toolchain.
+//!
+//! `FUSED_RANS_PTX_TARGET_DIR` is the absolute path of the directory to build in. Set it to
+//! `target/ptx-builder` to reuse a build of `build-ptx`.
 
 use fused_rans_ptx_builder::{Error, PtxBuilder, Toolchain};
 use std::{env, path::PathBuf, process::ExitCode};
@@ -12,7 +14,7 @@ const SETTING: &str = "FUSED_RANS_BUILD_PTX";
 const TARGET_DIR: &str = "FUSED_RANS_PTX_TARGET_DIR";
 const COMMITTED: &str = "ptx/fused_rans_sm_80.ptx.gz";
 const DEVICE_CRATE: &str = "kernels-gpu";
-/// What the PTX is built from, beside the locked dependencies.
+/// Files and folders that the PTX is built from. A change of any of them builds it again.
 const SOURCES: [&str; 4] = [DEVICE_CRATE, "layout", "Cargo.toml", "Cargo.lock"];
 
 fn main() -> ExitCode {
@@ -25,15 +27,17 @@ fn main() -> ExitCode {
         Ok(path) => println!("cargo::rustc-env=FUSED_RANS_PTX={}", path.display()),
         Err(error) => error.to_string().lines().for_each(|line| println!("cargo::error={line}")),
     }
-    // cargo stops at `cargo::error`.
+    // Cargo fails the build because of `cargo::error`.
     ExitCode::SUCCESS
 }
 
+/// Returns the path of the committed PTX.
 fn committed() -> PathBuf {
     println!("cargo::rerun-if-changed={COMMITTED}");
     cargo_path("CARGO_MANIFEST_DIR").join(COMMITTED)
 }
 
+/// Builds the PTX with the compiler that `setting` names. Returns the path of the file.
 fn build(setting: &str) -> Result<PathBuf, Error> {
     for path in SOURCES {
         println!("cargo::rerun-if-changed={path}");
@@ -49,7 +53,7 @@ fn build(setting: &str) -> Result<PathBuf, Error> {
     Ok(ptx)
 }
 
-/// A path that cargo hands to build scripts.
+/// Returns a path that cargo passes to build scripts.
 fn cargo_path(variable: &str) -> PathBuf {
-    env::var_os(variable).expect("cargo sets it").into()
+    env::var_os(variable).expect("cargo sets this variable for build scripts").into()
 }

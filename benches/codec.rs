@@ -1,4 +1,4 @@
-//! Encode, decode and quantize on the CPU, one core, in bytes of weights per second.
+//! Measures encoding, decoding and quantizing on one CPU core, in bytes of weights per second.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fused_rans::quantize::{NumberMatrix, QuantizeOptions, Quantizer};
@@ -9,6 +9,7 @@ use support::Weights;
 
 const SHAPE: (usize, usize) = (2048, 4096);
 
+/// Measures encoding and decoding for every type of weights.
 fn codec(criterion: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     for dtype in Dtype::ALL {
@@ -18,7 +19,7 @@ fn codec(criterion: &mut Criterion) {
         let blob = Blob::parse(&bytes).expect("just encoded");
         let mut out = vec![0; data.len()];
         blob.decode(&mut out).expect("just encoded");
-        assert!(out == data, "a bench times only what it has checked");
+        assert!(out == data, "the decoded weights differ");
 
         let mut group = criterion.benchmark_group(dtype.name());
         group.throughput(Throughput::Bytes(data.len() as u64)).sample_size(10);
@@ -32,7 +33,7 @@ fn codec(criterion: &mut Criterion) {
     }
 }
 
-/// Quantizing and encoding, in bytes of BF16 numbers per second.
+/// Measures quantizing and encoding together, in bytes of BF16 numbers per second.
 fn quantize(criterion: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     let (rows, cols) = SHAPE;
@@ -41,20 +42,21 @@ fn quantize(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("BF16 to");
     group.throughput(Throughput::Bytes(data.len() as u64)).sample_size(10);
     for format in ["int8", "int4", "int4-zero-points", "fp8", "rate=4", "rate=5.7"] {
-        let quantizer: Quantizer = format.parse().expect("it is one");
+        let quantizer: Quantizer = format.parse().expect("a valid format");
         let compress = || {
             let quantized = quantizer.quantize(black_box(source), QuantizeOptions::new());
             quantized.expect("all numbers are finite").encode()
         };
-        let blob = compress().expect("it is smaller");
+        let blob = compress().expect("quantized weights shrink");
         let error = relative_error(&blob, &data);
-        assert!(error < 0.2, "a bench times only what it has checked: {format} {error}");
+        assert!(error < 0.2, "{format}: the relative error is {error}");
         group.bench_function(format, |b| b.iter(|| pool.install(compress)));
     }
     group.finish();
 }
 
-/// How far the numbers that a blob stands for are from `data`.
+/// Returns the relative error of a blob's dequantized numbers: their root mean square distance from `data`, divided by
+/// the root mean square of `data`.
 fn relative_error(blob: &Blob<'_>, data: &[u8]) -> f64 {
     let numbers = |bytes: &[u8]| -> Vec<f64> {
         bytes.as_chunks().0.iter().map(|&bits| bf16::from_le_bytes(bits).to_f64()).collect()

@@ -1,9 +1,9 @@
-//! Decoding on the GPU, against a device-to-device copy in the same run; how fast layers are uploaded and verified, and how
-//! long a product takes the host.
+//! Measures decoding on the GPU and compares it with a device-to-device copy in the same run. Also measures the upload
+//! and the verification of layers, and the host's time to queue a product.
 //!
-//! A line a layer and type: microseconds, G weights/s, GB/s read and written, share of the copy's
-//! bandwidth. With a path as argument, the lines go there as CSV too. Outputs are checked
-//! before anything is timed; layers and outputs rotate, so that the L2 cache is cold.
+//! Prints one line per layer and type: microseconds, G weights/s, GB/s read and written, and the share of the copy's
+//! bandwidth. If a path is given, also writes the lines there as CSV. Checks the outputs before it times anything.
+//! Alternates between copies of layers and outputs, so that the L2 cache is cold.
 
 #[cfg(not(feature = "cuda"))]
 fn main() {
@@ -36,11 +36,11 @@ mod bench {
     use support::Weights;
 
     const SHAPES: [(usize, usize); 4] = [(5632, 2048), (4096, 4096), (14336, 4096), (28672, 8192)];
-    /// Timed batches; the median counts.
+    /// Number of timed batches. The result is the median of their times.
     const BATCHES: usize = 50;
-    /// Calls of a batch, which queue up behind each other, so that launching costs the GPU nothing.
+    /// Number of calls per batch. They are queued one behind another, so that the GPU does not wait for launches.
     const CALLS: usize = 10;
-    /// More than the L2 cache of any device so far.
+    /// Bytes to alternate over: more than the L2 cache of any device so far.
     const COLD: usize = 256 << 20;
 
     pub fn run(gpu: &Gpu, csv: Option<String>) -> Result<(), Box<dyn Error>> {
@@ -79,7 +79,7 @@ mod bench {
         Ok(())
     }
 
-    /// Gaussian weights, and their blob.
+    /// Returns Gaussian weights and their blob.
     fn weights(
         dtype: Dtype,
         rows: usize,
@@ -90,7 +90,8 @@ mod bench {
         Ok((data, bytes))
     }
 
-    /// Prints how fast the largest layer is uploaded, decoded by the CPU first or not, and verified.
+    /// Prints how fast the largest layer is uploaded and verified. Measures the upload twice: with the tiles checked on
+    /// the CPU, and on the device.
     fn loading(gpu: &Gpu, dtype: Dtype) -> Result<(), Box<dyn Error>> {
         let (rows, cols) = SHAPES[SHAPES.len() - 1];
         let (_, bytes) = weights(dtype, rows, cols)?;
@@ -113,8 +114,8 @@ mod bench {
         Ok(())
     }
 
-    /// Prints how long it takes the host to queue a product: with operands of ours, with operands of another library, of which
-    /// the driver is asked, with addresses that are not checked, and as a CUDA graph.
+    /// Prints the host's time to queue a product in four ways: with our buffers; with another library's buffers, for
+    /// which the driver is asked; with unchecked addresses; as a CUDA graph.
     fn queueing(gpu: &Gpu, cuda_stream: &CudaStream) -> Result<(), Box<dyn Error>> {
         let (rows, cols, m) = (512, 512, 1);
         let (_, bytes) = weights(Dtype::Bf16, rows, cols)?;
@@ -129,7 +130,7 @@ mod bench {
         })?;
         let [x_at, y_at] = [&x, &y].map(DeviceBuffer::address);
         let foreign = queue_us(gpu, || {
-            // SAFETY: the buffers live until the device is done.
+            // SAFETY: the buffers outlive the device's work.
             let (data, out) = unsafe {
                 (DeviceSlice::from_raw(x_at, x.len()), DeviceSliceMut::from_raw(y_at, y.len()))
             };
@@ -140,7 +141,7 @@ mod bench {
         let raw = queue_us(gpu, || {
             let x = Activations { data: x_at, dtype: Float::Bf16, rows: m, row_stride: cols };
             let y = Outputs { data: y_at, dtype: Float::F32, row_stride: rows };
-            // SAFETY: the buffers are as large as the operands, and live until the device is done.
+            // SAFETY: the buffers are as large as the arguments say, and outlive the device's work.
             unsafe { layer.matmul_raw(x, y, &mut workspace, cuda_stream) }
         })?;
         let graph = cuda_stream.capture(|cuda_stream| {
@@ -149,21 +150,21 @@ mod bench {
             let y = Outputs { data: y.as_mut_slice(), dtype: Float::F32, row_stride: rows };
             layer.matmul(x, y, &mut workspace, cuda_stream)
         })?;
-        // SAFETY: layer, workspace and buffers live until the device is done.
+        // SAFETY: layer, workspace and buffers outlive the device's work.
         let graph = queue_us(gpu, || unsafe { graph.launch(cuda_stream) })?;
         println!(
-            "queue a product, the host's time: matmul {checked:.2} us, operands of other libraries {foreign:.2} us, \
+            "queue a product, the host's time: matmul {checked:.2} us, buffers of other libraries {foreign:.2} us, \
              matmul_raw {raw:.2} us, graph {graph:.2} us"
         );
         Ok(())
     }
 
-    /// Median over batches of the host's time for `call` in microseconds.
+    /// Returns the host's time for `call` in microseconds: the median over the batches.
     fn queue_us(
         gpu: &Gpu,
         mut call: impl FnMut() -> Result<(), GpuError>,
     ) -> Result<f64, GpuError> {
-        // As many as the driver takes without waiting for the device.
+        // As many calls as the driver queues without waiting for the device.
         const QUEUED: usize = 500;
         let mut times = Vec::with_capacity(BATCHES);
         for _ in 0..BATCHES {
@@ -176,7 +177,7 @@ mod bench {
         Ok(middle(times))
     }
 
-    /// Median of seven times of `call` in milliseconds.
+    /// Returns the time of `call` in milliseconds: the median of seven.
     fn wall_ms(call: impl Fn() -> Result<(), GpuError>) -> Result<f64, GpuError> {
         let time = |_| {
             let start = Instant::now();
@@ -185,7 +186,7 @@ mod bench {
         (0..7).map(time).collect::<Result<_, _>>().map(middle)
     }
 
-    /// (bytes of a layer in device memory, median time of a decode call in microseconds).
+    /// Returns a layer's size in device memory in bytes, and the median time of a decode call in microseconds.
     fn decode_time(
         gpu: &Gpu,
         cuda_stream: &CudaStream,
@@ -206,15 +207,15 @@ mod bench {
         }
         let us = median(gpu, cuda_stream, |call| {
             let (layer, out) = (&layers[call % copies], &mut outs[call % copies]);
-            // SAFETY: layers and outputs live until the events have been waited for; calls follow
-            // each other on one CUDA stream.
+            // SAFETY: layers and outputs outlive the events that `median` waits for. One CUDA stream
+            // runs the calls one after another.
             unsafe { layer.queue_decode(out.as_mut_slice(), cuda_stream)? };
             Ok(())
         })?;
         Ok((layers[0].device_byte_len(), us))
     }
 
-    /// GB/s of a copy of 1 GiB, bytes read plus bytes written.
+    /// Returns the speed of a copy of 1 GiB in GB/s, counting bytes read and bytes written.
     fn copy_rate(gpu: &Gpu, cuda_stream: &CudaStream) -> Result<f64, Box<dyn Error>> {
         let bytes = 1 << 30;
         let (from, mut to) = (gpu.alloc(bytes)?, gpu.alloc(bytes)?);
@@ -227,7 +228,7 @@ mod bench {
         Ok(2.0 * bytes as f64 / us / 1e3)
     }
 
-    /// Median over batches of the time of `call` in microseconds.
+    /// Returns the device's time for `call` in microseconds: the median over the batches.
     fn median(
         gpu: &Gpu,
         cuda_stream: &CudaStream,
@@ -246,7 +247,7 @@ mod bench {
         Ok(middle(times))
     }
 
-    /// The median.
+    /// Returns the median.
     fn middle(mut times: Vec<f64>) -> f64 {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]

@@ -1,20 +1,23 @@
-//! y = x W^T on the GPU straight from compressed weights, in turns with cuBLAS in the same run.
+//! Measures y = x W^T on the GPU from compressed weights, in turns with cuBLAS in the same run.
 //!
 //! ```sh
 //! cargo bench --features cuda --bench matmul
 //! cargo bench --features cuda --bench matmul -- --shapes 4096x4096 --formats bf16,int4 --batch 1,8 --quick
 //! ```
 //!
-//! A line a layer, format and number of rows of x, and all of them as CSV in `benches/results/`. Every
-//! copy's outputs are checked against products in F64 before anything is timed. Layers, and cuBLAS's
-//! dense weights, rotate over so many copies that the L2 cache is cold; calls are queued in batches
-//! behind a copy, so that launching costs the GPU nothing; batches of ours and cuBLAS's alternate. Ours is
-//! the median of all batches, cuBLAS's the best of the rounds' medians. cuBLAS is loaded from where
-//! `FUSED_RANS_CUBLAS` says, or the system; without it a dense kernel of ours takes its place.
+//! Prints one line per layer, format and number of rows of x, and writes all lines as CSV to `benches/results/`.
+//!
+//! Checks every copy's outputs against products in F64 before it times anything. Alternates between so many copies of a
+//! layer, and of cuBLAS's dense weights, that the L2 cache is cold. Queues calls in batches behind a copy, so that the
+//! GPU does not wait for launches. Batches of ours and of cuBLAS alternate. Our time is the median of all batches;
+//! cuBLAS's is the best of the rounds' medians.
+//!
+//! Loads cuBLAS from the path in `FUSED_RANS_CUBLAS`, else from the system. Without cuBLAS, compares with a dense
+//! kernel of this project.
 
 #[cfg(not(feature = "cuda"))]
 fn main() {
-    println!("skipped: built without the feature `cuda`, nothing to measure");
+    println!("skipped: built without the feature `cuda`");
 }
 
 #[cfg(feature = "cuda")]
@@ -52,22 +55,22 @@ mod bench {
     /// Measures y = x W^T on the first GPU.
     #[derive(Debug, Parser)]
     pub struct Args {
-        /// Layers, N x K
+        /// Shapes of the layers to measure, NxK
         #[arg(long, value_delimiter = ',', default_value = SHAPES, value_parser = shape)]
         shapes: Vec<(usize, usize)>,
-        /// How weights are stored
+        /// Formats of the weights
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = Format::ALL)]
         formats: Vec<Format>,
-        /// Rows of x
+        /// Numbers of rows of x, 1 to 1024
         #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = batch)]
         batch: Vec<usize>,
-        /// Fewer batches: for a look, not for figures
+        /// Time fewer batches: for a first look, not for publication
         #[arg(long)]
         quick: bool,
-        /// Where the CSV goes: a file, or a directory in which it is named by GPU, driver and commit
+        /// Write the CSV to this file, or to this directory under a name from GPU, driver and commit
         #[arg(long, default_value = "benches/results")]
         out: PathBuf,
-        /// Only sees whether it runs: the first of everything, nothing is written
+        /// Only test that the bench runs: measure the first shape and format, and write no file
         #[arg(long)]
         test: bool,
         /// Passed by cargo to every benchmark
@@ -75,6 +78,7 @@ mod bench {
         bench: bool,
     }
 
+    /// Measures all layers, prints each measurement, and writes the CSV.
     pub fn run(gpu: Gpu, mut args: Args) -> Result<(), Box<dyn Error>> {
         if args.test {
             args.shapes.truncate(1);
@@ -99,7 +103,7 @@ mod bench {
         Ok(())
     }
 
-    /// Measures a layer with every number of rows of x, and prints each as it comes.
+    /// Measures a layer with every number of rows of x. Prints each measurement when it is done.
     fn layer(
         session: &mut Session,
         format: Format,
@@ -120,7 +124,7 @@ mod bench {
         Ok(rows)
     }
 
-    /// Cells side by side, words to the left and numbers to the right.
+    /// Formats cells as a line. Aligns the first three, which are words, to the left, and numbers to the right.
     fn line(cells: &[impl AsRef<str>]) -> String {
         let mut line = String::new();
         for (column, cell) in cells.iter().enumerate() {
@@ -130,7 +134,7 @@ mod bench {
         line
     }
 
-    /// Writes the rows as CSV; returns where.
+    /// Writes the rows as CSV. Returns the path of the file.
     fn write(report: &Report, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
         let Report { gpu, driver, .. } = report;
         let commit = commit();
@@ -145,16 +149,16 @@ mod bench {
         Ok(path)
     }
 
-    /// `NxK`
+    /// Parses a shape `NxK`.
     fn shape(text: &str) -> Result<(usize, usize), String> {
         let sides = text.split_once('x').map(|(n, k)| (n.parse(), k.parse()));
         match sides {
             Some((Ok(n @ 1..), Ok(k @ 1..))) => Ok((n, k)),
-            _ => Err("not of the form NxK, as 4096x14336 is".to_owned()),
+            _ => Err("not a shape of the form NxK, such as 4096x14336".to_owned()),
         }
     }
 
-    /// From 1 to 1024.
+    /// Parses a number of rows from 1 to 1024.
     fn batch(text: &str) -> Result<usize, String> {
         let m = text.parse().ok().filter(|m| (1..=1024).contains(m));
         m.ok_or_else(|| "not a number from 1 to 1024".to_owned())

@@ -1,11 +1,11 @@
-//! A compressed layer between buffers and CUDA streams of rust-cuda's `cust`.
+//! Multiplies with a compressed layer, with buffers and a CUDA stream of rust-cuda's `cust`.
 //!
 //! ```text
 //! cargo run --release --features cust --example cust_interop
 //! ```
 //!
-//! The build needs a directory with `lib64`, in `CUDA_LIBRARY_PATH` where CUDA's toolkit is not installed; `docs/gpu.md` says
-//! how.
+//! To build this without CUDA's toolkit, set `CUDA_LIBRARY_PATH` to a directory that contains `lib64`: see
+//! `docs/gpu.md`.
 
 use fused_rans::gpu::cust_interop::cust::memory::{CopyDestination, DeviceBuffer};
 use fused_rans::gpu::cust_interop::cust::stream::{Stream, StreamFlags};
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let layer = gpu.upload(&encode(Matrix::from_slice(&weights, n, k)?)?)?;
     let mut workspace = gpu.alloc_workspace(layer.workspace_size(1)?)?;
 
-    // From here on a program of `cust`'s, in the same context.
+    // The rest is an ordinary program with `cust`, in the same context.
     let _context = gpu.to_cust()?;
     let stream = Stream::new(StreamFlags::DEFAULT, None)?;
     let x = DeviceBuffer::from_slice(&vec![0x3F80u16; k])?;

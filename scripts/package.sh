@@ -1,12 +1,12 @@
 #!/bin/bash
-# Packages every crate that gets published, unpacks the packages outside the repository, and there
-#   - builds a fresh crate that depends on `fused-rans`, with the README's library example as its
-#     program, and runs it;
-#   - builds the packaged program, and runs its demonstration.
+# Packages every crate that is published and unpacks the packages outside the repository. There it
+#   - builds and runs a fresh crate that depends on `fused-rans`, whose program is the README's first Rust block;
+#   - builds the fresh crate with the feature `cuda` and the package of `fused-rans-bench`, and prints the PTX's size;
+#   - builds the packaged program and runs its demonstration.
 #
 #   scripts/package.sh
 #
-# Packages uncommitted changes, too.
+# Includes uncommitted changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,50 +17,51 @@ target=$(cd "$target" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Not fused-rans-kernels: it is only for the device, and its PTX is in the package of fused-rans. Nor the tool that measures
-# quality.
-# Nothing is verified here, since the crates are built below.
+# fused-rans-kernels is not published, because the package of fused-rans contains its PTX. fused-rans-quality and the
+# tests' crate are tools of the repository. `--no-verify`, because the packages are built below.
 rm -f "$target"/package/*.crate
 cargo package --quiet --workspace --exclude fused-rans-kernels --exclude fused-rans-quality \
     --exclude fused-rans-test-support --allow-dirty --no-verify
 for package in "$target"/package/*.crate; do
-    # As new files: by the dates in a package, cargo would take an earlier run's build for this one's.
+    # -m dates the files now. With the dates in the package, cargo would reuse an earlier run's build.
     tar -xmzf "$package" -C "$work"
     echo "$(basename "$package"): $(tar -tzf "$package" | wc -l) files, $(stat -c %s "$package") bytes"
 done
-package() { # CRATE: where it was unpacked
+package() { # CRATE: prints the folder of the unpacked package
     echo "$work/$1"-[0-9]*
 }
+crates=(fused-rans fused-rans-bench fused-rans-cli fused-rans-host fused-rans-layout fused-rans-ptx-builder)
 main=$(package fused-rans)
+program=$(package fused-rans-cli)
 cmp "$ptx" "$main/$ptx"
-for crate in fused-rans fused-rans-host fused-rans-layout fused-rans-ptx-builder; do
+for crate in "${crates[@]}"; do
     for file in README.md LICENSE-MIT LICENSE-APACHE; do
-        [ -s "$(package $crate)/$file" ] || { echo "$0: no $file in $crate" >&2; exit 1; }
+        [ -s "$(package "$crate")/$file" ] || { echo "$0: no $file in $crate" >&2; exit 1; }
     done
 done
 
-# The packages refer to each other by version; until they are published, the patches say where they are.
-# Versions and profile of the repository, so that dependencies already built serve again.
+# The packages depend on each other by version. The patches replace these versions by the unpacked folders, because the
+# versions may not be published yet. The repository's lock file and profile let cargo reuse dependencies already built.
 {
     echo '[workspace]'
     echo 'resolver = "3"'
-    echo "members = [\"$(basename "$main")\", \"fresh\"]"
+    echo "members = [\"$(basename "$main")\", \"$(basename "$program")\", \"fresh\"]"
     echo '[patch.crates-io]'
-    for crate in fused-rans-host fused-rans-layout fused-rans-ptx-builder; do
-        echo "$crate = { path = \"$(package $crate)\" }"
+    for crate in "${crates[@]}"; do
+        echo "$crate = { path = \"$(package "$crate")\" }"
     done
     sed -n '/^\[profile.release\]/,/^$/p' Cargo.toml
 } >"$work/Cargo.toml"
 cp Cargo.lock rust-toolchain.toml "$work/"
 
 mkdir -p "$work/fresh/src/bin"
-# The README's first Rust block is a whole program.
+# The README's first ```rust block is a whole program.
 awk '/^```/ { if (inside) exit; inside = /^```rust$/; next } inside' README.md >"$work/fresh/src/bin/example.rs"
 cat >"$work/fresh/src/bin/kernels.rs" <<'RUST'
 fn main() {
     let ptx = fused_rans::ptx();
     assert!(ptx.contains(".visible .entry"));
-    println!("{} bytes of PTX are inside", ptx.len());
+    println!("the package contains {} bytes of PTX", ptx.len());
 }
 RUST
 cat >"$work/fresh/Cargo.toml" <<'TOML'
@@ -71,12 +72,14 @@ edition = "2024"
 publish = false
 TOML
 
-# In the same place, where dependencies are built already.
+# Builds in the repository's target directory, which contains the dependencies.
 export CARGO_TARGET_DIR=$target
 cd "$work/fresh"
 cargo add --quiet --path "$main" fused-rans
 cargo add --quiet half
 cargo run --quiet --release --bin example
 echo "the README's example builds and runs"
+cargo add --quiet --path "$main" --features cuda fused-rans
+cargo add --quiet --path "$(package fused-rans-bench)" --features cuda fused-rans-bench
 cargo run --quiet --release --bin kernels
-cargo run --quiet --release -p fused-rans -- demo
+cargo run --quiet --release -p fused-rans-cli -- demo

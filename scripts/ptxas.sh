@@ -1,21 +1,20 @@
 #!/bin/sh
-# Assembles the PTX for every supported architecture and prints, for each kernel, what it needs:
+# Assembles the PTX for every supported architecture. Prints a table of the resources that each kernel takes:
 # registers / bytes of static shared memory / bytes of stack / bytes of spills.
-# Fails if ptxas does, or if a kernel spills more than it may.
+# Fails if ptxas fails, or if a kernel spills more than its limit.
 #
 #   scripts/ptxas.sh [PTX]
 #
-# PTX is a plain text, or compressed if its name ends in .gz; without it, it is the committed one.
-# Takes ptxas from $PTXAS, else from PyPI's nvidia-cuda-nvcc, kept under target/. No GPU is needed.
+# PTX is a file of plain text, or a compressed one whose name ends in .gz. By default it is the committed file.
+# Runs the ptxas at the path $PTXAS, else that of PyPI's nvidia-cuda-nvcc, installed under target/. Needs no GPU.
 set -eu
 
 version=13.0.88
 archs="80 86 89 90 100 120"
-# No kernel may spill, but for those with 32 and 64 rows of x, whose sums alone take half of the registers: with
-# some formats and architectures ptxas stores a few numbers outside their mainloop. This much they may,
-# a thread.
+# Only kernels for 32 and 64 rows of x may spill, up to these limits per thread. Their sums alone take half of the
+# registers, so with some formats and architectures ptxas spills a few values outside the main loop.
 may_spill='^matmul_.*_m(32|64)$'
-max_spill_bytes=96 # stores and loads, as ptxas counts them
+max_spill_bytes=96 # bytes of stores plus bytes of loads
 max_stack_bytes=24
 
 root=$(dirname "$0")/..
@@ -25,7 +24,7 @@ ptx=${1:-$root/ptx/fused_rans_sm_80.ptx.gz}
 cache=${CARGO_TARGET_DIR:-$root/target}/cuda-nvcc-$version
 ptxas=${PTXAS:-$cache/nvidia/cu13/bin/ptxas}
 if [ -z "${PTXAS:-}" ] && [ ! -f "$ptxas" ]; then
-    # --target needs no virtual environment, and is allowed where Python is managed by the system.
+    # --target needs no virtual environment, and is allowed even if the system manages Python.
     python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore \
         --target "$cache" "nvidia-cuda-nvcc==$version"
 fi
@@ -49,7 +48,7 @@ grep -hE '(error|fatal|warning) *:' "$work"/logs/* | sort -u >&2 || true
         text = $0
         return match(text, "[0-9]+ " before) ? substr(text, RSTART, RLENGTH) + 0 : 0
     }
-    # A spill in a called function counts for the kernel reported before it.
+    # Adds spills of a called function to the kernel that is reported before it.
     /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; cell = kernel SUBSEP FILENAME
         if (!(kernel in seen)) { seen[kernel]; order[++kernels] = kernel; if (length(kernel) > width) width = length(kernel) } }
     /bytes stack frame/ { stack[cell] += number("bytes stack frame")

@@ -1,4 +1,4 @@
-//! Weights of the kinds that are measured, compressed.
+//! Compressed layers with random weights, one kind per format.
 
 use clap::ValueEnum;
 use fused_rans::layout::GROUP;
@@ -10,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use std::error::Error;
 
-/// How weights are stored.
+/// A format of weights, and the distribution that they are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// BF16, N(0, 0.02^2)
@@ -21,24 +21,24 @@ pub enum Format {
     Fp8,
     /// INT8, round(N(0, 12.6^2))
     Int8,
-    /// The same, four weights a symbol
+    /// INT8 with four weights per symbol
     Int8x4,
     /// INT4, round(N(0, 2.5^2)) in -8..=7, with an FP16 scale for every 128 weights
     Int4,
-    /// The same, four weights a symbol
+    /// INT4 with four weights per symbol
     Int4x4,
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 7] =
         [Self::Bf16, Self::Fp16, Self::Fp8, Self::Int8, Self::Int8x4, Self::Int4, Self::Int4x4];
 }
 
-/// Weights that are drawn from one seed.
+/// Number of weights that are drawn from one seed.
 const CHUNK: usize = 1 << 16;
 
-/// A compressed layer of `rows` x `cols` weights, always the same.
+/// Returns a compressed layer of `rows` x `cols` weights, the same in every run.
 pub fn blob(format: Format, rows: usize, cols: usize) -> Result<Vec<u8>, Box<dyn Error>> {
     let count = rows * cols;
     let bf16 = |z: f32| bf16::from_f32(0.02 * z).to_le_bytes();
@@ -73,7 +73,7 @@ pub fn blob(format: Format, rows: usize, cols: usize) -> Result<Vec<u8>, Box<dyn
     Ok(blob.into_bytes())
 }
 
-/// What `stored` makes of `count` numbers drawn from N(0, 1), always the same.
+/// Draws `count` numbers from N(0, 1), the same in every run, and returns them as `stored` converts them.
 fn drawn<const N: usize, T: Copy + Default + Send>(
     count: usize,
     stored: impl Fn(f32) -> [T; N] + Sync,
@@ -88,7 +88,7 @@ fn drawn<const N: usize, T: Copy + Default + Send>(
     all
 }
 
-/// The largest magnitude of the numbers that [`drawn`] would draw.
+/// Returns the largest magnitude of the numbers that [`drawn`] draws.
 fn largest(count: usize) -> f32 {
     let chunks = (0..count.div_ceil(CHUNK)).into_par_iter();
     let largest = chunks.map(|chunk| {
@@ -98,29 +98,30 @@ fn largest(count: usize) -> f32 {
     largest.reduce(|| 0.0, f32::max)
 }
 
+/// Returns numbers from N(0, 1), from one seed.
 fn normals(seed: u64) -> impl Iterator<Item = f32> {
     let mut rng = SmallRng::seed_from_u64(seed);
     std::iter::repeat_with(move || StandardNormal.sample(&mut rng))
 }
 
-/// `value` rounded to an integer between the two.
+/// Rounds `value` to an integer from `low` to `high`.
 fn integer(value: f32, low: f32, high: f32) -> u8 {
     (value.round().clamp(low, high) as i8).cast_unsigned()
 }
 
-/// A scale in FP16, around 0.02 / 2.5.
+/// Returns a scale around 0.02 / 2.5 in FP16.
 fn scale(z: f32) -> f16 {
     f16::from_f32(0.008 * (0.1 * z).exp())
 }
 
-/// `value`, in [-448, 448], rounded to e4m3: to nearest, to the even one of two.
+/// Rounds `value`, clamped to [-448, 448], to the nearest e4m3 number, and ties to even. Returns its bits.
 fn e4m3(value: f32) -> u8 {
     let sign = u8::from(value.is_sign_negative()) << 7;
     let magnitude = value.abs().min(448.0);
-    // Below 2^-6 numbers are 2^-9 apart; the step from there on is an eighth of the power of two.
+    // Numbers below 2^-6 are 2^-9 apart. From 2^-6 on, the step is an eighth of the power of two.
     let exponent = (magnitude.to_bits() >> 23).cast_signed() - 127;
     let step = 2f32.powi(exponent.max(-6) - 3);
-    // 8 to 16 steps, 16 being 8 of the next exponent; fewer for subnormals.
+    // 8 to 16 steps, where 16 are 8 of the next exponent. Subnormals have fewer.
     let steps = (magnitude / step).round_ties_even() as u8;
     sign | (steps + 8 * (exponent.max(-6) + 6) as u8)
 }

@@ -1,4 +1,4 @@
-//! From a device crate to PTX.
+//! Builds a device crate to PTX.
 
 use crate::{
     Error, Ptx, Toolchain,
@@ -14,22 +14,22 @@ use std::{
     thread,
 };
 
-/// The architecture that the code is generated for. PTX for one runs on all later ones, except that
-/// code for an `a` architecture runs there only.
+/// The GPU architecture to generate code for. PTX for one architecture runs on all later ones, except
+/// that PTX for an `a` architecture runs on that architecture only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Arch {
-    /// Ampere, and everything later.
+    /// Ampere and later.
     #[default]
     Sm80,
-    /// Hopper, and everything later.
+    /// Hopper and later.
     Sm90,
-    /// Hopper alone, with `wgmma`.
+    /// Hopper only. Allows `wgmma`.
     Sm90a,
 }
 
 impl Arch {
-    /// The name as ptxas and rustc know it.
+    /// Returns the architecture's name in ptxas and rustc, such as `sm_80`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,7 +40,8 @@ impl Arch {
     }
 }
 
-/// Builds a device crate.
+/// Builds a device crate to PTX. Start with [`PtxBuilder::new`], change settings, and call
+/// [`PtxBuilder::build`].
 #[derive(Clone, Debug)]
 pub struct PtxBuilder {
     crate_dir: PathBuf,
@@ -53,7 +54,7 @@ pub struct PtxBuilder {
 }
 
 impl PtxBuilder {
-    /// A builder of the device crate in the directory `crate_dir`, for [`Arch::Sm80`].
+    /// Returns a builder of the device crate in the directory `crate_dir`, for [`Arch::Sm80`].
     #[must_use]
     pub fn new(crate_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -67,7 +68,8 @@ impl PtxBuilder {
         }
     }
 
-    /// The builder of fused-rans' own kernels in `crate_dir`, as the committed PTX is built.
+    /// Returns a builder of fused-rans' own kernels in `crate_dir`, with the settings of the committed
+    /// PTX.
     #[must_use]
     pub fn fused_rans(crate_dir: impl Into<PathBuf>) -> Self {
         Self::new(crate_dir).arch(Arch::Sm80).ptx_version(7, 4).parts(["bf16", "f16"])
@@ -81,50 +83,51 @@ impl PtxBuilder {
     }
 
     /// Writes PTX of ISA version `major.minor` instead of the oldest that the architecture allows.
-    /// A driver reads the versions up to its own: 7.8 wants CUDA 11.8, 8.0 wants 12.0.
+    /// A driver reads PTX up to its own version: 7.8 needs CUDA 11.8, and 8.0 needs CUDA 12.0.
     #[must_use]
     pub fn ptx_version(mut self, major: u32, minor: u32) -> Self {
         self.ptx_version = Some((major, minor));
         self
     }
 
-    /// Takes this compiler.
+    /// Builds with this compiler. The default is [`Toolchain::Auto`].
     #[must_use]
     pub fn toolchain(mut self, toolchain: Toolchain) -> Self {
         self.toolchain = toolchain;
         self
     }
 
-    /// Builds the crate once with each of these features and no other, side by side, and puts the kernels
-    /// together, in this order. Without parts it is built once, with its default features.
+    /// Builds the crate once per feature, with only that feature enabled. The builds run in parallel.
+    /// The PTX contains the kernels of all of them, in this order. Without parts, the crate is built
+    /// once, with its default features.
     #[must_use]
     pub fn parts(mut self, features: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.parts = features.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Builds in this directory. Otherwise it is `ptx-builder` under `OUT_DIR` (in a build script),
-    /// `CARGO_TARGET_DIR`, or the crate's `target`, whichever there is first.
+    /// Builds in this directory. The default is the folder `ptx-builder` in `OUT_DIR` if that variable
+    /// is set (build scripts), else in `CARGO_TARGET_DIR`, else in the crate's `target`.
     #[must_use]
     pub fn target_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.target_dir = Some(path.into());
         self
     }
 
-    /// Writes the PTX to this file, if it differs from what is there: compressed, if the file's name
-    /// ends in `.gz`, else as it is.
+    /// Writes the PTX to this file, unless the file has the same content already. Compresses the PTX if
+    /// the file's name ends in `.gz`.
     #[must_use]
     pub fn copy_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.copy_to = Some(path.into());
         self
     }
 
-    /// Builds. cargo's messages go to standard error.
+    /// Builds the PTX. Cargo's messages go to standard error.
     ///
     /// # Errors
     ///
-    /// Where there is no such crate or no compiler for it, where it does not compile, or where a
-    /// file cannot be written. The error says what to do.
+    /// If there is no such crate or no compiler for it, if the crate does not compile, or if a file
+    /// cannot be written. The message says what to do.
     pub fn build(&self) -> Result<Ptx, Error> {
         let crate_dir = absolute(&self.crate_dir)?;
         if !crate_dir.join("Cargo.toml").is_file() {
@@ -142,14 +145,14 @@ impl PtxBuilder {
                 scope.spawn(move || self.build_part(from, crate_dir, target_dir, feature))
             };
             let builds: Vec<_> = features.into_iter().map(build).collect();
-            builds.into_iter().map(|part| part.join().expect("it does not panic")).collect()
+            builds.into_iter().map(|part| part.join().expect("a build does not panic")).collect()
         });
         let ptx = Ptx::new(self.arch.name(), compiler.version, &texts?)?;
         self.copy_to.as_ref().map_or(Ok(()), |path| write_if_changed(path, ptx.as_str()))?;
         Ok(ptx)
     }
 
-    /// The assembly of the crate, with its default features or with one.
+    /// Builds the crate with `feature` only, or with its default features. Returns the assembly.
     fn build_part(
         &self,
         compiler: &Compiler,
@@ -157,7 +160,7 @@ impl PtxBuilder {
         target_dir: &Path,
         feature: Option<&str>,
     ) -> Result<String, Error> {
-        // Parts do not wait for each other's lock.
+        // With a directory each, the parts do not wait for each other's lock.
         let target_dir = &feature.map_or(target_dir.to_owned(), |feature| target_dir.join(feature));
         fs::create_dir_all(target_dir).map_err(file_error(target_dir))?;
         let assembly = self.assembly(compiler, crate_dir, target_dir);
@@ -171,6 +174,7 @@ impl PtxBuilder {
         fs::read_to_string(&assembly).map_err(file_error(&assembly))
     }
 
+    /// Returns the absolute path of the directory to build in.
     fn resolve_target_dir(&self, crate_dir: &Path) -> Result<PathBuf, Error> {
         let inherited = || ["OUT_DIR", "CARGO_TARGET_DIR"].into_iter().find_map(env::var_os);
         match &self.target_dir {
@@ -182,8 +186,8 @@ impl PtxBuilder {
         }
     }
 
-    /// Where the assembly goes: to a file for each compiler, crate and set of flags, since what cargo
-    /// takes for fresh must not have been overwritten by another build in the same directory.
+    /// Returns the path of the assembly. It differs for each compiler, crate and set of flags: cargo
+    /// skips a build that it considers fresh, so no other build may overwrite its output.
     fn assembly(&self, compiler: &Compiler, crate_dir: &Path, target_dir: &Path) -> PathBuf {
         let Compiler { rustc, cargo: _, version } = compiler;
         let mut hasher = DefaultHasher::new();
@@ -191,6 +195,7 @@ impl PtxBuilder {
         target_dir.join(format!("{}-{:016x}.s", self.arch.name(), hasher.finish()))
     }
 
+    /// Returns the cargo command that builds the crate and writes the assembly to `assembly`.
     fn cargo(
         &self,
         compiler: &Compiler,
@@ -206,8 +211,8 @@ impl PtxBuilder {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_DIR", target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\x1f"))
-            // There is nothing to link; a static library needs no linker, and is there afterwards, so
-            // that cargo sees when the crate is fresh.
+            // A static library needs no linker, and cargo finds the file when it decides whether the
+            // crate is fresh.
             .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
             .args(["--target", "nvptx64-nvidia-cuda", "-Zbuild-std=core"]);
         if let Some(feature) = feature {
@@ -224,11 +229,11 @@ impl PtxBuilder {
         cargo
     }
 
-    /// Flags of every crate on the device, `core` included.
+    /// Returns the compiler flags of every crate on the device, including `core`.
     fn rustflags(&self) -> Vec<String> {
         let mut flags = vec![
             format!("-Ctarget-cpu={}", self.arch.name()),
-            // A panic is a trap, and its message and location never exist.
+            // A panic becomes a trap, without a message and a location.
             "-Zunstable-options".to_owned(),
             "-Cpanic=immediate-abort".to_owned(),
             "-Zlocation-detail=none".to_owned(),
@@ -240,7 +245,7 @@ impl PtxBuilder {
     }
 }
 
-/// The release profile of the device, whatever the workspace says.
+/// The release profile of the device crate. Overrides the workspace's.
 const PROFILE: [&str; 7] = [
     "opt-level=3",
     "lto=\"fat\"",
@@ -251,6 +256,7 @@ const PROFILE: [&str; 7] = [
     "incremental=false",
 ];
 
+/// Makes a path absolute.
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     path::absolute(path).map_err(file_error(path))
 }
@@ -263,7 +269,7 @@ mod tests {
     fn a_missing_crate_is_an_error_that_says_what_to_do() {
         let error = PtxBuilder::new("/nowhere").build().unwrap_err();
         assert!(matches!(&error, Error::NoCrate(path) if path == Path::new("/nowhere")));
-        assert!(error.to_string().contains("use the PTX that is shipped"));
+        assert!(error.to_string().contains("use the PTX that is part of the package"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finding a device compiler.
+//! Finds a compiler for device code.
 
 use crate::{Error, Version, environment::clean_command};
 use std::{
@@ -6,26 +6,26 @@ use std::{
     process::Command,
 };
 
-/// The oldest release, (major, minor), whose nvptx64 backend serves.
+/// The oldest release, (major, minor), whose nvptx64 backend compiles the kernels.
 pub const FIRST_RELEASE: (u32, u32) = (1, 96);
 
 /// The rustup toolchain that [`Toolchain::Auto`] looks for.
 pub const RUSTUP_TOOLCHAIN: &str = "1.96.0";
 
-/// Where Debian keeps its compiler.
+/// Path of Debian's compiler.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
-/// Which compiler builds the device crate. It needs the sources of its own core library, and the
-/// cargo of its release beside it.
+/// The compiler that builds the device crate. It needs the source code of its own core library, and
+/// the cargo of the same release in the same folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Toolchain {
-    /// `/usr/bin/rustc` if it is recent enough and has its sources, else rustup's
+    /// `/usr/bin/rustc` if it is new enough and has the source code, else the rustup toolchain
     /// [`RUSTUP_TOOLCHAIN`].
     #[default]
     Auto,
     /// The rustc at this path.
     Rustc(PathBuf),
-    /// A toolchain of rustup's, by name.
+    /// The rustup toolchain of this name.
     Rustup(String),
 }
 
@@ -41,7 +41,7 @@ impl Toolchain {
         }
     }
 
-    /// The explicit choices that this one stands for, best first.
+    /// Returns the compilers to try, in this order. None of them is [`Toolchain::Auto`].
     fn candidates(&self) -> Vec<Self> {
         match self {
             Self::Auto => {
@@ -61,25 +61,26 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// The first of the toolchain's candidates that serves, as seen from `directory`.
+    /// Returns the first usable compiler of `toolchain`. Runs the programs in `directory`.
     pub(crate) fn find(toolchain: &Toolchain, directory: &Path) -> Result<Self, Error> {
-        first_that_serves(toolchain.candidates(), |candidate| Self::examine(candidate, directory))
+        first_usable(toolchain.candidates(), |candidate| Self::examine(candidate, directory))
             .map_err(Error::NoCompiler)
     }
 
-    /// The compiler of an explicit choice, or why it does not serve.
+    /// Returns the compiler of a toolchain other than [`Toolchain::Auto`], or the reason why it cannot
+    /// be used.
     fn examine(toolchain: &Toolchain, directory: &Path) -> Result<Self, String> {
         let rustc = match toolchain {
             Toolchain::Rustc(path) => std::path::absolute(path).map_err(|e| e.to_string())?,
             Toolchain::Rustup(name) => rustup_rustc(name, directory)?,
-            Toolchain::Auto => unreachable!("not explicit"),
+            Toolchain::Auto => unreachable!("`candidates` replaces it"),
         };
         let ask = |arguments: &[&str]| {
             let mut command = clean_command(&rustc, directory);
             output(command.args(arguments)).map_err(|why| format!("{}: {why}", rustc.display()))
         };
         let version = Version::parse(&ask(&["-Vv"])?)
-            .ok_or_else(|| format!("{}: not a rustc", rustc.display()))?;
+            .ok_or_else(|| format!("{}: this program is not rustc", rustc.display()))?;
         let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?.trim());
         let cargo = rustc.with_file_name(format!("cargo{}", std::env::consts::EXE_SUFFIX));
         let compiler = Self { rustc, cargo, version };
@@ -87,6 +88,7 @@ impl Compiler {
         Ok(compiler)
     }
 
+    /// Checks the compiler's release, the source code of its core library, and its cargo.
     fn check(&self, sysroot: &Path) -> Result<(), String> {
         if self.version.major_minor().is_none_or(|release| release < FIRST_RELEASE) {
             return Err(format!("release {} is too old", self.version.release));
@@ -96,14 +98,15 @@ impl Compiler {
             return Err(format!("no sources of the core library in {}", sources.display()));
         }
         if !self.cargo.is_file() {
-            return Err("no cargo beside it".to_owned());
+            return Err("no cargo in the same folder".to_owned());
         }
         Ok(())
     }
 }
 
-/// The first candidate that serves, else why each one doesn't.
-fn first_that_serves<C, T>(
+/// Returns the result for the first candidate that `examine` accepts, else its reasons against every
+/// candidate.
+fn first_usable<C, T>(
     candidates: impl IntoIterator<Item = C>,
     examine: impl Fn(&C) -> Result<T, String>,
 ) -> Result<T, Vec<String>> {
@@ -117,6 +120,7 @@ fn first_that_serves<C, T>(
     Err(reasons)
 }
 
+/// Returns the path of a rustup toolchain's rustc.
 fn rustup_rustc(name: &str, directory: &Path) -> Result<PathBuf, String> {
     let mut command = clean_command(Path::new("rustup"), directory);
     command.env("RUSTUP_AUTO_INSTALL", "0").args(["which", "--toolchain", name, "rustc"]);
@@ -124,7 +128,7 @@ fn rustup_rustc(name: &str, directory: &Path) -> Result<PathBuf, String> {
     Ok(path.trim().into())
 }
 
-/// What a command prints, or the first line of why it failed.
+/// Runs a command. Returns its standard output, or the first line of its error messages.
 fn output(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     if output.status.success() {
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_comes_before_rustup_and_a_choice_stands_alone() {
+    fn auto_tries_the_system_before_rustup_and_a_choice_has_no_alternative() {
         let system = Toolchain::Rustc("/usr/bin/rustc".into());
         let rustup = Toolchain::Rustup("1.96.0".into());
         assert_eq!(Toolchain::Auto.candidates(), [system.clone(), rustup.clone()]);
@@ -159,16 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_serves_ends_the_search() {
+    fn the_first_usable_compiler_ends_the_search() {
         let seen = RefCell::new(Vec::new());
         let examine = |&candidate: &u32| {
             seen.borrow_mut().push(candidate);
             if candidate < 2 { Err(format!("{candidate} is small")) } else { Ok(candidate) }
         };
-        assert_eq!(first_that_serves([1, 2, 3], examine), Ok(2));
+        assert_eq!(first_usable([1, 2, 3], examine), Ok(2));
         assert_eq!(*seen.borrow(), [1, 2]);
         assert_eq!(
-            first_that_serves([0, 1], examine),
+            first_usable([0, 1], examine),
             Err(vec!["0 is small".into(), "1 is small".into()])
         );
     }

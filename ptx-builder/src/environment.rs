@@ -1,14 +1,15 @@
-//! The environment of the inner cargo.
+//! Environment variables of the cargo that builds the device crate.
 
 use std::{env, ffi::OsStr, path::Path, process::Command};
 
-/// What the user may have set for every cargo; all other variables of cargo's belong to the outer
-/// build.
+/// Cargo's variables that the inner cargo inherits, because a user sets them for every build. A name
+/// that ends in `_` is a prefix. All other `CARGO_` variables belong to the outer build.
 const KEPT: [&str; 5] =
     ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_"];
 
-/// What an outer cargo, clippy, rustup or a user's settings for the host would impose on the device
-/// build. `LD_LIBRARY_PATH` names the outer compiler's libraries in a build script.
+/// Variables that the inner cargo does not inherit. An outer cargo, clippy or rustup sets them, or the
+/// user sets them for the host. In a build script, `LD_LIBRARY_PATH` names the outer compiler's
+/// libraries.
 const REMOVED: [&str; 14] = [
     "DEBUG",
     "HOST",
@@ -26,7 +27,7 @@ const REMOVED: [&str; 14] = [
     "TARGET",
 ];
 
-/// A command in `directory` that knows nothing of a build around it.
+/// Returns a command that runs in `directory`, without the variables of an outer build.
 pub(crate) fn clean_command(program: &Path, directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(directory);
@@ -36,6 +37,7 @@ pub(crate) fn clean_command(program: &Path, directory: &Path) -> Command {
     command
 }
 
+/// Returns whether an outer build may have set the variable `name`.
 fn belongs_to_outer_build(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let kept = KEPT.iter().any(|kept| name.starts_with(kept));

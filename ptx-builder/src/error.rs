@@ -1,35 +1,35 @@
-//! What can go wrong, and what to do about it.
+//! Errors of a build, with messages that say what to do.
 
 use crate::compiler::{FIRST_RELEASE, RUSTUP_TOOLCHAIN};
 use std::{fmt, io, path::PathBuf, process::ExitStatus};
 
-/// Why there is no PTX.
+/// A reason why no PTX was built.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no device crate at this path.
     NoCrate(PathBuf),
-    /// No compiler fits; for each one looked at, why not.
+    /// No compiler can be used. Contains the reason for each one that was tried.
     NoCompiler(Vec<String>),
     /// The compiler, cargo or rustup could not be started.
     Start {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// Why it did not start.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// cargo failed. What it wrote went to standard error.
+    /// Cargo failed. Its messages went to standard error.
     Cargo(ExitStatus),
     /// A file could not be read or written.
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error, or the error of a damaged compressed file.
         source: io::Error,
     },
     /// The parts of the crate differ in more than their kernels.
     Parts,
-    /// Directives are stated for a kernel that the PTX does not define.
+    /// An `entry-directives` comment names a kernel that the PTX does not define.
     NoKernel(String),
 }
 
@@ -39,21 +39,21 @@ impl fmt::Display for Error {
             Self::NoCrate(path) => write!(
                 f,
                 "no device crate at {}: PTX can be built only in a checkout of the repository; \
-                 elsewhere use the PTX that is shipped",
+                 elsewhere, use the PTX that is part of the package",
                 path.display()
             ),
             Self::NoCompiler(reasons) => {
                 let (major, minor) = FIRST_RELEASE;
                 write!(
                     f,
-                    "no device compiler: rustc {major}.{minor} or later is wanted, with the "
+                    "no compiler for device code: it takes rustc {major}.{minor} or later, with the "
                 )?;
                 write!(
                     f,
                     "sources of its core library. Install Debian's rustc-web, cargo-web and "
                 )?;
                 write!(f, "rust-web-src, or run `rustup toolchain install {RUSTUP_TOOLCHAIN} ")?;
-                write!(f, "--profile minimal --component rust-src`. Looked at:")?;
+                write!(f, "--profile minimal --component rust-src`. Compilers tried:")?;
                 reasons.iter().try_for_each(|reason| write!(f, "\n  {reason}"))
             }
             Self::Start { program, source } => {
@@ -61,12 +61,12 @@ impl fmt::Display for Error {
             }
             Self::Parts => write!(
                 f,
-                "the parts of the device crate do not start alike: what they share must not depend \
-                 on features"
+                "the parts of the device crate differ before their first kernel: only kernels may \
+                 depend on features"
             ),
             Self::Cargo(status) => write!(
                 f,
-                "the device crate does not build ({status}); cargo's messages stand on standard error"
+                "the device crate does not compile ({status}): see cargo's messages on standard error"
             ),
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::NoKernel(name) => write!(

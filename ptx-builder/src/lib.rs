@@ -9,18 +9,20 @@
 //! # Ok::<(), fused_rans_ptx_builder::Error>(())
 //! ```
 //!
-//! The device crate is an ordinary library without a `crate-type`: `no_std` on `nvptx64`, with a
-//! panic handler there, its kernels `#[unsafe(no_mangle)] extern "ptx-kernel" fn`. It is built from
-//! the workspace's `Cargo.lock`, with `core`, by a compiler of its own ([`Toolchain`]) in a target
-//! directory of its own. A panic in device code becomes a `trap`; overflow is not checked.
+//! The device crate is an ordinary library without a `crate-type`. On `nvptx64` it is `no_std` and
+//! defines a panic handler. Its kernels are `#[unsafe(no_mangle)] extern "ptx-kernel" fn`.
 //!
-//! The same sources and the same compiler give the same bytes, wherever the checkout lies. The
-//! first lines of the PTX are comments that say which compiler that was ([`Header`]).
+//! The builder compiles the crate and `core` with a compiler of their own ([`Toolchain`]), in a target
+//! directory of their own. It uses the workspace's `Cargo.lock`. A panic in device code becomes a
+//! `trap`; overflow is not checked.
+//!
+//! The same sources and the same compiler give the same bytes, in any folder. The first lines of the
+//! PTX are comments that name the compiler ([`Header`]).
 //!
 //! # Launch bounds
 //!
-//! Rust has no attribute for PTX's performance directives, so the device crate states them in a
-//! comment, and the builder moves them to where PTX wants them, before the kernel's body:
+//! Rust has no attribute for PTX's performance directives. The device crate states them in a comment
+//! of the assembly, and the builder moves them to their place before the kernel's body:
 //!
 //! ```ignore
 //! global_asm!("// entry-directives matvec: .maxntid {} .minnctapersm 2", const THREADS);

@@ -1,24 +1,24 @@
-//! Which compiler.
+//! The version of a compiler.
 
 use std::fmt;
 
-/// What `rustc -Vv` prints.
+/// A compiler's version, from the output of `rustc -Vv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// The first line. It tells apart builds of one release, and enters the names of symbols.
+    /// The first line. It differs between builds of one release, and symbols' names depend on it.
     pub rustc: String,
-    /// Commit of the compiler, or `unknown`.
+    /// Hash of the compiler's commit, or `unknown`.
     pub commit_hash: String,
-    /// Release, such as `1.96.0`.
+    /// The release, such as `1.96.0`.
     pub release: String,
-    /// Version of LLVM.
+    /// The version of LLVM.
     pub llvm: String,
-    /// All of it, without the last line's end.
+    /// The whole output, without the last line's end.
     text: String,
 }
 
 impl Version {
-    /// Reads the output of `rustc -Vv`; `None` if it is not that.
+    /// Reads the output of `rustc -Vv`. Returns `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_end();
@@ -36,17 +36,17 @@ impl Version {
         })
     }
 
-    /// Whether both compilers make the same code of the same sources. The host does not matter.
+    /// Returns whether both compilers generate the same code from the same sources. Ignores the host.
     #[must_use]
     pub fn generates_like(&self, other: &Self) -> bool {
-        let what_counts = |version: &Self| {
+        let relevant = |version: &Self| {
             let Self { rustc, commit_hash, release, llvm, text: _ } = version.clone();
             [rustc, commit_hash, release, llvm]
         };
-        what_counts(self) == what_counts(other)
+        relevant(self) == relevant(other)
     }
 
-    /// (major, minor) of the release.
+    /// Returns the major and minor number of the release.
     #[must_use]
     pub fn major_minor(&self) -> Option<(u32, u32)> {
         let mut numbers = self.release.split('.').map(|number| number.parse().ok());
@@ -54,7 +54,7 @@ impl Version {
     }
 }
 
-/// As `rustc -Vv` writes it, and [`Version::parse`] reads it.
+/// Writes the output of `rustc -Vv`, which [`Version::parse`] reads.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -99,7 +99,7 @@ LLVM version: 22.1.8
     }
 
     #[test]
-    fn the_host_does_not_make_another_compiler() {
+    fn the_host_does_not_change_the_generated_code() {
         let like = |from, to| {
             let (debian, other) =
                 (Version::parse(DEBIAN), Version::parse(&DEBIAN.replace(from, to)));
@@ -114,7 +114,7 @@ LLVM version: 22.1.8
     }
 
     #[test]
-    fn refuses_anything_else() {
+    fn refuses_other_texts() {
         assert_eq!(Version::parse(""), None);
         assert_eq!(Version::parse("cargo 1.96.0"), None);
         assert_eq!(Version::parse("rustc 1.96.0\nrelease: 1.96.0"), None);

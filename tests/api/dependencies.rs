@@ -1,4 +1,4 @@
-//! Every dependency has a licence that `deny.toml` allows and comes from crates.io.
+//! Every dependency has a license that `deny.toml` allows and comes from crates.io.
 //!
 //! The program `cargo deny` reads the same file and looks for advisories, too, which takes the network.
 
@@ -12,29 +12,29 @@ const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 #[test]
 #[ignore = "fetches the dependencies of all platforms"]
-fn licences_and_sources_are_allowed() {
+fn licenses_and_sources_are_allowed() {
     let rules: toml::Table = include_str!("../../deny.toml").parse().unwrap();
     let allowed: Vec<Licensee> = rules["licenses"]["allow"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|licence| Licensee::parse(licence.as_str().unwrap()).unwrap())
+        .map(|license| Licensee::parse(license.as_str().unwrap()).unwrap())
         .collect();
     let mut used = BTreeSet::new();
     for package in packages() {
         let name = &package["name"];
         let source = package["source"].as_str();
         assert!(source.is_none_or(|source| source == CRATES_IO), "{name} comes from {source:?}");
-        let licence = package["license"].as_str().unwrap_or_else(|| panic!("{name}: no licence"));
-        let licence = Expression::parse_mode(licence, ParseMode::LAX).unwrap();
+        let license = package["license"].as_str().unwrap_or_else(|| panic!("{name}: no license"));
+        let license = Expression::parse_mode(license, ParseMode::LAX).unwrap();
         let mut suffices = |wanted: &spdx::LicenseReq| {
-            let found = allowed.iter().find(|licence| licence.satisfies(wanted));
+            let found = allowed.iter().find(|license| license.satisfies(wanted));
             used.extend(found.map(ToString::to_string));
             found.is_some()
         };
-        assert!(licence.evaluate(|wanted| suffices(wanted)), "{name}: {licence}");
+        assert!(license.evaluate(|wanted| suffices(wanted)), "{name}: {license}");
     }
-    assert_eq!(used.len(), allowed.len(), "of the allowed licences only {used:?} are needed");
+    assert_eq!(used.len(), allowed.len(), "of the allowed licenses only {used:?} are needed");
 }
 
 /// All packages of the workspace's builds, with every feature and for every platform.

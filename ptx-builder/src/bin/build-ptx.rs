@@ -1,4 +1,4 @@
-//! Rebuilds the committed PTX from `kernels-gpu`, or checks it.
+//! Rebuilds the committed PTX from `kernels-gpu`, or checks that it is up to date.
 
 use fused_rans_ptx_builder::{Error, Header, Ptx, PtxBuilder, Toolchain, read_ptx};
 use std::{
@@ -10,19 +10,24 @@ use std::{
 const USAGE: &str = "\
 Usage: build-ptx [--check | --text FILE] [--compiler auto|RUSTC|TOOLCHAIN]
 
-Builds kernels-gpu to ptx/fused_rans_sm_80.ptx.gz, with Debian's rustc, rustup's, or the one given.
-  --check      leave the file as it is, and print where the text just built lies: exit with 1 if
-               they differ in more than the compiler's host; if another compiler made the file, only
-               say so
-  --text FILE  leave the file as it is, and write the text just built to FILE";
+Builds kernels-gpu and writes the PTX to ptx/fused_rans_sm_80.ptx.gz.
+  --check          do not write that file: compare it with a new build, print the path of the new
+                   build's text, and exit with 1 if they differ (the compiler's host may differ);
+                   if another compiler built the file, print a warning and do not compare
+  --text FILE      do not write that file: write the PTX as plain text to FILE
+  --compiler NAME  build with the rustc at this path or the rustup toolchain of this name; `auto`,
+                   the default, takes Debian's rustc if it is new enough, else rustup's";
 
-/// The name of the PTX as text; compressed, it has `.gz` behind it.
+/// File name of the PTX as plain text. The compressed file's name is the same with `.gz` appended.
 const NAME: &str = "fused_rans_sm_80.ptx";
 
-/// What to do with the PTX just built.
+/// The action that the command line asks for.
 enum Task {
+    /// Writes the committed file.
     Commit,
+    /// Compares the committed file with a new build.
     Check,
+    /// Writes the PTX as plain text to this file.
     Text(PathBuf),
 }
 
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
     })
 }
 
+/// Reads the command line's arguments; returns `None` if they are invalid.
 fn parse(mut words: impl Iterator<Item = String>) -> Option<(Task, Toolchain)> {
     let (mut task, mut toolchain) = (Task::Commit, Toolchain::Auto);
     while let Some(word) = words.next() {
@@ -55,12 +61,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<(Task, Toolchain)> {
     Some((task, toolchain))
 }
 
+/// Builds the PTX, writes it to `path`, and prints the path.
 fn build(toolchain: Toolchain, path: &Path) -> Result<ExitCode, Error> {
     builder(toolchain).copy_to(path).build()?;
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds the PTX and compares it with the committed file. Ignores the compiler's host.
 fn check(toolchain: Toolchain) -> Result<ExitCode, Error> {
     let committed = read_ptx(committed())?;
     let copy = target().join(NAME);
@@ -69,26 +77,29 @@ fn check(toolchain: Toolchain) -> Result<ExitCode, Error> {
     let Header { arch, compiler } = built.header();
     match Header::parse(&committed) {
         Some(header) if !header.compiler.generates_like(compiler) => {
-            println!("warning: not checked; the committed PTX was built by\n{}", header.compiler);
-            println!("and this compiler is\n{compiler}");
+            println!(
+                "warning: the committed PTX was not checked: it was built by\n{}",
+                header.compiler
+            );
+            println!("but this compiler is\n{compiler}");
             Ok(ExitCode::SUCCESS)
         }
         Some(header) if header.arch == *arch && Header::split(&committed).1 == built.code() => {
-            println!("the committed PTX is what the sources give");
+            println!("the committed PTX matches the sources");
             Ok(ExitCode::SUCCESS)
         }
         _ => {
             eprintln!(
-                "error: the committed PTX is not what the sources give; {}",
+                "error: the committed PTX does not match the sources: {}",
                 hint(&committed, &built)
             );
-            eprintln!("Rebuild it: cargo run -p fused-rans-ptx-builder --bin build-ptx");
+            eprintln!("To rebuild it, run: cargo run -p fused-rans-ptx-builder --bin build-ptx");
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// Where two texts first differ, but for the compiler's host.
+/// Describes the first difference of two PTX texts. Ignores the compiler's host.
 fn hint(committed: &str, built: &Ptx) -> String {
     let (mut old, mut new) = (committed.lines(), built.as_str().lines());
     for number in 1.. {
@@ -102,24 +113,28 @@ fn hint(committed: &str, built: &Ptx) -> String {
             _ => {}
         }
     }
-    "line endings differ".to_owned()
+    "only line endings differ".to_owned()
 }
 
+/// Returns the builder of the committed PTX.
 fn builder(toolchain: Toolchain) -> PtxBuilder {
     PtxBuilder::fused_rans(root().join("kernels-gpu")).toolchain(toolchain).target_dir(target())
 }
 
-/// Where the device crate is built.
+/// Returns the directory to build the device crate in.
 fn target() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR");
     target.map_or_else(|| root().join("target"), PathBuf::from).join("ptx-builder")
 }
 
+/// Returns the path of the committed PTX.
 fn committed() -> PathBuf {
     root().join("ptx").join(format!("{NAME}.gz"))
 }
 
-/// The repository's root.
+/// Returns the root of the repository.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate is a folder of the repository")
 }
