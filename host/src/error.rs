@@ -1,32 +1,32 @@
-//! Kinds of errors, and one type for all of them.
+//! Kinds of errors, and one error type for the whole library.
 
 use crate::{BlobError, MatmulError};
 
-/// What kind of error it is, for callers that only need to know what to do about it.
+/// Kind of an error. Use it to decide how to react, without matching on the error itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another release of fused-rans reads the data: use that one.
+    /// The data needs another release of fused-rans: use that release.
     Compatibility,
     /// The data is damaged, or was never valid: get it again.
     Corruption,
     /// The data ends too early: get it again, or pass all of it.
     InsufficientData,
-    /// The caller asked for something that cannot be done: change the call.
+    /// An argument is invalid: change the call.
     InvalidArgument,
-    /// The operating system refused, a disk ran out, or another program changed a file.
+    /// The operating system reported an error, the disk is full, or another program changed a file.
     Io,
-    /// There is not enough memory, on the host or on the device: free some and try again.
+    /// There is not enough host or device memory: free some and try again.
     OutOfMemory,
-    /// The matrix does not become smaller: store it as it is.
+    /// The matrix does not compress: store it uncompressed.
     NotSmaller,
-    /// There is no usable device, or its driver refused: use the CPU.
+    /// There is no usable device, or its driver reported an error: use the CPU.
     Device,
-    /// The device's context is lost: no call on it succeeds any more. Start the process again.
+    /// The context of the device is lost, and all further calls on it fail: restart the process.
     DeviceLost,
 }
 
-/// Any error of this library. Use it where a function mixes calls that fail in different ways.
+/// Any error of this library. Use it as the error type of functions that call several parts of the library.
 ///
 /// ```
 /// use fused_rans_host::{Error, ErrorKind, Matrix, encode};
@@ -42,10 +42,10 @@ pub enum Error {
     /// Encoding or decoding failed.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// A multiplication was refused.
+    /// The arguments of a multiplication are invalid, or its blob is damaged.
     #[error(transparent)]
     Matmul(#[from] MatmulError),
-    /// A quantizer refused numbers or options.
+    /// The numbers or options of a quantizer are invalid.
     #[cfg(feature = "quantize")]
     #[error(transparent)]
     Quantize(#[from] crate::quantize::QuantizeError),
@@ -53,7 +53,7 @@ pub enum Error {
     #[cfg(feature = "file")]
     #[error(transparent)]
     File(#[from] crate::file::FileError),
-    /// A device, its driver or a call on it failed.
+    /// A device, its driver, or a call on the device failed.
     #[cfg(feature = "cuda")]
     #[error(transparent)]
     Gpu(#[from] crate::gpu::GpuError),
@@ -76,5 +76,5 @@ impl Error {
     }
 }
 
-/// A result whose error is [`Error`].
+/// A result whose error type is [`Error`] by default.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

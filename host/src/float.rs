@@ -1,4 +1,4 @@
-//! Element types of activations and outputs, and of weights as numbers.
+//! Floating-point types, and conversions between stored elements and F32 numbers.
 
 use crate::{Dtype, Groups};
 use fused_rans_layout::{GROUP, e4m3_to_f32};
@@ -6,23 +6,25 @@ use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
 
-/// Element type of activations and outputs.
+/// Element type of activations, outputs and dequantized values.
+///
+/// It parses from and displays as its name in safetensors headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Float {
-    /// bfloat16
+    /// bfloat16.
     Bf16,
-    /// IEEE binary16
+    /// IEEE binary16.
     F16,
-    /// IEEE binary32; outputs only
+    /// IEEE binary32. Not a type of activations.
     F32,
 }
 
 impl Float {
-    /// All types.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Bf16, Self::F16, Self::F32];
 
-    /// Bytes of one element.
+    /// Returns the size of an element in bytes.
     #[must_use]
     pub const fn byte_len(self) -> usize {
         match self {
@@ -31,7 +33,7 @@ impl Float {
         }
     }
 
-    /// Name of the type in a safetensors header.
+    /// Returns the name of the type in safetensors headers.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +43,7 @@ impl Float {
         }
     }
 
-    /// Reads the numbers in `stored`, one for each place in `out`.
+    /// Converts the elements in `stored` to F32, one for each element of `out`.
     pub(crate) fn load(self, stored: &[u8], out: &mut [f32]) {
         match self {
             Self::Bf16 => load_each(stored, out, |bits| bf16::from_le_bytes(bits).to_f32()),
@@ -50,25 +52,24 @@ impl Float {
         }
     }
 
-    /// Rounds finite `numbers` to the nearest finite ones of this type, and others to their like, and writes those to
-    /// `out`, which must have room for them.
+    /// Rounds `numbers` to nearest and writes them to `out`, which must have room for them. Finite numbers that
+    /// overflow become the largest finite number.
     pub(crate) fn store_all(self, numbers: &[f32], out: &mut [u8]) {
-        let bf16_most = bf16::MAX.to_f32();
-        let f16_most = f16::MAX.to_f32();
-        let within = |x: f32, most: f32| if x.is_finite() { x.clamp(-most, most) } else { x };
+        let bf16_max = bf16::MAX.to_f32();
+        let f16_max = f16::MAX.to_f32();
+        let clamp = |x: f32, max: f32| if x.is_finite() { x.clamp(-max, max) } else { x };
         match self {
             Self::Bf16 => {
-                store_each(numbers, out, |x| bf16::from_f32(within(x, bf16_most)).to_le_bytes())
+                store_each(numbers, out, |x| bf16::from_f32(clamp(x, bf16_max)).to_le_bytes())
             }
             Self::F16 => {
-                store_each(numbers, out, |x| f16::from_f32(within(x, f16_most)).to_le_bytes());
+                store_each(numbers, out, |x| f16::from_f32(clamp(x, f16_max)).to_le_bytes());
             }
             Self::F32 => store_each(numbers, out, f32::to_le_bytes),
         }
     }
 
-    /// Rounds `value` to the nearest number of this type, to the even one of two, and writes that
-    /// to `out`, which must be as long.
+    /// Rounds `value` to nearest even and writes it to `out`, which must have the size of an element.
     pub(super) fn store(self, value: f64, out: &mut [u8]) {
         match self {
             Self::Bf16 => {
@@ -89,18 +90,18 @@ impl fmt::Display for Float {
 impl FromStr for Float {
     type Err = UnknownFloat;
 
-    /// Reads the name of a type in a safetensors header.
+    /// Parses the name of a type in safetensors headers.
     fn from_str(name: &str) -> Result<Self, UnknownFloat> {
         Self::ALL.into_iter().find(|float| float.name() == name).ok_or(UnknownFloat)
     }
 }
 
-/// Refuses a name that is none of [`Float::ALL`]'s.
+/// The error of parsing a name that is not one of the types of [`Float::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown floating-point type: BF16, F16 and F32 are known")]
+#[error("unknown floating-point type: use BF16, F16 or F32")]
 pub struct UnknownFloat;
 
-/// Reads the weights in `stored` as numbers, one for each place in `out`; all are exact in F32.
+/// Converts the weights in `stored` to F32, one for each element of `out`. Exact for all types.
 pub(crate) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::Bf16 => Float::Bf16.load(stored, out),
@@ -110,19 +111,20 @@ pub(crate) fn load_weights(dtype: Dtype, stored: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Makes the weights of row `row`, integers of a byte, what their groups say that they are.
+/// Dequantizes the weights of row `row`, integers, with the scales and zero points of their groups.
 ///
-/// Exact in F32: a difference of four bits, or of eight where a raw tile has integers that no encoder
-/// gives it, times the eleven of a scale. One that is infinite or NaN multiplies as IEEE 754 says.
+/// Exact in F32: the difference of weight and zero point has at most 9 bits (a crafted raw tile may hold any byte), and
+/// the scale has 11. Infinite and NaN scales follow IEEE 754.
 pub(crate) fn scale_groups(groups: Groups<'_>, row: usize, weights: &mut [f32]) {
-    let first = row * weights.len().div_ceil(GROUP);
-    for (number, weights) in (first..).zip(weights.chunks_mut(GROUP)) {
-        let scale = groups.scales[number].to_f32();
-        let zero = groups.zeros.map_or(0.0, |zeros| f32::from(zeros[number]));
+    let first_group = row * weights.len().div_ceil(GROUP);
+    for (group, weights) in (first_group..).zip(weights.chunks_mut(GROUP)) {
+        let scale = groups.scales[group].to_f32();
+        let zero = groups.zeros.map_or(0.0, |zeros| f32::from(zeros[group]));
         weights.iter_mut().for_each(|weight| *weight = scale * (*weight - zero));
     }
 }
 
+/// Converts each element of `stored` with `number`.
 fn load_each<const BYTES: usize>(
     stored: &[u8],
     out: &mut [f32],
@@ -133,6 +135,7 @@ fn load_each<const BYTES: usize>(
     }
 }
 
+/// Converts each of `numbers` with `bits`.
 fn store_each<const BYTES: usize>(
     numbers: &[f32],
     out: &mut [u8],
@@ -143,7 +146,7 @@ fn store_each<const BYTES: usize>(
     }
 }
 
-/// The numbers of all e4m3 bits.
+/// Values of all 256 e4m3 bit patterns.
 pub(crate) static E4M3: [f32; 256] = {
     let mut numbers = [0.0; 256];
     let mut bits = 0;
@@ -154,18 +157,18 @@ pub(crate) static E4M3: [f32; 256] = {
     numbers
 };
 
-/// `value` in F32; of the two neighbors of a number that F32 lacks, the one with the odd mantissa.
+/// Rounds `value` to F32, to odd: if F32 does not hold it, returns the neighbor with the odd mantissa.
 ///
-/// A mantissa longer by two bits or more, rounded so, rounds on to where `value` itself would: an odd
-/// last bit tells what was cut off from a tie. (Boldo and Melquiond, "Emulation of FMA and correctly
-/// rounded sums: proved algorithms using rounding to odd", 2008.)
+/// Rounding the result again, to a mantissa shorter by at least two bits, gives the same number as rounding `value`
+/// itself: the odd last bit distinguishes a cut-off remainder from a tie. (Boldo and Melquiond, "Emulation of FMA and
+/// correctly rounded sums: proved algorithms using rounding to odd", 2008.)
 fn round_to_odd(value: f64) -> f32 {
     let nearest = value as f32;
     let back = f64::from(nearest);
     if nearest.to_bits() & 1 == 1 || back == value || nearest.is_nan() {
         nearest
     } else if back.abs() > value.abs() {
-        // Towards zero; from infinity to the largest number, whose last bit is odd.
+        // Towards zero. From infinity, that is the largest number, which is odd.
         f32::from_bits(nearest.to_bits() - 1)
     } else {
         f32::from_bits(nearest.to_bits() + 1)
@@ -178,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn e4m3_has_its_known_values() {
+    fn e4m3_has_known_values() {
         let known = [
             (0x00, 0.0),
             (0x01, 0.001_953_125),
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn e4m3_is_its_formula() {
+    fn e4m3_follows_its_formula() {
         for bits in 0..=u8::MAX {
             let sign = if bits >> 7 == 1 { -1.0 } else { 1.0 };
             let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
@@ -210,14 +213,14 @@ mod tests {
         }
     }
 
-    /// Also for integers that only a hostile raw tile has.
+    /// Tests all bytes, since a crafted raw tile may hold integers of more than four bits.
     #[test]
     fn every_integer_of_a_group_is_scaled_exactly() {
         let integers: Vec<f32> = (i8::MIN..=i8::MAX).map(f32::from).collect();
         for bits in (0..=u16::MAX).step_by(if cfg!(debug_assertions) { 61 } else { 1 }) {
             let zero = (bits % 16) as i8 - 8;
             let (mut weights, scale) = (integers.clone(), f16::from_bits(bits).to_f64());
-            // A row of two groups, of which there are two.
+            // Two rows of two groups each.
             let scales = [0, 0, bits, bits].map(f16::from_bits);
             let groups = Groups { scales: &scales, zeros: Some(&[1, 1, zero, zero]) };
             scale_groups(groups, 1, &mut weights);
@@ -243,9 +246,9 @@ mod tests {
         number[0].into()
     }
 
-    /// Next to every tie between two numbers, by less than F32 can tell, there is one nearest number.
+    /// Next to a tie, closer than F32 can resolve, rounding must go to the nearest number.
     #[test]
-    fn ties_are_told_from_their_neighbors() {
+    fn ties_are_distinguished_from_their_neighbors() {
         for (dtype, infinity) in [(Float::Bf16, 0x7F80), (Float::F16, 0x7C00)] {
             for low in 0..infinity - 1 {
                 let tie = f64::midpoint(loaded(dtype, low), loaded(dtype, low + 1));
@@ -257,7 +260,7 @@ mod tests {
                     assert_eq!(stored(dtype, -value), expected | 0x8000, "{dtype:?} -{value:e}");
                 }
             }
-            // Halfway between the largest number and the power of two after it is infinity.
+            // Halfway between the largest number and the next power of two, rounding gives infinity.
             let (below, largest) = (loaded(dtype, infinity - 2), loaded(dtype, infinity - 1));
             let limit = largest + (largest - below) / 2.0;
             assert_eq!(stored(dtype, limit.next_down()), infinity - 1);
@@ -271,7 +274,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_of_a_type_are_stored_as_they_are(bits in any::<u32>()) {
+        fn numbers_of_a_type_are_stored_unchanged(bits in any::<u32>()) {
             for dtype in Float::ALL {
                 let bits = if dtype.byte_len() == 2 { bits & 0xFFFF } else { bits };
                 let value = loaded(dtype, bits);

@@ -1,4 +1,4 @@
-//! How a multiplication is launched: how many rows of x at a time, how many blocks and warps, how much shared memory.
+//! Launch plans of multiplications: rows of x per launch, blocks, warps and shared memory.
 
 use crate::Blob;
 use fused_rans_layout::{
@@ -9,27 +9,27 @@ use fused_rans_layout::{
 /// Properties of a device that launch plans depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Streaming multiprocessors.
+    /// Number of streaming multiprocessors.
     pub multiprocessors: u32,
-    /// Most bytes of shared memory that a block may ask for.
+    /// Largest size of shared memory of a block in bytes.
     pub shared_memory: u32,
 }
 
 /// Properties of a layer that launch plans depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerShape {
-    /// Sides of the matrix.
+    /// Rows and columns of the matrix.
     pub grid: TileGrid,
-    /// Rows of words of the longest slab.
+    /// Largest number of rows of words of a slab.
     pub rows_of_words: u32,
-    /// Raw bits of a weight.
+    /// Number of raw bits of a weight.
     pub raw_bits: u32,
     /// Whether groups of weights have scales.
     pub grouped: bool,
 }
 
 impl LayerShape {
-    /// Returns the properties of the layer that a blob is uploaded as.
+    /// Reads the properties of the layer from its blob.
     #[must_use]
     pub fn new(blob: &Blob<'_>) -> Self {
         let rows = blob.index().iter().flat_map(|tile| tile.full_rows.iter().zip(&tile.tail_rows));
@@ -43,57 +43,59 @@ impl LayerShape {
     }
 }
 
-/// How a multiplication is launched.
+/// Launch parameters of a multiplication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchPlan {
-    /// Octets (8 rows) of x that a launch processes at most: 1, 2, 4 or 8. More rows take several launches.
+    /// Largest number of octets (8 rows) of x of a launch: 1, 2, 4 or 8. More rows take several launches.
     pub octets: u32,
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: u32,
-    /// Warps of a block.
+    /// Number of warps of a block.
     pub warps: u32,
-    /// Rows of words of a warp's buffer, for each slab that it decodes at a time. With twice the rows of a slab, the
-    /// next slab's words are always requested early; with a third more, nearly always; with fewer rows a warp waits
-    /// for them.
+    /// Number of rows of words of a warp's buffer, for each slab that the warp decodes at a time. With twice the rows
+    /// of a slab, a warp always requests the words of the next slab early. With a third more than one slab it nearly
+    /// always does. With fewer rows it waits for them.
     pub buffer_rows: u32,
 }
 
-/// Most rows of x that one launch processes.
+/// Largest number of rows of x of one launch.
 pub const MAX_BATCH: usize = 64;
 
 impl LaunchPlan {
-    /// Returns the plan for `rows` rows of x; `None` if the kernels cannot multiply with this layer on this device.
+    /// Chooses the plan for `rows` rows of x. Returns `None` if the kernels cannot multiply with this layer on this
+    /// device.
     ///
-    /// A block gets as many warps as registers and shared memory allow, with buffers that let them request words early. If
-    /// there is no room for two such warps, buffers get smaller, and then x is processed fewer rows at a time.
+    /// A block gets as many warps as registers and shared memory allow, with buffers that let them request words early.
+    /// If fewer than two such warps fit, the plan shrinks the buffers, then the number of rows of x per launch.
     #[must_use]
     pub fn new(device: Device, layer: LayerShape, rows: usize) -> Option<Self> {
-        let most = 1 << Self::row_class(rows);
-        let batches = [8, 4, 2, 1].into_iter().filter(|&octets| octets <= most);
+        let max_octets = 1 << Self::row_class(rows);
+        let batches = [8, 4, 2, 1].into_iter().filter(|&octets| octets <= max_octets);
         batches.into_iter().find_map(|octets| {
-            let most_warps = max_warps(octets as usize) as u32;
+            let warp_limit = max_warps(octets as usize) as u32;
             let rows = row_capacity(layer);
-            let enough = (2..=most_warps).rev().map(|warps| (warps, rows + rows / 3));
-            let scarce = (1..=most_warps).rev().map(|warps| (warps, rows));
-            enough.chain(scarce).find_map(|(warps, buffer_rows)| {
+            let prefetching = (2..=warp_limit).rev().map(|warps| (warps, rows + rows / 3));
+            let waiting = (1..=warp_limit).rev().map(|warps| (warps, rows));
+            prefetching.chain(waiting).find_map(|(warps, buffer_rows)| {
                 let plan = Self { octets, blocks: device.multiprocessors, warps, buffer_rows };
-                plan.widest(device, layer)
+                plan.with_spare_rows(device, layer)
             })
         })
     }
 
-    /// Returns the class of a number of rows of x, from 0 to 3: all numbers of a class have the same plan. The classes are up to
-    /// 8, 16, 32, and more rows.
+    /// Returns the class of a number of rows of x: 0 for up to 8, 1 for up to 16, 2 for up to 32, and 3 for more. All
+    /// numbers of a class have the same plan.
     #[must_use]
     pub fn row_class(rows: usize) -> usize {
         rows.clamp(1, MAX_BATCH).div_ceil(8).next_power_of_two().ilog2() as usize
     }
 
-    /// Returns this plan with as many buffer rows as shared memory has room for, up to twice the rows of a slab.
-    fn widest(self, device: Device, layer: LayerShape) -> Option<Self> {
+    /// Enlarges the buffers to the shared memory that is free, up to twice the rows of a slab. Returns `None` if the
+    /// plan does not fit.
+    fn with_spare_rows(self, device: Device, layer: LayerShape) -> Option<Self> {
         let free = device.shared_memory.checked_sub(self.shared_memory(layer)?)?;
-        let more = free / (LINE as u32 * self.warps * self.slabs() as u32);
-        let buffer_rows = (self.buffer_rows + more).min(2 * row_capacity(layer));
+        let spare_rows = free / (LINE as u32 * self.warps * self.slabs() as u32);
+        let buffer_rows = (self.buffer_rows + spare_rows).min(2 * row_capacity(layer));
         self.partition(layer).map(|_| Self { buffer_rows, ..self })
     }
 
@@ -102,13 +104,14 @@ impl LaunchPlan {
         slabs_at_once(self.octets as usize)
     }
 
-    /// Returns the division of the layer among warps; `None` if the layer is too large, or there are no warps.
+    /// Divides the layer among the warps. Returns `None` if the layer is too large, or if there are no warps.
     #[must_use]
     pub fn partition(self, layer: LayerShape) -> Option<Partition> {
         Partition::new(layer.grid, self.slabs(), self.blocks, self.warps)
     }
 
-    /// Returns whether kernels can be launched like this.
+    /// Returns whether kernels can be launched with this plan. Use it for plans that were not chosen by
+    /// [`LaunchPlan::new`].
     #[must_use]
     pub fn is_possible(self, layer: LayerShape) -> bool {
         [1, 2, 4, 8].contains(&self.octets)
@@ -117,8 +120,9 @@ impl LaunchPlan {
             && self.partition(layer).is_some()
     }
 
-    /// Returns the bytes of shared memory of a block: the decode table, each warp's ring, slab slots and buffer rows, and
-    /// behind the last buffer as many rows as a stream can have, whatever its bits are. `None` if that overflows.
+    /// Returns the size of a block's shared memory in bytes; `None` if it overflows. It holds the decode table, the
+    /// ring, slab slots and buffer rows of each warp, and, after the last buffer, as many rows as the longest possible
+    /// stream: a damaged stream must not read beyond shared memory.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
         let octets = self.octets as usize;
@@ -126,20 +130,20 @@ impl LaunchPlan {
         let words = (self.buffer_rows as usize).checked_mul(LINE * self.slabs())?;
         let warp = words.checked_add(ring + slabs_bytes(octets, layer.grouped))?;
         let block = (self.warps as usize).checked_mul(warp)?;
-        let rest = 4 * TABLE + (MAX_WORD_ROWS + LOOK_AHEAD) * LINE;
-        u32::try_from(block.checked_add(rest)?).ok()
+        let table_and_margin = 4 * TABLE + (MAX_WORD_ROWS + LOOK_AHEAD) * LINE;
+        u32::try_from(block.checked_add(table_and_margin)?).ok()
     }
 
-    /// Returns the bytes of partial sums in a launch's workspace; `None` if that overflows.
+    /// Returns the size of the partial sums in the workspace of a launch in bytes; `None` if it overflows.
     #[must_use]
     pub fn partial_bytes(self) -> Option<usize> {
-        // A slot for each warp, and two for each block.
+        // One slot per warp, and two per block.
         let slots = self.blocks as usize * (self.warps as usize + 2);
         slots.checked_mul(sum_bytes(self.octets as usize))
     }
 
-    /// Returns the number of counters of a launch: one for each fragment of sums of every band; `None` if the layer is too
-    /// large.
+    /// Returns the number of counters of a launch: one for each fragment of sums of every band. Returns `None` if the
+    /// layer is too large.
     #[must_use]
     pub fn counters(self, layer: LayerShape) -> Option<usize> {
         let fragments = self.slabs() * SLAB_STRIPS * self.octets as usize;
@@ -147,7 +151,7 @@ impl LaunchPlan {
     }
 }
 
-/// Returns the rows of words of the longest slab, and those that a decoder looks ahead.
+/// Returns the number of rows of words of the longest slab, plus the rows that a decoder looks ahead.
 #[must_use]
 pub fn row_capacity(layer: LayerShape) -> u32 {
     layer.rows_of_words + LOOK_AHEAD as u32
@@ -157,7 +161,7 @@ pub fn row_capacity(layer: LayerShape) -> u32 {
 mod tests {
     use super::*;
 
-    /// Compute capabilities 8.6, 8.9 and 12.0; 8.0; 9.0.
+    /// Sizes of devices of compute capability 8.6, 8.9 and 12.0; 8.0; 9.0.
     const SHARED_MEMORY: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
     const SHAPES: [(usize, usize); 9] = [
         (5632, 2048),
@@ -170,7 +174,7 @@ mod tests {
         (576, 1536),
         (1, 1),
     ];
-    /// (rows of words, raw bits) of layers of every type, as Gaussian weights have them; last with four weights a symbol.
+    /// (rows of words, raw bits) of Gaussian layers of every type. The last two have four weights per symbol.
     const LAYERS: [(u32, u32); 7] =
         [(24, 8), (24, 11), (22, 4), (24, 3), (29, 0), (12, 5), (14, 2)];
 

@@ -1,8 +1,11 @@
-//! Host side of fused-rans: codecs, container, and the CUDA runtime (feature `cuda`).
+//! Host side of fused-rans: codec, CPU multiplication, quantizers (feature `quantize`), files (feature `file`) and the
+//! CUDA runtime (feature `cuda`).
 //!
-//! A *blob* is one compressed matrix: header, frequency table, tile index, tiles. [`encode`] makes
-//! one, [`Blob::parse`] checks one, [`Blob::decode`] brings the weights back and [`Blob::matmul`]
-//! multiplies with them. [`mod@file`] wraps blobs into `.safetensors` files.
+//! A *blob* is one compressed matrix: header, frequency table, tile index, tiles. [`encode`] creates one,
+//! [`Blob::parse`] checks one, [`Blob::decode`] restores the weights, and [`Blob::matmul`] multiplies with them. The
+//! module `file` stores blobs in `.safetensors` files.
+//!
+//! This crate makes no promises of its own: use `fused-rans`.
 
 mod blob;
 mod codec;

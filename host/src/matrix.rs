@@ -1,17 +1,17 @@
-//! A matrix of weights, as it is handed to the encoder.
+//! The input of the encoder: a matrix of weights with its scales.
 
 use crate::blob::groups::Groups;
 use crate::blob::header::{check_size, may_have_row_scales};
-use crate::blob::values::{LargeInteger, between};
+use crate::blob::values::{LargeInteger, in_row};
 use crate::element::{Element, as_bytes};
 use crate::{BlobError, Dtype};
 use fused_rans_layout::{TILE, TileGrid};
 use half::bf16;
 
-/// A borrowed row-major matrix of weights, with the scales that belong to them.
+/// A borrowed, row-major matrix of weights, with their scales if they are quantized.
 ///
-/// Make one of a typed slice with [`Matrix::from_slice`], or of raw bytes with [`Matrix::from_bytes`]; then pass it to
-/// [`encode`](crate::encode) or to an [`Encoder`](crate::Encoder).
+/// Create it with [`Matrix::from_slice`] or [`Matrix::from_bytes`], then pass it to [`encode`](crate::encode) or to an
+/// [`Encoder`](crate::Encoder).
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     dtype: Dtype,
@@ -23,7 +23,7 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Borrows `weights` as a matrix of `rows` rows and `cols` columns, row by row.
+    /// Borrows `weights`, stored row by row, as a matrix of `rows` rows and `cols` columns.
     ///
     /// ```
     /// use fused_rans_host::{Dtype, Matrix};
@@ -36,8 +36,8 @@ impl<'a> Matrix<'a> {
     /// ```
     ///
     /// # Errors
-    /// [`BlobError::BufferSize`] if there are not `rows * cols` weights, [`BlobError::TooLarge`] if so many cannot be
-    /// addressed.
+    /// [`BlobError::BufferSize`] if the slice does not have `rows * cols` weights; [`BlobError::TooLarge`] if so many
+    /// exceed the address space.
     pub fn from_slice<T: Element>(
         weights: &'a [T],
         rows: usize,
@@ -46,12 +46,12 @@ impl<'a> Matrix<'a> {
         Self::from_bytes(T::DTYPE, as_bytes(weights), rows, cols)
     }
 
-    /// Borrows `bytes` as a matrix of little-endian weights, at any alignment. Use it where the element type is known
-    /// at run time only.
+    /// Borrows `bytes` as a matrix of little-endian weights, at any alignment. Use it when the element type is known
+    /// only at run time.
     ///
     /// # Errors
-    /// [`BlobError::BufferSize`] if there are not `rows * cols * dtype.byte_len()` bytes, [`BlobError::TooLarge`] if so
-    /// many cannot be addressed.
+    /// [`BlobError::BufferSize`] if there are not `rows * cols * dtype.byte_len()` bytes; [`BlobError::TooLarge`] if so
+    /// many exceed the address space.
     pub fn from_bytes(
         dtype: Dtype,
         bytes: &'a [u8],
@@ -66,7 +66,7 @@ impl<'a> Matrix<'a> {
     /// Adds a scale for each row of an I8 or FP8 matrix: a weight dequantizes to `scale * weight`.
     ///
     /// # Errors
-    /// [`BlobError::RowScales`] for another element type or another number of scales than rows.
+    /// [`BlobError::RowScales`] for another element type, or if the number of scales is not the number of rows.
     pub fn with_row_scales(self, scales: &'a [bf16]) -> Result<Self, BlobError> {
         if !may_have_row_scales(self.dtype) || scales.len() != self.grid.rows {
             let (dtype, rows) = (self.dtype, self.grid.rows);
@@ -75,34 +75,39 @@ impl<'a> Matrix<'a> {
         Ok(Self { row_scales: Some(scales), ..self })
     }
 
-    /// Adds a scale, and maybe a zero point, for each group of 128 columns of a row of an I8 matrix whose weights lie in
-    /// -8 to 7: a weight dequantizes to `scale * (weight - zero point)`.
+    /// Adds a scale, and optionally a zero point, for each group of 128 columns of a row. The matrix must be I8, with
+    /// weights from -8 to 7. A weight dequantizes to `scale * (weight - zero point)`.
     ///
     /// # Errors
     /// [`BlobError::GroupType`] for another element type; [`BlobError::GroupCount`] if there are not
     /// `rows * ceil(cols / 128)` scales and as many zero points (or none); [`BlobError::ZeroPoint`] and
-    /// [`BlobError::GroupedWeight`] for one outside -8 to 7; [`BlobError::LargeIntegers`] for a matrix that has some.
+    /// [`BlobError::GroupedWeight`] for a value outside -8 to 7; [`BlobError::LargeIntegers`] for a matrix with large
+    /// integers.
     pub fn with_groups(self, groups: Groups<'a>) -> Result<Self, BlobError> {
         if !self.large_integers.is_empty() {
-            return Err(BlobError::LargeIntegers("the matrix has groups"));
+            return Err(BlobError::LargeIntegers(
+                "this matrix would have large integers and groups",
+            ));
         }
         groups.check(self.dtype, self.grid, self.bytes)?;
         Ok(Self { groups: Some(groups), ..self })
     }
 
-    /// Adds the values of those integers of an I8 matrix with row scales that exceed a byte. The matrix holds their low
-    /// bytes. Sort them by row, then by column.
+    /// Adds the integers of an I8 matrix with row scales that do not fit in a byte. The matrix holds their low bytes.
+    /// Sort the integers by row, then by column.
     ///
     /// # Errors
-    /// [`BlobError::LargeIntegers`] if there are some, and the matrix cannot have them: it has another element type, no
-    /// row scales, or groups; or one is out of order, outside of the matrix, not large, or does not end in the low byte
-    /// at its place.
+    /// [`BlobError::LargeIntegers`] if the matrix has another element type, no row scales, or groups, or if an integer
+    /// is out of order, outside the matrix, not large, not exact in BF16, or not the one whose low byte the matrix
+    /// holds. An empty slice is never an error.
     pub fn with_large_integers(self, integers: &'a [LargeInteger]) -> Result<Self, BlobError> {
         if integers.is_empty() {
             return Ok(self);
         }
         if self.dtype != Dtype::I8 || self.row_scales.is_none() || self.groups.is_some() {
-            return Err(BlobError::LargeIntegers("this matrix is another one"));
+            return Err(BlobError::LargeIntegers(
+                "this matrix has another type, no row scales, or groups",
+            ));
         }
         LargeInteger::check(integers, (self.grid.rows, self.grid.cols), self.bytes)?;
         Ok(Self { large_integers: integers, ..self })
@@ -132,35 +137,35 @@ impl<'a> Matrix<'a> {
         self.bytes
     }
 
-    /// Returns the tiles that the matrix is cut into.
+    /// Returns the grid of tiles.
     #[doc(hidden)]
     #[must_use]
     pub fn grid(self) -> TileGrid {
         self.grid
     }
 
-    /// Returns the scales and zero points of groups, if there are any.
+    /// Returns the scales and zero points of groups, if the matrix has groups.
     pub(crate) fn groups(self) -> Option<Groups<'a>> {
         self.groups
     }
 
-    /// Returns the scales of rows, if there are any.
+    /// Returns the row scales, if the matrix has them.
     pub(crate) fn row_scales(self) -> Option<&'a [bf16]> {
         self.row_scales
     }
 
-    /// Tells whether some integers exceed a byte.
+    /// Returns whether some integers do not fit in a byte.
     pub(crate) fn has_large_integers(self) -> bool {
         !self.large_integers.is_empty()
     }
 
-    /// Returns the size of weights, scales and zero points in bytes, uncompressed.
-    pub(crate) fn stored_bytes(self) -> usize {
+    /// Returns the uncompressed size of weights, scales and zero points in bytes.
+    pub(crate) fn uncompressed_byte_len(self) -> usize {
         let row_scales = self.row_scales.map_or(0, size_of_val);
         self.bytes.len() + row_scales + self.groups.map_or(0, |groups| groups.byte_len())
     }
 
-    /// Returns the part of row `row` of a tile that lies in the matrix: empty below the matrix's last row.
+    /// Returns the bytes of row `row` of a tile. Empty below the last row of the matrix.
     pub(crate) fn tile_row(self, tile: usize, row: usize) -> &'a [u8] {
         let shape = self.grid.shape(tile);
         if row >= shape.rows {
@@ -172,19 +177,23 @@ impl<'a> Matrix<'a> {
         &self.bytes[start * bytes..][..shape.cols * bytes]
     }
 
-    /// Lists the large integers in row `row` of a tile: the column in the tile, and the weight of its exception.
-    pub(crate) fn large_row(self, tile: usize, row: usize) -> impl Iterator<Item = (usize, u16)> {
+    /// Lists the large integers in row `row` of a tile: (column in the tile, weight of the exception).
+    pub(crate) fn large_integers_in_row(
+        self,
+        tile: usize,
+        row: usize,
+    ) -> impl Iterator<Item = (usize, u16)> {
         let (first_row, first_col) = self.grid.origin(tile);
         let row = first_row + row;
-        let large = between(self.large_integers, row, first_col..first_col + TILE).iter();
+        let large = in_row(self.large_integers, row, first_col..first_col + TILE).iter();
         large.filter_map(move |large| Some((large.col - first_col, large.weight()?)))
     }
 
-    /// Returns weight number `at` of `row`.
-    pub(crate) fn weight(self, row: &[u8], at: usize) -> u16 {
+    /// Reads weight number `index` of the bytes of a row.
+    pub(crate) fn weight(self, row: &[u8], index: usize) -> u16 {
         match self.dtype.byte_len() {
-            1 => row[at].into(),
-            _ => u16::from_le_bytes([row[2 * at], row[2 * at + 1]]),
+            1 => row[index].into(),
+            _ => u16::from_le_bytes([row[2 * index], row[2 * index + 1]]),
         }
     }
 

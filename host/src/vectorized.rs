@@ -1,6 +1,7 @@
-//! Functions that are compiled for several instruction sets.
+//! Compilation of functions for several instruction sets.
 
-/// Compiles a function for AVX-512, for AVX2 and for any machine. A call runs the best that the machine has.
+/// Compiles a function for AVX-512, for AVX2 and for the base instruction set. A call runs the best version that the
+/// machine supports.
 macro_rules! vectorized {
     (
         $(#[$attribute:meta])*
@@ -19,10 +20,10 @@ macro_rules! vectorized {
 
                 if crate::vectorized::has_avx2() {
                     if crate::vectorized::has_avx512() {
-                        // SAFETY: the machine has AVX-512 and AVX2, as the two lines above have found.
+                        // SAFETY: the two conditions above found AVX-512 and AVX2 on this machine.
                         return unsafe { avx512($($argument),*) };
                     }
-                    // SAFETY: the machine has AVX2, as the first condition has found.
+                    // SAFETY: the first condition found AVX2 on this machine.
                     return unsafe { avx2($($argument),*) };
                 }
             }
@@ -33,7 +34,7 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
-/// Returns whether the machine has AVX2 and what comes with it.
+/// Returns whether the machine has AVX2, BMI1, BMI2 and LZCNT.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn has_avx2() -> bool {

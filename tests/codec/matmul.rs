@@ -244,28 +244,28 @@ fn operands_that_do_not_fit_are_refused_and_outputs_left_alone() {
     assert_eq!(f16, MatmulError::OutputType { activations: Float::Bf16, found: Float::F16 });
     assert!(f16.to_string().contains("are BF16 or F32, not F16"), "{f16}");
 
-    let (operand, cols) = (Argument::Activations, 96);
+    let (argument, cols) = (Argument::Activations, 96);
     let row_stride = refuse(Activations { row_stride: 95, ..x }, y, none);
-    assert_eq!(row_stride, MatmulError::RowStride { operand, cols, found: 95 });
+    assert_eq!(row_stride, MatmulError::RowStride { argument, cols, found: 95 });
     let short = refuse(Activations { data: 383, ..x }, y, none);
-    assert_eq!(short, MatmulError::TooShort { operand, expected: 384, found: 383 });
+    assert_eq!(short, MatmulError::TooShort { argument, expected: 384, found: 383 });
     let large = refuse(Activations { rows: usize::MAX, ..x }, y, none);
-    assert_eq!(large, MatmulError::TooLarge { operand, rows: usize::MAX, row_stride: 96 });
+    assert_eq!(large, MatmulError::TooLarge { argument, rows: usize::MAX, row_stride: 96 });
 
-    let (operand, cols) = (Argument::Outputs, 64);
+    let (argument, cols) = (Argument::Outputs, 64);
     let row_stride = refuse(x, Outputs { row_stride: 63, ..y }, none);
-    assert_eq!(row_stride, MatmulError::RowStride { operand, cols, found: 63 });
+    assert_eq!(row_stride, MatmulError::RowStride { argument, cols, found: 63 });
     let short = refuse(x, Outputs { data: 255, ..y }, none);
-    assert_eq!(short, MatmulError::TooShort { operand, expected: 256, found: 255 });
+    assert_eq!(short, MatmulError::TooShort { argument, expected: 256, found: 255 });
     let large = refuse(x, Outputs { row_stride: usize::MAX / 2, ..y }, none);
-    assert_eq!(large, MatmulError::TooLarge { operand, rows: 2, row_stride: usize::MAX / 2 });
+    assert_eq!(large, MatmulError::TooLarge { argument, rows: 2, row_stride: usize::MAX / 2 });
 
     let scale = refuse(x, y, Epilogue { scale: Some(&[1.0; 63]), bias: None });
-    let operand = Argument::Scale;
-    assert_eq!(scale, MatmulError::Features { operand, expected: 64, found: 63 });
+    let argument = Argument::Scale;
+    assert_eq!(scale, MatmulError::Features { argument, expected: 64, found: 63 });
     let bias = refuse(x, y, Epilogue { scale: None, bias: Some(&[1.0; 65]) });
-    let operand = Argument::Bias;
-    assert_eq!(bias, MatmulError::Features { operand, expected: 64, found: 65 });
+    let argument = Argument::Bias;
+    assert_eq!(bias, MatmulError::Features { argument, expected: 64, found: 65 });
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn faults_are_named() {
     let scaled = craft_of(of_bf16.clone(), |v| v.set((9, 1), 8));
     assert_eq!(scaled, header("impossible row scales"));
     assert_eq!(set((9, 1), 4), header("impossible groups"));
-    assert_eq!(set((9, 1), 2), header("groups of other than four bits a weight"));
+    assert_eq!(set((9, 1), 2), header("groups with weights of more than four bits"));
     assert_eq!(set((100, 1), 1), header("unknown flags"));
     assert_eq!(set((11, 1), 13), header("unknown symbol layout"));
     for weights_per_symbol in [0, 1, 3, 8] {
@@ -186,18 +186,18 @@ fn faults_are_named() {
     let of_three_bits =
         victims().iter().find(|victim| victim.name == "i8_r3").expect("it is there");
     let too_frequent = craft_of(of_three_bits.clone(), |v| v.set((10, 1), 4));
-    assert_eq!(too_frequent, header("a symbol of four weights is too frequent"));
+    assert_eq!(too_frequent, header("a symbol of four weights has too high a frequency"));
     let quads = |name| victims().iter().find(|victim| victim.name == name).expect("it is there");
     for raw_bits in [0, 1, 6, 8] {
         let crafted = craft_of(quads("i8_quads_r3").clone(), |v| v.set((7, 1), raw_bits));
         assert_eq!(crafted, header("impossible split of the weights"));
     }
     let grouped = craft_of(quads("i8_quads_grouped").clone(), |v| v.set((10, 1), 2));
-    assert_eq!(grouped, header("groups of other than four bits a weight"));
+    assert_eq!(grouped, header("groups with weights of more than four bits"));
     assert_eq!(set((16, 8), 0), header("impossible shape"));
     assert_eq!(set((16, 8), u64::MAX), header("impossible shape"));
     assert_eq!(set((48, 8), f64::NAN.to_bits()), header("impossible entropy"));
-    assert_eq!(set((40, 8), 16), header("the tiles' exceptions do not add up"));
+    assert_eq!(set((40, 8), 16), header("the exceptions of the tiles do not add up to the header's"));
     assert_eq!(set((128, 2), 1), header("the frequencies do not sum to the table's size"),);
     assert_eq!(set((INDEX + 13, 1), 1), index(0, "unknown flags"));
     assert_eq!(set((INDEX + 12, 1), 2), index(0, "unknown kind of tile"));
@@ -206,19 +206,19 @@ fn faults_are_named() {
     assert_eq!(set((INDEX + 24, 1), 48), index(0, "too many rows of words"));
     assert_eq!(set((INDEX + 24, 1), 16), index(0, "too many rows of words"));
     for (field, bytes) in [(16, 1), (31, 1), (32, 2), (62, 2)] {
-        let lacking = index(1, "a slab that the tile lacks");
+        let lacking = index(1, "a slab outside the tile has entries");
         assert_eq!(set((INDEX + RECORD + field, bytes), 1), lacking);
     }
     for (field, bytes) in [(10, 2), (48, 2), (50, 2), (62, 2)] {
         let value = if field == 10 { 1 } else { 999 };
-        let elsewhere = index(0, "the slabs' exceptions are not the tile's");
+        let elsewhere = index(0, "the exceptions of the slabs do not add up to the tile's");
         assert_eq!(set((INDEX + field, bytes), value), elsewhere, "{field}");
     }
-    let elsewhere = index(1, "the slabs' exceptions are not the tile's");
+    let elsewhere = index(1, "the exceptions of the slabs do not add up to the tile's");
     assert_eq!(set((INDEX + RECORD + 10, 2), 1), elsewhere);
-    let moved = index(1, "the payload is not where the last one ends");
+    let moved = index(1, "the payload does not start at the end of the previous one");
     assert_eq!(set((INDEX + RECORD, 4), two_tiles().get(INDEX + RECORD, 4) + 1), moved);
-    assert_eq!(set((INDEX, 4), 0), index(0, "the payload is not where the last one ends"));
+    assert_eq!(set((INDEX, 4), 0), index(0, "the payload does not start at the end of the previous one"));
     let fault = |fault| Err(BlobError::Tile { tile: 0, fault });
     let mut flipped = two_tiles();
     flipped.bytes[128 * 6] ^= 1;
@@ -236,7 +236,7 @@ fn weights_with_groups_have_four_bits() {
     let grouped = victims().iter().find(|victim| victim.name == "i8_grouped").expect("it is there");
     let craft = |change: &dyn Fn(&mut Victim)| craft_of(grouped.clone(), change);
     assert_eq!(craft(&|_| ()), Ok(grouped.weights.clone()));
-    let too_many = Err(BlobError::Header("groups of other than four bits a weight"));
+    let too_many = Err(BlobError::Header("groups with weights of more than four bits"));
     for raw_bits in 1..=4 {
         assert_eq!(craft(&|v| v.set((7, 1), raw_bits)), too_many);
     }
@@ -244,7 +244,7 @@ fn weights_with_groups_have_four_bits() {
         assert_eq!(craft(&|v| v.set((40, 8), exceptions)), too_many);
     }
     let in_a_tile = craft(&|v| v.set((INDEX + 10, 2), 1));
-    assert_eq!(in_a_tile, Err(BlobError::Header("the tiles' exceptions do not add up")));
+    assert_eq!(in_a_tile, Err(BlobError::Header("the exceptions of the tiles do not add up to the header's")));
     let raw_tile = grouped.payload(1).expect("it is intact").start;
     let weights = craft(&|v| v.bytes[raw_tile] = 0x80).expect("readers take it as it is");
     assert_eq!(weights[256], 0x80);

@@ -9,7 +9,7 @@ use fused_rans::layout::{
     FRAGMENT, GROUP, GroupPlane, LANES, LINE, SLAB_ROWS, SLAB_STRIPS, SLABS, TABLE,
     TAIL_LENGTH_BYTES, TILE, TableKind, TileEntry,
 };
-use fused_rans::tile::{Rows, Tile};
+use fused_rans::tile::{Tile, WordRows};
 use fused_rans::{Blob, Dtype, Encoder, Matrix, WeightsPerSymbol};
 use fused_rans_kernels::{IntegerOffset, Lane, MmaType, RawWords, SliceMemory, WeightFormat};
 use half::{bf16, f16};
@@ -64,7 +64,7 @@ fn mma(operand: MmaType, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f
 
 /// What a warp knows of a slab.
 struct Slab {
-    rows: Rows,
+    rows: WordRows,
     raw: Vec<u32>,
     groups: Vec<u8>,
     exceptions: Vec<u32>,
@@ -78,7 +78,7 @@ fn slabs(blob: &Blob<'_>, number: usize) -> Option<Vec<Slab>> {
     let before = TAIL_LENGTH_BYTES * shape.slabs() + shape.raw_bytes(blob.split().raw_bits());
     let groups = &blob.as_bytes()[entry.offset as usize * LINE + before..];
     let slabs = tile.slabs().enumerate().map(|(number, slab)| {
-        let mut rows: Rows = [[0; LANES]; 64];
+        let mut rows: WordRows = [[0; LANES]; 64];
         slab.expand(&mut rows);
         // Beyond its rows a device finds anything.
         let stored = entry.full_rows[number] + entry.tail_rows[number];

@@ -1,4 +1,4 @@
-//! Blobs back to weights and to values.
+//! Decoding: blobs to weights, and to dequantized values.
 
 use super::Blob;
 use super::header::check_size;
@@ -10,18 +10,18 @@ use fused_rans_layout::{Entry, TABLE, TILE};
 use rayon::prelude::*;
 
 impl Blob<'_> {
-    /// Decodes into `out`, row-major, little endian, and verifies every checksum. Use it to reuse a buffer; it gives the
-    /// low bytes of [large integers](Blob::large_integers). Runs on rayon's current thread pool.
+    /// Decodes into `out`, row-major, little endian, and verifies every checksum. Use it to reuse a buffer. Writes only
+    /// the low bytes of [large integers](Blob::large_integers). Runs on rayon's current thread pool.
     ///
     /// # Errors
     /// [`BlobError::BufferSize`] if `out` is not [`Blob::decoded_byte_len`] bytes long; [`BlobError::Tile`] or
-    /// [`BlobError::WeightsChecksum`] for damage, after which `out` holds unspecified weights.
+    /// [`BlobError::WeightsChecksum`] if the blob is damaged; `out` then holds unspecified weights.
     pub fn decode(&self, out: &mut [u8]) -> Result<(), BlobError> {
         check_size(self.dtype().byte_len(), self.rows(), self.cols(), out.len())?;
         let table = self.frequencies().decode_table();
         let row_bytes = self.cols() * self.dtype().byte_len();
-        let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
-        bands.try_for_each(|(tile_row, out)| self.decode_tile_row(tile_row, out, &table))?;
+        let tile_rows = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
+        tile_rows.try_for_each(|(tile_row, out)| self.decode_tile_row(tile_row, out, &table))?;
         if parallel_crc(out) == self.weights_crc() {
             Ok(())
         } else {
@@ -29,10 +29,11 @@ impl Blob<'_> {
         }
     }
 
-    /// Decodes to weights of the blob's own type, row by row.
+    /// Decodes to a vector of weights, row by row. Use it when the element type is known at compile time.
     ///
     /// # Errors
-    /// [`BlobError::ElementType`] if `T` is another type; [`BlobError::Memory`]; the errors of [`Blob::decode`].
+    /// [`BlobError::ElementType`] if the weights have another type than `T`; [`BlobError::Memory`] if they do not fit
+    /// into memory; the errors of [`Blob::decode`].
     pub fn decode_to_vec<T: Element>(&self) -> Result<Vec<T>, BlobError> {
         if T::DTYPE != self.dtype() {
             let (found, requested) = (self.dtype(), T::DTYPE);
@@ -43,24 +44,25 @@ impl Blob<'_> {
         Ok(weights)
     }
 
-    /// Decodes to bytes: the weights row by row, little endian. Use it where the element type is known at run time only.
+    /// Decodes to bytes: the weights row by row, little endian. Use it when the element type is known only at run time.
     ///
     /// # Errors
-    /// [`BlobError::Memory`]; the errors of [`Blob::decode`].
+    /// [`BlobError::Memory`] if they do not fit into memory; the errors of [`Blob::decode`].
     pub fn decode_to_bytes(&self) -> Result<Vec<u8>, BlobError> {
         let mut weights = self.allocate(self.decoded_byte_len())?;
         self.decode(&mut weights)?;
         Ok(weights)
     }
 
-    /// Decodes to values of type `dtype` in `out`, row-major, little endian: weights times scales of groups and rows, each
-    /// rounded to the nearest; finite values beyond the largest finite number become that. Verifies every checksum.
+    /// Dequantizes into `out`, row-major, little endian, with elements of type `dtype`, and verifies every checksum. A
+    /// value is the weight with its group's scale and zero point, times the row scale, rounded to nearest. Finite
+    /// values that overflow `dtype` become its largest finite number.
     ///
-    /// Allocates the size of the decoded weights and of the scales of groups, and 24 bytes for each large integer.
+    /// Allocates memory for the decoded weights and the group scales, and 24 bytes for each large integer.
     ///
     /// # Errors
-    /// [`BlobError::BufferSize`] if `out` does not have `dtype.byte_len()` bytes per weight; [`BlobError::Memory`]; the
-    /// errors of [`Blob::decode`].
+    /// [`BlobError::BufferSize`] if `out` does not have `dtype.byte_len()` bytes per weight; [`BlobError::Memory`] if
+    /// the weights do not fit into memory; the errors of [`Blob::decode`].
     pub fn dequantize(&self, dtype: Float, out: &mut [u8]) -> Result<(), BlobError> {
         let (rows, cols) = (self.rows(), self.cols());
         check_size(dtype.byte_len(), rows, cols, out.len())?;
@@ -78,23 +80,23 @@ impl Blob<'_> {
         Ok(())
     }
 
-    /// Decodes to F32 values, row by row: weights times scales of groups and rows.
+    /// Dequantizes to F32 values, row by row. [`Blob::dequantize`] defines the values and writes other types.
     ///
     /// # Errors
-    /// [`BlobError::Memory`]; the errors of [`Blob::decode`].
+    /// [`BlobError::Memory`] if they do not fit into memory; the errors of [`Blob::decode`].
     pub fn dequantize_to_f32(&self) -> Result<Vec<f32>, BlobError> {
         let mut values = self.allocate(self.rows() * self.cols())?;
         self.dequantize(Float::F32, as_bytes_mut(&mut values))?;
         Ok(values)
     }
 
-    /// Returns `len` zeros. A few bytes of a blob can ask for megabytes, which there may not be.
+    /// Allocates `len` zeros. Fails instead of aborting, since a few bytes of a blob can ask for gigabytes.
     fn allocate<T: crate::element::plain::Plain>(&self, len: usize) -> Result<Vec<T>, BlobError> {
         let bytes = len as u64 * size_of::<T>() as u64;
         zeros(len).ok_or(BlobError::Memory { bytes })
     }
 
-    /// Decodes a row of tiles, side by side. Each tile writes its part of every row of `out`.
+    /// Decodes a row of tiles in parallel. Each tile writes its columns of every row of `out`.
     pub(crate) fn decode_tile_row(
         &self,
         tile_row: usize,
@@ -117,7 +119,7 @@ impl Blob<'_> {
             .try_for_each(|(i, out)| self.decode_tile(tile_row * across + i, out, table))
     }
 
-    /// Decodes tile number `tile` into its part of each row.
+    /// Decodes tile number `tile` into `out`, one slice per row.
     fn decode_tile(
         &self,
         tile: usize,

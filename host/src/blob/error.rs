@@ -1,34 +1,33 @@
-//! What can be wrong with a blob.
+//! Errors about blobs and matrices.
 
 use crate::ErrorKind;
 use fused_rans_layout::Dtype;
 
-/// Why a blob or a matrix was refused. Nothing that the bytes can contain panics; every fault
-/// comes back as one of these.
+/// An error about a blob or a matrix. Invalid bytes never cause a panic: every fault is one of these errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlobError {
-    /// Not a blob at all.
+    /// Corruption: the bytes are not a blob.
     #[error("not a fused-rans blob: the first four bytes are not `fRNS`")]
     Magic,
-    /// Compatibility: of a version of the format from before it was frozen, or of a later one.
+    /// Compatibility: the blob has another version of the format.
     #[error("blob format {}", other_version((*found).into(), (*supported).into()))]
     Version {
-        /// Version that the blob names.
+        /// Version of the blob.
         found: u16,
         /// Version that this build reads.
         supported: u16,
     },
     /// Insufficient data: the blob ends too early.
-    #[error("truncated: {needed} bytes are needed, {found} are there")]
+    #[error("truncated: {needed} bytes are needed, {found} were found")]
     Truncated {
         /// Bytes needed.
         needed: u64,
         /// Bytes found.
         found: u64,
     },
-    /// Corruption: header, table or index do not match their checksum.
-    #[error("header, frequency table or index are damaged (checksum mismatch)")]
+    /// Corruption: header, table, index and row scales do not match their checksum.
+    #[error("the header, frequency table, index or row scales are damaged (checksum mismatch)")]
     HeaderChecksum,
     /// Corruption: a header field has a value that no encoder writes.
     #[error("invalid header: {0}")]
@@ -38,66 +37,67 @@ pub enum BlobError {
     Tile {
         /// Number of the tile, row by row.
         tile: usize,
-        /// What is wrong with it.
+        /// Fault of the tile.
         fault: TileFault,
     },
-    /// Corruption: every tile is intact, but the weights are not those that were compressed.
+    /// Corruption: every tile is intact, but the decoded weights are not the original ones.
     #[error("the decoded weights do not match their checksum")]
     WeightsChecksum,
-    /// Invalid argument: a buffer's length does not fit the matrix.
+    /// Invalid argument: the buffer does not have the size of the matrix.
     #[error("a {rows} x {cols} matrix takes {expected} bytes, the buffer has {found}")]
     BufferSize {
         /// Rows of the matrix.
         rows: usize,
         /// Columns of the matrix.
         cols: usize,
-        /// Bytes that the matrix takes.
+        /// Size of the matrix in bytes.
         expected: u64,
-        /// Bytes of the buffer.
+        /// Size of the buffer in bytes.
         found: u64,
     },
-    /// Invalid argument: the matrix has more weights than the format can address.
-    #[error("a {rows} x {cols} matrix is too large for this format")]
+    /// Invalid argument: the matrix is too large for the format or for memory.
+    #[error("a {rows} x {cols} matrix is too large for this format: split it")]
     TooLarge {
         /// Rows of the matrix.
         rows: usize,
         /// Columns of the matrix.
         cols: usize,
     },
-    /// The blob would not be smaller than the matrix, or than [`Encoder::max_bytes`](crate::Encoder::max_bytes).
+    /// Not smaller: the blob would not be smaller than the matrix, or than
+    /// [`Encoder::max_bytes`](crate::Encoder::max_bytes).
     #[error(
-        "a blob of this {rows} x {cols} matrix would not be smaller than {max_bytes} bytes: store the matrix as it is, or allow more with Encoder::max_bytes"
+        "the {rows} x {cols} matrix does not compress to less than {max_bytes} bytes: store it uncompressed, or raise the limit with Encoder::max_bytes"
     )]
     NotSmaller {
         /// Rows of the matrix.
         rows: usize,
         /// Columns of the matrix.
         cols: usize,
-        /// The limit in bytes.
+        /// Limit in bytes.
         max_bytes: usize,
     },
-    /// Invalid argument: all integers of a tile exceed a byte, of which it can list 65,535.
+    /// Invalid argument: a tile has 65,536 large integers, one more than it can list.
     #[error(
-        "all integers of a 256 x 256 tile exceed a byte, of which a tile can list 65,535: scale the matrix down, or store it as it is"
+        "no integer of a 256 x 256 tile fits in a byte, and a tile can list at most 65,535 of them: use larger row scales, or store the matrix uncompressed"
     )]
     TooManyLargeIntegers,
-    /// Invalid argument: the blob holds weights of another type.
+    /// Invalid argument: the blob has another element type.
     #[error("the blob holds {found} weights, not {requested}: decode to {found}, or dequantize")]
     ElementType {
-        /// Type of the blob's weights.
+        /// Element type of the blob.
         found: Dtype,
-        /// Type that was asked for.
+        /// Requested element type.
         requested: Dtype,
     },
-    /// The weights do not fit into memory.
-    #[error("no memory for the {bytes} bytes of its weights")]
+    /// Out of memory: the decoded weights do not fit into memory.
+    #[error("cannot allocate {bytes} bytes for the decoded weights")]
     Memory {
-        /// Bytes that were asked for.
+        /// Requested bytes.
         bytes: u64,
     },
-    /// Invalid argument: scales of rows that the matrix cannot have.
+    /// Invalid argument: the matrix cannot have these row scales.
     #[error(
-        "row scales are one for each row of an I8 or F8_E4M3 matrix; this one is {} with {rows} rows, there are {found} scales",
+        "only I8 and F8_E4M3 matrices have row scales, one per row; this matrix is {} with {rows} rows, and {found} scales were given",
         dtype.name()
     )]
     RowScales {
@@ -105,42 +105,42 @@ pub enum BlobError {
         dtype: Dtype,
         /// Rows of the matrix.
         rows: usize,
-        /// Scales found.
+        /// Number of scales given.
         found: usize,
     },
-    /// Invalid argument: large integers that the matrix cannot have.
+    /// Invalid argument: the matrix cannot have these large integers.
     #[error(
-        "large integers are those of an I8 matrix with scales of rows and without groups that take more than a byte: {0}"
+        "invalid large integers (only I8 matrices with row scales and without groups have them): {0}"
     )]
     LargeIntegers(&'static str),
-    /// Invalid argument: groups of weights that are not integers.
-    #[error("only I8 matrices have groups, this one is {}", dtype.name())]
+    /// Invalid argument: the matrix has groups, but its weights are not integers.
+    #[error("only I8 matrices have groups; this matrix is {}", dtype.name())]
     GroupType {
         /// Element type of the matrix.
         dtype: Dtype,
     },
-    /// Invalid argument: a number of scales or zero points that does not fit the matrix.
+    /// Invalid argument: the number of scales or zero points is not the number of groups.
     #[error(
-        "a {rows} x {cols} matrix has {expected} groups, there are {found} scales or zero points"
+        "a {rows} x {cols} matrix has {expected} groups, but {found} scales or zero points were given"
     )]
     GroupCount {
         /// Rows of the matrix.
         rows: usize,
         /// Columns of the matrix.
         cols: usize,
-        /// Groups of the matrix.
+        /// Number of groups of the matrix.
         expected: usize,
-        /// Scales or zero points found.
+        /// Number of scales or zero points given.
         found: usize,
     },
-    /// Invalid argument: a weight of a matrix with groups that has more than four bits.
-    #[error("weight {found} does not lie in -8 to 7, as those of matrices with groups do")]
+    /// Invalid argument: a weight of a matrix with groups does not fit in four bits.
+    #[error("weight {found} is outside -8 to 7, the range of matrices with groups")]
     GroupedWeight {
         /// The weight.
         found: i8,
     },
-    /// Invalid argument: a zero point that has no nibble.
-    #[error("zero point {found} does not lie in -8 to 7")]
+    /// Invalid argument: a zero point does not fit in four bits.
+    #[error("zero point {found} is outside -8 to 7")]
     ZeroPoint {
         /// The zero point.
         found: i8,
@@ -148,7 +148,7 @@ pub enum BlobError {
 }
 
 impl BlobError {
-    /// Returns the kind of this error, for callers that only need to know what to do about it.
+    /// Returns the kind of this error, for callers that only need to know how to react.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -175,8 +175,8 @@ impl BlobError {
     }
 }
 
-/// What to do about a blob or a file of version `found`, where `supported` and the versions before it are read: all but
-/// version 0.
+/// Returns the rest of an error message about version `found` of a blob or a file: what to do about it. `supported` is
+/// the version that this build reads.
 pub(crate) fn other_version(found: u32, supported: u32) -> String {
     match found < supported {
         true => format!(
@@ -188,7 +188,7 @@ pub(crate) fn other_version(found: u32, supported: u32) -> String {
     }
 }
 
-/// What is wrong with a tile.
+/// A fault of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TileFault {
@@ -198,17 +198,17 @@ pub enum TileFault {
     /// The index record has a value that no encoder writes.
     #[error("invalid index record: {0}")]
     Index(&'static str),
-    /// The payload's parts do not fill it.
+    /// The sizes of the payload's parts do not add up to its length.
     #[error("the payload's parts do not add up to its length")]
     Payload,
-    /// A lane's tail is longer than its slab's, or the words before it are of another number than
-    /// the index says.
-    #[error("a tail is too long or not where the index says")]
+    /// A lane's tail has more words than its slab has tail rows, or the tail words of a slab do not start where the
+    /// index says.
+    #[error("a tail is too long, or does not start where the index says")]
     Tail,
-    /// A stream takes more words than its slab has rows of them, which only decoding shows.
+    /// A stream has more words than its slab has rows of words. Only decoding finds this fault.
     #[error("a stream is longer than its slab's rows of words")]
     Stream,
-    /// An exception stands outside the tile or out of order.
-    #[error("an exception lies outside the tile or out of order")]
+    /// An exception lies outside the tile, is out of order, or has a weight that no exception can have.
+    #[error("an exception lies outside the tile, is out of order or has an invalid weight")]
     Exception,
 }

@@ -1,22 +1,22 @@
-//! The frequency table of a matrix, and the coding tables made from it.
+//! The frequency table of a matrix, and the decode and encode tables that follow from it.
 
 use fused_rans_layout::{
     Entry, ExponentEntry, FourWeightEntry, PROB_BITS, SYMBOLS, Split, TABLE, WeightsPerSymbol,
 };
 
-/// Slots of a stream's last symbol that an encoder tries.
-pub(crate) const ENDS: usize = 8;
-/// Symbols before the last by which it judges them, if there are so many.
-pub(crate) const END_SYMBOLS: usize = 2;
+/// Number of final states that an encoder tries for the last symbol of a stream.
+pub(crate) const FINAL_STATES: usize = 8;
+/// Number of symbols before the last one by which it compares these states.
+pub(crate) const FINAL_STATE_SYMBOLS: usize = 2;
 
-/// Frequencies of the 256 symbols, which sum to [`TABLE`]. Stored as 256 x `u16` = 512 bytes.
+/// Frequencies of the 256 symbols. Their sum is [`TABLE`]. Stored as 256 x `u16` = 512 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frequencies([u16; SYMBOLS]);
 
 impl Frequencies {
-    /// Frequencies for symbols that occur `counts` times: at least 1 for every symbol that occurs,
-    /// the rest given so that the coded size grows least. Integers only, so that every machine
-    /// makes the same table. `None` if nothing occurs.
+    /// Quantizes the counts of symbols to frequencies: at least 1 for every symbol that occurs, and otherwise those
+    /// that give the smallest coded size. Uses integer arithmetic, so that every machine computes the same table.
+    /// Returns `None` if no symbol occurs.
     #[must_use]
     pub fn from_counts(counts: &[u64; SYMBOLS]) -> Option<Self> {
         let total: u128 = counts.iter().map(|&c| u128::from(c)).sum();
@@ -43,31 +43,31 @@ impl Frequencies {
         Some(Self(freqs.map(|f| f as u16)))
     }
 
-    /// The stored frequencies, if they sum to [`TABLE`].
+    /// Takes stored frequencies. Returns `None` unless their sum is [`TABLE`].
     #[must_use]
     pub fn from_stored(freqs: [u16; SYMBOLS]) -> Option<Self> {
         let sum: u32 = freqs.iter().map(|&f| u32::from(f)).sum();
         (sum == TABLE as u32).then_some(Self(freqs))
     }
 
-    /// Frequency of each symbol.
+    /// Returns the frequency of each symbol.
     #[must_use]
     pub fn as_array(&self) -> &[u16; SYMBOLS] {
         &self.0
     }
 
-    /// The largest frequency.
+    /// Returns the largest frequency.
     #[must_use]
     pub fn max(&self) -> u16 {
         self.0.iter().copied().max().unwrap_or(0)
     }
 
-    /// The symbol in each slot.
+    /// Assigns the slots of the decode table to symbols. Returns the symbol of each slot.
     ///
-    /// Occurrence k of a symbol of frequency f wants to stand at (k + 1/2) / f of the table. Slots go
-    /// to the occurrences in the order of `floor((2k + 1) * 2^31 / f)`, lower symbols first where
-    /// that is equal; k ascends with the slot. Symbols of frequency 1 come last: most are rarer than
-    /// 1 in 4096, and the slots at the end are visited half as often as those at the start.
+    /// The ideal position of occurrence k of a symbol of frequency f is (k + 1/2) / f of the table. The slots go to the
+    /// occurrences in the order of `floor((2k + 1) * 2^31 / f)`, to lower symbols first where that is equal. Symbols of
+    /// frequency 1 come last: most occur less often than 1 in 4096, and the last slots are visited half as often as the
+    /// first ones.
     #[must_use]
     pub fn spread(&self) -> Vec<u8> {
         let mut slots: Vec<(u64, u8)> = Vec::with_capacity(TABLE);
@@ -80,7 +80,7 @@ impl Frequencies {
         slots.into_iter().map(|(_, symbol)| symbol).collect()
     }
 
-    /// The decode table: the entry of each slot.
+    /// Returns the decode table: the entry of each slot.
     #[must_use]
     pub fn decode_table(&self) -> Box<[Entry; TABLE]> {
         let mut next_sub_state = self.0.map(u32::from);
@@ -93,8 +93,8 @@ impl Frequencies {
         table
     }
 
-    /// The decode table of the fused kernels for weights that split so; `None` if their type has
-    /// none, or a frequency is too large.
+    /// Returns the decode table with exponents in place, which makes fused kernels faster; `None` if the split has no
+    /// such entries, or a frequency is too large for them. Use [`Frequencies::kernel_table`] then.
     #[must_use]
     pub fn exponent_table(&self, split: Split) -> Option<Vec<u32>> {
         if self.max() > ExponentEntry::MAX_FREQUENCY
@@ -102,20 +102,19 @@ impl Frequencies {
         {
             return None;
         }
-        let wide = |entry: &Entry| {
+        let with_exponents = |entry: &Entry| {
             let symbol = entry.symbol();
             let exponents =
                 [split.exponent_in_place(symbol & 15)?, split.exponent_in_place(symbol >> 4)?];
             Some(ExponentEntry::new(*entry, exponents).0)
         };
-        self.decode_table().iter().map(wide).collect()
+        self.decode_table().iter().map(with_exponents).collect()
     }
 
-    /// The decode table of the kernels for weights that split so, but for those that have a
-    /// [wide one](Frequencies::exponent_table).
+    /// Returns the decode table of the kernels, without exponents in place: see [`Frequencies::exponent_table`].
     ///
     /// # Panics
-    /// If a frequency is too large for symbols of four weights; a blob that was parsed has none.
+    /// If a frequency is too large for symbols of four weights. The frequencies of a parsed blob never are.
     #[must_use]
     pub fn kernel_table(&self, split: Split) -> Vec<u32> {
         let entry = |&entry: &Entry| match split.weights_per_symbol() {
@@ -125,7 +124,7 @@ impl Frequencies {
         self.decode_table().iter().map(entry).collect()
     }
 
-    /// The encode table.
+    /// Returns the encode table.
     #[must_use]
     pub(crate) fn encode_table(&self) -> EncodeTable {
         let mut start = 0;
@@ -141,31 +140,32 @@ impl Frequencies {
             states[*next as usize] = (TABLE + slot) as u16;
             *next += 1;
         }
-        let ends = symbols.iter().zip(next).map(|(step, end)| {
-            let mut ends = states[step.first as usize..end as usize].to_vec();
-            ends.sort_by_key(|state| core::cmp::Reverse(state.trailing_zeros()));
-            core::array::from_fn(|i| ends.get(i).or(ends.first()).copied().unwrap_or(0))
+        let final_states = symbols.iter().zip(next).map(|(step, end)| {
+            let mut own = states[step.first as usize..end as usize].to_vec();
+            own.sort_by_key(|state| core::cmp::Reverse(state.trailing_zeros()));
+            core::array::from_fn(|i| own.get(i).or(own.first()).copied().unwrap_or(0))
         });
-        EncodeTable { ends: ends.collect(), symbols, states }
+        EncodeTable { final_states: final_states.collect(), symbols, states }
     }
 }
 
-/// What the encoder needs of one symbol.
+/// Constants of an encode step of one symbol.
 #[derive(Clone, Copy, Debug)]
 struct EncodeStep {
-    /// `(state + bits_bias) >> 16` is the number of bits to give out, so that the sub-state
-    /// `state >> bits` lies in `[f, 2f)`.
+    /// `(state + bits_bias) >> 16` is the number of bits to write. It brings the sub-state `state >> bits` into `[f,
+    /// 2f)`.
     bits_bias: u32,
-    /// Sub-state x leads to `states[x + states_bias]`.
+    /// The state after sub-state x is `states[x + states_bias]`.
     states_bias: i32,
-    /// Where the symbol's states start: `states[first]` is the state of sub-state f.
+    /// Index of the first state of the symbol: `states[first]` follows sub-state f.
     first: u32,
 }
 
 impl EncodeStep {
+    /// Computes the constants of a symbol of frequency `f` whose states start at index `first`.
     fn new(f: u32, first: u32) -> Self {
-        // With b = PROB_BITS - floor(log2 f), a state takes b bits if it is at least f << b, else
-        // b - 1: below that, the bias borrows one from the upper half.
+        // With b = PROB_BITS - floor(log2 f), a state of at least f << b writes b bits. A lower one writes b - 1: the
+        // bias borrows one from the upper half.
         let bits = PROB_BITS - f.max(1).ilog2();
         Self {
             bits_bias: (bits << 16).wrapping_sub(f << bits),
@@ -175,36 +175,35 @@ impl EncodeStep {
     }
 }
 
-/// The encoder's tables.
+/// Encode table.
 #[derive(Clone, Debug)]
 pub(crate) struct EncodeTable {
     symbols: [EncodeStep; SYMBOLS],
-    /// The states of each symbol, ascending, symbol after symbol.
+    /// States, symbol by symbol, ascending for each symbol.
     states: Box<[u16; TABLE]>,
-    /// See [`EncodeTable::ends`].
-    ends: Vec<[u16; ENDS]>,
+    /// Final states of each symbol: see [`EncodeTable::final_states`].
+    final_states: Vec<[u16; FINAL_STATES]>,
 }
 
 impl EncodeTable {
-    /// States at the last symbol of a stream. Any of the symbol's states will do and none costs a
-    /// bit; these are the ones with the most trailing zeros, the lowest of equals first, so that
-    /// the stream may end in zeros, which are not stored. The first fills up for those that a rare
-    /// symbol lacks.
+    /// Returns candidates for the state at the last symbol of a stream. Every state of the symbol decodes to it, and
+    /// none costs a bit. The candidates are those with the most trailing zeros, lower states first, because zeros at
+    /// the end of a stream are not stored. A symbol with fewer states repeats the first one.
     #[inline(always)]
     #[must_use]
-    pub fn ends(&self, symbol: u8) -> [u32; ENDS] {
-        self.ends[usize::from(symbol)].map(u32::from)
+    pub fn final_states(&self, symbol: u8) -> [u32; FINAL_STATES] {
+        self.final_states[usize::from(symbol)].map(u32::from)
     }
 
-    /// Encodes `symbol` in front of what led to `state`: (new state, bits to give out, which are the
-    /// low bits of the old state). The symbol's frequency must not be 0.
+    /// Encodes `symbol` in front of the symbols that `state` decodes to. Returns the new state and the number of bits
+    /// to write, which are the low bits of the old state. The symbol must have a frequency above 0.
     #[inline(always)]
     #[must_use]
     pub fn step(&self, state: u32, symbol: u8) -> (u32, u32) {
         let step = self.symbols[usize::from(symbol)];
         let bits = state.wrapping_add(step.bits_bias) >> 16;
-        let at = ((state >> bits) as i32 + step.states_bias) as usize;
-        (u32::from(self.states[at % TABLE]), bits)
+        let index = ((state >> bits) as i32 + step.states_bias) as usize;
+        (u32::from(self.states[index % TABLE]), bits)
     }
 }
 
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Every state and symbol: encoding, then decoding, gives both back.
+    /// Checks for every state and symbol that decoding inverts encoding.
     fn assert_inverse(freqs: &Frequencies) {
         let (decode, encode) = (freqs.decode_table(), freqs.encode_table());
         for symbol in (0..=u8::MAX).filter(|&s| freqs.0[usize::from(s)] > 0) {
@@ -221,11 +220,11 @@ mod tests {
                 let (next, bits) = encode.step(state, symbol);
                 let entry = decode[next as usize - TABLE];
                 assert_eq!((entry.symbol(), entry.bits()), (symbol, bits));
-                let given = state & ((1 << bits) - 1);
-                assert_eq!(entry.sub() << bits | given, state - TABLE as u32);
+                let written = state & ((1 << bits) - 1);
+                assert_eq!(entry.sub() << bits | written, state - TABLE as u32);
             }
-            for end in encode.ends(symbol) {
-                assert_eq!(decode[end as usize - TABLE].symbol(), symbol);
+            for state in encode.final_states(symbol) {
+                assert_eq!(decode[state as usize - TABLE].symbol(), symbol);
             }
         }
     }
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_table_and_wrong_sums_are_refused() {
+    fn no_symbols_have_no_table_and_wrong_sums_are_refused() {
         assert!(Frequencies::from_counts(&[0; SYMBOLS]).is_none());
         assert!(Frequencies::from_stored([15; SYMBOLS]).is_none());
         assert!(Frequencies::from_stored([u16::MAX; SYMBOLS]).is_none());

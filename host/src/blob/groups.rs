@@ -4,34 +4,37 @@ use crate::BlobError;
 use fused_rans_layout::{Dtype, GROUP, GroupPlane, SLAB_ROWS, TileGrid};
 use half::f16;
 
-/// Scales (and zero points) of an I8 matrix of 4-bit integers, -8 to 7, one for every [`GROUP`]
-/// columns of a row: a weight stands for `scale * (weight - zero)`.
+/// Scales, and optionally zero points, of an I8 matrix of 4-bit integers (-8 to 7): one for every [`GROUP`] columns of
+/// a row. A weight dequantizes to `scale * (weight - zero)`.
+///
+/// Pass them to [`Matrix::with_groups`](crate::Matrix::with_groups).
 #[derive(Clone, Copy, Debug)]
 pub struct Groups<'a> {
-    /// Bits of binary16 numbers, rows x `ceil(cols / 128)`, row by row.
+    /// Scales: rows x `ceil(cols / 128)`, row by row.
     pub scales: &'a [f16],
-    /// Zero points from -8 to 7, in the same places.
+    /// Zero points from -8 to 7, in the order of the scales.
     pub zeros: Option<&'a [i8]>,
 }
 
-/// As [`Groups`], with its own memory.
+/// Owned scales and zero points of groups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnedGroups {
-    /// As [`Groups::scales`].
+    /// Scales, in the order of [`Groups::scales`].
     pub scales: Vec<f16>,
-    /// As [`Groups::zeros`].
+    /// Zero points, in the order of the scales.
     pub zeros: Option<Vec<i8>>,
 }
 
 impl OwnedGroups {
-    /// The same, borrowed.
+    /// Borrows the scales and zero points.
     pub fn borrow(&self) -> Groups<'_> {
         Groups { scales: &self.scales, zeros: self.zeros.as_deref() }
     }
 }
 
 impl Groups<'_> {
-    /// Checks that these are the groups of a matrix of this type and shape with `weights`.
+    /// Checks that a matrix of this type and shape can have these groups, and that `weights` and zero points have four
+    /// bits.
     pub(crate) fn check(
         &self,
         dtype: Dtype,
@@ -48,24 +51,24 @@ impl Groups<'_> {
                 return Err(BlobError::GroupCount { rows, cols, expected, found });
             }
         }
-        if let Some(found) = outside(self.zeros.unwrap_or_default()) {
+        if let Some(found) = find_wider_than_nibble(self.zeros.unwrap_or_default()) {
             return Err(BlobError::ZeroPoint { found });
         }
-        outside(bytemuck::cast_slice(weights))
+        find_wider_than_nibble(bytemuck::cast_slice(weights))
             .map_or(Ok(()), |found| Err(BlobError::GroupedWeight { found }))
     }
 
-    /// Returns the size of scales and zero points in bytes, uncompressed.
+    /// Returns the uncompressed size of scales and zero points in bytes.
     pub(crate) fn byte_len(&self) -> usize {
         size_of_val(self.scales) + self.zeros.map_or(0, size_of_val)
     }
 
-    /// How they are stored.
+    /// Returns the layout in which they are stored.
     pub(crate) fn plane(&self) -> GroupPlane {
         GroupPlane { zeros: self.zeros.is_some() }
     }
 
-    /// The stored blocks of the slabs of tile number `tile`.
+    /// Returns the stored blocks of the slabs of tile number `tile`: scales, then zero points as nibbles.
     pub(crate) fn blocks(&self, grid: TileGrid, tile: usize) -> Vec<u8> {
         let bytes = self.plane().bytes();
         let mut blocks = vec![0; bytes * grid.shape(tile).slabs()];
@@ -81,33 +84,34 @@ impl Groups<'_> {
     }
 }
 
-/// The first of `values` that has no nibble.
-fn outside(values: &[i8]) -> Option<i8> {
+/// Returns the first of `values` that does not fit in a signed nibble.
+fn find_wider_than_nibble(values: &[i8]) -> Option<i8> {
     values.iter().copied().find(|value| !(-8..8).contains(value))
 }
 
-/// Groups of a matrix: [`GROUP`] columns of a row each, the last one of a row what is left.
+/// Returns the number of groups of a matrix. The last group of a row may have fewer than [`GROUP`] columns.
 pub fn group_count(grid: TileGrid) -> usize {
     grid.rows * grid.cols.div_ceil(GROUP)
 }
 
-/// Every group of a tile: (number in the matrix, slab, number in the slab's block).
+/// Lists the groups of a tile: (number in the matrix, number of the slab, index in the block of the slab).
 pub fn groups(grid: TileGrid, tile: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     let (shape, (top, left)) = (grid.shape(tile), grid.origin(tile));
-    let (across, groups) = (grid.cols.div_ceil(GROUP), shape.cols.div_ceil(GROUP));
-    let places = (0..shape.rows).flat_map(move |row| (0..groups).map(move |group| (row, group)));
+    let (groups_per_row, tile_groups) = (grid.cols.div_ceil(GROUP), shape.cols.div_ceil(GROUP));
+    let places =
+        (0..shape.rows).flat_map(move |row| (0..tile_groups).map(move |group| (row, group)));
     places.map(move |(row, group)| {
-        let number = (top + row) * across + left / GROUP + group;
+        let number = (top + row) * groups_per_row + left / GROUP + group;
         (number, row / SLAB_ROWS, GroupPlane::index(row % SLAB_ROWS, group))
     })
 }
 
-/// Returns scale number `index` of a slab's block.
+/// Reads scale number `index` from the block of a slab.
 pub fn scale(block: &[u8], index: usize) -> f16 {
     f16::from_le_bytes([block[2 * index], block[2 * index + 1]])
 }
 
-/// Zero point number `index` of a slab's block, which has zero points.
+/// Reads zero point number `index` from the block of a slab. The block must have zero points.
 pub fn zero(block: &[u8], index: usize) -> i8 {
     (block[GroupPlane::SCALE_BYTES + index / 2] >> (index % 2 * 4) & 15) as i8 - 8
 }

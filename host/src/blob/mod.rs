@@ -1,4 +1,4 @@
-//! A compressed matrix, checked.
+//! Blobs: one compressed matrix each, parsed and checked.
 
 mod decode;
 pub mod error;
@@ -23,8 +23,8 @@ use std::borrow::Cow;
 
 /// One compressed matrix, whose structure and header checksum have been checked.
 ///
-/// [`encode`](crate::encode) makes blobs that own their bytes; [`Blob::parse`] borrows bytes that are there already, as
-/// of a memory-mapped file. [`Blob::decode_to_vec`] returns the weights, [`Blob::matmul`] multiplies with them.
+/// [`encode`](crate::encode) creates blobs that own their bytes. [`Blob::parse`] borrows existing bytes, for example
+/// those of a memory-mapped file. [`Blob::decode_to_vec`] returns the weights, [`Blob::matmul`] multiplies with them.
 #[derive(Clone, Debug)]
 pub struct Blob<'a> {
     bytes: Cow<'a, [u8]>,
@@ -32,23 +32,23 @@ pub struct Blob<'a> {
 }
 
 impl<'a> Blob<'a> {
-    /// Checks the structure of `bytes`, which must be exactly one blob, and borrows them. Reads no tile: call
-    /// [`Blob::verify`] for these.
+    /// Checks the structure of `bytes`, which must be exactly one blob, and borrows them. Does not read the tiles: call
+    /// [`Blob::verify`] to check these.
     ///
     /// # Errors
-    /// [`BlobError`] says what is wrong.
+    /// [`BlobError`] names the first fault found.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BlobError> {
         Ok(Self { front: Front::parse(bytes)?, bytes: Cow::Borrowed(bytes) })
     }
 
-    /// Returns a blob that owns its bytes: a copy of them where they were borrowed. Use it to store a blob, or to return
-    /// it from where the bytes were read.
+    /// Returns a blob that owns its bytes. Copies them if they were borrowed. Use it to store a blob, or to return it
+    /// from the function that read the bytes.
     #[must_use]
     pub fn into_owned(self) -> Blob<'static> {
         Blob { bytes: Cow::Owned(self.bytes.into_owned()), front: self.front }
     }
 
-    /// Returns the stored bytes, without copying them where the blob owns them.
+    /// Returns the stored bytes. Copies them only if they were borrowed.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes.into_owned()
@@ -78,65 +78,64 @@ impl<'a> Blob<'a> {
         self.front.grid.cols
     }
 
-    /// Returns the size of the decoded matrix in bytes, which [`Blob::decode`] takes.
+    /// Returns the size of the decoded matrix in bytes: the length of the buffer for [`Blob::decode`].
     #[must_use]
     pub fn decoded_byte_len(&self) -> usize {
         self.rows() * self.cols() * self.dtype().byte_len()
     }
 
-    /// Returns the number of weights outside the coded window, which tiles list one by one. Many of them make products
-    /// slow.
+    /// Returns the number of weights outside the coded window. Tiles list these one by one, so many of them slow down
+    /// multiplication.
     #[must_use]
     pub fn exception_count(&self) -> u64 {
         self.front.header.exceptions
     }
 
-    /// Returns the entropy of the matrix in bits per weight, which [`entropy`](crate::entropy) computed when the blob was
-    /// made. Compare it with the stored size.
+    /// Returns the entropy of the matrix in bits per weight, as [`entropy`](crate::entropy) computed it during
+    /// encoding. Compare it with the stored size.
     #[must_use]
     pub fn entropy(&self) -> f64 {
         self.front.header.entropy()
     }
 
-    /// Returns the CRC-32C of header, frequency table and index. The index holds the tiles' own: this one identifies the
-    /// whole blob.
+    /// Returns the CRC-32C of the bytes before the first tile. These include the checksums of all tiles, so this number
+    /// identifies the whole blob.
     #[must_use]
     pub fn crc(&self) -> u32 {
         self.front.header.crc
     }
 
-    /// Returns the CRC-32C of the weights, row by row. Compare it to tell without decoding whether two matrices are
-    /// equal.
+    /// Returns the CRC-32C of the weights, row by row. Use it to compare two matrices without decoding them.
     #[must_use]
     pub fn weights_crc(&self) -> u32 {
         self.front.header.weights_crc
     }
 
-    /// Returns how many weights share a symbol.
+    /// Returns the number of weights that share a symbol.
     #[must_use]
     pub fn weights_per_symbol(&self) -> WeightsPerSymbol {
         self.split().weights_per_symbol()
     }
 
-    /// Returns how many bits of each weight are stored as they are.
+    /// Returns the number of raw bits: the bits of each weight that are stored uncoded.
     #[must_use]
     pub fn raw_bits(&self) -> u8 {
         self.split().raw_bits()
     }
 
-    /// Returns the scales of the rows, if the blob has any.
+    /// Returns the row scales, one per row, if the blob has them.
     #[must_use]
     pub fn row_scales(&self) -> Option<&[bf16]> {
         self.front.row_scales.as_deref()
     }
 
-    /// Tells whether groups of weights have scales, which [`Blob::group_scales`] reads.
+    /// Returns whether groups of weights have scales. [`Blob::group_scales`] reads them.
     #[must_use]
     pub fn has_groups(&self) -> bool {
         self.groups().is_some()
     }
 
-    /// Reads the scales of the groups: rows x `ceil(cols / 128)`, row by row. Returns `None` if the blob has no groups.
+    /// Reads the group scales: rows x `ceil(cols / 128)`, row by row. Returns `None` if the blob has no groups.
     ///
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile.
@@ -145,7 +144,7 @@ impl<'a> Blob<'a> {
     }
 
     /// Reads the zero points of the groups, from -8 to 7, in the order of [`Blob::group_scales`]. Returns `None` if the
-    /// blob has none.
+    /// blob has no zero points.
     ///
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile.
@@ -154,15 +153,15 @@ impl<'a> Blob<'a> {
         plane.map(|plane| self.read_groups(plane, zero)).transpose()
     }
 
-    /// Tells whether some integers exceed a byte. [`Blob::decode`] gives the low bytes of these;
-    /// [`Blob::large_integers`] lists them; [`Blob::dequantize`] and [`Blob::matmul`] use them in full. Only matrices with
-    /// row scales have such integers.
+    /// Returns whether the matrix may have large integers, which do not fit in a byte. [`Blob::decode`] returns their
+    /// low bytes only. [`Blob::large_integers`] lists them; [`Blob::dequantize`] and [`Blob::matmul`] use their full
+    /// values. Only matrices with row scales have large integers.
     #[must_use]
     pub fn has_large_integers(&self) -> bool {
-        self.front.coding.large_integers
+        self.front.format.large_integers
     }
 
-    /// Lists the integers that exceed a byte, by row and then by column.
+    /// Lists the integers that do not fit in a byte, sorted by row, then by column.
     ///
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile.
@@ -174,27 +173,27 @@ impl<'a> Blob<'a> {
         Ok(integers)
     }
 
-    /// Checks every tile's checksum and structure without decoding. Use it once after a file was copied;
-    /// [`Blob::decode`] checks by itself.
+    /// Checks the checksum and the structure of every tile without decoding. Use it once after copying a file.
+    /// [`Blob::decode`] does the same checks itself.
     ///
     /// # Errors
-    /// [`BlobError::Tile`] names a damaged tile. Only decoding finds [`TileFault::Stream`].
+    /// [`BlobError::Tile`] for a damaged tile. Only decoding finds [`TileFault::Stream`].
     pub fn verify(&self) -> Result<(), BlobError> {
         (0..self.front.index.len()).into_par_iter().try_for_each(|tile| self.tile(tile).map(drop))
     }
 }
 
 impl Blob<'static> {
-    /// Checks the structure of `bytes`, which must be exactly one blob, and owns them. Reads no tile: call
-    /// [`Blob::verify`] for these.
+    /// Checks the structure of `bytes`, which must be exactly one blob, and takes ownership of them. Does not read the
+    /// tiles: call [`Blob::verify`] to check these.
     ///
     /// # Errors
-    /// [`BlobError`] says what is wrong.
+    /// [`BlobError`] names the first fault found.
     pub fn from_vec(bytes: Vec<u8>) -> Result<Self, BlobError> {
         Ok(Self { front: Front::parse(&bytes)?, bytes: Cow::Owned(bytes) })
     }
 
-    /// Puts together what an encoder made: `front`, which takes `start` bytes, and the tiles' payloads.
+    /// Concatenates `front`, padded to `start` bytes, and the payloads of the tiles.
     pub(crate) fn from_parts(
         mut front: Front,
         start: usize,
@@ -209,30 +208,30 @@ impl Blob<'static> {
     }
 }
 
-/// The stored layout, for other crates of this workspace.
+/// Access to the stored layout, for the other crates of this workspace.
 impl Blob<'_> {
-    /// Returns how the weights split into coded and raw bits.
+    /// Returns the split of the weights into coded and raw bits.
     #[doc(hidden)]
     #[must_use]
     pub fn split(&self) -> Split {
-        self.front.coding.split
+        self.front.format.split
     }
 
-    /// Returns how the scales of groups are stored, if the blob has any.
+    /// Returns the layout of the group scales and zero points, if the blob has groups.
     #[doc(hidden)]
     #[must_use]
     pub fn groups(&self) -> Option<GroupPlane> {
-        self.front.coding.groups
+        self.front.format.groups
     }
 
-    /// Returns the tiles' places in the matrix.
+    /// Returns the grid of tiles.
     #[doc(hidden)]
     #[must_use]
     pub fn grid(&self) -> TileGrid {
         self.front.grid
     }
 
-    /// Returns the index: one record per tile.
+    /// Returns the index: one record per tile, row by row.
     #[doc(hidden)]
     #[must_use]
     pub fn index(&self) -> &[TileEntry] {
@@ -246,13 +245,13 @@ impl Blob<'_> {
         &self.front.frequencies
     }
 
-    /// Takes tile number `tile` apart, and checks it.
+    /// Splits tile number `tile` into its parts and checks them.
     ///
     /// # Panics
     /// If there is no such tile.
     ///
     /// # Errors
-    /// [`BlobError::Tile`] if the payload does not match its checksum or its parts do not fit.
+    /// [`BlobError::Tile`] if the payload does not match its checksum, or if its parts are inconsistent.
     #[doc(hidden)]
     pub fn tile(&self, tile: usize) -> Result<Tile<'_>, BlobError> {
         let fault = |fault| BlobError::Tile { tile, fault };
@@ -261,20 +260,20 @@ impl Blob<'_> {
         if crc32c::crc32c(payload) != entry.crc {
             return Err(fault(TileFault::Checksum));
         }
-        Tile::new(entry, self.front.grid.shape(tile), self.front.coding, payload).map_err(fault)
+        Tile::new(entry, self.front.grid.shape(tile), self.front.format, payload).map_err(fault)
     }
 
-    /// Returns a tile's payload. [`Front::parse`] has checked that it lies in the blob.
+    /// Returns the payload of a tile. [`Front::parse`] has checked that it lies in the blob.
     pub(crate) fn payload(&self, entry: &TileEntry) -> &[u8] {
         &self.bytes[entry.offset as usize * LINE..][..usize::from(entry.lines) * LINE]
     }
 
-    /// Returns the scale of row `row`, if rows have scales.
+    /// Returns the scale of row `row`, if the blob has row scales.
     pub(crate) fn row_scale(&self, row: usize) -> Option<f32> {
         self.row_scales().map(|scales| scales[row].to_f32())
     }
 
-    /// Collects what turns weights into values, except the scales of rows.
+    /// Reads everything that dequantization needs, except the weights and the row scales.
     pub(crate) fn values(&self) -> Result<DequantizedValues, BlobError> {
         let groups = match self.group_scales()? {
             Some(scales) => Some(OwnedGroups { scales, zeros: self.group_zeros()? }),
@@ -284,8 +283,8 @@ impl Blob<'_> {
         Ok(DequantizedValues { dtype: self.dtype(), groups, large_integers })
     }
 
-    /// Reads a value of each group from its slab's block with `read`. The memory is bounded: a tile is at least as long as
-    /// its groups take.
+    /// Reads one value per group, with `read`, from the blocks of the slabs. The memory is bounded by the size of the
+    /// blob, since every tile stores the values of its groups.
     fn read_groups<T: Copy + Default>(
         &self,
         plane: GroupPlane,
@@ -301,7 +300,7 @@ impl Blob<'_> {
         Ok(values)
     }
 
-    /// Lists the large integers of a tile, slab by slab.
+    /// Lists the large integers of tile number `tile`, slab by slab.
     fn large_integers_in(&self, tile: usize) -> Result<Vec<LargeInteger>, BlobError> {
         let Tile::Coded(coded) = self.tile(tile)? else { return Ok(Vec::new()) };
         let (top, left) = self.grid().origin(tile);
@@ -332,7 +331,7 @@ impl Eq for Blob<'_> {}
 impl<'a> TryFrom<&'a [u8]> for Blob<'a> {
     type Error = BlobError;
 
-    /// Checks and borrows `bytes` like [`Blob::parse`].
+    /// Checks and borrows `bytes` with [`Blob::parse`].
     fn try_from(bytes: &'a [u8]) -> Result<Self, BlobError> {
         Self::parse(bytes)
     }
@@ -341,7 +340,7 @@ impl<'a> TryFrom<&'a [u8]> for Blob<'a> {
 impl TryFrom<Vec<u8>> for Blob<'static> {
     type Error = BlobError;
 
-    /// Checks and owns `bytes` like [`Blob::from_vec`].
+    /// Checks and owns `bytes` with [`Blob::from_vec`].
     fn try_from(bytes: Vec<u8>) -> Result<Self, BlobError> {
         Self::from_vec(bytes)
     }

@@ -1,18 +1,19 @@
-//! A tile's payload, taken apart and put together.
+//! The payload of a tile: split into its parts, and written.
 
 use crate::TileFault;
 use crate::blob::tile_format::TileFormat;
 use fused_rans_layout::{
-    FRAGMENT, LANES, LINE, LOOK_AHEAD, MAX_TAIL_ROWS, MAX_WORD_ROWS, SLAB_STRIPS, SlabShape,
-    TAIL_LENGTH_BYTES, TileEntry, TileKind, TileShape,
+    LANES, LINE, LOOK_AHEAD, MAX_TAIL_ROWS, MAX_WORD_ROWS, SLAB_ROWS, SlabShape, TAIL_LENGTH_BYTES,
+    TileEntry, TileKind, TileShape,
 };
 
-/// Rows of words of one slab, expanded: a lane that a row leaves out has the word 0. Room to look
-/// ahead of any stream, and then up to a power of two.
-pub type Rows = [[u32; LANES]; 64];
+/// Expanded rows of words of a slab: one word per lane, 0 for a lane whose word is not stored. A decoder may look
+/// [`LOOK_AHEAD`] rows beyond the longest stream. The number of rows is rounded up to a power of two, so that indices
+/// can be masked.
+pub type WordRows = [[u32; LANES]; 64];
 const _: () = assert!(MAX_WORD_ROWS + LOOK_AHEAD <= 64);
 
-/// The parts of a coded tile, borrowed from its payload.
+/// Parts of a coded tile, borrowed from its payload.
 #[derive(Clone, Copy, Debug)]
 pub struct CodedTile<'a> {
     /// Shape of the tile.
@@ -27,38 +28,38 @@ pub struct CodedTile<'a> {
     tails: &'a [u8],
 }
 
-/// A tile's payload, by kind.
+/// Payload of a tile, by kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Tile<'a> {
-    /// The weights as they are.
+    /// Uncoded weights. Encoders use this kind where coding does not save a line.
     Raw {
-        /// The weights, row by row.
+        /// Weights, row by row.
         weights: &'a [u8],
-        /// Scales and zero points, slab by slab.
+        /// Group scales and zero points, slab by slab.
         groups: &'a [u8],
     },
-    /// Tail lengths, raw planes, scales, words, exceptions.
+    /// Coded weights.
     Coded(CodedTile<'a>),
 }
 
 impl<'a> Tile<'a> {
-    /// Takes `payload` apart. `entry` must have passed the index check; what the payload itself
-    /// says is checked here.
+    /// Splits `payload` into its parts. `entry` must have passed [`TileFormat::check`]; this function checks the fields
+    /// in the payload itself.
     pub(crate) fn new(
         entry: &'a TileEntry,
         shape: TileShape,
-        coding: TileFormat,
+        format: TileFormat,
         payload: &'a [u8],
     ) -> Result<Self, TileFault> {
         let mut rest = payload;
         let mut take = |bytes: usize| rest.split_off(..bytes).ok_or(TileFault::Payload);
-        let group_bytes = coding.group_bytes(shape);
+        let group_bytes = format.group_bytes(shape);
         if entry.kind == TileKind::Raw as u8 {
-            let weights = take(coding.raw_weight_bytes(shape))?;
-            let weights = &weights[..shape.weights() * coding.split.dtype().byte_len()];
+            let weights = take(format.raw_weight_bytes(shape))?;
+            let weights = &weights[..shape.weights() * format.split.dtype().byte_len()];
             return Ok(Self::Raw { weights, groups: take(group_bytes)? });
         }
-        let raw_bits = coding.split.raw_bits();
+        let raw_bits = format.split.raw_bits();
         let full_rows: usize = entry.full_rows.iter().map(|&rows| usize::from(rows)).sum();
         let tail_lengths = take(TAIL_LENGTH_BYTES * shape.slabs())?;
         let raw = take(shape.raw_bytes(raw_bits))?;
@@ -80,11 +81,11 @@ impl<'a> Tile<'a> {
             exceptions,
             tails,
         };
-        tile.check(coding)?;
+        tile.check(format)?;
         Ok(Self::Coded(tile))
     }
 
-    /// Scales and zero points, slab by slab.
+    /// Returns group scales and zero points, slab by slab.
     pub(crate) fn groups(&self) -> &'a [u8] {
         match self {
             Self::Raw { groups, .. } | Self::Coded(CodedTile { groups, .. }) => groups,
@@ -93,8 +94,8 @@ impl<'a> Tile<'a> {
 }
 
 impl<'a> CodedTile<'a> {
-    /// Checks what the slabs' parts say.
-    fn check(self, coding: TileFormat) -> Result<(), TileFault> {
+    /// Checks the tail lengths and the exceptions of all slabs.
+    fn check(self, format: TileFormat) -> Result<(), TileFault> {
         let mut tail_words = 0;
         for (number, slab) in self.slabs().enumerate() {
             let longest = slab.tail_lengths().into_iter().max();
@@ -103,24 +104,24 @@ impl<'a> CodedTile<'a> {
                 return Err(TileFault::Tail);
             }
             tail_words += slab.tails.len() / 4;
-            slab.check_exceptions(coding)?;
+            slab.check_exceptions(format)?;
         }
         Ok(())
     }
 
-    /// The slabs, in order.
+    /// Returns the slabs, in order.
     pub fn slabs(mut self) -> impl Iterator<Item = Slab<'a>> {
         (0..self.shape.slabs()).map(move |slab| self.take_slab(slab))
     }
 
-    /// Takes the parts of slab number `slab` off the front of what the slabs before it have left.
-    /// [`Tile::new`] and the index check have seen that they are there.
+    /// Splits off the parts of slab number `number`, which must be the next one. [`Tile::new`] and
+    /// [`TileFormat::check`] have checked their sizes.
     fn take_slab(&mut self, number: usize) -> Slab<'a> {
         let take = |part: &mut &'a [u8], bytes: usize| {
             part.split_off(..bytes).expect("the parts' sizes have been checked")
         };
         let (entry, shape) = (self.entry, self.shape.slab(number));
-        let top = number * SLAB_STRIPS * FRAGMENT;
+        let top = number * SLAB_ROWS;
         let exceptions_end = match number + 1 {
             next if next < self.shape.slabs() => entry.exception_start[next],
             _ => entry.exceptions,
@@ -130,7 +131,7 @@ impl<'a> CodedTile<'a> {
         Slab {
             shape,
             word_rows: u32::from(entry.full_rows[number]) + u32::from(entry.tail_rows[number]),
-            rows: (self.shape.rows - top).min(SLAB_STRIPS * FRAGMENT),
+            rows: (self.shape.rows - top).min(SLAB_ROWS),
             cols: self.shape.cols,
             tail_lengths,
             raw: take(&mut self.raw, shape.raw_bytes(self.raw_bits)),
@@ -141,7 +142,7 @@ impl<'a> CodedTile<'a> {
     }
 }
 
-/// Bytes of the words that these tail lengths stand for.
+/// Returns the size in bytes of the tail words of a slab with these tail lengths, two nibbles per byte.
 fn tail_bytes(tail_lengths: &[u8]) -> usize {
     4 * tail_lengths
         .iter()
@@ -149,19 +150,19 @@ fn tail_bytes(tail_lengths: &[u8]) -> usize {
         .sum::<usize>()
 }
 
-/// The parts of one slab.
+/// Parts of one slab.
 #[derive(Clone, Copy, Debug)]
 pub struct Slab<'a> {
-    /// Shape of the slab, padding included.
+    /// Shape of the slab, including padding.
     pub shape: SlabShape,
-    /// Rows of words, of which no stream has more.
+    /// Number of rows of words: the largest number of words of a stream.
     pub word_rows: u32,
-    /// Rows that lie in the matrix.
+    /// Number of rows that lie in the matrix.
     rows: usize,
-    /// Columns that lie in the matrix.
+    /// Number of columns that lie in the matrix.
     cols: usize,
     tail_lengths: &'a [u8],
-    /// The raw planes, widest first.
+    /// Raw planes, widest first.
     pub raw: &'a [u8],
     full: &'a [u8],
     exceptions: &'a [u8],
@@ -169,8 +170,8 @@ pub struct Slab<'a> {
 }
 
 impl<'a> Slab<'a> {
-    /// Expands the rows of words.
-    pub fn expand(&self, rows: &mut Rows) {
+    /// Expands the rows of words into `rows`.
+    pub fn expand(&self, rows: &mut WordRows) {
         let full = self.full.len() / LINE;
         for (row, stored) in rows.iter_mut().zip(self.full.chunks_exact(LINE)) {
             bytemuck::bytes_of_mut(row).copy_from_slice(stored);
@@ -180,7 +181,7 @@ impl<'a> Slab<'a> {
         let longest = lengths.into_iter().max().unwrap_or(0);
         let mut words = words(self.tails);
         for (row, number) in rows[full..].iter_mut().zip(0..longest) {
-            let mut mask = lanes_beyond(&lengths, number);
+            let mut mask = lanes_in_tail_row(&lengths, number);
             while mask != 0 {
                 row[mask.trailing_zeros() as usize] = words.next().unwrap_or(0);
                 mask &= mask - 1;
@@ -188,12 +189,12 @@ impl<'a> Slab<'a> {
         }
     }
 
-    /// Of each lane, the tail rows in which it has a word.
+    /// Returns the number of tail words of each lane.
     fn tail_lengths(&self) -> [u8; LANES] {
         core::array::from_fn(|lane| self.tail_lengths[lane / 2] >> (lane % 2 * 4) & 15)
     }
 
-    /// The exceptions: (row of the slab, column, weight).
+    /// Returns the exceptions: (row in the slab, column, weight).
     pub fn exceptions(self) -> impl Iterator<Item = (usize, usize, u16)> + 'a {
         words(self.exceptions).map(move |record| {
             let (place, weight) = TileEntry::exception_fields(record);
@@ -202,45 +203,45 @@ impl<'a> Slab<'a> {
         })
     }
 
-    /// Exceptions must ascend, lie in the matrix, and be weights that can be some.
-    fn check_exceptions(self, coding: TileFormat) -> Result<(), TileFault> {
+    /// Checks that exceptions ascend, lie in the matrix, and have weights that exceptions can have.
+    fn check_exceptions(self, format: TileFormat) -> Result<(), TileFault> {
         let records = words(self.exceptions).map(|record| record >> 16);
         let ascend = records.clone().is_sorted_by(|a, b| a < b);
-        let known = records.clone().all(|record| record & 7 == 0);
+        let unused_bits_are_zero = records.clone().all(|record| record & 7 == 0);
         let inside = self.exceptions().all(|(row, col, weight)| {
-            row < self.rows && col < self.cols && coding.may_be_exception(weight)
+            row < self.rows && col < self.cols && format.may_be_exception(weight)
         });
-        if ascend && known && inside { Ok(()) } else { Err(TileFault::Exception) }
+        if ascend && unused_bits_are_zero && inside { Ok(()) } else { Err(TileFault::Exception) }
     }
 }
 
-/// The lanes whose tail is longer than `row` rows, as bits.
+/// Returns a mask of the lanes that have a word in tail row `row`.
 #[inline(always)]
-fn lanes_beyond(tail_lengths: &[u8; LANES], row: u8) -> u32 {
+fn lanes_in_tail_row(tail_lengths: &[u8; LANES], row: u8) -> u32 {
     (0..LANES).fold(0, |mask, lane| mask | u32::from(tail_lengths[lane] > row) << lane)
 }
 
-/// The little-endian words of `bytes`.
+/// Reads the little-endian words of `bytes`.
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + Clone + '_ {
     bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word))
 }
 
-/// How the rows of words of one slab are stored.
+/// Division of the rows of words of a slab into full rows and tail rows.
 #[derive(Clone, Debug)]
 struct StoredRows {
-    /// Rows to store whole.
+    /// Number of rows that are stored with a word for every lane.
     full: usize,
-    /// Rows after those.
+    /// Number of rows after these, which leave out lanes.
     tail: usize,
-    /// Of each lane, the rows after those in which it has a word.
+    /// Number of tail words of each lane.
     tail_lengths: [u8; LANES],
 }
 
 impl StoredRows {
-    /// For streams of these lengths in words. Zeros at the end of a stream are not stored, but
-    /// rows are counted as if they were. Whole are the rows in which every lane has a word, so that
-    /// none is stored for nothing, and those that a tail has no room for.
-    fn new(rows: &Rows, lengths: &[usize; LANES]) -> Self {
+    /// Divides the rows of streams of `lengths` words. Zero words at the end of a stream are not stored, but the number
+    /// of rows includes them. Full rows are the rows in which every lane has a stored word, which wastes none, and
+    /// those that exceed the length of a tail.
+    fn new(rows: &WordRows, lengths: &[usize; LANES]) -> Self {
         let stored: [usize; LANES] = core::array::from_fn(|lane| {
             let used = rows[..lengths[lane]].iter().rposition(|row| row[lane] != 0);
             used.map_or(0, |last| last + 1)
@@ -253,7 +254,7 @@ impl StoredRows {
     }
 }
 
-/// A coded tile under construction: slabs are added in order, then [`TileWriter::finish`].
+/// Builds the payload of a tile. Add the slabs in order with [`TileWriter::slab`], then call [`TileWriter::finish`].
 #[derive(Debug, Default)]
 pub struct TileWriter {
     entry: TileEntry,
@@ -266,21 +267,27 @@ pub struct TileWriter {
 }
 
 impl TileWriter {
-    /// Adds a slab: its raw planes as words, its expanded rows with the streams' lengths, and its
-    /// exceptions, which ascend.
-    pub fn slab(&mut self, raw: &[u32], rows: &Rows, lengths: &[usize; LANES], exceptions: &[u32]) {
+    /// Adds a slab: the words of its raw planes, its expanded rows of words, the lengths of its streams in words, and
+    /// the records of its exceptions, in ascending order.
+    pub fn slab(
+        &mut self,
+        raw: &[u32],
+        rows: &WordRows,
+        lengths: &[usize; LANES],
+        exceptions: &[u32],
+    ) {
         let StoredRows { full, tail, tail_lengths } = StoredRows::new(rows, lengths);
         self.entry.full_rows[self.slabs] = full as u8;
         self.entry.tail_rows[self.slabs] = tail as u8;
         self.entry.tail_start[self.slabs] = (self.tails.len() / 4) as u16;
-        // What does not fit is not used: so many exceptions make a raw tile, or none at all.
+        // May be truncated, but is not used then: `finish` makes a raw tile of so many exceptions, or fails.
         self.entry.exception_start[self.slabs] = self.exceptions.len() as u16;
         self.raw.extend_from_slice(bytemuck::cast_slice(raw));
         self.full.extend_from_slice(bytemuck::cast_slice(&rows[..full]));
         self.tail_lengths
             .extend(tail_lengths.as_chunks().0.iter().map(|&[low, high]| low | high << 4));
         for (row, number) in rows[full..full + tail].iter().zip(0..) {
-            let mut mask = lanes_beyond(&tail_lengths, number);
+            let mut mask = lanes_in_tail_row(&tail_lengths, number);
             while mask != 0 {
                 let word = row[mask.trailing_zeros() as usize];
                 self.tails.extend_from_slice(&word.to_le_bytes());
@@ -291,28 +298,29 @@ impl TileWriter {
         self.slabs += 1;
     }
 
-    /// The record (without its offset) and the payload: coded, or the weights of `raw_tile` as they
-    /// are, if that takes no more lines and they are all that there is: no tile with large integers is raw. `groups` are the
-    /// slabs' scales and zero points. `None` if there are more exceptions than a tile can have.
+    /// Returns the record of the tile, without its offset, and its payload. `groups` holds the scales and zero points
+    /// of the slabs. The tile is raw, with the weights of `raw_tile`, if that takes no more lines and the tile has no
+    /// large integers: raw tiles cannot hold these. Returns `None` if there are more exceptions than a tile can list.
     pub fn finish(
         self,
         shape: TileShape,
-        coding: TileFormat,
+        format: TileFormat,
         groups: &[u8],
         raw_tile: impl FnOnce() -> Vec<u8>,
     ) -> Option<(TileEntry, Vec<u8>)> {
         let Self { mut entry, tail_lengths, raw, full, exceptions, tails, .. } = self;
         let listed = bytemuck::cast_slice(&exceptions);
         let mut payload = [&tail_lengths, &raw, groups, &full, listed, &tails].concat();
-        let large = coding.large_integers && exceptions.iter().any(|record| record & 0xFF00 != 0);
-        if !large && payload.len().div_ceil(LINE) >= coding.raw_tile_lines(shape) {
+        let has_large_integers =
+            format.large_integers && exceptions.iter().any(|record| record & 0xFF00 != 0);
+        if !has_large_integers && payload.len().div_ceil(LINE) >= format.raw_tile_lines(shape) {
             payload = raw_tile();
-            payload.resize(coding.raw_weight_bytes(shape), 0);
+            payload.resize(format.raw_weight_bytes(shape), 0);
             payload.extend_from_slice(groups);
             entry = TileEntry { kind: TileKind::Raw as u8, ..TileEntry::default() };
         } else {
-            // Four bytes each, they are fewer than 2^16 where the weights' 128 KB would be more; large integers have to be
-            // listed, however many they are.
+            // A tile that is smaller than its raw weights, at most 128 KiB, has fewer than 2^16 exceptions of four
+            // bytes. Only a tile with large integers can have more.
             entry.exceptions = exceptions.len().try_into().ok()?;
             entry.kind = TileKind::Coded as u8;
         }

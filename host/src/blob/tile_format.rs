@@ -1,4 +1,4 @@
-//! What a tile's record in the index may say.
+//! The properties of a blob that all its tiles share, and the checks of index records that follow from them.
 
 use crate::blob::values::may_be_exception;
 use fused_rans_layout::{
@@ -6,40 +6,40 @@ use fused_rans_layout::{
     TileEntry, TileKind, TileShape,
 };
 
-/// Scales stand at multiples of this many bytes of the payload.
+/// Alignment of the scales in a payload, in bytes.
 pub const GROUP_ALIGNMENT: usize = 16;
 
-/// What the payload of every tile of a blob depends on.
+/// How all tiles of a blob are coded.
 #[derive(Clone, Copy, Debug)]
 pub struct TileFormat {
-    /// How the weights split.
+    /// Split of the weights into coded and raw bits.
     pub split: Split,
-    /// The groups' scales and zero points, if there are any.
+    /// Layout of group scales and zero points, if weights have groups.
     pub groups: Option<GroupPlane>,
-    /// Whether there are integers that take more than a byte.
+    /// Whether exceptions may be large integers, which do not fit in a byte.
     pub large_integers: bool,
 }
 
 impl TileFormat {
-    /// Bytes of the scales and zero points of a tile.
+    /// Returns the size of the group scales and zero points of a tile in bytes.
     pub fn group_bytes(self, shape: TileShape) -> usize {
         self.groups.map_or(0, |plane| plane.bytes() * shape.slabs())
     }
 
-    /// Bytes of the weights of a raw tile, with the zeros before scales.
+    /// Returns the size of the weights of a raw tile in bytes, with the padding before the scales.
     pub fn raw_weight_bytes(self, shape: TileShape) -> usize {
         let bytes = shape.weights() * self.split.dtype().byte_len();
         if self.groups.is_some() { bytes.next_multiple_of(GROUP_ALIGNMENT) } else { bytes }
     }
 
-    /// Lines of a raw tile.
+    /// Returns the size of a raw tile in lines.
     pub fn raw_tile_lines(self, shape: TileShape) -> usize {
         (self.raw_weight_bytes(shape) + self.group_bytes(shape)).div_ceil(LINE)
     }
 
-    /// Least bytes of a coded tile: with the tail words before the last slab's, but without its own, whose number only the
-    /// payload says.
-    fn coded_bytes(self, entry: &TileEntry, shape: TileShape) -> usize {
+    /// Returns the smallest possible size of a coded tile in bytes. It does not count the tail words of the last slab,
+    /// whose number only the payload holds.
+    fn min_coded_bytes(self, entry: &TileEntry, shape: TileShape) -> usize {
         let tail_words = entry.tail_start.iter().max().copied().unwrap_or(0);
         let full_rows: usize = entry.full_rows.iter().map(|&rows| usize::from(rows)).sum();
         TAIL_LENGTH_BYTES * shape.slabs()
@@ -49,12 +49,12 @@ impl TileFormat {
             + 4 * (usize::from(entry.exceptions) + usize::from(tail_words))
     }
 
-    /// Whether an exception can have this weight.
+    /// Returns whether an exception can have this weight.
     pub fn may_be_exception(self, weight: u16) -> bool {
         self.split.dtype() != Dtype::I8 || may_be_exception(weight, self.large_integers)
     }
 
-    /// Checks what `entry` says of a tile of this shape, apart from its place among the others.
+    /// Checks the record of a tile of this shape, except its offset.
     pub fn check(self, entry: &TileEntry, shape: TileShape) -> Result<(), &'static str> {
         if entry.reserved != [0; 3] {
             return Err("unknown flags");
@@ -65,7 +65,7 @@ impl TileFormat {
                 Err("impossible size of a raw tile")
             }
             TileKind::Raw => check_slabs(entry, 0),
-            TileKind::Coded if LINE * lines < self.coded_bytes(entry, shape) => {
+            TileKind::Coded if LINE * lines < self.min_coded_bytes(entry, shape) => {
                 Err("the payload is too short for its parts")
             }
             TileKind::Coded => check_slabs(entry, shape.slabs()),
@@ -73,25 +73,25 @@ impl TileFormat {
     }
 }
 
-/// Checks the fields of each slab, of which the tile codes `slabs`: all are 0 for those that it does
-/// not. Where in the payload the tail words start is left to the payload's check.
+/// Checks the fields of each slab. Only the first `slabs` may have fields other than 0. The starts of the tail words
+/// are checked together with the payload.
 fn check_slabs(entry: &TileEntry, slabs: usize) -> Result<(), &'static str> {
     for slab in 0..SLABS {
         let (full, tail) = (entry.full_rows[slab], entry.tail_rows[slab]);
         let starts = (entry.tail_start[slab], entry.exception_start[slab]);
         if slab >= slabs && (full, tail, starts) != (0, 0, (0, 0)) {
-            return Err("a slab that the tile lacks");
+            return Err("a slab outside the tile has entries");
         }
         let rows = usize::from(full) + usize::from(tail);
         if rows > MAX_WORD_ROWS || usize::from(tail) > MAX_TAIL_ROWS {
             return Err("too many rows of words");
         }
     }
-    // The first slab's exceptions start at 0, the last slab's end with the tile's. Without slabs
-    // that is one and the same.
+    // The exceptions of the first slab start at 0, those of the last slab end with the tile's. A raw tile has no slabs
+    // and no exceptions.
     let mut starts = entry.exception_start[..slabs].iter().chain([&entry.exceptions]);
     if !starts.clone().is_sorted() || starts.next() != Some(&0) {
-        return Err("the slabs' exceptions are not the tile's");
+        return Err("the exceptions of the slabs do not add up to the tile's");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the weights of a matrix stand for, scales of rows excepted.
+//! Dequantized values of weights, and integers that do not fit in a byte.
 
 use crate::BlobError;
 use crate::blob::groups::OwnedGroups;
@@ -6,36 +6,38 @@ use crate::float::{load_weights, scale_groups};
 use fused_rans_layout::{Dtype, TileEntry};
 use std::ops::Range;
 
-/// What turns the weights of a matrix into numbers.
+/// Data that dequantizes the weights of a matrix, except the row scales.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DequantizedValues {
-    /// Their type.
+    /// Element type of the weights.
     pub dtype: Dtype,
-    /// Scales and zero points of groups.
+    /// Scales and zero points of groups, if weights have groups.
     pub groups: Option<OwnedGroups>,
-    /// Those that take more than a byte.
+    /// Integers that do not fit in a byte, sorted by row, then by column.
     pub large_integers: Vec<LargeInteger>,
 }
 
 impl DequantizedValues {
-    /// The numbers that the weights of row `row` in `stored` are, one for each place in `out`. Exact in F32.
+    /// Loads the weights of row `row` from `stored` into `out`, with the scales and zero points of their groups, but
+    /// without the row scale. Exact in F32.
     pub fn load_row(&self, row: usize, stored: &[u8], out: &mut [f32]) {
         load_weights(self.dtype, stored, out);
-        for wide in between(&self.large_integers, row, 0..usize::MAX) {
-            out[wide.col] = wide.integer.into();
+        for large in in_row(&self.large_integers, row, 0..usize::MAX) {
+            out[large.col] = large.integer.into();
         }
         if let Some(groups) = &self.groups {
             scale_groups(groups.borrow(), row, out);
         }
     }
 
-    /// As [`DequantizedValues::load_row`], multiplied with the row's scale. Exact where they are normal F32 numbers; finite ones
-    /// beyond these become the largest.
+    /// Loads the weights of row `row` from `stored` into `out` and multiplies them by `scale`, the row scale, if there
+    /// is one. Exact where the products are normal F32 numbers. Finite products that overflow become the largest finite
+    /// number.
     pub fn dequantize_row(&self, scale: Option<f32>, row: usize, stored: &[u8], out: &mut [f32]) {
         self.load_row(row, stored, out);
         let Some(scale) = scale else { return };
         for weight in out {
-            // Rounded scales may take the largest numbers beyond the last finite one.
+            // The scale was rounded to BF16, maybe up: the product with the largest weight may overflow.
             let finite = scale.is_finite() && weight.is_finite();
             let product = *weight * scale;
             *weight = if finite { product.clamp(f32::MIN, f32::MAX) } else { product };
@@ -43,57 +45,58 @@ impl DequantizedValues {
     }
 }
 
-/// An integer of a matrix that takes more than a byte: `low + 256 * high`, both of them signed. As a weight of
-/// [`Dtype::I8`] it is its low byte; all of it stands among its tile's exceptions.
+/// An integer of an I8 matrix that does not fit in a byte: `low + 256 * high`, both bytes signed. The matrix holds the
+/// low byte; the blob stores the whole integer as an exception.
+///
+/// Pass large integers to [`Matrix::with_large_integers`](crate::Matrix::with_large_integers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LargeInteger {
     /// Row in the matrix.
     pub row: usize,
     /// Column in the matrix.
     pub col: usize,
-    /// From -32768 to 32512, outside -128 to 127, and a number that BF16 has.
+    /// Value: from -32768 to 32512, outside -128 to 127, and exact in BF16.
     pub integer: i16,
 }
 
 impl LargeInteger {
-    /// As exceptions have it. `None` if it is none that exceptions can have.
+    /// Returns the weight of the exception that stores the integer; `None` if the value is invalid.
     pub(crate) fn weight(self) -> Option<u16> {
         let (low, high) = bytes(self.integer)?;
         let weight = TileEntry::exception_weight(low, high);
         (high != 0 && may_be_exception(weight, true)).then_some(weight)
     }
 
-    /// The integer at this place, if it is a wide one, of an exception with this weight.
+    /// Reads the large integer from the weight of an exception at (`row`, `col`); `None` if it fits in a byte.
     pub(crate) fn from_weight(row: usize, col: usize, weight: u16) -> Option<Self> {
         let (low, high) = TileEntry::exception_bytes(weight);
-        // What has been checked is in range.
-        let integer = i16::try_from(sum(low, high)).ok()?;
+        // Always fits for exceptions of a parsed tile, which have been checked.
+        let integer = i16::try_from(join(low, high)).ok()?;
         (high != 0).then_some(Self { row, col, integer })
     }
 
-    /// Checks that these are large integers of a matrix of `rows` x `cols` integers with the low bytes `weights`.
+    /// Checks that `all` are sorted and valid, and that `weights`, a matrix of `rows` x `cols` integers, holds their
+    /// low bytes.
     pub(crate) fn check(
         all: &[Self],
         (rows, cols): (usize, usize),
         weights: &[u8],
     ) -> Result<(), BlobError> {
         if !all.is_sorted_by(|a, b| (a.row, a.col) < (b.row, b.col)) {
-            return Err(BlobError::LargeIntegers(
-                "they are not in order, by row and then by column",
-            ));
+            return Err(BlobError::LargeIntegers("they are not sorted by row, then by column"));
         }
-        for wide in all {
-            if wide.row >= rows || wide.col >= cols {
-                return Err(BlobError::LargeIntegers("one is outside of the matrix"));
+        for large in all {
+            if large.row >= rows || large.col >= cols {
+                return Err(BlobError::LargeIntegers("one lies outside the matrix"));
             }
-            let Some(weight) = wide.weight() else {
+            let Some(weight) = large.weight() else {
                 return Err(BlobError::LargeIntegers(
-                    "one is in -128 to 127, above 32512, or no number that BF16 has",
+                    "one is in -128 to 127, above 32512, or not exact in BF16",
                 ));
             };
-            if weights[wide.row * cols + wide.col] != weight as u8 {
+            if weights[large.row * cols + large.col] != weight as u8 {
                 return Err(BlobError::LargeIntegers(
-                    "the weight at the place of one is not its low byte",
+                    "the matrix does not hold the low byte of one at its position",
                 ));
             }
         }
@@ -101,35 +104,36 @@ impl LargeInteger {
     }
 }
 
-/// Those of `all`, which are in order, that are in row `row` and these columns.
-pub fn between(all: &[LargeInteger], row: usize, cols: Range<usize>) -> &[LargeInteger] {
-    let place = |wide: &LargeInteger| (wide.row, wide.col);
-    let start = all.partition_point(|wide| place(wide) < (row, cols.start));
+/// Returns the integers of `all`, which must be sorted, that lie in row `row` and in columns `cols`.
+pub fn in_row(all: &[LargeInteger], row: usize, cols: Range<usize>) -> &[LargeInteger] {
+    let place = |large: &LargeInteger| (large.row, large.col);
+    let start = all.partition_point(|large| place(large) < (row, cols.start));
     let rest = &all[start..];
-    &rest[..rest.partition_point(|wide| place(wide) < (row, cols.end))]
+    &rest[..rest.partition_point(|large| place(large) < (row, cols.end))]
 }
 
-/// Low and high byte of `integer`; `None` if these are not enough.
+/// Splits `integer` into its low and high byte, both signed; `None` if the high byte overflows.
 fn bytes(integer: i16) -> Option<(i8, i8)> {
     let low = integer as i8;
     let high = (i32::from(integer) - i32::from(low)) / 256;
     Some((low, high.try_into().ok()?))
 }
 
-fn sum(low: i8, high: i8) -> i32 {
+/// Joins low and high byte to an integer.
+fn join(low: i8, high: i8) -> i32 {
     i32::from(low) + 256 * i32::from(high)
 }
 
-/// Whether an exception that is an integer can have this weight: a high byte only where there are large integers, and
-/// together only a number that BF16 has, too, as which it is multiplied.
-pub fn may_be_exception(weight: u16, wide: bool) -> bool {
+/// Returns whether an exception of an I8 matrix can have this weight. A high byte is valid only if the matrix has large
+/// integers (`allow_large`), and only if the integer is exact in BF16, since kernels multiply it as BF16.
+pub fn may_be_exception(weight: u16, allow_large: bool) -> bool {
     let (low, high) = TileEntry::exception_bytes(weight);
-    let integer = sum(low, high);
-    high == 0 || wide && i16::try_from(integer).is_ok() && is_bf16(integer)
+    let integer = join(low, high);
+    high == 0 || allow_large && i16::try_from(integer).is_ok() && is_exact_in_bf16(integer)
 }
 
-/// Whether BF16 has this integer: whether F32 has zeros in what BF16 lacks.
-fn is_bf16(integer: i32) -> bool {
+/// Returns whether BF16 holds this integer exactly: the 16 bits that F32 has beyond BF16 must be zero.
+fn is_exact_in_bf16(integer: i32) -> bool {
     (integer as f32).to_bits() & 0xFFFF == 0
 }
 
@@ -139,25 +143,25 @@ mod tests {
     use half::bf16;
 
     #[test]
-    fn every_integer_is_its_bytes() {
+    fn large_integers_survive_the_conversion_to_exceptions() {
         for integer in i16::MIN..=i16::MAX {
-            let wide = LargeInteger { row: 1, col: 2, integer };
+            let large = LargeInteger { row: 1, col: 2, integer };
             let in_bf16 = bf16::from_f32(integer.into()).to_f32() == f32::from(integer);
             let allowed = i8::try_from(integer).is_err() && in_bf16 && integer <= 32512;
-            let weight = wide.weight();
+            let weight = large.weight();
             assert_eq!(weight.is_some(), allowed, "{integer}");
             let back = weight.and_then(|weight| LargeInteger::from_weight(1, 2, weight));
-            assert_eq!(back, allowed.then_some(wide));
+            assert_eq!(back, allowed.then_some(large));
         }
     }
 
     #[test]
-    fn exceptions_are_bytes_or_wide_integers() {
+    fn exceptions_are_bytes_or_large_integers() {
         for weight in 0..=u16::MAX {
             let (low, high) = TileEntry::exception_bytes(weight);
             assert_eq!(may_be_exception(weight, false), high == 0);
             let integer = LargeInteger::from_weight(0, 0, weight);
-            let allowed = high == 0 || integer.is_some_and(|wide| wide.weight() == Some(weight));
+            let allowed = high == 0 || integer.is_some_and(|large| large.weight() == Some(weight));
             assert_eq!(may_be_exception(weight, true), allowed, "{low} {high}");
         }
     }
@@ -165,11 +169,11 @@ mod tests {
     #[test]
     fn parts_of_rows_are_found() {
         let at = |row, col| LargeInteger { row, col, integer: 200 };
-        let wide = [at(0, 5), at(2, 3), at(2, 256), at(2, 300)];
-        assert_eq!(between(&wide, 0, 0..usize::MAX), &wide[..1]);
-        assert_eq!(between(&wide, 1, 0..usize::MAX), []);
-        assert_eq!(between(&wide, 2, 0..usize::MAX), &wide[1..]);
-        assert_eq!(between(&wide, 2, 4..257), &wide[2..3]);
-        assert_eq!(between(&wide, 2, 256..512), &wide[2..]);
+        let large = [at(0, 5), at(2, 3), at(2, 256), at(2, 300)];
+        assert_eq!(in_row(&large, 0, 0..usize::MAX), &large[..1]);
+        assert_eq!(in_row(&large, 1, 0..usize::MAX), []);
+        assert_eq!(in_row(&large, 2, 0..usize::MAX), &large[1..]);
+        assert_eq!(in_row(&large, 2, 4..257), &large[2..3]);
+        assert_eq!(in_row(&large, 2, 256..512), &large[2..]);
     }
 }

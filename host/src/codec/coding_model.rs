@@ -1,4 +1,4 @@
-//! What the encoder finds out about a matrix before it codes the first weight.
+//! The coding model of a matrix: split, filler, frequencies and entropy, which the encoder determines before it codes.
 
 use crate::Matrix;
 use crate::blob::frequencies::Frequencies;
@@ -6,121 +6,129 @@ use crate::codec::fast;
 use fused_rans_layout::{Dtype, FourWeightEntry, SYMBOLS, Split, WeightsPerSymbol};
 use rayon::prelude::*;
 
-/// Weights that one task counts.
+/// Number of weights that one task counts.
 const CHUNK: usize = 1 << 20;
-/// Weights of which one may be an exception where speed matters: each stops a warp for as long as some hundred
+/// Smallest number of weights per exception where speed matters: an exception stalls a warp for as long as some hundred
 /// weights take.
-pub const FEW: u64 = 4096;
-/// Bits that an exception takes beside its weight's own code.
+pub const WEIGHTS_PER_EXCEPTION: u64 = 4096;
+/// Size of the record of an exception in bits. The weight also takes the code of the filler.
 pub const EXCEPTION_BITS: f64 = 32.0;
-/// What an exception counts in bits for the time that it stops a warp. On an H100 that is a tenth of a nanosecond, in which
-/// some thousand bits are read; counted are as many as make a wider split, by a tenth of a bit a weight
-/// larger, the better one from [`FEW`] on.
-pub const EXCEPTION_TIME: f64 = 400.0;
+/// Penalty in bits for the time that an exception stalls a warp: a split that is wider by 0.1 bits per weight wins once
+/// exceptions exceed 1 in [`WEIGHTS_PER_EXCEPTION`]. On an H100 the time is a tenth of a nanosecond, in which the
+/// device reads some thousand bits.
+pub const EXCEPTION_TIME_BITS: f64 = 400.0;
 
-/// How a matrix is coded.
+/// Statistics and choices with which a matrix is coded.
 #[derive(Clone, Debug)]
 pub struct CodingModel {
-    /// How its weights split.
+    /// Split of the weights into coded and raw bits.
     pub split: Split,
-    /// The coded bits that stand in for exceptions and for padding: the most frequent ones.
+    /// Coded bits of exceptions and of padding: the most frequent ones, since these have the shortest code.
     pub filler: u8,
-    /// Frequencies of its symbols.
+    /// Frequencies of the symbols.
     pub frequencies: Frequencies,
-    /// Its entropy in bits per weight, as [`entropy`] defines it.
+    /// Entropy in bits per weight, as [`entropy`] defines it.
     pub entropy: f64,
 }
 
 impl CodingModel {
-    /// Makes the model of `matrix`, which has at least one weight.
+    /// Determines the model of `matrix`, which must have at least one weight.
     pub fn from_matrix(matrix: Matrix<'_>, request: CodingRequest) -> Self {
         let exponents = exponent_counts(matrix.dtype(), matrix.as_bytes());
         Self::new(request, &exponents, |split, filler| symbol_counts(matrix, split, filler))
     }
 
-    /// Makes the model of a matrix whose weights have these exponents; `symbols` counts the symbols for a split and a
+    /// Determines the model of a matrix from its counts of exponents. `symbols` counts the symbols for a split and a
     /// filler.
     pub fn new(
         request: CodingRequest,
         exponents: &[u64; 256],
         symbols: impl Fn(Split, u8) -> [u64; SYMBOLS],
     ) -> Self {
-        let with = |weights_per_symbol| {
+        let model_with = |weights_per_symbol| {
             let request = CodingRequest { weights_per_symbol, ..request };
-            let (split, coded, _) = split_for(request, exponents)?;
+            let (split, coded, _) = choose_split(request, exponents)?;
             let filler = most_frequent(&coded);
             let frequencies = Frequencies::from_counts(&symbols(split, filler));
             let frequencies = frequencies.expect("a matrix has a weight");
-            let entropy = entropy_of(request.dtype, exponents);
+            let entropy = entropy_of_counts(request.dtype, exponents);
             Some(Self { split, filler, frequencies, entropy })
         };
         let fits = |model: &Self| {
             let two = model.split.weights_per_symbol() == WeightsPerSymbol::Two;
             two || model.frequencies.max() <= FourWeightEntry::MAX_FREQUENCY
         };
-        let model =
-            with(request.weights_per_symbol).filter(fits).or_else(|| with(WeightsPerSymbol::Two));
-        model.expect("there are always two weights a symbol")
+        let model = model_with(request.weights_per_symbol)
+            .filter(fits)
+            .or_else(|| model_with(WeightsPerSymbol::Two));
+        model.expect("two weights per symbol always work")
     }
 }
 
-/// Order-0 entropy of the exponents (of whole values, for integers) of the weights in `data`, plus
-/// the bits beside them, in bits per weight. 0 for no data. In steps of 2^-16, so that blobs, which
-/// store it, hardly ever depend on how a machine rounds logarithms.
+/// Computes the entropy of the weights in `data` in bits per weight: the order-0 entropy of their exponents, plus their
+/// sign and mantissa bits. For integers it is the order-0 entropy of the values. Returns 0 for no data. Use it to
+/// estimate how well a matrix compresses.
+///
+/// The result is rounded to steps of 2^-16. Blobs store it, and this way they hardly ever depend on how a machine
+/// rounds logarithms.
 #[must_use]
 pub fn entropy(dtype: Dtype, data: &[u8]) -> f64 {
-    entropy_of(dtype, &exponent_counts(dtype, data))
+    entropy_of_counts(dtype, &exponent_counts(dtype, data))
 }
 
-fn entropy_of(dtype: Dtype, counts: &[u64; 256]) -> f64 {
+/// Computes [`entropy`] from the counts of exponents.
+fn entropy_of_counts(dtype: Dtype, counts: &[u64; 256]) -> f64 {
     let total = counts.iter().sum::<u64>() as f64;
     if total == 0.0 {
         return 0.0;
     }
-    let beside = 8 * dtype.byte_len() as u32 - dtype.exponent_bits();
-    let bits = coded_bits(counts, total) / total + f64::from(beside);
+    let other_bits = 8 * dtype.byte_len() as u32 - dtype.exponent_bits();
+    let bits = coded_bits(counts, total) / total + f64::from(other_bits);
     (bits * 65536.0).round() / 65536.0
 }
 
-/// Bits of an ideal order-0 code for symbols that occur `counts` of `total` times.
+/// Returns the size in bits of an ideal order-0 code of symbols with these counts, whose sum is `total`.
 fn coded_bits(counts: &[u64], total: f64) -> f64 {
     let nonzero = counts.iter().filter(|&&c| c > 0).map(|&c| c as f64);
     nonzero.map(|c| c * (total / c).log2()).sum()
 }
 
-/// How often each exponent occurs.
+/// Counts the exponents of the weights in `data`, in parallel.
 pub fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
     let chunks = data.par_chunks(CHUNK * dtype.byte_len());
     chunks.map(|chunk| fast::count_exponents(dtype, chunk)).reduce(|| [0; 256], add)
 }
 
-/// How often each symbol occurs, exceptions and padding replaced by `filler`.
+/// Counts the symbols of `matrix`, in parallel, with `filler` as the coded bits of exceptions and padding.
 pub fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS] {
     let tiles = matrix.grid().tiles().expect("a matrix in memory has a countable number of tiles");
     let counts = |tile| fast::count_symbols(matrix, split, filler, tile);
     (0..tiles).into_par_iter().map(counts).reduce(|| [0; SYMBOLS], add)
 }
 
-/// The sums of counts.
+/// Adds counts.
 pub fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
     a
 }
 
-/// How a caller wants a matrix to be coded.
+/// Coding options of a matrix, as requested by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct CodingRequest {
-    /// Type of the weights.
+    /// Element type of the matrix.
     pub dtype: Dtype,
-    /// How many integers share a symbol; of other types two do.
+    /// Number of weights per symbol. Only integers can have four.
     pub weights_per_symbol: WeightsPerSymbol,
-    /// The raw bits of integers, if they are not the encoder's to choose.
+    /// Number of raw bits of integers; `None` to let the encoder choose.
     pub raw_bits: Option<u8>,
 }
 
-/// The split of weights with these exponents, how often each value of its coded bits occurs, and how many weights are
-/// exceptions. `None` if four weights a symbol would leave too many.
-pub fn split_for(request: CodingRequest, counts: &[u64; 256]) -> Option<(Split, [u64; 16], u64)> {
+/// Chooses the split of weights with these counts of exponents. Returns it with the count of each value of the coded
+/// bits and the number of exceptions; `None` if four weights per symbol would leave too many exceptions.
+pub fn choose_split(
+    request: CodingRequest,
+    counts: &[u64; 256],
+) -> Option<(Split, [u64; 16], u64)> {
     let CodingRequest { dtype, weights_per_symbol, raw_bits } = request;
     let split = match dtype {
         Dtype::Bf16 | Dtype::F16 => best_window(dtype, counts),
@@ -134,13 +142,13 @@ pub fn split_for(request: CodingRequest, counts: &[u64; 256]) -> Option<(Split, 
     Some((split, coded, exceptions))
 }
 
-/// The most frequent of the values, of equals the lower.
+/// Returns the value of the coded bits with the highest count, the lowest of equals.
 pub fn most_frequent(coded: &[u64; 16]) -> u8 {
     let filler = (0..coded.len()).max_by_key(|&n| (coded[n], core::cmp::Reverse(n)));
     filler.expect("there are sixteen") as u8
 }
 
-/// The window that leaves the fewest exceptions.
+/// Returns the split of a floating-point type whose window leaves the fewest exceptions.
 fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
     let windows = [false, true]
         .into_iter()
@@ -148,8 +156,8 @@ fn best_window(dtype: Dtype, counts: &[u64; 256]) -> Split {
     windows.min_by_key(|&split| coded_counts(split, counts).1).expect("there are windows")
 }
 
-/// The split of integers: of two a symbol the one with the smallest code, or that of 4-bit integers if all are; of
-/// four, which are to be multiplied fast, the narrowest with few exceptions, if there is one.
+/// Chooses the split of integers. With two weights per symbol, the size decides. With four, which callers request for
+/// speed, it is the narrowest split with few exceptions, if there is one.
 fn best_raw_bits(weights_per_symbol: WeightsPerSymbol, counts: &[u64; 256]) -> Option<Split> {
     match weights_per_symbol {
         WeightsPerSymbol::Two => Some(smallest_code(counts)),
@@ -157,11 +165,15 @@ fn best_raw_bits(weights_per_symbol: WeightsPerSymbol, counts: &[u64; 256]) -> O
     }
 }
 
+/// Returns the narrowest split of four weights per symbol with at most one exception in [`WEIGHTS_PER_EXCEPTION`]
+/// weights.
 fn few_exceptions(counts: &[u64; 256]) -> Option<Split> {
-    let few = counts.iter().sum::<u64>() / FEW;
-    Split::all_i8(WeightsPerSymbol::Four).find(|&split| coded_counts(split, counts).1 <= few)
+    let limit = counts.iter().sum::<u64>() / WEIGHTS_PER_EXCEPTION;
+    Split::all_i8(WeightsPerSymbol::Four).find(|&split| coded_counts(split, counts).1 <= limit)
 }
 
+/// Returns the split of two weights per symbol with the lowest cost: size, plus the time of exceptions. Integers of
+/// four bits always get the split without raw bits, since they may have groups.
 fn smallest_code(counts: &[u64; 256]) -> Split {
     let total = counts.iter().sum::<u64>() as f64;
     let cost = |split: &Split| {
@@ -169,21 +181,20 @@ fn smallest_code(counts: &[u64; 256]) -> Split {
         let coded = coded_bits(&coded, coded.iter().sum::<u64>() as f64);
         coded
             + total * f64::from(split.raw_bits())
-            + exceptions as f64 * (EXCEPTION_BITS + EXCEPTION_TIME)
+            + exceptions as f64 * (EXCEPTION_BITS + EXCEPTION_TIME_BITS)
     };
-    // Those of 4-bit integers, which may have groups.
     let splits = || Split::all_i8(WeightsPerSymbol::Two);
-    let whole = splits().next().filter(|&split| coded_counts(split, counts).1 == 0);
-    whole.unwrap_or_else(|| {
-        splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are some")
+    let four_bits = splits().next().filter(|&split| coded_counts(split, counts).1 == 0);
+    four_bits.unwrap_or_else(|| {
+        splits().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are splits")
     })
 }
 
-/// How often each value of the coded bits occurs, and how many weights are exceptions.
+/// Counts the values of the coded bits, and the exceptions.
 fn coded_counts(split: Split, counts: &[u64; 256]) -> ([u64; 16], u64) {
     let (mut coded, mut exceptions) = ([0; 16], 0);
     for (exponent, &count) in (0..=u8::MAX).zip(counts) {
-        // Any weight with this exponent will do.
+        // All weights with this exponent have the same coded bits.
         let bits = split.coded(split.dtype().with_exponent(exponent));
         if bits < split.weights_per_symbol().values() {
             coded[usize::from(bits)] += count;

@@ -1,4 +1,5 @@
-//! Matrices in, blobs out.
+//! The encoder: matrices to blobs. The fast codec works tile by tile on all cores; the reference codec checks it in
+//! tests.
 
 pub mod coding_model;
 #[cfg(feature = "quantize")]
@@ -13,7 +14,7 @@ use crate::{Blob, BlobError, Matrix};
 use fused_rans_layout::{LINE, TileEntry, TileGrid, WeightsPerSymbol};
 use rayon::prelude::*;
 
-/// Compresses matrices, with options. Use [`encode`] where the defaults do.
+/// Compresses matrices, with options. Use [`encode`] for the defaults.
 ///
 /// ```
 /// use fused_rans_host::{Encoder, Matrix, WeightsPerSymbol};
@@ -33,29 +34,29 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Makes an encoder with the defaults: two weights per symbol, the split chosen by size, blobs smaller than their
-    /// matrix.
+    /// Creates an encoder with the defaults: two weights per symbol, the split with the smallest code, and only blobs
+    /// that are smaller than their matrix.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks for so many weights per symbol. Two, the default, give the smaller blob: by 0.1 bits per weight and more for
-    /// 4-bit integers. Four are faster to multiply.
+    /// Sets the number of weights per symbol. Two, the default, give smaller blobs: by at least 0.1 bits per weight for
+    /// 4-bit integers. Four make multiplication faster.
     ///
-    /// Only integers can have four. They get two where one in 4096 weights or more lies outside -64 to 63, or where a
-    /// symbol of four would be more frequent than one in four.
+    /// Only integers can have four. The encoder falls back to two when more than 1 in 4096 weights lies outside -64 to
+    /// 63, or when a symbol of four weights would be more frequent than 1 in 4.
     pub fn weights_per_symbol(self, weights_per_symbol: WeightsPerSymbol) -> Self {
         Self { weights_per_symbol, ..self }
     }
 
-    /// Sets the raw bits of integers: 0 to 4, with four weights per symbol 2 to 5. The encoder chooses if the number is
-    /// another one, if the matrix has groups, or if this is not called.
+    /// Sets the number of raw bits of integers: 0 to 4, or 2 to 5 with four weights per symbol. Use it to compare
+    /// splits. The encoder chooses the number by default, for any other number, and for matrices with groups.
     pub fn raw_bits(self, raw_bits: u8) -> Self {
         Self { raw_bits: Some(raw_bits), ..self }
     }
 
-    /// Accepts blobs smaller than `bytes`, whatever the size of the matrix is. Use it where the blob replaces something
-    /// larger than the matrix, or where there must be a blob.
+    /// Accepts blobs of less than `bytes` bytes, instead of blobs that are smaller than the matrix. Use it when the
+    /// blob replaces something larger than the matrix, or when the matrix must become a blob in any case.
     pub fn max_bytes(self, bytes: usize) -> Self {
         Self { max_bytes: Some(bytes), ..self }
     }
@@ -64,8 +65,8 @@ impl Encoder {
     ///
     /// # Errors
     /// [`BlobError::NotSmaller`] if the blob would not be smaller than the matrix (or than
-    /// [`max_bytes`](Encoder::max_bytes)): store the matrix as it is. [`BlobError::TooLarge`] if the format cannot
-    /// address the matrix; [`BlobError::TooManyLargeIntegers`] if all integers of a tile exceed a byte.
+    /// [`max_bytes`](Encoder::max_bytes)): store the matrix uncompressed. [`BlobError::TooLarge`] if the format cannot
+    /// address the matrix; [`BlobError::TooManyLargeIntegers`] if no integer of a whole tile fits in a byte.
     pub fn encode(&self, matrix: Matrix<'_>) -> Result<Blob<'static>, BlobError> {
         let tiles = self.check(matrix)?;
         let model = CodingModel::from_matrix(matrix, self.request(matrix));
@@ -76,7 +77,7 @@ impl Encoder {
         self.assemble(matrix, &model, tiles)
     }
 
-    /// Returns the number of tiles, if a blob of the matrix may be small enough.
+    /// Checks that a blob of the matrix may be small enough. Returns the number of tiles.
     fn check(&self, matrix: Matrix<'_>) -> Result<usize, BlobError> {
         let TileGrid { rows, cols } = matrix.grid();
         let max_bytes = self.limit(matrix);
@@ -85,30 +86,31 @@ impl Encoder {
         }
         let too_large = BlobError::TooLarge { rows, cols };
         let tiles = matrix.grid().tiles().ok_or(too_large.clone())?;
-        // A tile takes a line at least. A model may have thousands of matrices that are too small for that.
+        // A tile takes at least one line. Models may have thousands of matrices that are too small for that.
         let row_scales = matrix.row_scales().unwrap_or_default().len();
-        let least = payload_start(tiles, row_scales)
+        let min_bytes = payload_start(tiles, row_scales)
             .and_then(|start| tiles.checked_mul(LINE)?.checked_add(start))
             .ok_or(too_large)?;
-        if least >= max_bytes {
+        if min_bytes >= max_bytes {
             return Err(BlobError::NotSmaller { rows, cols, max_bytes });
         }
         Ok(tiles)
     }
 
-    /// Returns how `matrix` is to be coded. Integers with groups have no exceptions, so that their raw bits are fixed.
+    /// Returns the request for coding `matrix`. Ignores the raw bits for matrices with groups: these have no
+    /// exceptions, which fixes the split.
     pub(crate) fn request(&self, matrix: Matrix<'_>) -> CodingRequest {
         let raw_bits = self.raw_bits.filter(|_| matrix.groups().is_none());
         let weights_per_symbol = self.weights_per_symbol;
         CodingRequest { dtype: matrix.dtype(), weights_per_symbol, raw_bits }
     }
 
-    /// Returns the size in bytes that a blob must stay below.
+    /// Returns the limit of the size of a blob in bytes, exclusive.
     fn limit(&self, matrix: Matrix<'_>) -> usize {
-        self.max_bytes.unwrap_or_else(|| matrix.stored_bytes())
+        self.max_bytes.unwrap_or_else(|| matrix.uncompressed_byte_len())
     }
 
-    /// Puts a blob together from its tiles.
+    /// Assembles a blob from its tiles.
     fn assemble(
         &self,
         matrix: Matrix<'_>,
@@ -125,8 +127,8 @@ impl Encoder {
         if bytes >= max_bytes {
             return Err(BlobError::NotSmaller { rows, cols, max_bytes });
         }
-        let coding = tile_format(matrix, model);
-        let mut header = Header::new(coding, row_scales.is_some(), grid, model.entropy);
+        let format = tile_format(matrix, model);
+        let mut header = Header::new(format, row_scales.is_some(), grid, model.entropy);
         header.bytes = bytes as u64;
         header.weights_crc = parallel_crc(matrix.as_bytes());
         let (mut index, mut offset) = (Vec::with_capacity(tiles.len()), start);
@@ -138,7 +140,7 @@ impl Encoder {
         }
         let row_scales = row_scales.map(<[_]>::to_vec);
         let frequencies = model.frequencies.clone();
-        let front = Front { header, coding, grid, frequencies, index, row_scales };
+        let front = Front { header, format, grid, frequencies, index, row_scales };
         Ok(Blob::from_parts(front, start, tiles))
     }
 }
@@ -156,18 +158,18 @@ impl Encoder {
 /// ```
 ///
 /// # Errors
-/// Those of [`Encoder::encode`], of which [`BlobError::NotSmaller`] is ordinary: store such a matrix as it is.
+/// The errors of [`Encoder::encode`]. [`BlobError::NotSmaller`] is common: store such a matrix uncompressed.
 pub fn encode(matrix: Matrix<'_>) -> Result<Blob<'static>, BlobError> {
     Encoder::new().encode(matrix)
 }
 
-/// Returns what the tiles of `matrix`, coded by `model`, look like.
+/// Returns the format of the tiles of `matrix`, coded with `model`.
 fn tile_format(matrix: Matrix<'_>, model: &CodingModel) -> TileFormat {
     let groups = matrix.groups().map(|groups| groups.plane());
     TileFormat { split: model.split, groups, large_integers: matrix.has_large_integers() }
 }
 
-/// Computes the CRC-32C of `data`, its parts side by side.
+/// Computes the CRC-32C of `data` in parallel.
 pub(crate) fn parallel_crc(data: &[u8]) -> u32 {
     const CHUNK: usize = 1 << 22;
     let crcs = data.par_chunks(CHUNK).map(|chunk| (crc32c::crc32c(chunk), chunk.len()));

@@ -7,7 +7,7 @@
 
 use core::cmp::Reverse;
 
-use crate::blob::frequencies::{END_SYMBOLS, ENDS};
+use crate::blob::frequencies::{FINAL_STATE_SYMBOLS, FINAL_STATES};
 use crate::blob::groups::Groups;
 use crate::codec::coding_model::CodingModel;
 use crate::{Blob, BlobError, Encoder, Frequencies, Matrix, TileFault};
@@ -129,7 +129,7 @@ fn encode_tile(
         let weight = |row, col| weight_at(matrix, tile, slab * SLAB_ROWS + row, col);
         let raw = |row, col| weight(row, col).map_or(0, |weight| split.raw(weight));
         let exception = |(place, row, col)| {
-            let mut wide = matrix.large_row(tile, slab * SLAB_ROWS + row);
+            let mut wide = matrix.large_integers_in_row(tile, slab * SLAB_ROWS + row);
             let wide = wide.find(|&(wide, _)| wide == col).map(|(_, weight)| weight);
             let outside =
                 |&weight: &u16| split.coded(weight) >= split.weights_per_symbol().values();
@@ -151,7 +151,7 @@ fn encode_tile(
         weights.resize(weights.len().next_multiple_of(16), 0);
         weights.extend_from_slice(&groups);
     }
-    let has_large_integers = |row| matrix.large_row(tile, row).next().is_some();
+    let has_large_integers = |row| matrix.large_integers_in_row(tile, row).next().is_some();
     let raw_tile = Some(weights).filter(|_| !(0..shape.rows).any(has_large_integers));
     write_payload(&slabs, &groups, raw_tile)
 }
@@ -213,8 +213,8 @@ fn store_rows(streams: &[Vec<u32>]) -> StoredRows {
     }
 }
 
-/// Writes a tile; or `raw_tile`, if there is one and it takes no more lines. `None` if there are more exceptions than a tile
-/// can have.
+/// Writes a tile; or `raw_tile`, if there is one and it takes no more lines. `None` if there are more exceptions than a
+/// tile can have.
 fn write_payload(
     slabs: &[CodedSlab],
     groups: &[u8],
@@ -266,9 +266,9 @@ fn encode_stream(all: &[Vec<usize>], symbols: &[u8]) -> Vec<u32> {
     // Of the last symbol's states, those with the most trailing zeros.
     let mut ends = all[usize::from(last)].clone();
     ends.sort_by_key(|state| Reverse(state.trailing_zeros()));
-    ends.truncate(ENDS);
+    ends.truncate(FINAL_STATES);
     // Of those, the first that leaves the fewest bits in front of the stream's last zeros.
-    let nearest = &others[others.len().saturating_sub(END_SYMBOLS)..];
+    let nearest = &others[others.len().saturating_sub(FINAL_STATE_SYMBOLS)..];
     let left = |&end: &usize| {
         let (_, bits) = encode_symbols(all, nearest, end);
         bits.len() - bits.iter().take_while(|&&bit| bit == 0).count()

@@ -1,4 +1,4 @@
-//! The multiplication on the CPU: exact enough to stand for the product, whatever the order of sums.
+//! Multiplication on the CPU: exact products and F64 sums, as a reference for the kernels.
 
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::blob::values::DequantizedValues;
@@ -8,21 +8,21 @@ use crate::{Blob, BlobError};
 use fused_rans_layout::{Entry, TABLE, TILE};
 use rayon::prelude::*;
 
-/// Rows of activations that are multiplied with a row of weights while it is at hand as F32.
-const BLOCK: usize = 32;
-/// Partial sums of a dot product. Fixed, so that every machine adds in the same order.
-const PARTS: usize = 16;
+/// Number of rows of activations that each dequantized row of weights is multiplied with.
+const ROWS_OF_X: usize = 32;
+/// Number of partial sums of a dot product. Fixed, so that every machine adds in the same order.
+const PARTIAL_SUMS: usize = 16;
 
 impl Blob<'_> {
-    /// y = x W^T with this blob's matrix as W, then scale and bias. Verifies every checksum. Runs on
-    /// rayon's current thread pool and takes the memory of 256 decoded rows for each of its threads,
-    /// of 32 rows of x as F32, of the scales and zero points of groups, and 24 bytes for each integer of more than a
-    /// byte.
+    /// Computes y = x W^T with this matrix as W, then applies scale and bias. Verifies every checksum. Use it where
+    /// there is no GPU, or as the reference for results of a GPU.
     ///
-    /// Products are exact, sums are F64: outputs are rounded once, to nearest even, and do not depend
-    /// on the machine, its threads or the other rows of `x`. NaN patterns of FP8 weights are
-    /// multiplied as +-480; check inputs beforehand. With groups, every weight is
-    /// `scale * (integer - zero point)`, whatever number the scale is.
+    /// Products are exact and sums are F64. Outputs are rounded once, to nearest even. They do not depend on the
+    /// machine, the number of threads or the other rows of `x`. NaN patterns of FP8 weights are multiplied as +-480:
+    /// the documentation of the module [`matmul`](crate::matmul) has the details.
+    ///
+    /// Runs on rayon's current thread pool. Allocates memory for 256 decoded rows per thread, for 32 rows of x as F32,
+    /// for the scales and zero points of groups, and 24 bytes for each large integer.
     ///
     /// ```
     /// use fused_rans_host::{Activations, Epilogue, Matrix, Outputs, encode};
@@ -44,8 +44,9 @@ impl Blob<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`MatmulError`] for operands that [`check`] refuses, which leaves `y` as it was, and for a
-    /// damaged blob, after which `y` holds unspecified numbers. With no rows in `x`, nothing is read.
+    /// [`MatmulError`] for arguments that [`check`](crate::matmul::check) refuses, before anything is written to `y`;
+    /// [`MatmulError::Blob`] for a damaged blob, after which `y` holds unspecified numbers. If `x` has no rows, the
+    /// tiles are not read.
     pub fn matmul(
         &self,
         x: Activations<&[u8]>,
@@ -68,12 +69,12 @@ impl Blob<'_> {
             let weights = &mut weights[..rows * row_bytes];
             self.decode_rows(first_row, weights, &table)?;
             crc = crc32c::crc32c_combine(crc, parallel_crc(weights), weights.len());
-            products.add_rows(first_row, weights);
+            products.compute(first_row, weights);
         }
         if crc == self.weights_crc() { Ok(()) } else { Err(BlobError::WeightsChecksum.into()) }
     }
 
-    /// Decodes the rows from `first_row` on, a multiple of [`TILE`], into `out`.
+    /// Decodes rows into `out`, starting at `first_row`, a multiple of [`TILE`].
     fn decode_rows(
         &self,
         first_row: usize,
@@ -81,12 +82,12 @@ impl Blob<'_> {
         table: &[Entry; TABLE],
     ) -> Result<(), BlobError> {
         let row_bytes = self.cols() * self.dtype().byte_len();
-        let bands = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
-        bands.try_for_each(|(band, out)| self.decode_tile_row(first_row / TILE + band, out, table))
+        let tile_rows = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
+        tile_rows.try_for_each(|(i, out)| self.decode_tile_row(first_row / TILE + i, out, table))
     }
 }
 
-/// A multiplication under way; the operands have been checked.
+/// A multiplication in progress, with checked arguments.
 struct Products<'a> {
     blob: &'a Blob<'a>,
     values: DequantizedValues,
@@ -96,16 +97,17 @@ struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// Computes the outputs of the rows of weights in `stored`, the matrix's from `first_row` on.
-    fn add_rows(&mut self, first_row: usize, stored: &[u8]) {
-        for first in (0..self.x.rows).step_by(BLOCK) {
-            let x = self.load_activations(first, BLOCK.min(self.x.rows - first));
+    /// Computes the outputs of some rows of weights: `stored` holds them, decoded, starting at row `first_row` of the
+    /// matrix.
+    fn compute(&mut self, first_row: usize, stored: &[u8]) {
+        for first in (0..self.x.rows).step_by(ROWS_OF_X) {
+            let x = self.load_activations(first, ROWS_OF_X.min(self.x.rows - first));
             let sums = self.multiply(&x, first_row, stored);
             self.store(first, first_row, x.len() / self.blob.cols(), &sums);
         }
     }
 
-    /// `rows` rows of x from `first` on, one behind the other.
+    /// Loads `rows` rows of x as F32 without gaps, starting at row `first`.
     fn load_activations(&self, first: usize, rows: usize) -> Vec<f32> {
         let (dtype, cols) = (self.x.dtype, self.blob.cols());
         let mut x = vec![0.0; rows * cols];
@@ -116,7 +118,8 @@ impl Products<'_> {
         x
     }
 
-    /// The sums of products, by rows of weights and then by rows of x.
+    /// Computes the dot products of all rows of weights with all rows of `x`: for each row of weights, one sum per row
+    /// of x.
     fn multiply(&self, x: &[f32], first_row: usize, stored: &[u8]) -> Vec<f64> {
         let cols = self.blob.cols();
         let x_rows = x.len() / cols;
@@ -126,7 +129,7 @@ impl Products<'_> {
         rows.for_each_init(
             || vec![0.0; cols],
             |weights, (row, (sums, stored))| {
-                // Scales of rows are the sums' (`store`).
+                // `store` multiplies the sums by the row scales.
                 self.values.load_row(first_row + row, stored, weights);
                 for (sum, x) in sums.iter_mut().zip(x.chunks_exact(cols)) {
                     *sum = dot(weights, x);
@@ -136,7 +139,7 @@ impl Products<'_> {
         sums
     }
 
-    /// Scales, adds the bias, rounds and stores what [`Products::multiply`] gave.
+    /// Multiplies the sums of [`Products::multiply`] by the scales, adds the bias, rounds, and writes the outputs.
     fn store(&mut self, first: usize, first_row: usize, x_rows: usize, sums: &[f64]) {
         let bytes = self.y.dtype.byte_len();
         for m in 0..x_rows {
@@ -153,10 +156,10 @@ impl Products<'_> {
 }
 
 vectorized! {
-    /// The sum of the products of `a` and `b`. A product of two F32s is exact in F64.
+    /// Computes the dot product of `a` and `b`. The product of two F32 numbers is exact in F64.
     fn dot(a: &[f32], b: &[f32]) -> f64 {
-        let mut sums = [0.0; PARTS];
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<PARTS>(), b.as_chunks::<PARTS>());
+        let mut sums = [0.0; PARTIAL_SUMS];
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<PARTIAL_SUMS>(), b.as_chunks::<PARTIAL_SUMS>());
         for (a, b) in a.iter().zip(b) {
             for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
                 *sum += f64::from(a) * f64::from(b);
@@ -176,14 +179,13 @@ mod tests {
     use crate::{Dtype, Float, Matrix, encode};
     use fused_rans_layout::LINE;
 
-    /// A blob whose tiles are intact, but not those of the matrix that its header speaks of.
+    /// Creates a blob whose tiles are intact, but whose weights do not match their checksum.
     fn other_weights() -> Vec<u8> {
         let weights = vec![3; 1000 * 100];
-        let mut bytes =
-            encode(Matrix::from_bytes(Dtype::I8, &weights, 1000, 100).expect("it fits"))
-                .expect("it shrinks")
-                .into_bytes();
-        let blob = Blob::parse(&bytes).expect("it is one");
+        let mut bytes = encode(Matrix::from_bytes(Dtype::I8, &weights, 1000, 100).expect("valid"))
+            .expect("compressible")
+            .into_bytes();
+        let blob = Blob::parse(&bytes).expect("valid");
         let front = blob.index()[0].offset as usize * LINE;
         let mut header: Header = bytemuck::pod_read_unaligned(&bytes[..HEADER_BYTES]);
         header.weights_crc ^= 1;
@@ -194,13 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn other_weights_than_were_compressed_are_an_error() {
+    fn weights_that_do_not_match_their_checksum_are_an_error() {
         let bytes = other_weights();
         let (x, mut y) = ([0; 2 * 100], vec![0; 2 * 1000]);
         let x = Activations { data: &x[..], dtype: Float::F16, rows: 1, row_stride: 100 };
         let y = Outputs { data: &mut y[..], dtype: Float::F16, row_stride: 1000 };
-        let result =
-            Blob::parse(&bytes).expect("its front is intact").matmul(x, y, Epilogue::default());
+        let result = Blob::parse(&bytes).expect("valid front").matmul(x, y, Epilogue::default());
         assert_eq!(result, Err(MatmulError::Blob(BlobError::WeightsChecksum)));
     }
 }

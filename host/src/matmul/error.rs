@@ -1,19 +1,19 @@
-//! What can be wrong with a multiplication.
+//! Errors about the arguments of a multiplication.
 
 use super::Float;
 use crate::{BlobError, Dtype, ErrorKind};
 use std::fmt;
 
-/// What an error is about.
+/// An argument of a multiplication, which an error names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Argument {
-    /// x, M x K.
+    /// Activations x, M x K.
     Activations,
-    /// y, M x N.
+    /// Outputs y, M x N.
     Outputs,
-    /// The epilogue's factors, N.
+    /// Factors of the epilogue, N.
     Scale,
-    /// The epilogue's addends, N.
+    /// Addends of the epilogue, N.
     Bias,
 }
 
@@ -28,13 +28,13 @@ impl fmt::Display for Argument {
     }
 }
 
-/// Why a multiplication was refused. Nothing that a caller passes or a blob contains panics.
+/// An error of a multiplication. Invalid arguments and damaged blobs never cause a panic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MatmulError {
-    /// Invalid argument: the weights are not multiplied with activations of that type.
+    /// Invalid argument: weights of this type cannot be multiplied with activations of that type.
     #[error(
-        "{} weights cannot be multiplied with {} activations; convert these to {}",
+        "{} weights cannot be multiplied with {} activations: convert the activations to {}",
         .weights.name(), .found.name(), activation_types(*.weights)
     )]
     ActivationType {
@@ -43,9 +43,9 @@ pub enum MatmulError {
         /// Type of the activations.
         found: Float,
     },
-    /// Invalid argument: outputs are neither of the activations' type nor F32.
+    /// Invalid argument: the outputs have neither the type of the activations nor F32.
     #[error(
-        "outputs of {x} activations are {x} or F32, not {}; ask for one of these",
+        "outputs of {x} activations are {x} or F32, not {}",
         .found.name(), x = .activations.name()
     )]
     OutputType {
@@ -54,48 +54,50 @@ pub enum MatmulError {
         /// Type of the outputs.
         found: Float,
     },
-    /// Invalid argument: rows overlap.
+    /// Invalid argument: the row stride is shorter than a row, so rows would overlap.
     #[error(
-        "the {operand} have {cols} elements a row, but rows start every {found}; the row_stride dimension is counted in elements and at least {cols}"
+        "the row stride of the {argument} is {found} elements, shorter than a row: it must be at least {cols}"
     )]
     RowStride {
-        /// The matrix.
-        operand: Argument,
-        /// Elements of a row: K of activations, N of outputs.
+        /// The matrix: activations or outputs.
+        argument: Argument,
+        /// Number of elements of a row: K for activations, N for outputs.
         cols: usize,
-        /// The row_stride dimension.
+        /// Row stride in elements.
         found: usize,
     },
-    /// Invalid argument: a buffer ends too early.
-    #[error("the {operand} take {expected} bytes, the buffer has {found}")]
+    /// Invalid argument: the buffer is too short.
+    #[error("the {argument} take {expected} bytes, but the buffer has {found}")]
     TooShort {
-        /// The matrix.
-        operand: Argument,
-        /// Bytes from its first to its last element.
+        /// The matrix: activations or outputs.
+        argument: Argument,
+        /// Number of bytes from the first to the last element.
         expected: u64,
-        /// Bytes of the buffer.
+        /// Size of the buffer in bytes.
         found: u64,
     },
-    /// Invalid argument: there cannot be so many bytes.
-    #[error("{rows} rows of {operand}, one every {row_stride} elements, cannot be addressed")]
+    /// Invalid argument: no buffer can be so large.
+    #[error(
+        "{rows} rows of {argument} with a row stride of {row_stride} elements exceed the address space"
+    )]
     TooLarge {
-        /// The matrix.
-        operand: Argument,
-        /// Rows, M.
+        /// The matrix: activations or outputs.
+        argument: Argument,
+        /// Number of rows, M.
         rows: usize,
-        /// The row_stride dimension.
+        /// Row stride in elements.
         row_stride: usize,
     },
-    /// Invalid argument: scale or bias do not have one number for each row of the weights.
+    /// Invalid argument: scale or bias does not have one number per row of the weights.
     #[error(
-        "the {operand} has {found} numbers, the weights have {expected} rows; give one for each"
+        "the {argument} has {found} numbers, but the weights have {expected} rows: pass one number per row"
     )]
     Features {
-        /// Scale or bias.
-        operand: Argument,
-        /// Rows of the weights, N.
+        /// The vector: scale or bias.
+        argument: Argument,
+        /// Number of rows of the weights, N.
         expected: usize,
-        /// Numbers given.
+        /// Number of elements of the vector.
         found: usize,
     },
     /// The blob is damaged.
@@ -104,7 +106,7 @@ pub enum MatmulError {
 }
 
 impl MatmulError {
-    /// Returns the kind of this error, for callers that only need to know what to do about it.
+    /// Returns the kind of this error, for callers that only need to know how to react.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -114,7 +116,7 @@ impl MatmulError {
     }
 }
 
-/// The activations that these weights take, in words.
+/// Returns the types of activations that weights of this type take, as text.
 fn activation_types(weights: Dtype) -> &'static str {
     match weights {
         Dtype::Bf16 => "BF16",

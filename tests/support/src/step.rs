@@ -2,7 +2,7 @@
 
 use fused_rans::Blob;
 use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TableKind};
-use fused_rans::tile::{CodedTile, Rows, Tile};
+use fused_rans::tile::{CodedTile, Tile, WordRows};
 use fused_rans_kernels::{SliceMemory, WeightFormat, decode_slab};
 
 /// Decodes all coded tiles of `blob` and checks them against its weights `data`, row-major. Returns the number of coded
@@ -45,7 +45,7 @@ fn decode_tile(tile: &CodedTile<'_>, format: WeightFormat, table: &[u32]) -> Vec
     let mut weights = vec![0; shape.strips() * FRAGMENT * width];
     for (number, slab) in tile.slabs().enumerate() {
         let top = number * SLAB_STRIPS * FRAGMENT;
-        let mut rows: Rows = [[u32::MAX; LANES]; 64];
+        let mut rows: WordRows = [[u32::MAX; LANES]; 64];
         slab.expand(&mut rows);
         let raw: Vec<u32> = slab.raw.as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();
         for lane in 0..LANES {

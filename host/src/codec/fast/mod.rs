@@ -89,7 +89,7 @@ vectorized! {
 fn add_wide(matrix: Matrix<'_>, tile: usize, slab: usize, exceptions: &mut Vec<u32>) {
     let shape = matrix.grid().shape(tile).slab(slab);
     for row in 0..SLAB_ROWS {
-        let wide = matrix.large_row(tile, slab * SLAB_ROWS + row);
+        let wide = matrix.large_integers_in_row(tile, slab * SLAB_ROWS + row);
         exceptions
             .extend(wide.map(|(col, weight)| TileEntry::exception(shape.place(row, col), weight)));
     }

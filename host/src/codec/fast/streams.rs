@@ -1,7 +1,7 @@
 //! The 32 streams of a slab, side by side.
 
-use crate::blob::frequencies::{END_SYMBOLS, EncodeTable};
-use crate::blob::tile::Rows;
+use crate::blob::frequencies::{EncodeTable, FINAL_STATE_SYMBOLS};
+use crate::blob::tile::WordRows;
 use fused_rans_layout::{Entry, LANES, PROB_BITS, TABLE};
 
 /// Encodes one stream a lane into `rows`; returns the streams' lengths in words.
@@ -10,12 +10,12 @@ use fused_rans_layout::{Entry, LANES, PROB_BITS, TABLE};
 /// gathered as one long number a lane, lowest word first, and moved to the front of the words
 /// at the end, when the length is known.
 #[inline(always)]
-pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> [usize; LANES] {
+pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut WordRows) -> [usize; LANES] {
     let Some((last, others)) = symbols.split_last() else { return [0; LANES] };
-    let mut words: Rows = [[0; LANES]; 64];
+    let mut words: WordRows = [[0; LANES]; 64];
     let mut lanes = [Writer::default(); LANES];
     for (lane, writer) in lanes.iter_mut().enumerate() {
-        let before = others.iter().rev().take(END_SYMBOLS).map(|symbols| symbols[lane]);
+        let before = others.iter().rev().take(FINAL_STATE_SYMBOLS).map(|symbols| symbols[lane]);
         writer.state = best_end(table, last[lane], before);
     }
     // Two symbols give out at most 24 bits, so `pending` never holds more than 31 + 24.
@@ -42,7 +42,7 @@ pub fn encode(table: &EncodeTable, symbols: &[[u8; LANES]], rows: &mut Rows) -> 
 #[inline(always)]
 fn best_end(table: &EncodeTable, last: u8, before: impl Iterator<Item = u8> + Clone) -> u32 {
     let mut best = (u32::MAX, 0);
-    for end in table.ends(last) {
+    for end in table.final_states(last) {
         let (mut state, mut number, mut bits) = (end, 0, 0);
         for symbol in before.clone() {
             let (next, more) = table.step(state, symbol);
@@ -74,7 +74,7 @@ impl Writer {
 
     /// Writes the lowest word of what is pending, and keeps it as written if it was whole.
     #[inline(always)]
-    fn flush(&mut self, words: &mut Rows, lane: usize) {
+    fn flush(&mut self, words: &mut WordRows, lane: usize) {
         words[self.words % 64][lane] = self.pending as u32;
         let whole = self.pending_bits / 32;
         self.words += whole as usize;
@@ -85,7 +85,7 @@ impl Writer {
     /// Turns the number's words (lowest first) into the stream's (first bit highest, zeros after
     /// the last bit); returns how many.
     #[inline(always)]
-    fn finish(mut self, words: &Rows, rows: &mut Rows, lane: usize) -> usize {
+    fn finish(mut self, words: &WordRows, rows: &mut WordRows, lane: usize) -> usize {
         let word = |at: usize, writer: &Self| match at.checked_sub(writer.words) {
             None => words[at % 64][lane],
             Some(0) => writer.pending as u32,
@@ -106,7 +106,7 @@ impl Writer {
 
 /// Decodes one stream a lane from `rows`; returns the words that the longest has.
 #[inline(always)]
-pub fn decode(table: &[Entry; TABLE], rows: &Rows, symbols: &mut [[u8; LANES]]) -> u32 {
+pub fn decode(table: &[Entry; TABLE], rows: &WordRows, symbols: &mut [[u8; LANES]]) -> u32 {
     let words: &[u32; 64 * LANES] = rows.as_flattened().try_into().expect("64 rows");
     let mut index = rows[0].map(|word| word >> (32 - PROB_BITS));
     let mut position = [PROB_BITS; LANES];

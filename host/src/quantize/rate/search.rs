@@ -3,7 +3,7 @@
 use super::MAX_LARGE_INTEGER_SHARE;
 use super::size::integer_codings;
 use super::trial::{Outcome, Trial};
-use crate::codec::coding_model::{CodingRequest, FEW};
+use crate::codec::coding_model::{CodingRequest, WEIGHTS_PER_EXCEPTION};
 use crate::codec::estimate::Estimate;
 use crate::quantize::{QuantizeError, QuantizeOptions};
 use fused_rans_layout::WeightsPerSymbol;
@@ -32,7 +32,7 @@ pub(super) const MAX_CANDIDATES: usize = 3;
 const MAX_EXCEPTION_PENALTY_BITS: f64 = 0.2;
 /// Limits on the large integers of a row that are tried: at most one in so many weights. The first is the share up to
 /// which exceptions cost hardly any time; each next one allows 16 times as many.
-const WEIGHTS_PER_LARGE_INTEGER: [usize; 3] = [FEW as usize, 256, 16];
+const WEIGHTS_PER_LARGE_INTEGER: [usize; 3] = [WEIGHTS_PER_EXCEPTION as usize, 256, 16];
 
 /// A coding and a step, with what they give on the sample or on the whole matrix.
 #[derive(Clone, Copy)]
@@ -152,7 +152,7 @@ impl Trial<'_> {
         };
         let start = self.step_for(bits, START_STEP_LOG2_PLUS_BITS - bits, smallest);
         // The codings that cost least at this step are the likeliest to cost least at their own.
-        let cost = |found: &Estimate| size_cost(found.bits, found.extra());
+        let cost = |found: &Estimate| size_cost(found.bits, found.time_penalty());
         let mut likeliest: Vec<(Estimate, CodingRequest)> =
             self.estimates(&start.outcome, codings).collect();
         likeliest.sort_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)));
@@ -172,7 +172,8 @@ impl Trial<'_> {
     fn search_step(&self, bits: f64, start_log2: f64, coding: CodingRequest) -> Candidate {
         let size = |outcome: &Outcome| self.estimate(outcome, coding).map(|found| found.bits);
         let TriedStep { step_log2, excess_bits, outcome } = self.step_for(bits, start_log2, size);
-        let penalty = self.estimate(&outcome, coding).map_or(f64::INFINITY, |found| found.extra());
+        let penalty =
+            self.estimate(&outcome, coding).map_or(f64::INFINITY, |found| found.time_penalty());
         let weights = outcome.counts.iter().sum::<u64>() as f64;
         Candidate {
             step_log2,
@@ -224,7 +225,7 @@ impl Trial<'_> {
         unlimited: &[Candidate],
     ) -> Result<Vec<Candidate>, QuantizeError> {
         let mut best = (1, unlimited.to_vec());
-        if unlimited[0].large_integer_share * FEW as f64 > 1.0 {
+        if unlimited[0].large_integer_share * WEIGHTS_PER_EXCEPTION as f64 > 1.0 {
             for limit in WEIGHTS_PER_LARGE_INTEGER {
                 self.allow_large_integers(limit)?;
                 let found = self.search(bits);

@@ -28,7 +28,8 @@ impl Trial<'_> {
         max_penalty_bits: f64,
         bits: f64,
     ) -> CodingRequest {
-        if self.estimate(outcome, coding).is_some_and(|own| own.extra() <= max_penalty_bits) {
+        if self.estimate(outcome, coding).is_some_and(|own| own.time_penalty() <= max_penalty_bits)
+        {
             return coding;
         }
         let codings = integer_codings(coding.weights_per_symbol, self.options.raw_bits);

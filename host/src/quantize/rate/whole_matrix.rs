@@ -93,7 +93,8 @@ impl Trial<'_> {
         };
         let excess_bits =
             self.size(&quantized, &outcome).map_or(f64::INFINITY, |found| found - bits);
-        let penalty = self.estimate(&outcome, coding).map_or(f64::INFINITY, |found| found.extra());
+        let penalty =
+            self.estimate(&outcome, coding).map_or(f64::INFINITY, |found| found.time_penalty());
         let exception_penalty_bits = penalty;
         let found =
             Candidate { coding, excess_bits, exception_penalty_bits, squared_error, ..*candidate };
