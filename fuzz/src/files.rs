@@ -51,7 +51,7 @@ pub fn framed(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
 
-/// As [`framed`], but corrects padding and checksum if the header is that of a compressed file.
+/// Returns the file of [`framed`]. Corrects padding and checksum if the header is that of a compressed file.
 #[must_use]
 pub fn sealed(header: &[u8], data: &[u8]) -> Vec<u8> {
     let mut header = header.trim_ascii_end().to_owned();

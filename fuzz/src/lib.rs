@@ -1,4 +1,4 @@
-//! Shared code of the fuzz targets. Some modules are those of the tests' crate `tests/support`.
+//! Shared code of the fuzz targets. Some modules are files of the tests' crate, `tests/support`.
 
 #[path = "../../tests/support/src/allocation.rs"]
 pub mod allocation;

@@ -1,6 +1,6 @@
 //! Every dependency has a license that `deny.toml` allows and comes from crates.io.
 //!
-//! The program `cargo deny` reads the same file and looks for advisories, too, which takes the network.
+//! `cargo deny` reads the same file. It also checks security advisories, which it downloads.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -37,7 +37,7 @@ fn licenses_and_sources_are_allowed() {
     assert_eq!(used.len(), allowed.len(), "of the allowed licenses only {used:?} are needed");
 }
 
-/// All packages of the workspace's builds, with every feature and for every platform.
+/// Returns all packages that the workspace depends on, with every feature and for every platform.
 fn packages() -> Vec<Value> {
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--locked", "--format-version=1", "--all-features"]);

@@ -1,4 +1,4 @@
-//! What is published: the public API, and the dependencies' licenses.
+//! Tests of what the crates publish: the public API, and the dependencies and their licenses.
 
 mod dependencies;
 #[cfg(unix)]

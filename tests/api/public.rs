@@ -1,5 +1,5 @@
-//! What users can name does not change by accident: the public items of the published crates, as the toolchain's rustdoc
-//! sees them, are those of `tests/api/`. `FUSED_RANS_REGENERATE=1` before the command writes them anew:
+//! Checks that the public API does not change by accident. Compares the public items of the published crates, according
+//! to the toolchain's rustdoc, with the lists in `tests/api/`. With `FUSED_RANS_REGENERATE=1`, writes the lists instead:
 //!
 //! `cargo test --release --test api -- --ignored`
 
@@ -35,7 +35,7 @@ fn the_public_api_is_the_recorded_one() {
     }
 }
 
-/// The public items of a crate with all of its features, a line each.
+/// Returns the public items of a crate with all of its features, one per line.
 fn public_items(documented: &Path, name: &str) -> String {
     let api: PublicApi =
         Builder::from_rustdoc_json(documented.join(format!("{}.json", name.replace('-', "_"))))
@@ -43,14 +43,15 @@ fn public_items(documented: &Path, name: &str) -> String {
             .omit_auto_trait_impls(true)
             .omit_auto_derived_impls(true)
             .build()
-            .expect("`public-api` is the version that reads this");
+            .expect("`public-api` reads the JSON of this toolchain");
     api.to_string()
 }
 
-/// Has rustdoc describe the crates, beside the documentation, whose build serves for this; returns the folder.
+/// Runs rustdoc on the crates to describe them as JSON. Returns the folder of the files. Shares the target directory
+/// with the documentation, so that dependencies are built once.
 fn document() -> PathBuf {
     let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // What it writes is not stable, but of one version of the toolchain.
+    // The JSON format is unstable and belongs to one version of the toolchain, so this takes the toolchain's rustdoc.
     let rustdoc = Path::new(env!("CARGO")).with_file_name("rustdoc");
     let wrapper = work.join("rustdoc.sh");
     let script = format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec '{}' \"$@\"\n", rustdoc.display());
@@ -62,7 +63,7 @@ fn document() -> PathBuf {
     cargo.args(["--all-features", "--target-dir"]);
     let target = work.parent().expect("the folder of builds");
     cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("RUSTDOC", wrapper);
-    // What would come first, or lead elsewhere.
+    // The first variable would override RUSTDOCFLAGS; the second would change the output folder.
     cargo.env_remove("CARGO_ENCODED_RUSTDOCFLAGS").env_remove("CARGO_BUILD_TARGET");
     cargo.env("RUSTDOCFLAGS", "-Zunstable-options --output-format=json --cap-lints=allow");
     let status = cargo.status();

@@ -17,7 +17,7 @@ fn check(dtype: Dtype, rows: usize, cols: usize, data: &[u8]) -> Option<Vec<u8>>
     check_job(Job { matrix, encoder: Encoder::new() })
 }
 
-/// As [`check`].
+/// Does the same as [`check`] for a matrix and an encoder.
 fn check_job(job: Job<'_>) -> Option<Vec<u8>> {
     let bytes = job.encode();
     assert!(bytes == job.encode_by_reference(), "the codecs write different bytes");
@@ -41,7 +41,7 @@ fn check_blob<'a>(matrix: Matrix<'_>, bytes: &'a [u8]) -> Blob<'a> {
     blob
 }
 
-/// As [`check`], for integers with groups.
+/// Does the same as [`check_job`] for integers with groups.
 fn check_grouped(job: Job<'_>, groups: Groups<'_>) -> Option<Vec<u8>> {
     let job = job.with_groups(groups);
     let bytes = job.encode();

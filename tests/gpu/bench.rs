@@ -1,4 +1,4 @@
-//! The measuring crate and its dense kernels, on a real device. Skipped where there is none.
+//! Tests `fused-rans-bench` and its dense kernels on a GPU. Skipped if there is none.
 #![cfg(feature = "cuda")]
 
 use fused_rans::gpu::dense::DenseProduct;

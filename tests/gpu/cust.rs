@@ -1,4 +1,4 @@
-//! rust-cuda's `cust` and this library in one program, on a real device. Skipped where there is none.
+//! Tests rust-cuda's `cust` and this library in one program, on a GPU. Skipped if there is none.
 
 use fused_rans::gpu::cust_interop::cust::context::CurrentContext;
 use fused_rans::gpu::cust_interop::cust::event::{self, EventFlags};
@@ -20,7 +20,7 @@ fn contexts_are_the_same() {
     let same = gpu::from_cust(&context).unwrap();
     assert!(same.ordinal() == gpu.ordinal() && same.is_context(&context));
     drop((context, same));
-    // Ours is retained by itself.
+    // Our handle retains the context on its own.
     gpu.synchronize().unwrap();
     gpu.alloc(4096).unwrap().fill(1).unwrap();
 }
@@ -37,7 +37,7 @@ fn a_product_between_buffers_and_cuda_streams_of_cust() {
     let x = memory::DeviceBuffer::from_slice(&inputs.x).unwrap();
     let mut y = memory::DeviceBuffer::from_slice(&bytes_y).unwrap();
     let stream = Stream::new(StreamFlags::DEFAULT, None).unwrap();
-    // SAFETY: the CUDA stream is the context's and lives to the end.
+    // SAFETY: the CUDA stream belongs to the context and lives until the end of the test.
     let cuda_stream = unsafe { CudaStream::from_cust(gpu, &stream) };
     let operands = (DeviceSlice::from_cust(&x), DeviceSliceMut::from_cust(&mut y));
     let (activations, outputs) = (case.activations(operands.0), case.outputs(operands.1));
@@ -54,14 +54,14 @@ fn cuda_streams_and_events_go_both_ways() {
     let _context = gpu.to_cust().unwrap();
     let ours = gpu.create_stream().unwrap();
     assert_eq!(ours.to_cust().as_inner().cast(), ours.as_raw());
-    // Their event, on our CUDA stream, by their function and by ours.
+    // Records an event of `cust` on our CUDA stream, with the function of `cust` and with ours.
     let theirs = event::Event::new(EventFlags::DEFAULT).unwrap();
     theirs.record(&ours.to_cust()).unwrap();
-    // SAFETY: the event is the context's and lives to the end.
+    // SAFETY: the event belongs to the context and lives until the end of the test.
     let borrowed = unsafe { Event::from_cust(gpu, &theirs) };
     borrowed.record(&ours).unwrap();
     ours.wait(&borrowed).unwrap();
-    // Our event, by their functions.
+    // Records our event with the functions of `cust`.
     let end = gpu.create_event().unwrap();
     end.to_cust().record(&ours.to_cust()).unwrap();
     end.to_cust().synchronize().unwrap();
@@ -85,7 +85,7 @@ fn memory_changes_its_owner() {
         let address = ours.address();
         let theirs = ours.into_cust();
         assert_eq!((theirs.as_device_ptr().as_raw(), theirs.len()), (address, 64 << 20));
-        // SAFETY: it was ours.
+        // SAFETY: the memory was allocated by this library.
         let ours = unsafe { DeviceBuffer::from_cust(gpu, theirs) };
         assert!(ours.to_vec().unwrap().iter().all(|&byte| byte == 0x5A));
         drop(ours.into_cust());

@@ -1,4 +1,4 @@
-//! The decode kernels on a real device, against the weights. Skipped where there is none.
+//! Compares the output of the decode kernels with the original weights, on a GPU. Skipped if there is none.
 #![cfg(feature = "cuda")]
 
 use fused_rans::file::{self, CompressedFile};
@@ -7,7 +7,7 @@ use fused_rans::{Blob, BlobError, Dtype, Encoder, Matrix, WeightsPerSymbol, enco
 use proptest::prelude::*;
 use support::{Job, Weights, any_matrix, device, encoded};
 
-/// Decodes on the device; returns the exceptions, or `None` if the matrix does not shrink.
+/// Decodes on the device. Returns the number of exceptions, or `None` if the matrix does not shrink.
 fn check(gpu: &Gpu, job: Job<'_>) -> Option<u64> {
     let matrix = job.matrix;
     let blob = job.encoder.encode(matrix).ok()?;
@@ -81,7 +81,7 @@ fn a_buffer_of_another_size_is_refused() {
 fn real_weights_come_back_from_the_device() {
     let Some(gpu) = device() else { return };
     let plain = concat!(env!("CARGO_MANIFEST_DIR"), "/data/whisper-base-sample.bf16.safetensors");
-    // The same layers as FP16, too, if they are at hand.
+    // Also tests the same layers in FP16, if there is a file of them.
     let paths = std::env::var("FUSED_RANS_WEIGHTS").unwrap_or_default();
     let directory = tempfile::tempdir().unwrap();
     let mut layers = 0;
@@ -133,7 +133,7 @@ fn handles_outlive_the_device_and_are_dropped_anywhere() {
 #[test]
 fn layers_are_used_from_many_threads_and_cuda_streams() {
     let Some(gpu) = device() else { return };
-    // Of one type, but with streams of other lengths, so that they want other shared memory.
+    // The layers have one type, but lane streams of different lengths, so they need different sizes of shared memory.
     let layer = |weights: Weights| {
         let data = weights.bytes(Dtype::I8, 768 * 1024, 9);
         let bytes = encoded(Matrix::from_bytes(Dtype::I8, &data, 768, 1024).unwrap()).unwrap();
@@ -152,7 +152,7 @@ fn without_a_device_there_is_an_error_that_says_so() {
     let error = gpu::open(9999).expect_err("nobody has ten thousand devices");
     let text = error.to_string();
     match error {
-        // Without a driver that is what is said.
+        // Without a driver, the error says so instead.
         GpuError::NoDriver { .. } => assert!(text.contains("no CUDA driver"), "{text}"),
         _ => assert!(text.contains("no CUDA device 9999"), "{text}"),
     }
@@ -167,7 +167,7 @@ fn kernels_that_do_not_load_are_a_typed_error() {
     }
 }
 
-/// Weights and blob of a layer.
+/// Returns the weights and the blob of a layer.
 fn layer_of(dtype: Dtype, rows: usize, cols: usize) -> (Vec<u8>, Vec<u8>) {
     let data = Weights::Gaussian.bytes(dtype, rows * cols, 3);
     let bytes = encode(Matrix::from_bytes(dtype, &data, rows, cols).unwrap())
@@ -198,7 +198,7 @@ fn layers_are_uploaded_to_an_arena_and_their_memory_is_used_again() {
         layer.verify().unwrap();
         assert!(layer.decode_to_bytes().unwrap() == *data);
     }
-    // The largest one's memory holds any other.
+    // The memory of the largest layer is large enough for any other.
     let at = (0..4).max_by_key(|&at| sizes[at]).unwrap();
     gpu.synchronize().unwrap();
     // SAFETY: the device has been waited for.
@@ -228,16 +228,16 @@ fn uploads_are_ordered_on_cuda_streams() {
     let from_pinned = Blob::parse(&pinned).unwrap();
     let mut out = gpu.alloc(data.len()).unwrap();
     for round in 0..8 {
-        // Work that the upload queues behind.
+        // Queues work that delays the upload.
         let (from, mut to) = (gpu.alloc(256 << 20).unwrap(), gpu.alloc(256 << 20).unwrap());
         streams[0].copy(from.as_slice(), to.as_mut_slice()).unwrap();
         let layer = match round % 3 {
             0 => gpu.upload_async(&blob, UploadOptions::new(), &streams[0]),
             1 => gpu.upload_async(&from_pinned, UploadOptions::new(), &streams[0]),
-            // SAFETY: the blob lives until the end.
+            // SAFETY: the blob lives until the end of the test.
             _ => unsafe { gpu.queue_upload(&from_pinned, UploadOptions::new(), &streams[0]) },
         };
-        // On the other CUDA stream, too, kernels wait for the upload.
+        // Kernels wait for the upload even on the other CUDA stream.
         let layer = layer.unwrap();
         out.fill(0).unwrap();
         layer.decode(out.as_mut_slice(), &streams[round / 4]).unwrap();

@@ -1,4 +1,4 @@
-//! Multiplication on a real device, against products in F64. Skipped where there is none.
+//! Compares multiplication on a GPU with products in F64. Skipped if there is no GPU.
 #![cfg(feature = "cuda")]
 
 use fused_rans::gpu::{
@@ -15,22 +15,22 @@ use support::product::{Accumulator, Case, Values, any_case, weight_numbers};
 use support::quantized::{QuantizedCase, quantized_cases};
 use support::{Recipe, Weights, device, integer_splits};
 
-/// Bytes before and after every buffer, which nothing may touch.
+/// Bytes of the guards before and after every buffer, which must not change.
 const GUARD: usize = 256;
 const UNTOUCHED: u8 = 0x5A;
 
-/// `bytes` between two guards.
+/// Returns `bytes` between two guards.
 fn guarded(bytes: &[u8]) -> Vec<u8> {
     [&[UNTOUCHED; GUARD], bytes, &[UNTOUCHED; GUARD]].concat()
 }
 
-/// The buffer of y after the device has multiplied, guards checked; the workspace may be any that is
-/// large enough.
+/// Multiplies on the device with the layer's own launch plan. Returns the buffer of y. Checks the guards. Any workspace
+/// that is large enough will do.
 fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) -> Vec<u8> {
     multiply_as(layer.plan(case.m).unwrap(), gpu, layer, case, workspace)
 }
 
-/// Multiplies with a launch plan; returns the buffer of y, guards checked.
+/// Multiplies on the device with a launch plan. Returns the buffer of y. Checks the guards.
 fn multiply_as(
     plan: LaunchPlan,
     gpu: &Gpu,
@@ -53,7 +53,7 @@ fn multiply_as(
     } else {
         let activations = case.activations(data.address());
         let outputs = case.outputs(out.address());
-        // SAFETY: the buffers are as large as the operands, and live until the stream has been waited for.
+        // SAFETY: the buffers are as large as the arguments say, and outlive the wait for the CUDA stream.
         let queued =
             unsafe { layer.matmul_planned(plan, activations, outputs, workspace, &cuda_stream) };
         queued.unwrap();
@@ -68,7 +68,7 @@ fn multiply_as(
     y_bytes[GUARD..GUARD + y.len()].to_vec()
 }
 
-/// Multiplies twice and checks; `None` if the matrix does not shrink.
+/// Multiplies twice and checks the outputs. Returns `None` if the matrix does not shrink.
 fn check(gpu: &Gpu, case: &Case) -> Option<Result<(), String>> {
     let case = &case.aligned();
     let bytes = case.blob()?;
@@ -140,7 +140,7 @@ fn the_mainloop_multiplies_with_every_bit_of_the_weights() {
     for case in every_type() {
         let bytes = case.blob().expect("it shrinks");
         let layer = gpu.upload(&Blob::parse(&bytes).unwrap()).unwrap();
-        // Zero points are taken off before the product, scales come after it.
+        // Fragments have the zero points subtracted, but are not scaled.
         if case.groups.is_none_or(|plane| !plane.zeros) {
             compare_fragments(&case, &layer.fragments(case.x).unwrap());
             compared += 1;
@@ -181,7 +181,7 @@ fn compare_fragments(case: &Case, fragments: &[u32]) {
     }
 }
 
-/// A case for every kernel but for the rows of x.
+/// Returns a case for every combination of types and formats that kernels exist for.
 fn every_type() -> Vec<Case> {
     let case = |dtype, weights_per_symbol, weights, x| {
         let recipe = Recipe { weights_per_symbol, weights, ..Recipe::gaussian(dtype) };
@@ -217,7 +217,7 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
     let Some(gpu) = device() else { return };
     let mut names = BTreeSet::new();
     for case in every_type() {
-        // Whole and narrow units of one turn; edges only; narrow ones of two and of three turns.
+        // Whole segments and narrow ones of one panel; edges only; narrow segments of two and of three panels.
         for (rows, cols, m) in [(320, 576, 0), (150, 250, 0), (64, 384, 3), (60, 448, 5)] {
             let recipe = Recipe { rows, cols, ..case.recipe.clone() };
             let case = Case { recipe, stride_x: cols, stride_y: rows, ..case.clone() };
@@ -233,10 +233,10 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
 }
 
 #[test]
-fn raw_tiles_stand_beside_coded_ones() {
+fn raw_tiles_lie_beside_coded_ones() {
     let Some(gpu) = device() else { return };
     for dtype in Dtype::ALL {
-        // Before and after coded tiles in a row, and above and below them.
+        // There are raw tiles before, after, above and below coded ones.
         let (rows, cols) = (512, 1024 + 64);
         let recipe = Recipe { weights: Weights::RawTiles, ..Recipe::gaussian(dtype) };
         let case = Case {
@@ -255,8 +255,8 @@ fn raw_tiles_stand_beside_coded_ones() {
     }
 }
 
-/// Multiplies as this device would, as one with little shared memory, and with two warps that have no room to send for
-/// words early. Returns the names of the kernels.
+/// Multiplies with this device's launch plan, with that of a device with little shared memory, and with two warps per
+/// block whose buffers are too small to request words early. Returns the names of the kernels.
 fn check_plans(gpu: &Gpu, case: &Case) -> Vec<&'static str> {
     let bytes = case.blob().expect("it shrinks");
     let blob = Blob::parse(&bytes).unwrap();
@@ -381,7 +381,7 @@ fn a_recorded_product_gives_the_same_bits() {
     let graph = graph.unwrap();
     for _ in 0..3 {
         y.fill(0xFF).unwrap();
-        // SAFETY: layer, workspace and operands live until the CUDA stream has been waited for.
+        // SAFETY: layer, workspace and buffers outlive the wait for the CUDA stream.
         unsafe { graph.launch(&cuda_stream) }.unwrap();
         cuda_stream.synchronize().unwrap();
         assert!(y.to_vec().unwrap() == expected);
@@ -400,11 +400,11 @@ fn operands_of_other_libraries_are_taken_by_address() {
     x.copy_from(&case.inputs().x).unwrap();
     let y = gpu.alloc(expected.len()).unwrap();
     let own = gpu.create_stream().unwrap();
-    // SAFETY: `own` lives on; null is the legacy default stream.
+    // SAFETY: `own` lives until the end of the test, and null is the legacy default stream.
     let streams =
         unsafe { [own.as_raw(), std::ptr::null_mut()].map(|raw| CudaStream::from_raw(gpu, raw)) };
     for cuda_stream in streams {
-        // SAFETY: the buffers live until the CUDA stream has been waited for, and nothing else uses y.
+        // SAFETY: the buffers outlive the wait for the CUDA stream, and nothing else uses y.
         let (data, out) = unsafe {
             (
                 DeviceSlice::from_raw(x.address(), x.len()),
@@ -417,7 +417,7 @@ fn operands_of_other_libraries_are_taken_by_address() {
         assert!(y.to_vec().unwrap() == expected);
     }
     let host = vec![0u8; 4096];
-    // SAFETY: it is no device memory, which is to be found out.
+    // SAFETY: this is not device memory, but the library checks the address before it uses it, which this tests.
     let data = unsafe { DeviceSlice::from_raw(host.as_ptr().addr() as u64 & !1, host.len()) };
     let mut y = gpu.alloc(expected.len()).unwrap();
     let (x, y) = (Case { m: 1, ..case.clone() }.activations(data), case.outputs(y.as_mut_slice()));

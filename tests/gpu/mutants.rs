@@ -1,7 +1,7 @@
-//! Changed blobs behind right checksums, through the kernels: what nobody has checked gives some numbers, and nothing outside
-//! of the outputs is touched. Skipped where there is no device.
+//! Runs the kernels on changed blobs with correct checksums. Contents that nothing has checked may give any numbers, but
+//! the kernels must write to the outputs only. Skipped if there is no GPU.
 //!
-//! `FUSED_RANS_MUTANTS=10000 cargo test --release --features cuda --test gpu_mutants -- --nocapture` takes that many.
+//! `FUSED_RANS_MUTANTS=10000 cargo test --release --features cuda --test gpu_mutants -- --nocapture` tests 10,000 of them.
 #![cfg(feature = "cuda")]
 
 use fused_rans::gpu::{
@@ -17,20 +17,20 @@ use support::victim::victims;
 use support::{AnyGroups, AnyLargeIntegers, Recipe, Weights, device};
 use support::{mutate, seal};
 
-/// Bytes before and after every output, which nothing may touch.
+/// Bytes of the guards before and after every output, which must not change.
 const GUARD: usize = 4096;
 const UNTOUCHED: u8 = 0x5A;
 
-/// Counts of mutants by what happened to them.
+/// Numbers of mutants by outcome.
 #[derive(Debug, Default)]
 struct Tally {
-    /// Refused for their structure.
+    /// Refused because of their structure.
     refused: usize,
-    /// In order, whatever they are made of: the GPU decoded what the CPU did.
+    /// Valid: the GPU and the CPU decoded the same weights.
     in_order: usize,
-    /// Not in order: the kernels decoded something.
+    /// Invalid: the kernels decoded some weights.
     forged: usize,
-    /// Multiplied with.
+    /// Multiplied by a matrix x.
     products: usize,
 }
 
@@ -38,7 +38,7 @@ fn mutants() -> u64 {
     std::env::var("FUSED_RANS_MUTANTS").map_or(1000, |count| count.parse().expect("a number"))
 }
 
-/// Has `work` write to the middle of a buffer of `bytes` bytes and two guards; returns what it wrote.
+/// Lets `work` write to `bytes` bytes between two guards. Returns these bytes. Checks the guards.
 fn guarded(
     gpu: &Gpu,
     bytes: usize,
@@ -49,7 +49,7 @@ fn guarded(
     buffer.copy_from(&all).unwrap();
     let cuda_stream = gpu.create_stream()?;
     work(buffer.slice_mut(GUARD..GUARD + bytes), &cuda_stream)?;
-    // A fault in a kernel shows here.
+    // This reports a fault of a kernel.
     gpu.synchronize().expect("no kernel runs into anything");
     buffer.copy_to(&mut all).unwrap();
     let (before, after) = (&all[..GUARD], &all[GUARD + bytes..]);
@@ -61,8 +61,8 @@ fn decode(gpu: &Gpu, layer: &Layer) -> Result<Vec<u8>, GpuError> {
     guarded(gpu, layer.decoded_byte_len(), |out, cuda_stream| layer.decode(out, cuda_stream))
 }
 
-/// Multiplies with `m` rows of x, as the layer's own plan says, or with one warp, which takes one unit after another, in
-/// buffers that are just large enough.
+/// Multiplies with `m` rows of x, with the layer's own launch plan. If `alone` is set, uses one warp, which computes all
+/// segments one after another, with a buffer of that many rows of words.
 fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Vec<u8>, GpuError> {
     let dtype = activation_type(layer.dtype(), false);
     let (rows, cols) = (layer.rows(), layer.cols());
@@ -79,13 +79,13 @@ fn multiply(gpu: &Gpu, layer: &Layer, m: usize, alone: Option<u32>) -> Result<Ve
         let plan = LaunchPlan { blocks: 1, warps: 1, buffer_rows, ..layer.plan(m)? };
         let x = Activations { data: x.address(), dtype, rows: m, row_stride: cols };
         let y = Outputs { data: out.address(), dtype: Float::F32, row_stride: rows };
-        // SAFETY: the buffers are as large as the operands, and live until the device has been waited for.
+        // SAFETY: the buffers are as large as the arguments say, and outlive the wait for the device.
         unsafe { layer.matmul_planned(plan, x, y, &mut workspace, cuda_stream) }
     })
 }
 
-/// Golden blobs, and larger ones, which are multiplied by turns: of each type and weights_per_symbol, with groups, with large integers,
-/// with exceptions.
+/// Returns the golden blobs, and larger ones: of each type and number of weights per symbol, with groups, with large
+/// integers, with exceptions.
 fn blobs() -> Vec<Vec<u8>> {
     let mut blobs: Vec<Vec<u8>> = victims().iter().map(|victim| victim.bytes.clone()).collect();
     for (rows, cols) in [(512, 768), (288, 640)] {
@@ -114,20 +114,20 @@ fn blobs() -> Vec<Vec<u8>> {
     blobs
 }
 
-/// Puts a blob whose checksums are right through the kernels.
+/// Runs the kernels on a blob whose checksums are correct.
 fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
     let blob = Blob::parse(bytes)?;
     let layer = gpu.upload_with(&blob, UploadOptions::new().check(Check::OnDevice))?;
     let mut expected = vec![0; blob.decoded_byte_len()];
     let found = decode(gpu, &layer)?;
     match blob.decode(&mut expected) {
-        // The checksum of the weights is not the kernels' concern.
+        // The kernels do not check the checksum of the weights.
         Ok(()) | Err(BlobError::WeightsChecksum) => {
             assert!(found == expected, "CPU and GPU decode other weights");
             tally.in_order += 1;
         }
         Err(error) => {
-            // Some faults only decoding shows.
+            // Only decoding finds a fault of a stream.
             let shows = matches!(error, BlobError::Tile { fault: TileFault::Stream, .. });
             assert!(shows || gpu.upload(&blob).is_err(), "{error}");
             tally.forged += 1;

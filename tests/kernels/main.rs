@@ -1,4 +1,4 @@
-//! The kernels without a GPU: their portable parts on the CPU, and the text of their PTX.
+//! Tests the kernels without a GPU: their portable parts on the CPU, and the text of their PTX.
 
 mod device;
 mod ptx;

@@ -1,4 +1,4 @@
-//! What must hold of the embedded PTX, whichever compiler built it.
+//! Checks the embedded PTX: kernels, arguments, and instructions that all threads must execute together.
 
 use flate2::read::GzDecoder;
 use fused_rans_layout::{
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::LazyLock;
 
-/// The text that the library embeds.
+/// The PTX that the library embeds, decompressed.
 static PTX: LazyLock<String> = LazyLock::new(|| {
     let mut text = String::new();
     let compressed: &[u8] = include_bytes!(env!("FUSED_RANS_PTX"));
@@ -20,7 +20,7 @@ static PTX: LazyLock<String> = LazyLock::new(|| {
 /// rows and one that writes fragments; 5 that decode, 2 that multiply uncompressed weights, and one that verifies.
 const KERNELS: usize = 2 * 14 * 5 + 5 + 2 + 1;
 
-/// Bodies of all kernels, by name.
+/// Returns the text of every kernel after its name, by name.
 fn kernels() -> BTreeMap<&'static str, &'static str> {
     let rest = PTX.split(".visible .entry ").skip(1);
     rest.map(|rest| rest.split_once('(').expect("parameters")).collect()
@@ -36,7 +36,7 @@ fn the_ptx_has_the_kernels_of_the_table() {
     assert_eq!(found.len(), KERNELS);
 }
 
-/// Every kernel takes one structure, by value.
+/// Checks that every kernel takes one structure by value.
 #[test]
 fn parameters_are_the_structures_of_the_launch_contract() {
     for kernel in KernelId::all() {
@@ -54,7 +54,7 @@ fn parameters_are_the_structures_of_the_launch_contract() {
     }
 }
 
-/// Counts of the instructions of a kernel that threads must execute together.
+/// Numbers of a kernel's instructions that threads must execute together. A compiler must not duplicate or remove them.
 #[derive(Debug, PartialEq, Eq)]
 struct Convergent {
     bar_sync: usize,
@@ -62,11 +62,12 @@ struct Convergent {
     vote_sync: usize,
     shfl_sync: usize,
     mma_sync: usize,
-    /// All other `.sync` instructions.
+    /// Number of all other `.sync` instructions.
     others: usize,
 }
 
 impl Convergent {
+    /// Counts the instructions in a kernel's text.
     fn count(body: &str) -> Self {
         let count = |instruction| body.matches(instruction).count();
         let [bar_sync, bar_warp_sync] = ["bar.sync", "bar.warp.sync"].map(count);
@@ -76,17 +77,18 @@ impl Convergent {
         Self { bar_sync, bar_warp_sync, vote_sync, shfl_sync, mma_sync, others }
     }
 
-    /// The counts in the sources of a mainloop for `slabs` slabs at a time, in which the code of a stage is `stages` times,
-    /// without what it multiplies with.
+    /// Returns the numbers of instructions in the source of a main loop, without its `mma.sync`. The loop decodes `slabs`
+    /// slabs at a time, and contains the code of a stage `stages` times.
     fn mainloop(slabs: usize, stages: usize) -> Self {
         Self {
-            // The table is there.
+            // After the copy of the table.
             bar_sync: 1,
-            // For a segment that could not be prepared early: its record, its slots, its tail lengths, everything. For the
-            // next one: its record, its slots, for both. What a stage has waited for; words are not read any more.
+            // Four for a segment that could not be prepared early: after its record, its slots, its tail lengths and
+            // its words. Three for the preparation of the next segment. One per stage, after its copies have arrived.
+            // One after the last read of the words.
             bar_warp_sync: 4 + 3 + stages + 1,
-            // Which lanes have a word in a tail row, of a segment with all slabs and of one with one slab, for both of
-            // these; whether all lanes have taken their words.
+            // Which lanes have a word in a tail row: for all slabs and for one slab, and both for a segment that was
+            // prepared early and for one that was not. One more: whether all lanes have read their words.
             vote_sync: 2 * (slabs + 1) + 1,
             ..Self::NONE
         }
@@ -95,13 +97,13 @@ impl Convergent {
     const NONE: Self =
         Self { bar_sync: 0, bar_warp_sync: 0, vote_sync: 0, shfl_sync: 0, mma_sync: 0, others: 0 };
 
-    /// The counts in the sources of a kernel; `None` if they are not checked.
+    /// Returns the numbers of instructions in the source of a kernel. Returns `None` if they are not checked.
     fn wanted(family: KernelFamily) -> Option<Self> {
         match family {
-            // The table is there; the warps' sums are, each of which five exchanges make.
+            // Barriers after the copy of the table and after the warps' sums. A warp's sum takes five exchanges.
             KernelFamily::Checksum => Some(Self { bar_sync: 2, shfl_sync: 5, ..Self::NONE }),
-            // The table is there; the tile's record is, and the warp has stored its slab; which lanes have a word in a
-            // tail row.
+            // Barriers after the copy of the table, after the tile's record, and after the warp has stored its slab.
+            // The vote tells which lanes have a word in a tail row.
             KernelFamily::Decode { .. } => {
                 Some(Self { bar_sync: 1, bar_warp_sync: 2, vote_sync: 1, ..Self::NONE })
             }
@@ -109,12 +111,13 @@ impl Convergent {
             KernelFamily::Matmul { octets, .. } => {
                 let octets = octets as usize;
                 let slabs = slabs_at_once(octets);
-                // Both stages of a panel, or one for both.
+                // The code of a stage exists once per stage of a panel, or once for both.
                 let stages = if octets > 2 { 1 } else { 2 };
-                // Two steps of two strips of every slab; in the slow path, one for each strip.
+                // Per octet: two steps of two strips of every slab; in the slow path, one for each strip.
                 let mma_sync = octets * (stages * 2 * 2 * slabs + 2);
                 let mainloop = Self::mainloop(slabs, stages);
-                // All warps are done; a block's sums are visible to others, and which block comes last.
+                // A barrier after all warps are done, and one after a block's sums are visible to other blocks. The
+                // exchange tells the warp's lanes whether their block is the last.
                 Some(Self {
                     bar_sync: mainloop.bar_sync + 1,
                     bar_warp_sync: mainloop.bar_warp_sync + 1,

@@ -1,9 +1,9 @@
-//! The fused kernel's main loop, played on the CPU: a warp's 32 lanes take the steps of
-//! `device/matmul/mainloop.rs` in the same order and with the same functions. Written out here is only
-//! what those have instructions for: the ring's copies, shared memory, `mma.sync`.
+//! Runs the fused kernel's main loop on the CPU. The 32 lanes of a warp take the steps of
+//! `device/matmul/sm80/mainloop.rs` in the same order and with the same functions. This file replaces only what takes
+//! device instructions: the ring's copies, shared memory and `mma.sync`.
 //!
-//! Numbers are chosen so that all sums are exact in F64, in any order, and no activation is 0: one wrong
-//! bit of one operand changes outputs, and these must be the very same.
+//! The numbers are chosen so that all sums are exact in F64, in any order, and no activation is 0. So one wrong bit of one
+//! operand changes outputs, and the outputs must be equal.
 
 use fused_rans::layout::{
     FRAGMENT, GROUP, GroupPlane, LANES, LINE, SLAB_ROWS, SLAB_STRIPS, SLABS, TABLE,
@@ -21,24 +21,24 @@ use support::{AnyGroups, Job, Recipe, Weights, any_matrix, integer_splits};
 
 /// Slabs that a warp decodes at a time.
 const S: usize = 2;
-/// Columns of a half turn.
-const HALF: usize = 2 * FRAGMENT;
-/// Words of a lane's four, of all lanes.
+/// Columns of a stage.
+const STAGE_COLUMNS: usize = 2 * FRAGMENT;
+/// Number of words of all lanes, four per lane.
 const QUADS: usize = 4 * LANES;
 
-/// A register, or several, of all lanes.
+/// A value per lane: a register, or several.
 type OfLanes<T> = [T; LANES];
 
-/// An A fragment.
+/// An A fragment of all lanes.
 type Operands = OfLanes<[u32; 4]>;
 
-/// The D fragments of a unit: both strips of the first slab, then of the other.
+/// The D fragments of a segment: both strips of the first slab, then of the other.
 type Sums = [OfLanes<[f64; 4]>; S * SLAB_STRIPS];
 
-/// No sums.
-const NOTHING: Sums = [[[0.0; 4]; LANES]; S * SLAB_STRIPS];
+/// Sums of 0.
+const ZERO: Sums = [[[0.0; 4]; LANES]; S * SLAB_STRIPS];
 
-/// `mma.sync.aligned.m16n8k16`, its fragments as the PTX ISA has them.
+/// Executes `mma.sync.aligned.m16n8k16`, with the fragments that the PTX ISA defines.
 fn mma(operand: MmaType, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f64; 4]>) {
     let number = |bits: u32| match operand {
         MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
@@ -62,7 +62,7 @@ fn mma(operand: MmaType, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f
     }
 }
 
-/// What a warp knows of a slab.
+/// The parts of a slab that a warp reads.
 struct Slab {
     rows: WordRows,
     raw: Vec<u32>,
@@ -70,7 +70,7 @@ struct Slab {
     exceptions: Vec<u32>,
 }
 
-/// The slabs of tile number `number`; `None` if it is not coded.
+/// Returns the slabs of tile number `number`. Returns `None` for a raw tile.
 fn slabs(blob: &Blob<'_>, number: usize) -> Option<Vec<Slab>> {
     let Tile::Coded(tile) = blob.tile(number).unwrap() else { return None };
     let (entry, shape) = (&blob.index()[number], tile.shape);
@@ -80,7 +80,7 @@ fn slabs(blob: &Blob<'_>, number: usize) -> Option<Vec<Slab>> {
     let slabs = tile.slabs().enumerate().map(|(number, slab)| {
         let mut rows: WordRows = [[0; LANES]; 64];
         slab.expand(&mut rows);
-        // Beyond its rows a device finds anything.
+        // On a device, there may be anything after the slab's rows of words.
         let stored = entry.full_rows[number] + entry.tail_rows[number];
         rows[usize::from(stored)..].fill([u32::MAX; LANES]);
         let record = |(row, col, weight)| TileEntry::exception(slab.shape.place(row, col), weight);
@@ -94,40 +94,40 @@ fn slabs(blob: &Blob<'_>, number: usize) -> Option<Vec<Slab>> {
     Some(slabs.collect())
 }
 
-/// A lane's words of both fragments of a step of half turn `number`, and nothing of the other step's, from
-/// the raw planes of a slab of `turns` turns: `Ring::fill_raw`, then `Ring::raw`.
-fn raw_words(bits: u32, raw: &[u32], turns: usize, [number, step, lane]: [usize; 3]) -> RawWords {
+/// Returns a lane's raw words for both fragments of step `step` of stage `number`. Words of the other step are 0. `raw`
+/// contains the raw planes of a slab of `panels` panels. Does the same as `Ring::fill_raw` and `Ring::raw`.
+fn raw_words(bits: u32, raw: &[u32], panels: usize, [number, step, lane]: [usize; 3]) -> RawWords {
     let (mut words, mut plane, lane_quad) = (RawWords::default(), 0, 4 * lane);
     if bits & 8 != 0 {
         let at = plane + (2 * number + step) * QUADS + lane_quad;
         words.eight[step].copy_from_slice(&raw[at..at + 4]);
-        plane += 4 * turns * QUADS;
+        plane += 4 * panels * QUADS;
     }
     if bits & 4 != 0 {
         let at = plane + number * QUADS + lane_quad + 2 * step;
         words.four[2 * step..2 * step + 2].copy_from_slice(&raw[at..at + 2]);
-        plane += 2 * turns * QUADS;
+        plane += 2 * panels * QUADS;
     }
     if bits & 2 != 0 {
         words.two[step] = raw[plane + number / 2 * QUADS + lane_quad + number % 2 * 2 + step];
-        plane += turns * QUADS;
+        plane += panels * QUADS;
     }
     if bits & 1 != 0 {
-        // Two words a turn: the last quad may be half of one.
-        let stride = (2 * turns - number / 4 * 4).min(4);
+        // There are two words per panel, so the last quad may have only two.
+        let stride = (2 * panels - number / 4 * 4).min(4);
         words.one = raw[plane + number / 4 * QUADS + stride * lane + number % 4];
     }
     words
 }
 
-/// Scales and zero points of a group, as a lane has them: of rows g and g + 8 of both strips.
+/// A lane's scales and zero points of a group: those of rows g and g + 8 of both strips.
 #[derive(Clone, Copy)]
 struct Group {
     scales: [[f64; 2]; SLAB_STRIPS],
     offsets: [[IntegerOffset; 2]; SLAB_STRIPS],
 }
 
-/// A layer and what it is multiplied with.
+/// A layer, and the activations to multiply it with.
 #[derive(Clone, Copy)]
 struct Kernel<'a> {
     blob: &'a Blob<'a>,
@@ -140,16 +140,16 @@ struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// 8 columns of y for every row of the layer.
+    /// Returns the 8 outputs of every row of the layer.
     fn multiply(&self) -> Vec<[f64; 8]> {
-        let (stripe_rows, across) = (S * SLAB_ROWS, self.blob.grid().across());
-        let mut y = vec![[0.0; 8]; self.blob.rows().next_multiple_of(stripe_rows)];
-        for (band, y) in y.chunks_exact_mut(stripe_rows).enumerate() {
-            let mut sums = NOTHING;
+        let (band_rows, across) = (S * SLAB_ROWS, self.blob.grid().across());
+        let mut y = vec![[0.0; 8]; self.blob.rows().next_multiple_of(band_rows)];
+        for (band, y) in y.chunks_exact_mut(band_rows).enumerate() {
+            let mut sums = ZERO;
             for col in 0..across {
                 let tile = &self.tiles[S * band / SLABS * across + col];
                 let slabs = tile[S * band % SLABS..].first_chunk().expect("two slabs");
-                self.unit(slabs, TILE * col, &mut sums);
+                self.segment(slabs, TILE * col, &mut sums);
             }
             for (at, sum) in sums.as_flattened().as_flattened().iter().enumerate() {
                 let (fragment, lane, i) = (at / (4 * LANES), at / 4 % LANES, at % 4);
@@ -159,10 +159,10 @@ impl<'a> Kernel<'a> {
         y
     }
 
-    /// `Mainloop::take_turns`, of a unit whose first column is `col`.
-    fn unit(&self, slabs: &'a [Slab; S], col: usize, sums: &mut Sums) {
+    /// Multiplies a segment whose first column is `col`. Does the same as `Mainloop::by_panels`.
+    fn segment(&self, slabs: &'a [Slab; S], col: usize, sums: &mut Sums) {
         let (operand, format) = (self.operand, self.format);
-        let halves = (self.blob.cols() - col).min(TILE) / HALF;
+        let stages = (self.blob.cols() - col).min(TILE) / STAGE_COLUMNS;
         let memory: OfLanes<[_; S]> = core::array::from_fn(|lane| {
             let table = self.table;
             let of_slab = |s: &'a Slab| SliceMemory { table, rows: &s.rows, lane, raw: &s.raw };
@@ -171,15 +171,15 @@ impl<'a> Kernel<'a> {
         let mut streams = memory.each_ref().map(|slabs| slabs.each_ref().map(Lane::new));
         let mut exceptions = slabs.each_ref().map(|slab| &slab.exceptions[..]);
         let mut groups = slabs.each_ref().map(|slab| self.group(slab, 0));
-        let mut chunks = NOTHING;
-        for number in 0..halves {
-            let x = self.activations(col + HALF * number);
+        let mut chunks = ZERO;
+        for number in 0..stages {
+            let x = self.activations(col + STAGE_COLUMNS * number);
             for step in 0..2 {
                 let mut operands = [[[0; 4]; LANES]; S * SLAB_STRIPS];
                 for (lane, streams) in streams.iter_mut().enumerate() {
                     let (bits, place) = (format.raw_bits(), [number, step, lane]);
                     let raw =
-                        slabs.each_ref().map(|slab| raw_words(bits, &slab.raw, halves / 2, place));
+                        slabs.each_ref().map(|slab| raw_words(bits, &slab.raw, stages / 2, place));
                     for i in 0..SLAB_STRIPS {
                         let entries = Lane::fragments(streams, &memory[lane], format.table());
                         for s in 0..S {
@@ -198,8 +198,8 @@ impl<'a> Kernel<'a> {
                 let fragments = operands.iter().zip(&mut chunks);
                 fragments.for_each(|(operands, chunk)| mma(operand, operands, &x, chunk));
             }
-            let ends = self.blob.groups().is_some() && (number + 1) % (GROUP / HALF) == 0;
-            if ends && number + 1 < halves {
+            let ends = self.blob.groups().is_some() && (number + 1) % (GROUP / STAGE_COLUMNS) == 0;
+            if ends && number + 1 < stages {
                 add(sums, &mut chunks, &groups);
                 groups = slabs.each_ref().map(|slab| self.group(slab, 1));
             }
@@ -207,8 +207,8 @@ impl<'a> Kernel<'a> {
         add(sums, &mut chunks, &groups);
     }
 
-    /// `Exceptions::patch`: puts exceptions among the operands of both strips, whose fragments are numbered from
-    /// `first` on, and takes them off `list`.
+    /// Writes exceptions to the operands of both strips, whose fragments have the numbers from `first` on. Removes them
+    /// from `list`. Does the same as `exceptions::patch`.
     fn patch(&self, list: &mut &[u32], first: usize, to: &mut [Operands], group: &OfLanes<Group>) {
         while let Some((&record, rest)) = list.split_first() {
             let (place, weight) = TileEntry::exception_fields(record);
@@ -223,7 +223,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Registers b0 and b1 of the even step, then of the odd one, of the half turn at column `col`.
+    /// Returns the registers b0 and b1 of the even step, then of the odd one, of the stage at column `col`.
     fn activations(&self, col: usize) -> OfLanes<[u32; 4]> {
         core::array::from_fn(|lane| {
             let x = &self.x[lane / 4 * self.blob.cols() + col + lane % 4 * 8..];
@@ -231,7 +231,7 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// Group `number` of a slab, for every lane, from where the device loads it.
+    /// Returns group `number` of a slab for every lane. Reads the bytes that the device reads.
     fn group(&self, slab: &Slab, number: usize) -> OfLanes<Group> {
         let offset = |half, zero| match self.blob.dtype() {
             Dtype::I8 => IntegerOffset::new(self.operand, &self.format, half == 1, zero),
@@ -246,7 +246,7 @@ impl<'a> Kernel<'a> {
             for (strip, half) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let scale = scales[at + 4 * strip + 2 * half..].first_chunk().expect("16 bits");
                 group.scales[strip][half] = f16::from_le_bytes(*scale).to_f64();
-                // Two bytes of each four are the group's.
+                // Two of every four bytes belong to this group.
                 let zeros = if plane.zeros { zeros[4 * g + 2 * number + strip] } else { 0x88 };
                 group.offsets[strip][half] = offset(half, i32::from(zeros >> (4 * half) & 15) - 8);
             }
@@ -255,7 +255,7 @@ impl<'a> Kernel<'a> {
     }
 }
 
-/// Adds the chunks times the groups' scales to `sums`, and makes nothing of the chunks.
+/// Adds the chunks times the groups' scales to `sums`, and zeroes the chunks.
 fn add(sums: &mut Sums, chunks: &mut Sums, groups: &[OfLanes<Group>; S]) {
     let sums = sums.as_flattened_mut().as_flattened_mut().iter_mut();
     let chunks = chunks.as_flattened_mut().as_flattened_mut().iter_mut();
@@ -266,8 +266,8 @@ fn add(sums: &mut Sums, chunks: &mut Sums, groups: &[OfLanes<Group>; S]) {
     }
 }
 
-/// Multiplies as every kernel for a layer does, and checks the outputs. Returns the blob; `None` if not all of it
-/// is coded.
+/// Multiplies as every kernel for the layer does, and checks the outputs. Returns the blob, or `None` if the layer has a
+/// raw tile or does not shrink.
 fn check(job: Job<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
     let matrix = job.matrix;
     let (dtype, cols) = (matrix.dtype(), matrix.grid().cols);
@@ -286,7 +286,7 @@ fn check(job: Job<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
             *weight *= f16::from_bits(scales[group]).to_f64();
         }
     }
-    // Odd, so never 0, and small.
+    // The numbers are odd, so never 0, and small.
     let mut rng = SmallRng::seed_from_u64(8);
     let activations: Vec<f32> =
         (0..8 * cols).map(|_| (2 * rng.random_range(-8i8..8) + 1).into()).collect();
@@ -325,7 +325,8 @@ fn check(job: Job<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// `weights`, but BF16 from 2^-24 to 2^9 or 0, and FP16 finite: of whose products sums are exact.
+/// Limits the magnitude of BF16 weights to 0 or 2^-24 to 2^9, and makes FP16 weights finite, so that sums of products
+/// are exact.
 fn tame(dtype: Dtype, weights: Vec<u8>) -> Vec<u8> {
     let tame = |bits| match (dtype, dtype.exponent(bits)) {
         (Dtype::Bf16, 0) => bits & 0x8000,
@@ -343,7 +344,7 @@ fn tame(dtype: Dtype, weights: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn a_warp_multiplies_exactly_with_every_kind_of_layer() {
-    // Whole units and narrow ones.
+    // The layer has whole segments and narrow ones.
     let (rows, cols) = (128, TILE + 192);
     let check = |dtype, weights_per_symbol, weights: &[u8], groups: Option<&AnyGroups>| {
         let matrix = Matrix::from_bytes(dtype, weights, rows, cols).unwrap();
@@ -390,9 +391,9 @@ proptest! {
     fn a_warp_multiplies_exactly_with_any_layer(
         matrix in any_matrix(),
         zeros in prop::option::of(any::<bool>()),
-        // The last band, too, has four strips, if not all of their rows.
+        // The last band has four strips, even if some of their rows are missing.
         rows in prop::sample::select(vec![50usize, 64, 128, 250, 256, 320]),
-        cols in (1..=8usize).prop_map(|turns| 64 * turns),
+        cols in (1..=8usize).prop_map(|panels| 64 * panels),
     ) {
         let (recipe, dtype) = (Recipe { rows, cols, ..matrix }, matrix.dtype);
         let zeros = zeros.filter(|_| dtype == Dtype::I8);

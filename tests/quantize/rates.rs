@@ -80,7 +80,7 @@ proptest! {
                 let (back, error) = dequantize(&quantized, &numbers);
                 prop_assert!(back.iter().all(|x| x.is_finite()));
                 let energy: f64 = numbers.values.iter().map(|&x| f64::from(x).powi(2)).sum();
-                // So many bits reach this error for any distribution; small matrices waste up to one bit.
+                // Any distribution reaches this error at `bits` bits. Small matrices waste up to one bit.
                 let limit = 2.0 * (2.5 - bits).exp2();
                 let relative = if energy > 0.0 { (error / energy).sqrt() } else { error };
                 prop_assert!(relative < limit.max(0.02), "{relative}");

@@ -1,4 +1,4 @@
-//! Builds `libcuda`, the driver with no device behind it, and controls it in a process that runs on it.
+//! Builds `libcuda`, a driver without a device, and controls it in a process that runs on it.
 
 use fused_rans::gpu::DRIVER_FUNCTIONS;
 use libloading::Library;
@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-/// Set for the process that has to run on it.
+/// Environment variable of a process that must run on the fake driver.
 pub const WANTED: &str = "FUSED_RANS_FAKE_DRIVER";
 const SOURCE: &str = include_str!("libcuda/lib.rs");
 const STATE: &str = include_str!("libcuda/state.rs");
 
-/// Compiles it in `directory`, without the function `missing`, if that is one.
+/// Compiles the fake driver in `directory`. Leaves out the function `missing`, if there is one of that name.
 pub fn build(directory: &Path, missing: Option<&str>) {
     let source = directory.join("lib.rs");
     let is_written = |name: &&&str| !SOURCE.contains(&format!("fn {name}("));
@@ -24,7 +24,7 @@ pub fn build(directory: &Path, missing: Option<&str>) {
         .collect();
     let text = SOURCE.to_owned() + &stubs;
     let text = match missing {
-        // Under another name it is not found.
+        // The library looks functions up by name, so it does not find a renamed one.
         Some(name) => text.replace(&format!("fn {name}("), &format!("fn no_{name}(")),
         None => text,
     };
@@ -42,7 +42,7 @@ pub fn build(directory: &Path, missing: Option<&str>) {
     assert!(rustc.status().expect("rustc starts").success(), "the driver compiles");
 }
 
-/// The driver that this process runs on.
+/// The fake driver of this process.
 pub struct Fake {
     begin: extern "C" fn(usize, u32, bool, usize),
     capacity: extern "C" fn(usize),
@@ -54,18 +54,18 @@ pub struct Fake {
 #[derive(Debug)]
 pub struct Report {
     pub calls: Vec<&'static str>,
-    /// The most device memory that was in use.
+    /// Largest number of bytes of device memory in use.
     pub peak: usize,
-    /// Sizes of allocations that found no room.
+    /// Sizes of failed allocations.
     pub refused: Vec<usize>,
     /// Mistakes and leaks.
     pub complaints: &'static str,
 }
 
-/// A call that fails.
+/// An injected fault: a call that fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fault {
-    /// Its number, from 1.
+    /// Number of the call, from 1; 0 for none.
     pub at: usize,
     pub code: u32,
     /// Whether all later calls fail, too.
@@ -73,10 +73,10 @@ pub struct Fault {
 }
 
 impl Fake {
-    /// Returns the fake driver; `None` where this process runs on another one, or none, as it may unless the fake is
-    /// [`WANTED`].
+    /// Returns the fake driver. Returns `None` if this process runs on another driver or on none, which is a failure if
+    /// [`WANTED`] is set.
     pub fn of_this_process() -> Option<Self> {
-        // SAFETY: the driver that the library loads, too; no initializer of it does harm.
+        // SAFETY: this loads the driver that the library loads, whose initializers are harmless.
         let library = unsafe { Library::new("libcuda.so.1") }.ok();
         let fake = library.as_ref().and_then(Self::of_library);
         // The library stays loaded: `fused_rans` does not unload it.
@@ -97,23 +97,23 @@ impl Fake {
         }
     }
 
-    /// Two new devices with `capacity` bytes of memory in all.
+    /// Resets the driver: two new devices with `capacity` bytes of memory together, and a fault.
     pub fn begin(&self, fault: Fault, capacity: usize) {
         (self.begin)(fault.at, fault.code, fault.sticky, capacity);
     }
 
-    /// Changes the devices' memory.
+    /// Sets the size of the devices' memory.
     pub fn set_capacity(&self, bytes: usize) {
         (self.capacity)(bytes);
     }
 
-    /// Destroys the contexts under everybody who uses them.
+    /// Destroys the contexts while they are in use.
     pub fn destroy_contexts(&self) {
         (self.destroy)();
     }
 
     pub fn report(&self) -> Report {
-        // SAFETY: a text that stays.
+        // SAFETY: the function returns a text that is never freed.
         let text = unsafe { CStr::from_ptr((self.report)()) }.to_str().unwrap();
         let mut lines = text.splitn(4, '\n');
         let mut line = || lines.next().expect("a report has four parts");

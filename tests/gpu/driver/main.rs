@@ -1,6 +1,6 @@
-//! Faults at the boundary to the driver, without a device: every call fails for many reasons, once or from then on; device
-//! memory has every size; the driver is missing or lacks a function. The driver is `libcuda` here, on which this program
-//! runs once more, with the tests of [`on_the_fake`].
+//! Tests faults of the driver without a device: every call fails with many codes, once or from then on; device memory
+//! has every size; the driver is missing or lacks a function. The driver is the fake in `libcuda`. This program starts
+//! itself again on the fake, with the tests of [`on_the_fake`].
 #![cfg(all(feature = "cuda", target_os = "linux"))]
 
 mod fake;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Far longer than the tests take, so that only a hang reaches it.
+/// Time limit, far longer than the tests take, so that only a hang exceeds it.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[test]
@@ -43,7 +43,7 @@ fn run_in_child(name: &str, directory: &Path, expected: &str) {
     assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
 }
 
-/// Set for processes that run a test of [`without_driver`]: what the error has to say.
+/// Environment variable of processes that run a test of [`without_driver`]: a text that the error must contain.
 const EXPECTED: &str = "FUSED_RANS_EXPECTED_ERROR";
 
 #[test]
@@ -105,12 +105,12 @@ mod on_the_fake {
     use std::panic::catch_unwind;
     use std::time::Instant;
 
-    /// Injected codes: out of memory; the device is busy; there is none; no context; an uncorrectable error of memory;
-    /// an illegal address; the context is gone; a launch failed; unknown.
+    /// Injected codes: out of memory; device busy; no device; no context; uncorrectable memory error; illegal address;
+    /// context destroyed; launch failed; unknown.
     const CODES: [u32; 9] = [2, 46, 100, 201, 214, 700, 709, 719, 999];
-    /// The codes after which the context is lost.
+    /// Codes after which the context is lost.
     const STICKY: [u32; 6] = [100, 214, 700, 709, 719, 999];
-    /// Calls that give something back.
+    /// Calls that free something.
     const ENDS: [&str; 8] = [
         "cuDevicePrimaryCtxRelease_v2",
         "cuEventDestroy_v2",
@@ -123,7 +123,7 @@ mod on_the_fake {
     ];
     const ROOM: usize = usize::MAX;
 
-    /// The driver, layers, and declarations of all kernels, which do nothing.
+    /// The fake driver, layers, and declarations of all kernels, which do nothing.
     struct Bench {
         fake: Fake,
         layers: Vec<Vec<u8>>,
@@ -133,7 +133,7 @@ mod on_the_fake {
     }
 
     impl Bench {
-        /// `None` where this is another driver.
+        /// Returns `None` if this process does not run on the fake driver.
         fn new() -> Option<Self> {
             let fake = Fake::of_this_process()?;
             let layers = scenario::layers();
@@ -145,7 +145,7 @@ mod on_the_fake {
             Some(Self { fake, layers, ptx, clean })
         }
 
-        /// Runs the scenario; returns its errors and what the driver has seen.
+        /// Runs the scenario. Returns its errors and the driver's report.
         fn run(&self, fault: Fault, capacity: usize) -> (Errors, Report) {
             self.fake.begin(fault, capacity);
             let open = || Gpu::open_with(0, &self.ptx);
@@ -156,7 +156,7 @@ mod on_the_fake {
             (errors, report)
         }
 
-        /// Runs the scenario, in which nothing fails.
+        /// Runs the scenario without a fault and checks that nothing fails.
         fn run_cleanly(&self) {
             let (errors, report) = self.run(Fault::default(), ROOM);
             assert_clean(&errors, &report);
@@ -164,7 +164,7 @@ mod on_the_fake {
         }
     }
 
-    /// Returns PTX with all kernels, which do nothing: each with the argument structure that it takes.
+    /// Returns PTX with all kernels, which do nothing. Each has its argument structure.
     fn declarations() -> String {
         KernelId::all().fold(".version 7.0\n".to_owned(), |ptx, kernel| {
             let (name, bytes) = (kernel.name(), argument_bytes(kernel.family()));
@@ -182,7 +182,7 @@ mod on_the_fake {
         }
     }
 
-    /// Kernels that do nothing give no weights; nothing else may fail.
+    /// Checks that there are no mistakes, and no errors except those about wrong weights, which kernels that do nothing give.
     fn assert_clean(errors: &Errors, report: &Report) {
         assert!(errors.0.iter().all(is_of_weights) && errors.0.len() == 3, "{errors:?}");
         assert_eq!(report.complaints, "");
@@ -192,7 +192,7 @@ mod on_the_fake {
         matches!(error, GpuError::Blob(BlobError::WeightsChecksum))
     }
 
-    /// The driver's code in an error.
+    /// Returns the driver's code in an error.
     fn code(error: &GpuError) -> u32 {
         match *error {
             GpuError::NoDevice { code, .. }
@@ -203,9 +203,9 @@ mod on_the_fake {
         }
     }
 
-    /// Returns whether the fault may happen without an error: in a call that gives something back or enters the context to do
-    /// so; in the question for the current context, which is then entered; in the hint before a kernel's limit; or in the
-    /// question whether host memory is page-locked, which counts as yes if it fails.
+    /// Returns whether the fault may happen without an error: in a call that frees something, or enters the context to
+    /// do so; in the query of the current context, which the library then enters; in the hint before a kernel's limit; or
+    /// in the query whether host memory is page-locked, whose failure counts as yes.
     fn may_be_silent(calls: &[&str], fault: Fault) -> bool {
         let name = |at: usize| calls.get(at - 1).copied().unwrap_or("");
         let is_context = |name: &str| matches!(name, "cuCtxGetCurrent" | "cuCtxSetCurrent");
@@ -314,7 +314,7 @@ mod on_the_fake {
         let mut full = Errors::default();
         bench.fake.set_capacity(total - free);
         scenario::everything(gpu.clone(), &bench.layers, &mut full);
-        // A CUDA stream, and four layers.
+        // Five errors: one for a CUDA stream, and one for each of four layers.
         let bias = Epilogue { scale: None, bias: Some(&[1.0; scenario::ROWS]) };
         let options = UploadOptions::new().epilogue(bias);
         let needed = options.device_byte_len(&Blob::parse(&bench.layers[0]).unwrap());
@@ -364,7 +364,7 @@ mod on_the_fake {
         let blob = Blob::parse(&bench.layers[0]).unwrap();
         let layers = gpus.each_ref().map(|gpu| gpu.upload(&blob).unwrap());
         let operands = |on: usize| Operands::new(&gpus[on], &layers[on]).unwrap();
-        // Those of the layer's own device do; then x, y and the workspace are the other's.
+        // First, everything is on the layer's device. Then x, y or the workspace is on the other one.
         for other in [None, Some(0), Some(1), Some(2)] {
             let [x, y, workspace] =
                 [0, 1, 2].map(|part| operands(usize::from(Some(part) == other)));
@@ -382,7 +382,7 @@ mod on_the_fake {
             matches!(refused, Err(GpuError::OtherDevice { what: w, expected: 0 }) if w == what),
             "{refused:?}"
         );
-        // From one thread, in turns.
+        // Uses both devices in turns, from one thread.
         layers[1].decode(out.as_mut_slice(), &there).unwrap();
         operands(0).multiply(&layers[0], 1, &here).unwrap();
         operands(1).multiply(&layers[1], 1, &there).unwrap();
@@ -395,7 +395,7 @@ mod on_the_fake {
     fn kernels_are_refused_only_for_what_they_are() {
         let Some(bench) = Bench::new() else { return };
         let at = 1 + bench.clean.calls.iter().position(|name| *name == "cuModuleLoadData").unwrap();
-        // No binary, no PTX, no compiler, PTX of a newer version.
+        // Codes: no binary for this GPU, invalid PTX, no compiler, PTX of a newer version.
         for code in [209, 218, 221, 222] {
             let (errors, _) = bench.run(Fault { at, code, sticky: false }, ROOM);
             let [GpuError::Kernels { code: told }] = errors.0[..] else { panic!("{errors:?}") };

@@ -1,4 +1,4 @@
-//! A program that calls everything in `fused_rans::gpu` and continues after errors with what it has.
+//! A program that calls everything in `fused_rans::gpu`, and continues after errors as far as possible.
 
 use fused_rans::gpu::{
     Arena, Check, CudaStream, DeviceBuffer, Gpu, GpuError, Layer, UploadOptions, Workspace,
@@ -12,7 +12,7 @@ pub const ROWS: usize = 80;
 /// Rows of activations.
 const BATCHES: [usize; 2] = [1, 16];
 
-/// Layers of BF16, of INT8 with scales of rows, and of groups.
+/// Returns blobs of three layers: BF16, INT8 with row scales, and INT8 with groups.
 pub fn layers() -> Vec<Vec<u8>> {
     let bf16 = Recipe { rows: ROWS, cols: 320, ..Recipe::gaussian(Dtype::Bf16) };
     let i8 = Recipe { dtype: Dtype::I8, ..bf16.clone() };
@@ -88,7 +88,7 @@ fn multiply(gpu: &Gpu, layer: &Layer, on: &CudaStream, errors: &mut Errors) -> O
     Some(())
 }
 
-/// Uploads to an arena in the order of a CUDA stream, orders another one after it, and records a product.
+/// Uploads to an arena on a CUDA stream, makes another CUDA stream wait for it, and captures a product.
 fn in_order(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuError> {
     let blob = Blob::parse(blob).unwrap();
     let bytes = UploadOptions::new().device_byte_len(&blob);
@@ -99,13 +99,13 @@ fn in_order(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuE
     start.record(cuda_stream)?;
     let other = gpu.create_stream()?;
     let mut weights = gpu.alloc(layer.decoded_byte_len())?;
-    // The layer's upload is not done the first time.
+    // The first time, the layer's upload is not finished yet.
     layer.decode(weights.as_mut_slice(), &other)?;
     other.wait(&start)?;
     let mut operands = Operands::new(gpu, &layer)?;
     layer.prepare(1, activation_type(layer.dtype(), true))?;
     let graph = other.capture(|other| operands.multiply(&layer, 1, other))?;
-    // SAFETY: what the graph uses lives until the event has been waited for.
+    // SAFETY: everything that the graph uses outlives the wait for the event.
     unsafe { graph.launch(&other)? };
     end.record(&other)?;
     end.synchronize()?;

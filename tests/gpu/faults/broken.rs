@@ -1,4 +1,4 @@
-//! Contexts that break, each in a process of its own.
+//! Tests contexts that break, each in a process of its own.
 
 use super::{Product, blob, device_alone, driver};
 use fused_rans::gpu::{CudaStream, Gpu, GpuError};
@@ -25,7 +25,7 @@ fn is_child(name: &str) -> bool {
     false
 }
 
-/// All that can be done with a device and a product on it is an error now, of a lost context.
+/// Checks that everything fails with the error of a lost context.
 fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
     let bytes = blob(Dtype::Bf16, 256, 256);
     let parsed = Blob::parse(&bytes).unwrap();
@@ -47,11 +47,11 @@ fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
         println!("{what}: {error}");
         assert!(error.is_sticky() && !error.is_out_of_memory(), "{what}: {error}");
     }
-    // Nothing that is dropped minds.
+    // Dropping must not fail either.
     drop(product);
 }
 
-/// Kernels by names that are ours: those that an upload loads. Decoding writes to nowhere.
+/// Returns PTX with the kernels that an upload loads. They write to an invalid address.
 fn stray() -> String {
     const BODY: &str = ".reg .b64 %a;\nmov.u64 %a, 16;\nst.global.b32 [%a], 1;\nret;\n\n}\n";
     let kernels = ["decode_bf16", "matmul_bf16_bf16_m8", "matmul_bf16_plain_bf16_m8"];
@@ -67,7 +67,7 @@ fn errors_of_other_kernels_are_told() {
     }
     let product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
     let (cuda_stream, bytes) = (gpu.create_stream().unwrap(), blob(Dtype::Bf16, 256, 256));
-    // Another user of the same context.
+    // A second handle of the same context, with faulty kernels.
     let other = Gpu::open_with(0, &stray()).unwrap();
     let stray = other.upload(&Blob::parse(&bytes).unwrap()).unwrap();
     let mut out = other.alloc(stray.decoded_byte_len()).unwrap();

@@ -1,5 +1,5 @@
-//! What goes wrong on a GPU: too little memory, memory that changes, contexts that break, handles that go while work is
-//! queued. On a real device; skipped where there is none. One test at a time, as some take all of its memory.
+//! Tests faults on a GPU: too little memory, memory that changes, contexts that break, handles that are dropped while
+//! work is queued. Skipped if there is no GPU. Runs one test at a time, because some take all of the memory.
 #![cfg(feature = "cuda")]
 
 mod broken;
@@ -15,14 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::product::{Case, Inputs};
 use support::{Weights, device};
 
-/// The device, for this test alone.
+/// Returns the device and a lock that keeps other tests off it.
 fn device_alone() -> Option<(&'static Gpu, MutexGuard<'static, ()>)> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     device().map(|gpu| (gpu, alone))
 }
 
-/// A layer and all that a multiplication with it needs.
+/// A layer and everything that a multiplication with it needs.
 struct Product {
     case: Case,
     layer: Layer,
@@ -60,7 +60,7 @@ impl Product {
         self.y.to_vec().unwrap()
     }
 
-    /// Multiplies, and checks against F64.
+    /// Multiplies and checks the outputs against products in F64.
     fn check(&mut self, gpu: &Gpu) -> Result<Vec<u8>, GpuError> {
         let cuda_stream = gpu.create_stream()?;
         self.queue(&cuda_stream)?;
@@ -68,7 +68,7 @@ impl Product {
         Ok(self.check_outputs())
     }
 
-    /// Checks the outputs against F64, and returns them.
+    /// Checks the outputs against products in F64, and returns them.
     fn check_outputs(&self) -> Vec<u8> {
         let y = self.outputs();
         let exact = self.case.weight_numbers();
@@ -77,7 +77,7 @@ impl Product {
     }
 }
 
-/// A blob of ordinary weights.
+/// Returns a blob of ordinary weights.
 fn blob(dtype: Dtype, rows: usize, cols: usize) -> Vec<u8> {
     let data = Weights::Gaussian.bytes(dtype, rows * cols, 7);
     encode(Matrix::from_bytes(dtype, &data, rows, cols).unwrap()).expect("it shrinks").into_bytes()
@@ -91,7 +91,7 @@ fn every_changed_bit_of_a_layer_is_found() {
     layer.verify().unwrap();
     let mut parts = Vec::new();
     for (part, address, bytes) in layer.parts() {
-        // First and last bits, and some in between.
+        // Flips the first and the last bits, and some in between.
         let bits = 8 * bytes as u64;
         let bits = (0..bits).step_by((bits / 60) as usize + 1).chain([bits - 1]);
         for bit in bits {
@@ -138,7 +138,7 @@ fn the_device_finds_damage_in_what_is_uploaded() {
     }
 }
 
-/// Takes all device memory, down to pages.
+/// Allocates all device memory, in ever smaller pieces.
 fn take_all_memory(gpu: &Gpu) -> Vec<DeviceBuffer> {
     let mut all = Vec::new();
     for shift in (12..36).rev() {
@@ -166,7 +166,7 @@ fn too_little_memory_is_an_error_and_nothing_else() {
     let Some((gpu, _alone)) = device_alone() else { return };
     let mut product = Product::new(gpu, Dtype::Bf16, 2048, 2048, 4);
     product.check(gpu).unwrap();
-    // With a kernel, the one for 16 rows, that is not loaded yet.
+    // Its kernel, the one for 16 rows, is not loaded yet.
     let mut other = Product::new(gpu, Dtype::F16, 64, 64, 16);
     let large = blob(Dtype::I8, 4096, 4096);
     let large = Blob::parse(&large).unwrap();
@@ -181,7 +181,7 @@ fn too_little_memory_is_an_error_and_nothing_else() {
     );
     let on_device = UploadOptions::new().check(Check::OnDevice);
     assert!(gpu.upload_with(&large, on_device).expect_err("there is no room").is_out_of_memory());
-    // A kernel that has run runs again.
+    // A kernel that is loaded still runs.
     product.queue(&cuda_stream).unwrap();
     cuda_stream.synchronize().unwrap();
     product.check_outputs();
@@ -189,7 +189,7 @@ fn too_little_memory_is_an_error_and_nothing_else() {
         Err(error) => assert!(error.is_out_of_memory(), "{error}"),
         Ok(_) => panic!("there was room for fragments"),
     }
-    // The driver takes memory for these: it may still have some.
+    // The driver needs memory for these, and may have some left.
     may_be_out_of_memory("another CUDA stream", gpu.create_stream());
     may_be_out_of_memory("an event", gpu.create_event());
     may_be_out_of_memory("another kernel", other.queue(&cuda_stream));
@@ -243,7 +243,7 @@ fn what_queued_work_needs_may_be_dropped() {
             product.queue(&cuda_stream).unwrap();
         }
         let Product { case, layer, x, y, workspace, .. } = product;
-        // In any order, and with what takes the memory next.
+        // Drops in different orders, and then allocates memory that may reuse theirs.
         match round % 3 {
             0 => drop((layer, x, workspace)),
             1 => drop((workspace, layer, x)),
@@ -286,7 +286,7 @@ fn memory_that_was_freed_or_is_misaligned_is_refused() {
     }
     let address = out.address();
     drop(out);
-    // SAFETY: no device memory any more, which is to be found out.
+    // SAFETY: the memory is freed, but the library checks the address before it uses it, which this tests.
     let gone = unsafe { DeviceSliceMut::from_raw(address, bytes) };
     let error = product.layer.decode(gone, &cuda_stream).expect_err("it was freed");
     assert!(matches!(error, GpuError::OtherDevice { expected: 0, .. }), "{error}");
@@ -317,16 +317,16 @@ fn two_devices_do_not_mix() {
     let error = here.queue(&here_stream).expect_err("the other device's workspace");
     assert!(matches!(error, GpuError::OtherDevice { what: "the workspace", .. }), "{error}");
     std::mem::swap(&mut here.workspace, &mut there.workspace);
-    // Of the right size and of another one, known to be the other device's and not.
+    // Buffers of the other device: of another size, of the right size, and by address only.
     let mut weights = second.alloc(here.layer.decoded_byte_len()).unwrap();
     let (address, bytes) = (weights.address(), weights.len());
-    // SAFETY: the buffer lives until the end, and nothing else uses it meanwhile.
+    // SAFETY: the buffer lives until the end of the test, and nothing else uses it.
     let foreign = unsafe { DeviceSliceMut::from_raw(address, bytes) };
     for out in [there.y.as_mut_slice(), weights.as_mut_slice(), foreign] {
         let error = here.layer.decode(out, &here_stream).expect_err("the other device's buffer");
         assert!(matches!(error, GpuError::OtherDevice { expected: 0, .. }), "{error}");
     }
-    // Used in turns, from one thread, both work.
+    // Both devices work if one thread uses them in turns.
     for _ in 0..3 {
         assert!(there.check(&second).unwrap() == here.check(gpu).unwrap());
     }

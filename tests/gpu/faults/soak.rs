@@ -1,4 +1,4 @@
-//! Minutes of work, of which nothing may be wrong and after which nothing may be left.
+//! Works for minutes and checks every result, and at the end that no device memory is lost.
 
 use super::{Product, device_alone};
 use fused_rans::gpu::dense::DenseProduct;
@@ -11,10 +11,10 @@ use proptest::test_runner::TestRunner;
 use std::time::{Duration, Instant};
 use support::product::{Accumulator, Case, any_case, weight_numbers};
 
-/// Bytes by which free memory may differ: the driver's own.
+/// Bytes by which free memory may differ, because the driver takes memory, too.
 const SLACK: usize = 16 << 20;
 
-/// The weights as numbers of the activations' type, which holds all of them.
+/// Converts weights to the activations' type, which represents all of them exactly.
 fn staged_weights(case: &Case, decoded: &[u8]) -> Vec<u8> {
     if case.recipe.dtype.byte_len() == 2 {
         return decoded.to_vec();
@@ -27,7 +27,8 @@ fn staged_weights(case: &Case, decoded: &[u8]) -> Vec<u8> {
     numbers.flat_map(|number| bits(number).to_le_bytes()).collect()
 }
 
-/// Multiplies by way of a decoded matrix, and compares: relative to the norm, and each output to its row's.
+/// Compares the product with one of the decoded matrix: relative to the norm of y, and each output relative to the norm
+/// of its row.
 fn against_staged(gpu: &Gpu, case: Case) {
     let mut product = Product::of(gpu, case).unwrap();
     let cuda_stream = gpu.create_stream().unwrap();
@@ -56,7 +57,7 @@ fn against_staged(gpu: &Gpu, case: Case) {
     assert!(error <= 2e-6 * all, "{case:?}: {error} of {all}");
 }
 
-/// Any weights, shapes, activations; against F64.
+/// Multiplies with random weights, shapes and activations, and checks against products in F64.
 fn any(gpu: &Gpu, case: &Case) -> bool {
     let case = case.aligned();
     let Some(bytes) = case.blob() else { return false };
@@ -81,7 +82,7 @@ fn any(gpu: &Gpu, case: &Case) -> bool {
     true
 }
 
-/// Of a large layer, with every type in turns.
+/// Returns case number `number` of large layers. Types alternate.
 fn large(number: usize) -> Case {
     let sides = [1024, 1536, 2048, 2816, 4096, 5632];
     let (rows, cols) = (sides[number * 5 % 6], sides[number * 7 / 2 % 6]);

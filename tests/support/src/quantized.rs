@@ -9,7 +9,7 @@ use fused_rans::{Dtype, Float, WeightsPerSymbol};
 pub struct QuantizedCase {
     /// Describes the case in messages.
     pub name: String,
-    /// Sides, activations and outputs. The weights are not those of its recipe.
+    /// Sides, activations and outputs. Its recipe's weights are not used.
     pub case: Case,
     /// The blob.
     pub blob: Vec<u8>,

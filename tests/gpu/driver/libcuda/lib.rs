@@ -1,5 +1,5 @@
-//! A CUDA driver with no device behind it, for tests: `libcuda.so.1` as far as this project calls it. Device memory is host
-//! memory, kernels do nothing, and every handle is accounted for: [`fake_report`] names handles that were used after their end,
+//! A CUDA driver without a device, for tests: the functions of `libcuda.so.1` that this project calls. Device memory is
+//! host memory, and kernels do nothing. The driver records every handle: [`fake_report`] lists uses of destroyed handles,
 //! accesses outside of buffers, and leaks. [`fake_begin`] injects a fault into a call.
 #![allow(non_snake_case, reason = "the driver's names")]
 #![allow(
@@ -13,7 +13,7 @@ mod state;
 use state::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
-/// Calls that give something back. They do so even if they fail: callers only have to try.
+/// Calls that free something. They free it even if they fail, because callers only have to try.
 const ENDS: [&str; 8] = [
     "cuMemFree_v2",
     "cuMemFreeHost",
@@ -25,7 +25,7 @@ const ENDS: [&str; 8] = [
     "cuDevicePrimaryCtxRelease_v2",
 ];
 
-/// Every call of the driver goes through here.
+/// Counts and records a call of the driver, and returns its result. Every call goes through here.
 fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) -> u32 {
     let mut state = State::get();
     state.calls.push(name);
@@ -38,8 +38,8 @@ fn call(name: &'static str, work: impl FnOnce(&mut State) -> Result<(), u32>) ->
     injected.or(result.err()).unwrap_or(0)
 }
 
-/// Resets the driver: call number `at` (0 for none) fails with `code`, and, if `sticky`, so do those after it; the devices
-/// have `capacity` bytes in all.
+/// Resets the driver. Call number `at` (0 for none) fails with `code`, and so do all later calls if `sticky`. The devices
+/// have `capacity` bytes together.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize) {
     let mut state = State::get();
@@ -47,7 +47,7 @@ pub extern "C" fn fake_begin(at: usize, code: u32, sticky: bool, capacity: usize
     *state = State { last, fault: (at, code, sticky), capacity, ..State::new() };
 }
 
-/// Changes the devices' memory to `capacity` bytes in all.
+/// Sets the devices' memory to `capacity` bytes together.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_capacity(capacity: usize) {
     State::get().capacity = capacity;
@@ -60,8 +60,8 @@ pub extern "C" fn fake_destroy() {
     State::get().destroyed = true;
 }
 
-/// Lines: the calls since the beginning; the most bytes in use; what found no room, in bytes; and then
-/// what was done wrong and what is left over. The text stays.
+/// Returns a report as lines: the calls since [`fake_begin`]; the largest number of bytes in use; the sizes of failed
+/// allocations; then the caller's mistakes and leaks. The text is never freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_report() -> *const c_char {
     let state = State::get();
@@ -73,7 +73,7 @@ pub extern "C" fn fake_report() -> *const c_char {
     CString::new(report).map_or(std::ptr::null(), |report| report.into_raw().cast_const())
 }
 
-/// A lookup, which needs no device and is not counted.
+/// Looks up a function. Needs no device and is not counted as a call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGetErrorName(code: u32, text: *mut *const c_char) -> u32 {
     let name = match code {
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, bytes: c_int, _devic
     })
 }
 
-/// An H100's numbers.
+/// Returns an attribute of the device, with an H100's value.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: u32, _: c_int) -> u32 {
     call("cuDeviceGetAttribute", |_| {
@@ -179,7 +179,8 @@ pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) ->
     })
 }
 
-/// The ordinal of the memory's device, or the type of host memory. To ask about unknown memory is no mistake.
+/// Returns the ordinal of the device that memory belongs to, or the type of host memory. Asking about unknown memory is
+/// not recorded as a mistake.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuPointerGetAttribute(to: *mut i32, attribute: u32, at: u64) -> u32 {
     let (name, host) = match attribute {
@@ -309,7 +310,7 @@ pub extern "C" fn cuStreamBeginCapture_v2(stream: u64, _mode: c_uint) -> u32 {
     call("cuStreamBeginCapture_v2", |state| state.check_stream(stream))
 }
 
-/// Makes a graph, even if it was to fail: recording ends in any case.
+/// Makes a graph even if the call must fail, because capturing ends in any case.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamEndCapture(stream: u64, graph: *mut u64) -> u32 {
     call("cuStreamEndCapture", |state| {
@@ -372,7 +373,7 @@ pub extern "C" fn cuEventRecord(event: u64, stream: u64) -> u32 {
     })
 }
 
-/// Events are done when they are asked for the second time.
+/// Reports an event as done from the second query on.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventQuery(event: u64) -> u32 {
     call("cuEventQuery", |state| {
@@ -459,7 +460,7 @@ pub unsafe extern "C" fn cuModuleGetFunction(
     })
 }
 
-/// Bytes of a kernel's argument structure, as it is declared: `.param .align 8 .b8 name[112]`.
+/// Returns the size in bytes of a kernel's argument structure, from its declaration: `.param .align 8 .b8 name[112]`.
 fn argument_bytes(ptx: &str, name: &str) -> Option<usize> {
     let (_, rest) = ptx.split_once(&format!(".entry {name}("))?;
     let (declared, _) = rest.split_once(')')?;
@@ -493,7 +494,7 @@ pub unsafe extern "C" fn cuLaunchKernel(
         let arguments: *const u64 = unsafe { (*parameters).cast() };
         for at in 0..words {
             let value = unsafe { arguments.add(at).read() };
-            // Other numbers of the structures are far smaller than any address.
+            // All other numbers in the structures are far smaller than any address.
             if value >= FIRST_ADDRESS {
                 state.memory(value, 1)?;
             }

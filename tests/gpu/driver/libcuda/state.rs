@@ -1,4 +1,4 @@
-//! Everything that lives in the driver, and the caller's mistakes.
+//! The driver's state: everything that is allocated, and the caller's mistakes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -14,13 +14,13 @@ pub const NOT_FOUND: u32 = 500;
 pub const NOT_READY: u32 = 600;
 pub const CONTEXT_IS_DESTROYED: u32 = 709;
 
-/// Device memory of things other than buffers.
+/// Bytes of device memory that things other than buffers take.
 const CONTEXT_BYTES: usize = 1 << 16;
 pub const MODULE_BYTES: usize = 1 << 14;
 pub const STREAM_BYTES: usize = 1 << 12;
 pub const EVENT_BYTES: usize = 1 << 8;
 
-/// Addresses and handles start here.
+/// Number before the first address or handle.
 pub const FIRST_ADDRESS: u64 = 1 << 46;
 
 pub const DEVICES: usize = 2;
@@ -32,14 +32,14 @@ thread_local! {
     pub static CURRENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A device's primary context, and how often it is retained.
+/// A device's primary context and its number of owners.
 #[derive(Clone, Copy)]
 pub struct Context {
     pub handle: u64,
     pub retained: usize,
 }
 
-/// Something that belongs to a device.
+/// A thing and the device that it belongs to.
 pub struct Owned<T> {
     pub device: usize,
     pub value: T,
@@ -47,7 +47,7 @@ pub struct Owned<T> {
 
 pub struct Kernel {
     pub module: u64,
-    /// Bytes of its argument structure.
+    /// Size in bytes of the argument structure.
     pub argument_bytes: usize,
 }
 
@@ -57,13 +57,13 @@ pub struct State {
     pub fault: (usize, u32, bool),
     /// Whether the injected fault has happened.
     pub faulty: bool,
-    /// Bytes of all devices.
+    /// Bytes of memory of all devices together.
     pub capacity: usize,
-    /// Most bytes in use at a time.
+    /// Largest number of bytes in use.
     pub peak: usize,
-    /// Sizes of allocations that found no room.
+    /// Sizes of failed allocations.
     pub refused: Vec<String>,
-    /// The last handle or address; none is given twice.
+    /// The last handle or address. None is used twice.
     pub last: u64,
     pub contexts: [Context; DEVICES],
     /// Whether the contexts were destroyed.
@@ -74,9 +74,9 @@ pub struct State {
     pub graphs: BTreeMap<u64, Owned<()>>,
     /// Page-locked host memory.
     pub host: BTreeMap<u64, Owned<Vec<u8>>>,
-    /// How often an event was asked for.
+    /// Number of queries of events.
     pub queries: usize,
-    /// Each with its PTX.
+    /// Modules and their PTX.
     pub modules: BTreeMap<u64, Owned<String>>,
     pub kernels: BTreeMap<u64, Kernel>,
     /// The caller's mistakes.
@@ -123,7 +123,7 @@ impl State {
         self.complaints.push(format!("{call} (call {}): {what}", self.calls.len()));
     }
 
-    /// Complains unless `lives`.
+    /// Records a mistake unless `lives`.
     pub fn check(&mut self, lives: bool, what: &str) -> Result<(), u32> {
         if lives {
             return Ok(());
@@ -146,7 +146,11 @@ impl State {
         let contexts = self.contexts.iter().filter(|context| context.retained > 0).count();
         let (streams, modules) = (self.streams.len(), self.modules.len());
         let events = EVENT_BYTES * self.events.len();
-        buffers + CONTEXT_BYTES * contexts + STREAM_BYTES * streams + MODULE_BYTES * modules + events
+        buffers
+            + CONTEXT_BYTES * contexts
+            + STREAM_BYTES * streams
+            + MODULE_BYTES * modules
+            + events
     }
 
     /// Checks that `bytes` more bytes fit.
@@ -191,7 +195,7 @@ impl State {
         if let Some(device) = self.device_of(CURRENT.get()) {
             return Ok(device);
         }
-        // The fault may have been in entering it.
+        // Entering the context may have been the call that failed.
         if !self.faulty {
             self.complain("no context");
         }
@@ -261,8 +265,8 @@ impl State {
         before.is_some_and(|(start, owned)| address - start < owned.value.len() as u64)
     }
 
-    /// Checks that `thing`, which was just removed, lived, and that its device's context is current, unless entering it was
-    /// what failed.
+    /// Checks that `thing`, which was just removed, existed, and that its device's context is current, unless the failed
+    /// call was entering the context.
     pub fn give_back<T>(&mut self, thing: Option<Owned<T>>, name: &str) -> Result<(), u32> {
         let entered = self.entered();
         let Some(Owned { device, .. }) = thing else {
@@ -289,7 +293,7 @@ impl State {
         self.module(module).map(|_| argument_bytes)
     }
 
-    /// Returns everything of a device's that was not given back.
+    /// Returns a list of everything on a device that was not freed.
     pub fn left(&self, device: usize) -> String {
         let Self { contexts, buffers, streams, modules, events, graphs, host, .. } = self;
         fn count<T>(things: &BTreeMap<u64, Owned<T>>, device: usize) -> usize {
