@@ -1,4 +1,4 @@
-//! What the CPU codec, the host and the GPU kernels of fused-rans agree on: the stored layout and the launch contract.
+//! Definitions that the CPU codec, the host and the GPU kernels of fused-rans share: stored layout and launch contract.
 //!
 //! A matrix is divided into tiles of [`TILE`] x [`TILE`] weights, a tile into slabs of two strips of 16 rows. A slab has 32
 //! rANS streams, one for each lane of a warp, of up to [`MAX_SYMBOLS`] symbols. A symbol is the coded bits of two weights

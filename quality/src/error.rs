@@ -111,7 +111,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A file of moments does not contain those of all matrices.
+    /// A file of moments lacks the moments of a matrix.
     #[error("{}: lacks moments of some matrices of the model", path.display())]
     NotCalibrated {
         /// The file of moments.

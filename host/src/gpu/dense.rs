@@ -50,7 +50,7 @@ impl DenseProduct<'_> {
     /// x: a yardstick for few rows only.
     ///
     /// # Errors
-    /// Those of [`DenseProduct::check`], [`MatmulError::OutputType`] for outputs that are not F32,
+    /// The errors of [`DenseProduct::check`], [`MatmulError::OutputType`] for outputs that are not F32,
     /// [`BlobError::TooLarge`] for sides that do not fit 32 bits, [`GpuError::OtherDevice`] and [`GpuError::Driver`].
     pub fn queue(self, gpu: &Gpu, cuda_stream: &CudaStream) -> Result<(), GpuError> {
         self.check()?;
@@ -81,7 +81,7 @@ impl DenseProduct<'_> {
         let no_setup = SharedMemory { limit: None, carveout: 0 };
         let kernel = gpu.kernels().get(KernelId::dense(activations), no_setup)?;
         let size = LaunchSize { blocks, threads: THREADS, shared_memory: 0 };
-        // SAFETY: the arguments are those of the dense kernels; the buffers are the device's and large enough, and the driver
+        // SAFETY: the dense kernels take these arguments; the buffers are the device's and large enough, and the driver
         // frees none that is in use.
         unsafe { kernel.launch(size, &args, cuda_stream) }
     }

@@ -84,7 +84,7 @@ pub enum GpuError {
         /// Bytes that the workspace has.
         found: usize,
     },
-    /// A range of device memory is shorter than what is to be put there.
+    /// A range of device memory is too short for its intended content.
     #[error("{needed} bytes of device memory are needed, the range has {found}")]
     TooShort {
         /// Bytes needed.

@@ -18,7 +18,7 @@ impl CudaStream {
     /// loaded while recording.
     ///
     /// # Errors
-    /// Those of `work`; [`GpuError::MissingFunction`] for drivers before CUDA 11.4; [`GpuError::OutOfMemory`] and
+    /// The errors of `work`; [`GpuError::MissingFunction`] for drivers before CUDA 11.4; [`GpuError::OutOfMemory`] and
     /// [`GpuError::Driver`].
     pub fn capture(
         &self,

@@ -11,7 +11,7 @@
 //! # Order of work
 //! CUDA streams made here do not wait for the legacy default stream. Functions that return a result (`upload`, `copy_to_host`,
 //! `decode`, `verify`) wait for their own work only. Functions that queue work on a CUDA stream return at once; the caller
-//! orders what is queued on different CUDA streams, with [`Event`]s. Memory that is dropped while queued work uses it
+//! orders work on different CUDA streams with [`Event`]s. Memory that is dropped while queued work uses it
 //! is freed when that work is done.
 
 #[cfg(feature = "cust")]
@@ -29,7 +29,7 @@ mod memory;
 mod stream;
 
 pub use device::{Gpu, MemoryInfo, device_count};
-#[doc(hidden)] // for tests that stand in for the driver
+#[doc(hidden)] // for tests that replace the driver
 pub use driver::REQUIRED as DRIVER_FUNCTIONS;
 pub use error::{GpuError, LayerPart};
 pub use graph::Graph;

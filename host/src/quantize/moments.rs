@@ -19,7 +19,7 @@ pub struct Moments {
     factor: Arc<OnceLock<Factor>>,
 }
 
-/// What is added to the diagonal, as a share of its mean. Moments of a few thousand activations are inexact, and without
+/// Value that is added to the diagonal, as a share of its mean. Moments of a few thousand activations are inexact, and without
 /// it the moments of inputs that are always 0 would be singular.
 const DAMPING: f64 = 0.01;
 

@@ -3,7 +3,8 @@
 use super::Moments;
 use fused_rans_layout::WeightsPerSymbol;
 
-/// How the weights are to be coded, and what is known of the layer's inputs. The default suits most matrices.
+/// Options of [`Quantizer::quantize`](super::Quantizer::quantize): how to code the weights, and moments of the layer's
+/// inputs. The default suits most matrices.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QuantizeOptions<'a> {
     pub(super) weights_per_symbol: WeightsPerSymbol,

@@ -49,7 +49,7 @@ impl Quantized {
     /// Compresses the matrix with the options that the quantizer was given, to less than its numbers took.
     ///
     /// # Errors
-    /// Those of [`Encoder::encode`].
+    /// The errors of [`Encoder::encode`].
     pub fn encode(&self) -> Result<Blob<'static>, BlobError> {
         self.encoder().encode(self.matrix())
     }

@@ -1,4 +1,4 @@
-//! How many weights share a symbol.
+//! Number of weights per symbol.
 
 use crate::register_position;
 

@@ -83,10 +83,10 @@ pub struct Errors {
 }
 
 impl Originals {
-    /// Takes the weights `tensors`, `[N, K]` in F32. `moments` must have those of all.
+    /// Takes the weights `tensors`, `[N, K]` in F32. `moments` must contain the moments of every tensor.
     ///
     /// # Errors
-    /// As [`MomentsFile::moments`]; [`Error::Compute`] if moments have another size.
+    /// The errors of [`MomentsFile::moments`]; [`Error::Compute`] if moments have another size.
     pub fn new(moments: MomentsFile, tensors: BTreeMap<String, Tensor>) -> Result<Self, Error> {
         let originals = tensors.into_par_iter().map(|(name, weights)| {
             let squares = read(&weights, |weights| dot(weights, weights))?;

@@ -45,7 +45,7 @@ const PARTS: usize = 8;
 /// windows.
 ///
 /// # Errors
-/// As [`Llama::hidden`].
+/// The errors of [`Llama::hidden`].
 pub fn moments(
     model: &Llama,
     windows: &Windows,

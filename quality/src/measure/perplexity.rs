@@ -14,7 +14,7 @@ use crate::{Error, Llama, Windows};
 /// has threads; their number does not change the results. Calls `progress` with the number of finished windows.
 ///
 /// # Errors
-/// As [`Llama::hidden`].
+/// The errors of [`Llama::hidden`].
 pub fn nll(
     model: &Llama,
     windows: &Windows,

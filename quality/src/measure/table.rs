@@ -60,7 +60,7 @@ impl Table {
     /// `calibration`; errors of outputs are measured with those in the file `outputs`.
     ///
     /// # Errors
-    /// As [`Llama::load`], [`MomentsFile::moments`], [`perplexity::nll`].
+    /// The errors of [`Llama::load`], [`MomentsFile::moments`], [`perplexity::nll`].
     pub fn new(
         folder: &Path,
         windows: Windows,

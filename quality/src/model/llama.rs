@@ -37,7 +37,7 @@ impl Llama {
     /// Loads the model of a folder with `config.json` and `model.safetensors`.
     ///
     /// # Errors
-    /// Those of [`Config::read`], [`Weights::open`] and [`Llama::new`].
+    /// The errors of [`Config::read`], [`Weights::open`] and [`Llama::new`].
     pub fn load(folder: &Path) -> Result<Self, Error> {
         let config = Config::read(&folder.join("config.json"))?;
         let weights = Weights::open(folder)?;
@@ -110,7 +110,7 @@ impl Llama {
     /// Computes the logits of the token after each token, `[tokens, vocab_size]`.
     ///
     /// # Errors
-    /// As [`Llama::hidden`].
+    /// The errors of [`Llama::hidden`].
     pub fn logits(&self, tokens: &[u32]) -> Result<Tensor, Error> {
         linear(&self.hidden(tokens, &mut |_, _| Ok(()))?, &self.head)
     }
@@ -119,7 +119,7 @@ impl Llama {
     /// first token has no likelihood: a `context` of 0 counts as 1.
     ///
     /// # Errors
-    /// As [`Llama::hidden`].
+    /// The errors of [`Llama::hidden`].
     pub fn nll(&self, tokens: &[u32], context: usize) -> Result<Vec<f64>, Error> {
         let hidden = self.hidden(tokens, &mut |_, _| Ok(()))?;
         let first = context.max(1);

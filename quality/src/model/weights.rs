@@ -49,7 +49,7 @@ impl Weights {
     /// Reads the tensor `name` and converts it to F32.
     ///
     /// # Errors
-    /// As [`Weights::tensor`].
+    /// The errors of [`Weights::tensor`].
     pub fn tensor_f32(&self, name: &str) -> Result<Tensor, Error> {
         Ok(self.tensor(name)?.to_dtype(DType::F32)?)
     }

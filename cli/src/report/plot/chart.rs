@@ -28,7 +28,7 @@ pub(super) struct Chart {
     pub(super) subtitle: String,
     /// One section per format.
     pub(super) sections: Vec<Section>,
-    /// The list: tensors without a layer number, and those of kinds with few layers.
+    /// The list: tensors without a layer number, and tensors of kinds with few layers.
     pub(super) rows: Vec<Row>,
     /// Lines below the chart: how to read it, and how much is not shown.
     pub(super) notes: Vec<String>,

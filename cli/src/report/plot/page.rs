@@ -1,4 +1,4 @@
-//! Measures of the page in pixels. Text is placed by eye, since the width of a text depends on the fonts of whoever reads the SVG.
+//! Measures of the page in pixels. Text has room to spare, since its width depends on the fonts of the reader's machine.
 
 pub(super) const WIDTH: u32 = 1000;
 /// Left end of all content.

@@ -24,7 +24,7 @@ impl TensorFile {
     /// Opens the file `path`, and checks all of it but the weights.
     ///
     /// # Errors
-    /// Those of [`CompressedFile::open`] and [`PlainFile::open`], other than that the file is the other one.
+    /// The errors of [`CompressedFile::open`] and [`PlainFile::open`], other than that the file is the other one.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let mapped = Mapped::open(path.as_ref())?;
         if container::is_marked(mapped.header_text()) {

@@ -28,7 +28,7 @@ use crate::layout::LINE;
 /// a calibration three times that of the tensor's second moments in F64.
 ///
 /// # Errors
-/// Those of [`Model::open`]; [`FileError::AlreadyCompressed`] if any file is compressed; [`FileError::SameFile`],
+/// The errors of [`Model::open`]; [`FileError::AlreadyCompressed`] if any file is compressed; [`FileError::SameFile`],
 /// [`FileError::NotAFile`], [`FileError::NoFolder`] and [`FileError::Model`] if the output cannot be written there;
 /// [`FileError::Changed`], [`FileError::NoSpace`], [`FileError::Io`].
 pub fn compress(

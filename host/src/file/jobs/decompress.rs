@@ -20,7 +20,7 @@ use crate::file::write::folder::OutputFolder;
 /// weights if it is quantized.
 ///
 /// # Errors
-/// Those of [`Model::open`]; [`FileError::NotCompressed`] if no file is compressed; [`FileError::Tensor`] for a damaged
+/// The errors of [`Model::open`]; [`FileError::NotCompressed`] if no file is compressed; [`FileError::Tensor`] for a damaged
 /// tensor; [`FileError::SameFile`], [`FileError::NotAFile`], [`FileError::NoFolder`] and [`FileError::Model`] if the
 /// output cannot be written there; [`FileError::Changed`], [`FileError::Memory`], [`FileError::NoSpace`],
 /// [`FileError::Io`].

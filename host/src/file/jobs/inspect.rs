@@ -121,7 +121,7 @@ pub struct Totals {
 /// rayon's current thread pool.
 ///
 /// # Errors
-/// Those of [`Model::open`].
+/// The errors of [`Model::open`].
 pub fn inspect(path: impl AsRef<Path>) -> Result<Report, FileError> {
     let path = path.as_ref();
     if PathKind::new(path)? == PathKind::File {

@@ -14,7 +14,7 @@ use crate::file::summary::Summary;
 /// others are, have no checksums: only their headers are checked.
 ///
 /// # Errors
-/// Those of [`Model::open`]; [`FileError::NotCompressed`] if no file is compressed; [`FileError::Tensor`] for the first
+/// The errors of [`Model::open`]; [`FileError::NotCompressed`] if no file is compressed; [`FileError::Tensor`] for the first
 /// damaged tensor; [`FileError::Changed`], [`FileError::Memory`].
 pub fn verify(path: impl AsRef<Path>, mut progress: Progress<'_>) -> Result<Summary, FileError> {
     let model = Model::open_compressed(path.as_ref())?;
@@ -48,7 +48,7 @@ fn verify_shard(shard: &Shard, progress: &mut Progress<'_>) -> Result<Summary, F
 /// Both models must consist of files of the same names, or of one file each.
 ///
 /// # Errors
-/// Those of [`verify`], for both models; [`FileError::Differs`] for the first difference, or for a NaN or an infinity
+/// The errors of [`verify`], for both models; [`FileError::Differs`] for the first difference, or for a NaN or an infinity
 /// in a quantized tensor; [`ModelFault::NoCounterpart`] for a file that only one model has.
 pub fn verify_against(
     path: impl AsRef<Path>,

@@ -32,7 +32,7 @@ use crate::file::write::file::parent;
 /// End of the name of every index.
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
-/// A model on disk. Open one to learn which files it has, before a job or instead of one.
+/// A model on disk. Open one to list its files before a job, or without one.
 ///
 /// A path is a single safetensors file, the index of a sharded model (`*.safetensors.index.json`), or a folder: then the
 /// model is what the folder's index lists, or its `model.safetensors`, or else all its safetensors files.

@@ -6,8 +6,8 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A quantizer was chosen, but no tensor is quantized: embeddings, norms, biases and tensors that are not selected are
-    /// left alone.
+    /// A quantizer was chosen, but no tensor is quantized. Embeddings, norms, biases and tensors that are not selected are
+    /// never quantized.
     Format,
     /// The rate is to be shared, but no tensor is quantized to a shared rate.
     Spread,

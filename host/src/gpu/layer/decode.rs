@@ -68,7 +68,7 @@ impl Layer {
             threads: TILE_THREADS as u32,
             shared_memory: decode_shared_memory(args.buffer_rows),
         };
-        // SAFETY: the arguments are those of the kernels that decode; the blob's structure was checked when it was uploaded,
+        // SAFETY: the decode kernels take these arguments; the blob's structure was checked when it was uploaded,
         // `out` is as large as the matrix, and the rest is the caller's promise.
         unsafe { kernel.launch(size, &args, cuda_stream) }
     }

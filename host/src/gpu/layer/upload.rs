@@ -16,7 +16,7 @@ use crate::{Blob, BlobError, Epilogue, Float, TileFault};
 use fused_rans_layout::{DecodeArgs, KernelId, LINE, LayerArgs, LayerFlags, WeightCoding};
 use std::borrow::Cow;
 
-/// What is checked of a blob's tiles when it is uploaded. Its structure is checked in any case.
+/// Selects the checks of a blob's tiles at its upload. Its structure is always checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Check {
@@ -42,7 +42,7 @@ pub enum Check {
 pub struct UploadOptions<'a> {
     /// A scale and a bias that [`Layer::matmul`] applies.
     pub epilogue: Epilogue<'a>,
-    /// What is checked of the tiles.
+    /// The checks of the tiles.
     pub check: Check,
     /// Where the layer goes; `None` for memory of its own.
     pub memory: Option<DeviceRange>,
@@ -61,7 +61,7 @@ impl<'a> UploadOptions<'a> {
         Self { epilogue, ..self }
     }
 
-    /// Sets what is checked of the tiles.
+    /// Sets the checks of the tiles.
     #[must_use]
     pub fn check(self, check: Check) -> Self {
         Self { check, ..self }
@@ -388,7 +388,7 @@ impl Layer {
     }
 }
 
-/// Returns the factors of the outputs: those of the rows of weights, times `more`.
+/// Returns the factors of the outputs: the row scales of the weights, times `more`.
 fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
     let Some(stored) = blob.row_scales() else { return more.map(Cow::Borrowed) };
     let scales = stored.iter().map(|scale| scale.to_f32());

@@ -92,8 +92,8 @@ impl Layer {
                 x_rows: batch.min(x.rows - first) as u32,
                 ..args
             };
-            // SAFETY: the arguments are those of the kernels that multiply, and their sizes have been checked; the rest is
-            // the caller's promise.
+            // SAFETY: the fused kernels take these arguments, whose sizes have been checked; the rest is the caller's
+            // promise.
             unsafe { kernel.launch(launch.size, &args, cuda_stream)? };
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::ops::Range;
 struct Place {
     address: u64,
     len: usize,
-    /// `None` for memory of other libraries, of which the driver is asked.
+    /// Ordinal of the device; `None` for memory of other libraries, for which the driver is asked.
     device: Option<i32>,
 }
 

@@ -32,7 +32,7 @@ impl Calibration {
     /// Opens the file `path`.
     ///
     /// # Errors
-    /// Those of [`PlainFile::open`]; [`FileError::Header`] if `shared` is not a JSON object from names to names, or names
+    /// The errors of [`PlainFile::open`]; [`FileError::Header`] if `shared` is not a JSON object from names to names, or names
     /// a tensor that is not in the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();

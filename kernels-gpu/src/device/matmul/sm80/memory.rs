@@ -30,7 +30,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Loads what is saved of slab `s`.
+    /// Loads the saved descriptor of slab `s`.
     ///
     /// # Safety
     /// The segment has such a slab, it is located, and the warp has passed a barrier since.
