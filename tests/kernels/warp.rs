@@ -1,6 +1,6 @@
 //! Runs the fused kernel's main loop on the CPU. The 32 lanes of a warp take the steps of
-//! `device/matmul/sm80/mainloop.rs` in the same order and with the same functions. This file replaces only what takes
-//! device instructions: the ring's copies, shared memory and `mma.sync`.
+//! `kernels-gpu/src/device/matmul/sm80/mainloop.rs` in the same order and with the same functions. This file replaces
+//! only what takes device instructions: the ring's copies, shared memory and `mma.sync`.
 //!
 //! The numbers are chosen so that all sums are exact in F64, in any order, and no activation is 0. So one wrong bit of one
 //! operand changes outputs, and the outputs must be equal.

@@ -28,14 +28,14 @@ fn unpermute_undoes_permute() {
 }
 
 #[test]
-fn rotating_halves_of_unpermuted_heads_is_rotating_neighbours() {
+fn rotating_halves_of_unpermuted_heads_is_rotating_neighbors() {
     const HEADS: usize = 2;
     const DIM: usize = 8;
     const POSITION: usize = 3;
     let heads: Vec<f32> = (0..HEADS * DIM).map(|i| (i as f32).sin()).collect();
 
-    let mut neighbours = heads.clone();
-    for head in neighbours.chunks_exact_mut(DIM) {
+    let mut neighbors = heads.clone();
+    for head in neighbors.chunks_exact_mut(DIM) {
         for (i, pair) in head.chunks_exact_mut(2).enumerate() {
             let angle = POSITION as f64 * 100_f64.powf(-2.0 * i as f64 / DIM as f64);
             let (sin, cos) = (angle.sin() as f32, angle.cos() as f32);
@@ -50,7 +50,7 @@ fn rotating_halves_of_unpermuted_heads_is_rotating_neighbours() {
     let mut halves = unpermuted(heads).repeat(POSITION + 1);
     Rotary::new(POSITION + 1, DIM, 100.0).rotate(&mut halves, HEADS);
     let halves = &halves[POSITION * HEADS * DIM..];
-    for (a, b) in halves.iter().zip(unpermuted(neighbours)) {
+    for (a, b) in halves.iter().zip(unpermuted(neighbors)) {
         assert!((a - b).abs() < 1e-6);
     }
 }
