@@ -1,14 +1,16 @@
-//! How often bytes occur.
+//! Counting of bytes.
 
-/// Counts up to 2^32 bytes. Four counters for each value, since neighbours are often equal and the
-/// second would wait for the first.
+/// Counts of byte values, for less than 2^32 bytes. Each value has four counters: neighbors are often equal, and with
+/// one counter the second increment would wait for the first.
 pub struct Counter([[u32; 256]; 4]);
 
 impl Counter {
+    /// Creates counters of zero.
     pub fn new() -> Self {
         Self([[0; 256]; 4])
     }
 
+    /// Counts `values`.
     #[inline(always)]
     pub fn add(&mut self, values: &[u8]) {
         let (fours, rest) = values.as_chunks::<4>();
@@ -22,6 +24,7 @@ impl Counter {
         }
     }
 
+    /// Returns the count of each value.
     pub fn sums(&self) -> [u64; 256] {
         core::array::from_fn(|value| self.0.iter().map(|counts| u64::from(counts[value])).sum())
     }

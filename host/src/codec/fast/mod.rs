@@ -1,8 +1,7 @@
-//! The fast codec, for whole matrices: the program's. Byte for byte the same as the
-//! [reference](crate::codec::reference), which says what the steps mean.
+//! The fast codec. It writes the same bytes as the [reference](crate::codec::reference), which explains the steps.
 //!
-//! A slab is loaded into rows of coded and raw bits, which vectorizes; its 32 streams are then
-//! coded side by side, symbol after symbol, so that their latencies overlap.
+//! It loads a slab into rows of coded and raw bits, which vectorizes. Then it codes the 32 streams side by side, symbol
+//! by symbol, so that their latencies overlap.
 
 mod count;
 mod planes;
@@ -22,18 +21,18 @@ use fused_rans_layout::{
 };
 use weights::{SlabWeights, by_type, for_each_weight};
 
-/// The symbols of a slab's 32 streams, side by side.
+/// Symbols of the 32 streams of a slab: one row per symbol, one column per lane.
 type Symbols = [[u8; LANES]; MAX_SYMBOLS];
 
 vectorized! {
-    /// How often each exponent occurs among the weights in `data`.
+    /// Counts the exponents of the weights in `data`.
     pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
         let mut counter = Counter::new();
         let mut exponents = [0; 1024];
         for data in data.chunks(exponents.len() * dtype.byte_len()) {
             let exponents = &mut exponents[..data.len() / dtype.byte_len()];
             by_type!(dtype, TYPE => {
-                for_each_weight(TYPE, data, exponents, |weight, place| *place = TYPE.exponent(weight));
+                for_each_weight(TYPE, data, exponents, |weight, exponent| *exponent = TYPE.exponent(weight));
             });
             counter.add(exponents);
         }
@@ -42,7 +41,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// How often each symbol occurs in a tile.
+    /// Counts the symbols of a tile, with `filler` as the coded bits of exceptions and padding.
     pub fn count_symbols(matrix: Matrix, split: Split, filler: u8, tile: usize) -> [u64; SYMBOLS] {
         let shape = matrix.grid().shape(tile);
         let (mut weights, mut counter) = (SlabWeights::new(), Counter::new());
@@ -55,14 +54,15 @@ vectorized! {
 }
 
 vectorized! {
-    /// Encodes tile number `tile`: its record (without offset) and its payload.
+    /// Encodes tile number `tile`. Returns its record, without the offset, and its payload; `None` if there are more
+    /// exceptions than a tile can list.
     pub fn encode_tile(
         matrix: Matrix,
         model: &CodingModel,
         table: &EncodeTable,
         tile: usize,
     ) -> Option<(TileEntry, Vec<u8>)> {
-        let (shape, coding) = (matrix.grid().shape(tile), tile_format(matrix, model));
+        let (shape, format) = (matrix.grid().shape(tile), tile_format(matrix, model));
         let mut weights = SlabWeights::new();
         let mut symbols = [[0; LANES]; MAX_SYMBOLS];
         let (mut rows, mut raw) = ([[0; LANES]; 64], Vec::new());
@@ -72,40 +72,41 @@ vectorized! {
             let (split, filler) = (model.split, model.filler);
             exceptions.clear();
             weights.load_coded(matrix, split, filler, tile, slab, &mut exceptions);
-            add_wide(matrix, tile, slab, &mut exceptions);
+            add_large_integers(matrix, tile, slab, &mut exceptions);
             weights.load_raw(matrix, split, tile, slab);
-            weights.symbols(slab_shape, split.weights_per_symbol(), &mut symbols);
+            weights.write_symbols(slab_shape, split.weights_per_symbol(), &mut symbols);
             planes::pack(slab_shape, split.raw_bits(), &weights.raw, &mut raw);
             let count = slab_shape.symbols(split.weights_per_symbol());
             let lengths = streams::encode(table, &symbols[..count], &mut rows);
             writer.slab(&raw, &rows, &lengths, &exceptions);
         }
         let groups = matrix.groups().map_or(vec![], |groups| groups.blocks(matrix.grid(), tile));
-        writer.finish(shape, coding, &groups, || matrix.tile_bytes(tile))
+        writer.finish(shape, format, &groups, || matrix.tile_bytes(tile))
     }
 }
 
-/// Adds a slab's large integers to its exceptions, and sorts these.
-fn add_wide(matrix: Matrix<'_>, tile: usize, slab: usize, exceptions: &mut Vec<u32>) {
+/// Adds the large integers of a slab to the records of its exceptions, and sorts them.
+fn add_large_integers(matrix: Matrix<'_>, tile: usize, slab: usize, exceptions: &mut Vec<u32>) {
     let shape = matrix.grid().shape(tile).slab(slab);
     for row in 0..SLAB_ROWS {
-        let wide = matrix.large_integers_in_row(tile, slab * SLAB_ROWS + row);
-        exceptions
-            .extend(wide.map(|(col, weight)| TileEntry::exception(shape.place(row, col), weight)));
+        let large_integers = matrix.large_integers_in_row(tile, slab * SLAB_ROWS + row);
+        exceptions.extend(
+            large_integers.map(|(col, weight)| TileEntry::exception(shape.place(row, col), weight)),
+        );
     }
     exceptions.sort_unstable();
-    // One whose low byte is an exception, too, is there twice; the second one, which has the high byte, stays.
+    // A large integer whose low byte is also an exception has two records. The second one, with the high byte, stays.
     exceptions.dedup_by(|next, first| {
-        let same = *next >> 16 == *first >> 16;
-        if same {
+        let same_place = *next >> 16 == *first >> 16;
+        if same_place {
             *first = *next;
         }
-        same
+        same_place
     });
 }
 
 vectorized! {
-    /// Decodes a coded tile into `out`: the tile's part of each row of the matrix.
+    /// Decodes a coded tile into `out`, one slice per row.
     pub fn decode_tile(
         tile: &CodedTile,
         split: Split,
@@ -123,14 +124,14 @@ vectorized! {
                 return Err(TileFault::Stream);
             }
             if slab.shape == SlabShape::WHOLE {
-                weights.set(SlabShape::WHOLE, split, &symbols, slab.raw);
+                weights.load_decoded(SlabShape::WHOLE, split, &symbols, slab.raw);
             } else {
-                weights.set(slab.shape, split, &symbols, slab.raw);
+                weights.load_decoded(slab.shape, split, &symbols, slab.raw);
             }
             weights.store(split, out);
             for (row, col, weight) in slab.exceptions() {
-                let place = &mut out[row][col * bytes..][..bytes];
-                place.copy_from_slice(&weight.to_le_bytes()[..bytes]);
+                let element = &mut out[row][col * bytes..][..bytes];
+                element.copy_from_slice(&weight.to_le_bytes()[..bytes]);
             }
         }
         Ok(())

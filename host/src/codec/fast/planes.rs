@@ -1,16 +1,15 @@
-//! Raw planes, packed and unpacked.
+//! Packing and unpacking of raw planes.
 //!
-//! Rows g and g + 8 of a strip are handled together, since a lane's registers hold both; whole rows
-//! of 256 columns at a time, which vectorizes. [`Halves`] are what the registers' low and high
-//! halves contribute to a word.
+//! The functions process rows g and g + 8 of a strip together, since a lane's registers hold both, and whole rows of
+//! 256 columns at a time, which vectorizes. [`Halves`] are the contributions of two rows to the half words of a plane.
 
 use fused_rans_layout::{
-    FRAGMENT, LANES, Plane, SLAB_STRIPS, SlabShape, TILE, exchange_signs, matrix_column, planes,
+    FRAGMENT, LANES, Plane, SLAB_ROWS, SlabShape, TILE, exchange_signs, matrix_column, planes,
 };
 
-type Raw = [[u16; TILE]; SLAB_STRIPS * FRAGMENT];
-/// For each column the bits that rows g and g + 8 put into one half of a word; the words follow from
-/// reading two columns as one.
+/// Raw bits of the weights of a slab.
+type Raw = [[u16; TILE]; SLAB_ROWS];
+/// For each column, the bits that rows g and g + 8 contribute to one half of a word. Two adjacent columns make a word.
 type Halves = [u16; TILE];
 
 /// Packs the raw bits of a slab into the words of its planes.
@@ -29,15 +28,15 @@ pub fn pack(shape: SlabShape, raw_bits: u8, raw: &Raw, words: &mut Vec<u32>) {
             } else {
                 fold(plane, &mut halves);
             }
-            for_each_word(plane, shape, (strip, g), |word, shift, at| {
-                let half = u32::from(halves[at]) | u32::from(halves[at + 1]) << 16;
+            for_each_word(plane, shape, (strip, g), |word, shift, col| {
+                let half = u32::from(halves[col]) | u32::from(halves[col + 1]) << 16;
                 words[word] |= half << shift;
             });
         }
     }
 }
 
-/// Unpacks the planes of a slab.
+/// Unpacks the planes of a slab into rows of raw bits.
 #[inline(always)]
 pub fn unpack(shape: SlabShape, raw_bits: u8, stored: &[u8], raw: &mut Raw) {
     raw.iter_mut().for_each(|row| row.fill(0));
@@ -47,10 +46,10 @@ pub fn unpack(shape: SlabShape, raw_bits: u8, stored: &[u8], raw: &mut Raw) {
         stored = rest;
         for (strip, g) in shape.row_pairs() {
             let mut halves: Halves = [0; TILE];
-            for_each_word(plane, shape, (strip, g), |word, shift, at| {
+            for_each_word(plane, shape, (strip, g), |word, shift, col| {
                 let word = u32::from_le_bytes(words[word]) >> shift;
-                halves[at] = word as u16;
-                halves[at + 1] = (word >> 16) as u16;
+                halves[col] = word as u16;
+                halves[col + 1] = (word >> 16) as u16;
             });
             if plane.width == 8 {
                 halves = halves.map(|half| exchange_signs(half.into()) as u16);
@@ -63,6 +62,7 @@ pub fn unpack(shape: SlabShape, raw_bits: u8, stored: &[u8], raw: &mut Raw) {
     }
 }
 
+/// Extracts the bits of `plane` from two rows.
 #[inline(always)]
 fn gather(plane: Plane, upper: &[u16; TILE], lower: &[u16; TILE]) -> Halves {
     let mask = (1 << plane.width) - 1;
@@ -71,6 +71,7 @@ fn gather(plane: Plane, upper: &[u16; TILE], lower: &[u16; TILE]) -> Halves {
     })
 }
 
+/// Adds the bits of `plane` to two rows. Undoes [`gather`].
 #[inline(always)]
 fn scatter(plane: Plane, halves: &Halves, upper: &mut [u16; TILE], lower: &mut [u16; TILE]) {
     let mask = (1 << plane.width) - 1;
@@ -80,8 +81,8 @@ fn scatter(plane: Plane, halves: &Halves, upper: &mut [u16; TILE], lower: &mut [
     }
 }
 
-/// Registers 2 and 3, which hold the upper two of a lane's four columns of a step, join registers 0
-/// and 1 in their words.
+/// Moves the bits of registers 2 and 3, the upper two of a lane's four columns of a step, into the words of registers 0
+/// and 1.
 #[inline(always)]
 fn fold(plane: Plane, halves: &mut Halves) {
     for [a, b, c, d] in halves.as_chunks_mut().0 {
@@ -99,8 +100,8 @@ fn unfold(plane: Plane, halves: &mut Halves) {
     }
 }
 
-/// Calls `f` for every word to which rows g and g + 8 of a strip contribute, with the contribution's
-/// shift and the column of its low half.
+/// Calls `f` for every word to which rows g and g + 8 of a strip contribute: with the number of the word, the shift of
+/// the contribution, and the column of its low half.
 #[inline(always)]
 fn for_each_word(
     plane: Plane,
@@ -109,12 +110,12 @@ fn for_each_word(
     mut f: impl FnMut(usize, u32, usize),
 ) {
     let words = plane.words(shape);
-    // Two words a fragment for 8 bits, else one for every so many fragments.
+    // A plane of 8 bits has two words per fragment. In narrower planes, `shared` fragments share a word.
     let (per_fragment, shared) = if plane.width == 8 { (2, 1) } else { (1, 4 / plane.width) };
     for step in 0..shape.steps {
         let fragment = step * shape.strips + strip;
         let shift = 4 * plane.width * (fragment as u32 % shared);
-        // Lane 0's columns of this step, and how far lane 1's are from them.
+        // The first column of lane 0 in this step, and its distance from the first column of lane 1.
         let first_col = matrix_column(shape.steps, step, 0);
         let lane_cols = matrix_column(shape.steps, step, 2) - first_col;
         for part in 0..per_fragment {

@@ -1,15 +1,14 @@
-//! The weights of a slab, row by row, split into coded and raw bits.
+//! Weights of a slab, row by row, split into coded and raw bits.
 
 use super::count::Counter;
 use super::{Symbols, planes};
 use crate::Matrix;
 use fused_rans_layout::{
-    Dtype, FRAGMENT, SLAB_STRIPS, SlabShape, Split, TILE, TileEntry, WeightsPerSymbol,
-    matrix_column,
+    Dtype, FRAGMENT, SLAB_ROWS, SlabShape, Split, TILE, TileEntry, WeightsPerSymbol, matrix_column,
 };
 
-/// Compiles a loop once for each type: `constant` is the type as a constant in `body`. A macro, since
-/// a closure would not be compiled for the instructions that its caller is compiled for.
+/// Compiles a loop once for each element type: `$constant` is the type as a constant in `$body`. This is a macro,
+/// because a closure would not be compiled for the instruction set of its caller.
 macro_rules! by_type {
     ($dtype:expr, $constant:ident => $body:expr) => {
         match $dtype {
@@ -34,24 +33,22 @@ macro_rules! by_type {
 }
 pub(super) use by_type;
 
-const ROWS: usize = SLAB_STRIPS * FRAGMENT;
-
 /// Coded and raw bits of the weights of a slab.
 #[derive(Debug)]
 pub struct SlabWeights {
-    /// The coded bits; padding and exceptions have the filler.
-    pub coded: [[u8; TILE]; ROWS],
-    /// The raw bits; padding has zeros.
-    pub raw: [[u16; TILE]; ROWS],
+    /// Coded bits. Padding and exceptions have the filler.
+    pub coded: [[u8; TILE]; SLAB_ROWS],
+    /// Raw bits. Padding has zeros.
+    pub raw: [[u16; TILE]; SLAB_ROWS],
 }
 
 impl SlabWeights {
-    /// All zero.
+    /// Creates a slab of zeros.
     pub fn new() -> Self {
-        Self { coded: [[0; TILE]; ROWS], raw: [[0; TILE]; ROWS] }
+        Self { coded: [[0; TILE]; SLAB_ROWS], raw: [[0; TILE]; SLAB_ROWS] }
     }
 
-    /// Loads the coded bits of a slab of `matrix` and adds the exceptions among its weights, row by row.
+    /// Loads the coded bits of a slab of `matrix`, and appends the records of its exceptions, row by row.
     #[inline(always)]
     pub fn load_coded(
         &mut self,
@@ -64,7 +61,7 @@ impl SlabWeights {
     ) {
         let shape = matrix.grid().shape(tile).slab(slab);
         for (row, coded) in self.coded.iter_mut().enumerate() {
-            let weights = matrix.tile_row(tile, slab * ROWS + row);
+            let weights = matrix.tile_row(tile, slab * SLAB_ROWS + row);
             let count = weights.len() / split.dtype().byte_len();
             coded[count..].fill(filler);
             let coded = &mut coded[..count];
@@ -89,8 +86,8 @@ impl SlabWeights {
     /// Loads the raw bits of a slab of `matrix`.
     #[inline(always)]
     pub fn load_raw(&mut self, matrix: Matrix<'_>, split: Split, tile: usize, slab: usize) {
-        for (r, raw) in self.raw.iter_mut().enumerate() {
-            let weights = matrix.tile_row(tile, slab * ROWS + r);
+        for (row, raw) in self.raw.iter_mut().enumerate() {
+            let weights = matrix.tile_row(tile, slab * SLAB_ROWS + row);
             let count = weights.len() / split.dtype().byte_len();
             raw[count..].fill(0);
             let raw = &mut raw[..count];
@@ -101,9 +98,14 @@ impl SlabWeights {
         }
     }
 
-    /// The symbols of rows g and g + 8 of a strip, at their first columns.
+    /// Returns the symbols of rows g and g + 8 of a strip, each at the index of its first column.
     #[inline(always)]
-    fn of_rows(&self, weights_per_symbol: WeightsPerSymbol, strip: usize, g: usize) -> [u8; TILE] {
+    fn row_pair_symbols(
+        &self,
+        weights_per_symbol: WeightsPerSymbol,
+        strip: usize,
+        g: usize,
+    ) -> [u8; TILE] {
         let (upper, lower) = self.coded[strip * FRAGMENT + g..].split_at(8);
         let pair = |col: usize| upper[0][col] | lower[0][col] << weights_per_symbol.bits();
         match weights_per_symbol {
@@ -112,7 +114,7 @@ impl SlabWeights {
         }
     }
 
-    /// Counts the symbols.
+    /// Adds the symbols of the slab to `counter`.
     #[inline(always)]
     pub fn count(
         &self,
@@ -121,7 +123,8 @@ impl SlabWeights {
         counter: &mut Counter,
     ) {
         for (strip, g) in shape.row_pairs() {
-            let symbols = &self.of_rows(weights_per_symbol, strip, g)[..shape.steps * FRAGMENT];
+            let symbols =
+                &self.row_pair_symbols(weights_per_symbol, strip, g)[..shape.steps * FRAGMENT];
             match weights_per_symbol {
                 WeightsPerSymbol::Two => counter.add(symbols),
                 WeightsPerSymbol::Four => {
@@ -133,31 +136,35 @@ impl SlabWeights {
         }
     }
 
-    /// Brings the coded bits into the order of the streams.
+    /// Converts the coded bits to symbols in stream order.
     #[inline(always)]
-    pub fn symbols(
+    pub fn write_symbols(
         &self,
         shape: SlabShape,
         weights_per_symbol: WeightsPerSymbol,
         symbols: &mut Symbols,
     ) {
         match weights_per_symbol {
-            WeightsPerSymbol::Two => self.symbols_of::<4>(shape, weights_per_symbol, symbols),
-            WeightsPerSymbol::Four => self.symbols_of::<2>(shape, weights_per_symbol, symbols),
+            WeightsPerSymbol::Two => {
+                self.write_lane_symbols::<4>(shape, weights_per_symbol, symbols)
+            }
+            WeightsPerSymbol::Four => {
+                self.write_lane_symbols::<2>(shape, weights_per_symbol, symbols)
+            }
         }
     }
 
-    /// Likewise, for `PER` symbols of a lane a fragment.
+    /// Converts the coded bits to symbols in stream order: a lane has `PER` symbols per fragment.
     #[inline(always)]
-    fn symbols_of<const PER: usize>(
+    fn write_lane_symbols<const PER: usize>(
         &self,
         shape: SlabShape,
         weights_per_symbol: WeightsPerSymbol,
         symbols: &mut Symbols,
     ) {
         for (strip, g) in shape.row_pairs() {
-            let of_rows = self.of_rows(weights_per_symbol, strip, g);
-            for (step, columns) in (0..shape.steps).step_by(2).zip(of_rows.as_chunks().0) {
+            let pair_symbols = self.row_pair_symbols(weights_per_symbol, strip, g);
+            for (step, columns) in (0..shape.steps).step_by(2).zip(pair_symbols.as_chunks().0) {
                 let mut put = |step: usize, by_symbol: [[u8; 4]; PER]| {
                     let first = (step * shape.strips + strip) * PER;
                     for (symbols, lanes) in symbols[first..].iter_mut().zip(by_symbol) {
@@ -176,32 +183,39 @@ impl SlabWeights {
         }
     }
 
-    /// Brings decoded symbols and stored raw planes into rows. Given as a constant, `shape` makes that
-    /// faster.
+    /// Loads decoded symbols and stored raw planes into rows. A constant `shape` makes it faster.
     #[inline(always)]
-    pub fn set(&mut self, shape: SlabShape, split: Split, symbols: &Symbols, planes: &[u8]) {
+    pub fn load_decoded(
+        &mut self,
+        shape: SlabShape,
+        split: Split,
+        symbols: &Symbols,
+        planes: &[u8],
+    ) {
         match split.weights_per_symbol() {
-            WeightsPerSymbol::Two => self.set_coded::<4>(shape, WeightsPerSymbol::Two, symbols),
-            WeightsPerSymbol::Four => self.set_coded::<2>(shape, WeightsPerSymbol::Four, symbols),
+            WeightsPerSymbol::Two => self.load_symbols::<4>(shape, WeightsPerSymbol::Two, symbols),
+            WeightsPerSymbol::Four => {
+                self.load_symbols::<2>(shape, WeightsPerSymbol::Four, symbols)
+            }
         }
         planes::unpack(shape, split.raw_bits(), planes, &mut self.raw);
     }
 
-    /// Brings decoded symbols into rows, `PER` of a lane a fragment.
+    /// Loads decoded symbols into rows: a lane has `PER` symbols per fragment.
     #[inline(always)]
-    fn set_coded<const PER: usize>(
+    fn load_symbols<const PER: usize>(
         &mut self,
         shape: SlabShape,
         weights_per_symbol: WeightsPerSymbol,
         symbols: &Symbols,
     ) {
         for (strip, g) in shape.row_pairs() {
-            let mut of_rows = [0; TILE];
-            for (step, columns) in (0..shape.steps).step_by(2).zip(of_rows.as_chunks_mut().0) {
+            let mut pair_symbols = [0; TILE];
+            for (step, columns) in (0..shape.steps).step_by(2).zip(pair_symbols.as_chunks_mut().0) {
                 let get = |step: usize| -> [[u8; 4]; PER] {
                     let first = (step * shape.strips + strip) * PER;
-                    let at = &symbols[first..][..PER];
-                    core::array::from_fn(|symbol| core::array::from_fn(|t| at[symbol][4 * g + t]))
+                    let own = &symbols[first..][..PER];
+                    core::array::from_fn(|symbol| core::array::from_fn(|t| own[symbol][4 * g + t]))
                 };
                 *columns = if step + 1 < shape.steps {
                     by_column(weights_per_symbol, [get(step), get(step + 1)])
@@ -212,8 +226,8 @@ impl SlabWeights {
             let (upper, lower) = self.coded[strip * FRAGMENT + g..].split_at_mut(8);
             for (col, (upper, lower)) in upper[0].iter_mut().zip(&mut lower[0]).enumerate() {
                 let pair = match weights_per_symbol {
-                    WeightsPerSymbol::Two => of_rows[col],
-                    WeightsPerSymbol::Four => of_rows[col & !1] >> (4 * (col & 1)) & 15,
+                    WeightsPerSymbol::Two => pair_symbols[col],
+                    WeightsPerSymbol::Four => pair_symbols[col & !1] >> (4 * (col & 1)) & 15,
                 };
                 *upper = pair & (weights_per_symbol.values() - 1);
                 *lower = pair >> weights_per_symbol.bits();
@@ -221,7 +235,7 @@ impl SlabWeights {
         }
     }
 
-    /// Joins coded and raw bits into `out`, one slice a row.
+    /// Joins coded and raw bits to weights in `out`, one slice per row.
     #[inline(always)]
     pub fn store(&self, split: Split, out: &mut [&mut [u8]]) {
         for ((out, coded), raw) in out.iter_mut().zip(&self.coded).zip(&self.raw) {
@@ -242,10 +256,10 @@ impl SlabWeights {
     }
 }
 
-/// The columns of two steps, or of one that has no partner and half as many.
+/// Symbols at the columns of a pair of steps. A last step without a partner uses half of them.
 type Columns = [u8; 2 * FRAGMENT];
 
-/// The symbols at the columns of `STEPS` steps by step, symbol and lane of four: [`WeightsPerSymbol::position`]
+/// Sorts the symbols at the columns of `STEPS` steps by step, symbol and lane of four: [`WeightsPerSymbol::position`]
 /// for one row.
 #[inline(always)]
 fn by_symbol<const PER: usize, const STEPS: usize>(
@@ -277,7 +291,7 @@ fn by_column<const PER: usize, const STEPS: usize>(
     columns
 }
 
-/// Calls `f` for every weight in `weights` with the place of its part.
+/// Calls `f` for every weight in `weights`, with the element of `parts` at the same index.
 #[inline(always)]
 pub fn for_each_weight<T>(dtype: Dtype, weights: &[u8], parts: &mut [T], f: impl Fn(u16, &mut T)) {
     if dtype.byte_len() == 2 {
