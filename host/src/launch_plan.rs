@@ -161,7 +161,7 @@ pub fn row_capacity(layer: LayerShape) -> u32 {
 mod tests {
     use super::*;
 
-    /// Sizes of devices of compute capability 8.6, 8.9 and 12.0; 8.0; 9.0.
+    /// Shared memory of a block, on devices of compute capability 8.6, 8.9 and 12.0; 8.0; 9.0.
     const SHARED_MEMORY: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
     const SHAPES: [(usize, usize); 9] = [
         (5632, 2048),

@@ -21,9 +21,9 @@ pub enum BlobError {
     /// Insufficient data: the blob ends too early.
     #[error("truncated: {needed} bytes are needed, {found} were found")]
     Truncated {
-        /// Bytes needed.
+        /// Required number of bytes.
         needed: u64,
-        /// Bytes found.
+        /// Number of bytes found.
         found: u64,
     },
     /// Corruption: header, table, index and row scales do not match their checksum.
@@ -92,7 +92,7 @@ pub enum BlobError {
     /// Out of memory: the decoded weights do not fit into memory.
     #[error("cannot allocate {bytes} bytes for the decoded weights")]
     Memory {
-        /// Requested bytes.
+        /// Requested number of bytes.
         bytes: u64,
     },
     /// Invalid argument: the matrix cannot have these row scales.

@@ -72,7 +72,7 @@ impl Groups<'_> {
     pub(crate) fn blocks(&self, grid: TileGrid, tile: usize) -> Vec<u8> {
         let bytes = self.plane().bytes();
         let mut blocks = vec![0; bytes * grid.shape(tile).slabs()];
-        for (group, slab, index) in groups(grid, tile) {
+        for (group, slab, index) in tile_groups(grid, tile) {
             let (scales, zeros) =
                 blocks[bytes * slab..][..bytes].split_at_mut(GroupPlane::SCALE_BYTES);
             scales[2 * index..][..2].copy_from_slice(&self.scales[group].to_le_bytes());
@@ -95,11 +95,12 @@ pub fn group_count(grid: TileGrid) -> usize {
 }
 
 /// Lists the groups of a tile: (number in the matrix, number of the slab, index in the block of the slab).
-pub fn groups(grid: TileGrid, tile: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+pub fn tile_groups(grid: TileGrid, tile: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     let (shape, (top, left)) = (grid.shape(tile), grid.origin(tile));
-    let (groups_per_row, tile_groups) = (grid.cols.div_ceil(GROUP), shape.cols.div_ceil(GROUP));
-    let places =
-        (0..shape.rows).flat_map(move |row| (0..tile_groups).map(move |group| (row, group)));
+    let (groups_per_row, groups_per_tile_row) =
+        (grid.cols.div_ceil(GROUP), shape.cols.div_ceil(GROUP));
+    let places = (0..shape.rows)
+        .flat_map(move |row| (0..groups_per_tile_row).map(move |group| (row, group)));
     places.map(move |(row, group)| {
         let number = (top + row) * groups_per_row + left / GROUP + group;
         (number, row / SLAB_ROWS, GroupPlane::index(row % SLAB_ROWS, group))
@@ -107,11 +108,11 @@ pub fn groups(grid: TileGrid, tile: usize) -> impl Iterator<Item = (usize, usize
 }
 
 /// Reads scale number `index` from the block of a slab.
-pub fn scale(block: &[u8], index: usize) -> f16 {
+pub fn read_scale(block: &[u8], index: usize) -> f16 {
     f16::from_le_bytes([block[2 * index], block[2 * index + 1]])
 }
 
 /// Reads zero point number `index` from the block of a slab. The block must have zero points.
-pub fn zero(block: &[u8], index: usize) -> i8 {
+pub fn read_zero(block: &[u8], index: usize) -> i8 {
     (block[GroupPlane::SCALE_BYTES + index / 2] >> (index % 2 * 4) & 15) as i8 - 8
 }

@@ -213,9 +213,9 @@ pub fn front_crc(front: &[u8]) -> u32 {
 /// The checked contents of a blob before its first tile.
 #[derive(Clone, Debug)]
 pub struct Front {
-    /// The header.
+    /// Header.
     pub header: Header,
-    /// How the tiles are coded.
+    /// Format of the tiles.
     pub format: TileFormat,
     /// Grid of tiles.
     pub grid: TileGrid,

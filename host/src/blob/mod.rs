@@ -9,7 +9,7 @@ pub mod tile;
 pub mod tile_format;
 pub mod values;
 
-use crate::blob::groups::{OwnedGroups, group_count, groups, scale, zero};
+use crate::blob::groups::{OwnedGroups, group_count, read_scale, read_zero, tile_groups};
 use crate::blob::header::Front;
 use crate::blob::tile::Tile;
 use crate::blob::values::{DequantizedValues, LargeInteger};
@@ -140,7 +140,7 @@ impl<'a> Blob<'a> {
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile.
     pub fn group_scales(&self) -> Result<Option<Vec<f16>>, BlobError> {
-        self.groups().map(|plane| self.read_groups(plane, scale)).transpose()
+        self.groups().map(|plane| self.read_groups(plane, read_scale)).transpose()
     }
 
     /// Reads the zero points of the groups, from -8 to 7, in the order of [`Blob::group_scales`]. Returns `None` if the
@@ -150,7 +150,7 @@ impl<'a> Blob<'a> {
     /// [`BlobError::Tile`] for a damaged tile.
     pub fn group_zeros(&self) -> Result<Option<Vec<i8>>, BlobError> {
         let plane = self.groups().filter(|plane| plane.zeros);
-        plane.map(|plane| self.read_groups(plane, zero)).transpose()
+        plane.map(|plane| self.read_groups(plane, read_zero)).transpose()
     }
 
     /// Returns whether the matrix may have large integers, which do not fit in a byte. [`Blob::decode`] returns their
@@ -248,7 +248,7 @@ impl Blob<'_> {
     /// Splits tile number `tile` into its parts and checks them.
     ///
     /// # Panics
-    /// If there is no such tile.
+    /// If the number is out of range.
     ///
     /// # Errors
     /// [`BlobError::Tile`] if the payload does not match its checksum, or if its parts are inconsistent.
@@ -293,7 +293,7 @@ impl Blob<'_> {
         let mut values = vec![T::default(); group_count(self.grid())];
         for tile in 0..self.index().len() {
             let blocks = self.tile(tile)?.groups();
-            for (group, slab, index) in groups(self.grid(), tile) {
+            for (group, slab, index) in tile_groups(self.grid(), tile) {
                 values[group] = read(&blocks[plane.bytes() * slab..], index);
             }
         }

@@ -9,7 +9,7 @@ use fused_rans_layout::{
 /// Alignment of the scales in a payload, in bytes.
 pub const GROUP_ALIGNMENT: usize = 16;
 
-/// How all tiles of a blob are coded.
+/// Format of the tiles of a blob.
 #[derive(Clone, Copy, Debug)]
 pub struct TileFormat {
     /// Split of the weights into coded and raw bits.

@@ -96,18 +96,18 @@ fn coded_bits(counts: &[u64], total: f64) -> f64 {
 /// Counts the exponents of the weights in `data`, in parallel.
 pub fn exponent_counts(dtype: Dtype, data: &[u8]) -> [u64; 256] {
     let chunks = data.par_chunks(CHUNK * dtype.byte_len());
-    chunks.map(|chunk| fast::count_exponents(dtype, chunk)).reduce(|| [0; 256], add)
+    chunks.map(|chunk| fast::count_exponents(dtype, chunk)).reduce(|| [0; 256], add_counts)
 }
 
 /// Counts the symbols of `matrix`, in parallel, with `filler` as the coded bits of exceptions and padding.
 pub fn symbol_counts(matrix: Matrix<'_>, split: Split, filler: u8) -> [u64; SYMBOLS] {
     let tiles = matrix.grid().tiles().expect("a matrix in memory has a countable number of tiles");
     let counts = |tile| fast::count_symbols(matrix, split, filler, tile);
-    (0..tiles).into_par_iter().map(counts).reduce(|| [0; SYMBOLS], add)
+    (0..tiles).into_par_iter().map(counts).reduce(|| [0; SYMBOLS], add_counts)
 }
 
 /// Adds counts.
-pub fn add(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
+pub fn add_counts(mut a: [u64; 256], b: [u64; 256]) -> [u64; 256] {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
     a
 }

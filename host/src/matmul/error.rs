@@ -100,7 +100,7 @@ pub enum MatmulError {
         /// Number of elements of the vector.
         found: usize,
     },
-    /// The blob is damaged.
+    /// The blob is damaged, or its weights do not fit into memory.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }

@@ -4,7 +4,7 @@ use super::feedback::round_rows;
 use super::rows::{Row, best_scale, large_integers_of, squared_error};
 use crate::Dtype;
 use crate::blob::values::LargeInteger;
-use crate::codec::coding_model::add;
+use crate::codec::coding_model::add_counts;
 use crate::codec::fast::count_exponents;
 use crate::quantize::moments::Factor;
 use crate::quantize::rounding::{large_integers, low_bytes};
@@ -171,7 +171,7 @@ impl Outcome {
 
     fn plus(self, other: Self) -> Self {
         Self {
-            counts: add(self.counts, other.counts),
+            counts: add_counts(self.counts, other.counts),
             large_integers: self.large_integers + other.large_integers,
             squared_error: self.squared_error + other.squared_error,
         }
