@@ -197,7 +197,10 @@ fn faults_are_named() {
     assert_eq!(set((16, 8), 0), header("impossible shape"));
     assert_eq!(set((16, 8), u64::MAX), header("impossible shape"));
     assert_eq!(set((48, 8), f64::NAN.to_bits()), header("impossible entropy"));
-    assert_eq!(set((40, 8), 16), header("the exceptions of the tiles do not add up to the header's"));
+    assert_eq!(
+        set((40, 8), 16),
+        header("the exceptions of the tiles do not add up to the header's")
+    );
     assert_eq!(set((128, 2), 1), header("the frequencies do not sum to the table's size"),);
     assert_eq!(set((INDEX + 13, 1), 1), index(0, "unknown flags"));
     assert_eq!(set((INDEX + 12, 1), 2), index(0, "unknown kind of tile"));
@@ -218,7 +221,10 @@ fn faults_are_named() {
     assert_eq!(set((INDEX + RECORD + 10, 2), 1), elsewhere);
     let moved = index(1, "the payload does not start at the end of the previous one");
     assert_eq!(set((INDEX + RECORD, 4), two_tiles().get(INDEX + RECORD, 4) + 1), moved);
-    assert_eq!(set((INDEX, 4), 0), index(0, "the payload does not start at the end of the previous one"));
+    assert_eq!(
+        set((INDEX, 4), 0),
+        index(0, "the payload does not start at the end of the previous one")
+    );
     let fault = |fault| Err(BlobError::Tile { tile: 0, fault });
     let mut flipped = two_tiles();
     flipped.bytes[128 * 6] ^= 1;
@@ -244,7 +250,10 @@ fn weights_with_groups_have_four_bits() {
         assert_eq!(craft(&|v| v.set((40, 8), exceptions)), too_many);
     }
     let in_a_tile = craft(&|v| v.set((INDEX + 10, 2), 1));
-    assert_eq!(in_a_tile, Err(BlobError::Header("the exceptions of the tiles do not add up to the header's")));
+    assert_eq!(
+        in_a_tile,
+        Err(BlobError::Header("the exceptions of the tiles do not add up to the header's"))
+    );
     let raw_tile = grouped.payload(1).expect("it is intact").start;
     let weights = craft(&|v| v.bytes[raw_tile] = 0x80).expect("readers take it as it is");
     assert_eq!(weights[256], 0x80);

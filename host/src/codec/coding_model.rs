@@ -8,14 +8,14 @@ use rayon::prelude::*;
 
 /// Number of weights that one task counts.
 const CHUNK: usize = 1 << 20;
-/// Smallest number of weights per exception where speed matters: an exception stalls a warp for as long as some hundred
-/// weights take.
+/// Smallest number of weights per exception where speed matters: an exception stalls a warp for as long as
+/// a few hundred weights take.
 pub const WEIGHTS_PER_EXCEPTION: u64 = 4096;
 /// Size of the record of an exception in bits. The weight also takes the code of the filler.
 pub const EXCEPTION_BITS: f64 = 32.0;
 /// Penalty in bits for the time that an exception stalls a warp: a split that is wider by 0.1 bits per weight wins once
-/// exceptions exceed 1 in [`WEIGHTS_PER_EXCEPTION`]. On an H100 the time is a tenth of a nanosecond, in which the
-/// device reads some thousand bits.
+/// exceptions exceed 1 in [`WEIGHTS_PER_EXCEPTION`]. The stall itself costs more: on an H100 a tenth of a nanosecond per
+/// exception, in which the device reads a few thousand bits.
 pub const EXCEPTION_TIME_BITS: f64 = 400.0;
 
 /// Statistics and choices with which a matrix is coded.
