@@ -235,12 +235,7 @@ impl Gpu {
 
 impl Shared {
     fn enter(&self) -> Result<(), GpuError> {
-        let mut current = Handle::NULL;
-        // SAFETY: the result goes to a variable that lives. Reading the current context is faster than setting it.
-        let code = unsafe { (self.driver.context_current)(&raw mut current) };
-        if code == SUCCESS && current == self.context {
-            return Ok(());
-        }
+        // Set, even if it is current: only this tells of a context that was destroyed, and it takes 0.04 us.
         // SAFETY: the context is retained.
         done("entering the context", unsafe { (self.driver.context_set_current)(self.context) })
     }

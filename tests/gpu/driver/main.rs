@@ -208,15 +208,12 @@ mod on_the_fake {
     /// in the query whether host memory is page-locked, whose failure counts as yes.
     fn may_be_silent(calls: &[&str], fault: Fault) -> bool {
         let name = |at: usize| calls.get(at - 1).copied().unwrap_or("");
-        let is_context = |name: &str| matches!(name, "cuCtxGetCurrent" | "cuCtxSetCurrent");
+        let is_context = |name: &str| name == "cuCtxSetCurrent";
         let after = |at: usize| (at + 1..).map(name).find(|name| !is_context(name));
         match name(fault.at) {
             "cuFuncSetAttribute" => name(fault.at + 1) == "cuFuncSetAttribute",
             "cuPointerGetAttribute(host)" => !fault.sticky,
-            "cuCtxGetCurrent" if !fault.sticky => true,
-            "cuCtxGetCurrent" | "cuCtxSetCurrent" => {
-                after(fault.at).is_some_and(|next| ENDS.contains(&next))
-            }
+            "cuCtxSetCurrent" => after(fault.at).is_some_and(|next| ENDS.contains(&next)),
             name => ENDS.contains(&name),
         }
     }

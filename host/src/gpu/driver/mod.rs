@@ -65,7 +65,6 @@ driver! {
         device_attribute = "cuDeviceGetAttribute"(*mut c_int, c_uint, c_int);
         primary_context_retain = "cuDevicePrimaryCtxRetain"(*mut Handle, c_int);
         primary_context_release = "cuDevicePrimaryCtxRelease_v2"(c_int);
-        context_current = "cuCtxGetCurrent"(*mut Handle);
         context_set_current = "cuCtxSetCurrent"(Handle);
         context_synchronize = "cuCtxSynchronize"();
         memory_info = "cuMemGetInfo_v2"(*mut usize, *mut usize);

@@ -148,14 +148,6 @@ pub extern "C" fn cuDevicePrimaryCtxRelease_v2(device: c_int) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCurrent(context: *mut u64) -> u32 {
-    call("cuCtxGetCurrent", |_| {
-        unsafe { *context = CURRENT.get() };
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
     call("cuCtxSetCurrent", |state| {
         state.check(state.device_of(context).is_some(), "no such context")?;
