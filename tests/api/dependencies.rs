@@ -46,3 +46,29 @@ fn packages() -> Vec<Value> {
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
+
+/// Lines of `cargo tree` that a program with `fused-rans` as its only dependency may have, its own included: with default
+/// features, and without. A dependency of a dependency counts like one of ours.
+const BUDGETS: [(&[&str], usize); 2] = [(&[], 40), (&["--no-default-features"], 25)];
+
+#[test]
+#[ignore = "resolves dependencies anew"]
+fn the_library_brings_few_crates() {
+    for (flags, budget) in BUDGETS {
+        let program = tempfile::tempdir().unwrap();
+        let run = |args: &[&str]| {
+            let mut cargo = Command::new(env!("CARGO"));
+            let output = cargo.args(args).current_dir(program.path()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        run(&["init", "--quiet", "--name", "program", "--vcs", "none"]);
+        let add = ["add", "--quiet", "--path", env!("CARGO_MANIFEST_DIR"), "fused-rans"];
+        run(&[&add[..], flags].concat());
+        let tree = run(&["tree", "--quiet", "--edges", "normal", "--prefix", "none"]);
+        let crates: BTreeSet<&str> = tree.lines().collect();
+        println!("{flags:?}: {} of {budget}", crates.len());
+        assert!(crates.len() <= budget, "{flags:?}: {} of {budget}\n{tree}", crates.len());
+        assert!(crates.iter().any(|line| line.starts_with("fused-rans-host")), "{tree}");
+    }
+}
