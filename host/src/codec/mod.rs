@@ -19,7 +19,7 @@ use rayon::prelude::*;
 /// ```
 /// use fused_rans_host::{Encoder, Matrix, WeightsPerSymbol};
 ///
-/// let weights: Vec<i8> = (0..256 * 256).map(|i| (i * i % 15) as i8 - 7).collect();
+/// let weights: Vec<i8> = (0..256 * 256).map(|i: u32| (i.wrapping_mul(i) % 15) as i8 - 7).collect();
 /// let encoder = Encoder::new().weights_per_symbol(WeightsPerSymbol::Four);
 /// let blob = encoder.encode(Matrix::from_slice(&weights, 256, 256)?)?;
 /// assert_eq!(blob.weights_per_symbol(), WeightsPerSymbol::Four);

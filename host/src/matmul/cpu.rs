@@ -35,8 +35,8 @@ impl Blob<'_> {
     ///
     /// let mut y = vec![0f32; 2 * 64];
     /// blob.matmul(
-    ///     Activations::from_slice(&x, 2),
-    ///     Outputs::from_slice(&mut y, 2),
+    ///     Activations::from_slice(&x, 2, 512),
+    ///     Outputs::from_slice(&mut y, 64),
     ///     Epilogue { scale: None, bias: Some(&[1.0; 64]) },
     /// )?;
     /// assert_eq!((y[0], y[64]), (257.0, 1025.0));
