@@ -144,7 +144,7 @@ mod bench {
             // SAFETY: the buffers are as large as the arguments say, and outlive the device's work.
             unsafe { layer.matmul_raw(x, y, &mut workspace, cuda_stream) }
         })?;
-        let graph = cuda_stream.capture(|cuda_stream| {
+        let mut graph = cuda_stream.capture(|cuda_stream| {
             let x =
                 Activations { data: x.as_slice(), dtype: Float::Bf16, rows: m, row_stride: cols };
             let y = Outputs { data: y.as_mut_slice(), dtype: Float::F32, row_stride: rows };

@@ -2,6 +2,7 @@
 
 use crate::{Dtype, Float};
 use half::{bf16, f16};
+use std::alloc::{Layout, alloc_zeroed};
 
 /// An FP8 e4m3 weight, stored as its bits: `[7] sign | [6:3] exponent | [2:0] mantissa`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -120,8 +121,13 @@ pub(crate) fn as_bytes_mut<T: plain::Plain>(elements: &mut [T]) -> &mut [u8] {
 
 /// Allocates `len` zeros. Returns `None` if they do not fit into memory.
 pub(crate) fn zeros<T: plain::Plain>(len: usize) -> Option<Vec<T>> {
-    let mut elements = Vec::new();
-    elements.try_reserve_exact(len).ok()?;
-    elements.resize(len, T::default());
-    Some(elements)
+    let layout = Layout::array::<T>(len).ok()?;
+    if layout.size() == 0 {
+        return Some(vec![T::default(); len]);
+    }
+    // Zeroed by the operating system page by page: a blob whose first tile is damaged costs no memory.
+    // SAFETY: the layout's size is not 0.
+    let start = unsafe { alloc_zeroed(layout) };
+    // SAFETY: allocated by the global allocator with the layout of `len` elements; zero bits are a value of `Plain` types.
+    (!start.is_null()).then(|| unsafe { Vec::from_raw_parts(start.cast(), len, len) })
 }

@@ -219,7 +219,10 @@ fn warnings_go_to_standard_error() {
     let calibration = compress("in", &["--calibration", "moments"]);
     assert!(calibration.contains("no tensor is quantized to a rate") && lines(&calibration) == 1);
     let other = compress("in", &["--format", "rate=7", "--calibration", "moments"]);
-    assert!(other.contains("it has moments for none of the tensors") && lines(&other) == 1, "{other}");
+    assert!(
+        other.contains("it has moments for none of the tensors") && lines(&other) == 1,
+        "{other}"
+    );
     let rule = compress("in", &["--rules", "rules"]);
     assert!(rule.contains("the rule for `lm\\u{1b}head`") && lines(&rule) == 1, "{rule}");
     let narrow = compress("narrow", &["--format", "rate=3"]);

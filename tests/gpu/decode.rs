@@ -183,7 +183,7 @@ fn layers_are_uploaded_to_an_arena_and_their_memory_is_used_again() {
     let blobs = layers.each_ref().map(|(_, bytes)| Blob::parse(bytes).unwrap());
     let sizes = blobs.each_ref().map(|blob| UploadOptions::new().device_byte_len(blob));
     let total = sizes.iter().map(|size| size.next_multiple_of(256)).sum();
-    let mut arena = Arena::new(gpu.alloc(total).unwrap());
+    let mut arena = Arena::new(gpu.alloc(total).unwrap()).unwrap();
     let mut uploaded = Vec::new();
     for (blob, size) in blobs.iter().zip(sizes) {
         let memory = arena.cut(size).unwrap();
@@ -208,7 +208,7 @@ fn layers_are_uploaded_to_an_arena_and_their_memory_is_used_again() {
     let layer = gpu.upload_with(&blobs[other], options).unwrap();
     assert!(layer.decode_to_bytes().unwrap() == layers[other].0);
     // Too short and misaligned ranges are refused.
-    let mut arena = Arena::new(gpu.alloc(1 << 20).unwrap());
+    let mut arena = Arena::new(gpu.alloc(1 << 20).unwrap()).unwrap();
     let options = UploadOptions::new().memory(arena.cut(1000).unwrap());
     let error = gpu.upload_with(&blobs[0], options).expect_err("too short");
     assert!(matches!(error, GpuError::TooShort { found: 1000, .. }), "{error}");

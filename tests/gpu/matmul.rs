@@ -378,7 +378,7 @@ fn a_recorded_product_gives_the_same_bits() {
         let (x, y) = (case.activations(x.as_slice()), case.outputs(y.as_mut_slice()));
         layer.matmul(x, y, &mut workspace, cuda_stream)
     });
-    let graph = graph.unwrap();
+    let mut graph = graph.unwrap();
     for _ in 0..3 {
         y.fill(0xFF).unwrap();
         // SAFETY: layer, workspace and buffers outlive the wait for the CUDA stream.

@@ -181,7 +181,9 @@ impl<'a> DeviceSlice<'a> {
 
     /// Wraps memory of `cust`'s as an operand to read.
     #[must_use]
-    pub fn from_cust<T: DeviceCopy>(slice: &'a cust::memory::DeviceSlice<T>) -> Self {
+    pub fn from_cust<T: DeviceCopy + bytemuck::Pod>(
+        slice: &'a cust::memory::DeviceSlice<T>,
+    ) -> Self {
         // SAFETY: `cust`'s memory is borrowed for `'a` and freed by `cuMemFree`, which waits for queued work. (A slice that
         // outlives its buffer is `cust`'s unsafety; then the driver knows no memory there, and it is refused.)
         unsafe { Self::from_raw(slice.as_device_ptr().as_raw(), slice.len() * size_of::<T>()) }
@@ -202,7 +204,9 @@ impl<'a> DeviceSliceMut<'a> {
 
     /// Wraps memory of `cust`'s as an operand to write.
     #[must_use]
-    pub fn from_cust<T: DeviceCopy>(slice: &'a mut cust::memory::DeviceSlice<T>) -> Self {
+    pub fn from_cust<T: DeviceCopy + bytemuck::Pod>(
+        slice: &'a mut cust::memory::DeviceSlice<T>,
+    ) -> Self {
         // SAFETY: `cust`'s memory is borrowed for `'a`, here alone, and freed by `cuMemFree`, which waits for queued work.
         unsafe { Self::from_raw(slice.as_device_ptr().as_raw(), slice.len() * size_of::<T>()) }
     }

@@ -5,10 +5,8 @@ use super::{CudaStream, DeviceSlice, DeviceSliceMut, Gpu, GpuError};
 use crate::blob::header::check_size;
 use crate::matmul::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::{BlobError, Dtype, Float};
-use fused_rans_layout::{ActivationType, DenseArgs, KernelId, TileGrid};
+use fused_rans_layout::{ActivationType, DENSE_THREADS, DenseArgs, KernelId, TileGrid};
 
-/// Threads of a block of the dense kernels.
-const THREADS: u32 = 256;
 /// Rows of W that a block multiplies.
 const BLOCK_ROWS: usize = 8;
 
@@ -80,7 +78,7 @@ impl DenseProduct<'_> {
         self.y.check(gpu, "the outputs", 4)?;
         let no_setup = SharedMemory { limit: None, carveout: 0 };
         let kernel = gpu.kernels().get(KernelId::dense(activations), no_setup)?;
-        let size = LaunchSize { blocks, threads: THREADS, shared_memory: 0 };
+        let size = LaunchSize { blocks, threads: DENSE_THREADS as u32, shared_memory: 0 };
         // SAFETY: the dense kernels take these arguments; the buffers are the device's and large enough, and the driver
         // frees none that is in use.
         unsafe { kernel.launch(size, &args, cuda_stream) }

@@ -56,6 +56,8 @@ impl Drop for Shared {
         // SAFETY: the handles are valid and not used after this: whatever uses them keeps `Shared` alive.
         unsafe {
             let _ = (self.driver.context_set_current)(self.context);
+            // Kernels may still run in memory of another handle of this context.
+            let _ = (self.driver.context_synchronize)();
             self.kernels.unload();
             if self.internal != Handle::NULL {
                 let _ = (self.driver.stream_destroy)(self.internal);

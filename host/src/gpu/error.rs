@@ -57,8 +57,8 @@ pub enum GpuError {
     /// The operands of a multiplication do not fit the layer.
     #[error(transparent)]
     Matmul(#[from] MatmulError),
-    /// There is not enough device memory, for a buffer or for what the driver itself needs.
-    #[error("out of device memory while {action}{}; make room and try again", of_bytes(*bytes))]
+    /// There is not enough memory, on the device for a buffer or for what the driver itself needs.
+    #[error("out of memory while {action}{}; make room and try again", of_bytes(*bytes))]
     OutOfMemory {
         /// What was being done.
         action: &'static str,
@@ -282,7 +282,7 @@ mod tests {
     fn out_of_memory_says_so_whatever_was_being_done() {
         for code in 0..1100 {
             for error in errors(code) {
-                let says_so = error.to_string().contains("out of device memory");
+                let says_so = error.to_string().contains("out of memory while");
                 assert_eq!([error.is_out_of_memory(), says_so], [code == 2; 2], "{error}");
             }
         }

@@ -14,7 +14,7 @@ pub struct Graph {
 
 impl CudaStream {
     /// Records what `work` queues on this CUDA stream, without running it. `work` may multiply and decode to device memory; it
-    /// must not wait for the device. Call [`Layer::prepare`](super::Layer::prepare) before, so that nothing has to be
+    /// must not wait for the device, nor drop device memory. Call [`Layer::prepare`](super::Layer::prepare) before, so that nothing has to be
     /// loaded while recording.
     ///
     /// # Errors
@@ -32,17 +32,44 @@ impl CudaStream {
         // SAFETY: a valid handle.
         let code = unsafe { (driver.stream_begin_capture)(stream, CAPTURE_MODE_THREAD_LOCAL) };
         done("recording a CUDA stream", code)?;
-        let worked = work(self);
-        let mut graph = Graph { graph: Handle::NULL, executable: Handle::NULL, gpu: gpu.clone() };
-        gpu.enter()?;
-        // SAFETY: a valid handle; the result goes to a variable that lives.
-        let code = unsafe { (driver.stream_end_capture)(stream, &raw mut graph.graph) };
-        worked?;
-        done("recording a CUDA stream", code)?;
+        // From here on, a failure or a panic ends the recording: this thread could allocate nothing meanwhile.
+        let recording = Recording { cuda_stream: self };
+        work(self)?;
+        let mut graph = recording.end()?;
         // SAFETY: a valid handle; the result goes to a variable that lives.
         let code = unsafe { instantiate(&raw mut graph.executable, graph.graph, 0) };
         done("preparing a CUDA graph", code)?;
         Ok(graph)
+    }
+}
+
+/// A recording under way.
+struct Recording<'a> {
+    cuda_stream: &'a CudaStream,
+}
+
+impl Recording<'_> {
+    /// Ends the recording and returns its graph, which is not executable yet.
+    fn end(self) -> Result<Graph, GpuError> {
+        let (graph, ended) = self.stop();
+        std::mem::forget(self);
+        ended.map(|()| graph)
+    }
+
+    fn stop(&self) -> (Graph, Result<(), GpuError>) {
+        let (gpu, stream) = (self.cuda_stream.gpu(), self.cuda_stream.handle());
+        let mut graph = Graph { graph: Handle::NULL, executable: Handle::NULL, gpu: gpu.clone() };
+        let entered = gpu.enter();
+        // SAFETY: a valid handle; the result goes to a variable that lives.
+        let code = unsafe { (gpu.driver().stream_end_capture)(stream, &raw mut graph.graph) };
+        (graph, entered.and(done("recording a CUDA stream", code)))
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        // What was recorded so far is dropped, and the cause is on its way to the caller.
+        let _ = self.stop();
     }
 }
 
@@ -55,7 +82,7 @@ impl Graph {
     /// # Safety
     /// Everything that the recorded work uses (layers, workspaces, operands) lives until it is done, and nothing that is not
     /// ordered after it uses the outputs or the workspaces.
-    pub unsafe fn launch(&self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
+    pub unsafe fn launch(&mut self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
         self.gpu.enter()?;
         let driver = self.gpu.driver();
         // SAFETY: valid handles; the rest is the caller's promise.

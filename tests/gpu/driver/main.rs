@@ -229,7 +229,7 @@ mod on_the_fake {
             assert_eq!(error.to_string().contains("a new process"), lost, "{error}");
             let short = code == 2 && !matches!(error, GpuError::NoDevice { .. });
             assert_eq!(error.is_out_of_memory(), short, "{error:?}");
-            assert_eq!(error.to_string().contains("out of device memory"), short, "{error}");
+            assert_eq!(error.to_string().contains("out of memory while"), short, "{error}");
             assert!(!matches!(error, GpuError::Kernels { .. }), "{fault:?}: {error}");
         };
         errors.inspect(|error| check(error)).count()

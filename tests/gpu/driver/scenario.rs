@@ -92,7 +92,7 @@ fn multiply(gpu: &Gpu, layer: &Layer, on: &CudaStream, errors: &mut Errors) -> O
 fn in_order(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuError> {
     let blob = Blob::parse(blob).unwrap();
     let bytes = UploadOptions::new().device_byte_len(&blob);
-    let mut arena = Arena::new(gpu.alloc(bytes)?);
+    let mut arena = Arena::new(gpu.alloc(bytes)?)?;
     let options = UploadOptions::new().memory(arena.cut(bytes)?);
     let layer = gpu.upload_async(&blob, options, cuda_stream)?;
     let (start, end) = (gpu.create_event()?, gpu.create_event()?);
@@ -104,7 +104,7 @@ fn in_order(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuE
     other.wait(&start)?;
     let mut operands = Operands::new(gpu, &layer)?;
     layer.prepare(1, activation_type(layer.dtype(), true))?;
-    let graph = other.capture(|other| operands.multiply(&layer, 1, other))?;
+    let mut graph = other.capture(|other| operands.multiply(&layer, 1, other))?;
     // SAFETY: everything that the graph uses outlives the wait for the event.
     unsafe { graph.launch(&other)? };
     end.record(&other)?;

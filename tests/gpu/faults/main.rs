@@ -156,7 +156,7 @@ fn may_be_out_of_memory<T>(what: &str, result: Result<T, GpuError>) {
         Err(error) => {
             println!("{what}: {error}");
             assert!(error.is_out_of_memory() && !error.is_sticky(), "{what}: {error}");
-            assert!(error.to_string().contains("out of device memory"), "{what}: {error}");
+            assert!(error.to_string().contains("out of memory while"), "{what}: {error}");
         }
     }
 }

@@ -114,7 +114,8 @@ impl Layer {
         self.memory.is_borrowed()
     }
 
-    /// Ends the layer and returns its memory, to upload another layer to it.
+    /// Ends the layer and returns its memory, to upload another layer to it: by [`Gpu::upload_async`](super::Gpu::upload_async)
+    /// on a CUDA stream that is ordered after the layer's last use, or, once that is done, by any upload.
     ///
     /// # Safety
     /// What was queued with the layer is done, or everything that will be done with the memory is ordered after it: kernels

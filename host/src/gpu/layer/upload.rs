@@ -102,7 +102,7 @@ impl Gpu {
         blob: &Blob<'_>,
         options: UploadOptions<'_>,
     ) -> Result<Layer, GpuError> {
-        upload(self, blob, options, &self.internal_stream(), Wait::ForUpload)
+        upload(self, blob, options, &self.internal_stream(), Wait::Upload)
     }
 
     /// Uploads `blob` in the order of a CUDA stream, without waiting for the device; kernels that use the layer on any CUDA
@@ -119,7 +119,7 @@ impl Gpu {
         options: UploadOptions<'_>,
         cuda_stream: &CudaStream,
     ) -> Result<Layer, GpuError> {
-        upload(self, blob, options, cuda_stream, Wait::ForHost)
+        upload(self, blob, options, cuda_stream, Wait::HostRead)
     }
 
     /// Uploads `blob` as [`Gpu::upload_async`] does, but returns before a blob in page-locked memory has been copied.
@@ -128,7 +128,7 @@ impl Gpu {
     /// See [`Gpu::upload_async`].
     ///
     /// # Safety
-    /// If the blob lies in page-locked memory, that lives and does not change until the upload is done: until the CUDA
+    /// If the blob, the scale or the bias lies in page-locked memory, that lives and does not change until the upload is done: until the CUDA
     /// stream was synchronized, say.
     pub unsafe fn queue_upload(
         &self,
@@ -136,7 +136,7 @@ impl Gpu {
         options: UploadOptions<'_>,
         cuda_stream: &CudaStream,
     ) -> Result<Layer, GpuError> {
-        upload(self, blob, options, cuda_stream, Wait::ForNothing)
+        upload(self, blob, options, cuda_stream, Wait::Nothing)
     }
 }
 
@@ -144,10 +144,10 @@ impl Gpu {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     /// Until the layer is in device memory.
-    ForUpload,
+    Upload,
     /// Until the blob is no longer read.
-    ForHost,
-    ForNothing,
+    HostRead,
+    Nothing,
 }
 
 fn upload(
@@ -166,14 +166,31 @@ fn upload(
     gpu.enter()?;
     let mut memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
     let queued = parts.queue(memory.as_mut_slice(), cuda_stream);
-    if wait == Wait::ForUpload || wait == Wait::ForHost && is_page_locked(gpu, parts.tiles) {
+    if wait == Wait::Upload || wait == Wait::HostRead && parts.is_page_locked(gpu) {
         // Whatever happened: the blob may be gone when this returns.
         cuda_stream.synchronize()?;
     }
-    queued?;
+    let layer = queued.and_then(|()| finish(gpu, blob, parts, memory, check, wait, cuda_stream));
+    if layer.is_err() {
+        // The caller may reuse the memory at once, on either side.
+        let _ = cuda_stream.synchronize();
+    }
+    layer
+}
+
+/// Makes the layer whose parts have been queued, loads its kernels, and has the device verify it if it is to.
+fn finish(
+    gpu: &Gpu,
+    blob: &Blob<'_>,
+    parts: HostParts<'_>,
+    memory: DeviceRange,
+    check: Check,
+    wait: Wait,
+    cuda_stream: &CudaStream,
+) -> Result<Layer, GpuError> {
     let ready = match wait {
-        Wait::ForUpload => Ready::now(),
-        Wait::ForHost | Wait::ForNothing => Ready::after(cuda_stream)?,
+        Wait::Upload => Ready::now(),
+        Wait::HostRead | Wait::Nothing => Ready::after(cuda_stream)?,
     };
     let layer = parts.layer(gpu, blob, memory, ready)?;
     layer.resolve()?;
@@ -243,6 +260,14 @@ struct HostParts<'a> {
 }
 
 impl<'a> HostParts<'a> {
+    /// Returns whether a part that is not a copy may be page-locked memory of the caller's.
+    fn is_page_locked(&self, gpu: &Gpu) -> bool {
+        let scale: &[f32] = self.scale.as_deref().unwrap_or_default();
+        let bias: &[f32] = self.bias.unwrap_or_default();
+        let parts = [self.tiles, bytemuck::cast_slice(scale), bytemuck::cast_slice(bias)];
+        parts.into_iter().any(|part| is_page_locked(gpu, part))
+    }
+
     fn new(blob: &'a Blob<'_>, epilogue: Epilogue<'a>) -> Result<Self, GpuError> {
         let tiles = blob.index().len();
         let tile_count =
@@ -271,7 +296,7 @@ impl<'a> HostParts<'a> {
         let layout = &self.layout;
         let table = Some((LayerPart::Table, layout.table, &self.table[..]));
         let exponents = self.exponent_table.as_deref().zip(layout.exponent_table);
-        let exponents = exponents.map(|(table, at)| (LayerPart::Table, at, &table[..]));
+        let exponents = exponents.map(|(table, at)| (LayerPart::Table, at, table));
         let scale = self.scale.as_deref().zip(layout.scale);
         let scale = scale.map(|(numbers, at)| (LayerPart::Scale, at, numbers));
         let bias = self.bias.zip(layout.bias);

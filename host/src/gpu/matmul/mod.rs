@@ -63,7 +63,8 @@ impl Layer {
     /// ```
     ///
     /// Operands, workspace and layer may be dropped while they are in use: the driver frees memory after the work. The caller
-    /// orders what other CUDA streams do with `y` and the workspace; without order, the outputs are undefined numbers.
+    /// orders what other CUDA streams do with `y` and the workspace; without order, the outputs are undefined numbers, and
+    /// those of later products with the same workspace, too, until [`Workspace::reset`].
     ///
     /// # Errors
     /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
@@ -103,7 +104,7 @@ impl Layer {
     /// See [`Layer::matmul`]; lengths of buffers are not known and not checked.
     ///
     /// # Safety
-    /// `x` and `y` are addresses in this device's memory, aligned to their elements, of buffers as large as the operands. Until
+    /// `x` and `y` do not overlap. They are addresses in this device's memory, aligned to their elements, of buffers as large as the operands. Until
     /// the work is done, layer, workspace and buffers are not freed in another way than by `cuMemFree` (as dropping does),
     /// and nothing that is not ordered after it uses `y` or the workspace.
     pub unsafe fn matmul_raw(

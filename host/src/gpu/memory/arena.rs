@@ -23,15 +23,20 @@ pub struct DeviceRange {
     address: u64,
     len: usize,
     gpu: Gpu,
-    /// `None` for memory of another library.
-    buffer: Option<Arc<DeviceBuffer>>,
+    /// Keeps the memory; `None` for memory of another library.
+    _buffer: Option<Arc<DeviceBuffer>>,
+    is_borrowed: bool,
 }
 
 impl Arena {
-    /// Makes an arena of all of `buffer`.
-    #[must_use]
-    pub fn new(buffer: DeviceBuffer) -> Self {
-        Self { buffer: Arc::new(buffer), used: 0 }
+    /// Makes an arena of all of `buffer`. Waits for the device: work that is still queued could write to the buffer, and
+    /// kernels trust the index of a layer in it.
+    ///
+    /// # Errors
+    /// [`GpuError::Driver`] if something queued has failed.
+    pub fn new(buffer: DeviceBuffer) -> Result<Self, GpuError> {
+        buffer.gpu().synchronize()?;
+        Ok(Self { buffer: Arc::new(buffer), used: 0 })
     }
 
     /// Cuts `bytes` bytes off. They start at a multiple of 256 bytes.
@@ -43,8 +48,8 @@ impl Arena {
         let rest = found.checked_sub(bytes).ok_or(GpuError::TooShort { needed: bytes, found })?;
         let address = self.buffer.address() + (self.buffer.len() - found) as u64;
         self.used = self.buffer.len() - rest;
-        let (gpu, buffer) = (self.buffer.gpu().clone(), Some(Arc::clone(&self.buffer)));
-        Ok(DeviceRange { address, len: bytes, gpu, buffer })
+        let (gpu, _buffer) = (self.buffer.gpu().clone(), Some(Arc::clone(&self.buffer)));
+        Ok(DeviceRange { address, len: bytes, gpu, _buffer, is_borrowed: true })
     }
 
     /// Returns the number of bytes that can still be cut off at once.
@@ -58,7 +63,7 @@ impl DeviceRange {
     /// Returns all of a buffer.
     pub(in super::super) fn whole(buffer: DeviceBuffer) -> Self {
         let (address, len, gpu) = (buffer.address(), buffer.len(), buffer.gpu().clone());
-        Self { address, len, gpu, buffer: Some(Arc::new(buffer)) }
+        Self { address, len, gpu, _buffer: Some(Arc::new(buffer)), is_borrowed: false }
     }
 
     /// Wraps device memory of another library.
@@ -68,7 +73,7 @@ impl DeviceRange {
     /// and work with them is queued.
     #[must_use]
     pub unsafe fn from_raw(gpu: &Gpu, address: u64, len: usize) -> Self {
-        Self { address, len, gpu: gpu.clone(), buffer: None }
+        Self { address, len, gpu: gpu.clone(), _buffer: None, is_borrowed: true }
     }
 
     /// Returns the address of the first byte.
@@ -89,10 +94,10 @@ impl DeviceRange {
         self.len == 0
     }
 
-    /// Returns whether the range is memory of another library or a part of an arena that lives on.
+    /// Returns whether the range is memory of another library or was cut from an arena.
     #[must_use]
     pub fn is_borrowed(&self) -> bool {
-        self.buffer.as_ref().is_none_or(|buffer| Arc::strong_count(buffer) > 1)
+        self.is_borrowed
     }
 
     pub(in super::super) fn gpu(&self) -> &Gpu {

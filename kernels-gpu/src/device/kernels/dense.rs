@@ -10,10 +10,9 @@ use crate::device::ptx::{
 };
 use crate::unrolled;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+pub use fused_rans_layout::DENSE_THREADS;
 use fused_rans_layout::{DenseArgs, LANES};
 
-/// Threads of a block.
-pub const DENSE_THREADS: usize = 256;
 /// Numbers of a 16-byte load.
 const VECTOR: usize = 8;
 
