@@ -197,6 +197,11 @@ impl GpuError {
         matches!(*self, Self::Driver { code, .. } if loses_context(code))
     }
 
+    /// Returns whether the context was destroyed, with all that was in it.
+    pub(super) fn is_destroyed_context(&self) -> bool {
+        matches!(*self, Self::Driver { code: codes::CONTEXT_IS_DESTROYED, .. })
+    }
+
     /// Returns whether device memory is full. Nothing is lost; repeat the call when there is room.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {

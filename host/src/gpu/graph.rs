@@ -60,6 +60,9 @@ impl Recording<'_> {
         let (gpu, stream) = (self.cuda_stream.gpu(), self.cuda_stream.handle());
         let mut graph = Graph { graph: Handle::NULL, executable: Handle::NULL, gpu: gpu.clone() };
         let entered = gpu.enter();
+        if entered.as_ref().is_err_and(GpuError::is_destroyed_context) {
+            return (graph, entered);
+        }
         // SAFETY: a valid handle; the result goes to a variable that lives.
         let code = unsafe { (gpu.driver().stream_end_capture)(stream, &raw mut graph.graph) };
         (graph, entered.and(done("recording a CUDA stream", code)))
@@ -93,8 +96,9 @@ impl Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // Without the context there is nothing to destroy.
-        let _ = self.gpu.enter();
+        if self.gpu.is_destroyed() {
+            return;
+        }
         let driver = self.gpu.driver();
         // SAFETY: valid handles, where they are not null, not used after this; the driver keeps what is running.
         unsafe {

@@ -208,9 +208,7 @@ impl CudaStream {
 impl Drop for CudaStream {
     /// Destroys a CUDA stream made here, after what was queued on it.
     fn drop(&mut self) {
-        if self.owned {
-            // Without the context there is nothing to destroy.
-            let _ = self.gpu.enter();
+        if self.owned && !self.gpu.is_destroyed() {
             // SAFETY: a valid handle, not used after this.
             let _ = unsafe { (self.gpu.driver().stream_destroy)(self.handle) };
         }

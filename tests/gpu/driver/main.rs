@@ -208,12 +208,19 @@ mod on_the_fake {
     /// in the query whether host memory is page-locked, whose failure counts as yes.
     fn may_be_silent(calls: &[&str], fault: Fault) -> bool {
         let name = |at: usize| calls.get(at - 1).copied().unwrap_or("");
-        let is_context = |name: &str| name == "cuCtxSetCurrent";
-        let after = |at: usize| (at + 1..).map(name).find(|name| !is_context(name));
+        let is_context =
+            |name: &str| matches!(name, "cuCtxSetCurrent" | "cuCtxGetStreamPriorityRange");
+        // The last handle of a device waits for its work before it unloads the kernels.
+        let last_wait =
+            |at: usize| name(at) == "cuCtxSynchronize" && name(at + 1) == "cuModuleUnload";
+        let after = |at: usize| (at + 1..).find(|&at| !is_context(name(at)));
         match name(fault.at) {
             "cuFuncSetAttribute" => name(fault.at + 1) == "cuFuncSetAttribute",
             "cuPointerGetAttribute(host)" => !fault.sticky,
-            "cuCtxSetCurrent" => after(fault.at).is_some_and(|next| ENDS.contains(&next)),
+            "cuCtxSetCurrent" | "cuCtxGetStreamPriorityRange" => {
+                after(fault.at).is_some_and(|next| ENDS.contains(&name(next)) || last_wait(next))
+            }
+            "cuCtxSynchronize" => last_wait(fault.at),
             name => ENDS.contains(&name),
         }
     }

@@ -66,6 +66,7 @@ driver! {
         primary_context_retain = "cuDevicePrimaryCtxRetain"(*mut Handle, c_int);
         primary_context_release = "cuDevicePrimaryCtxRelease_v2"(c_int);
         context_set_current = "cuCtxSetCurrent"(Handle);
+        stream_priorities = "cuCtxGetStreamPriorityRange"(*mut c_int, *mut c_int);
         context_synchronize = "cuCtxSynchronize"();
         memory_info = "cuMemGetInfo_v2"(*mut usize, *mut usize);
         memory_alloc = "cuMemAlloc_v2"(*mut u64, usize);

@@ -57,7 +57,10 @@ pub extern "C" fn fake_capacity(capacity: usize) {
 /// unknown.
 #[unsafe(no_mangle)]
 pub extern "C" fn fake_destroy() {
-    State::get().destroyed = true;
+    let mut state = State::get();
+    state.destroyed = true;
+    state.streams.clear();
+    state.graphs.clear();
 }
 
 /// Returns a report as lines: the calls since [`fake_begin`]; the largest number of bytes in use; the sizes of failed
@@ -154,6 +157,11 @@ pub extern "C" fn cuCtxSetCurrent(context: u64) -> u32 {
         CURRENT.set(context);
         Ok(())
     })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxGetStreamPriorityRange(_least: *mut i32, _greatest: *mut i32) -> u32 {
+    call("cuCtxGetStreamPriorityRange", |state| state.entered().map(drop))
 }
 
 #[unsafe(no_mangle)]

@@ -296,16 +296,20 @@ impl State {
     /// Returns a list of everything on a device that was not freed.
     pub fn left(&self, device: usize) -> String {
         let Self { contexts, buffers, streams, modules, events, graphs, host, .. } = self;
+        // A context that was destroyed, or that a fault said so of, has ended its CUDA streams and graphs. With a real driver,
+        // using their handles is a segmentation fault.
+        let ended = self.destroyed || self.faulty && self.fault.1 == CONTEXT_IS_DESTROYED;
+        let within = |count: usize| if ended { 0 } else { count };
         fn count<T>(things: &BTreeMap<u64, Owned<T>>, device: usize) -> usize {
             things.values().filter(|thing| thing.device == device).count()
         }
         let things = [
             (contexts[device].retained, "contexts"),
             (count(buffers, device), "buffers"),
-            (count(streams, device), "CUDA streams"),
+            (within(count(streams, device)), "CUDA streams"),
             (count(modules, device), "modules"),
             (count(events, device), "events"),
-            (count(graphs, device), "graphs"),
+            (within(count(graphs, device)), "graphs"),
             (count(host, device), "page-locked buffers"),
         ];
         let left = things.iter().filter(|(count, _)| *count > 0);
