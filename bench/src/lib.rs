@@ -8,6 +8,10 @@
 //! layers of a file, and `cargo bench --bench matmul` (in `benches/`), which measures layers of given shapes. The other
 //! programs in `benches/` measure the codec on the CPU and decoding on the GPU without it.
 
+#![cfg_attr(
+    not(feature = "cuda"),
+    allow(rustdoc::broken_intra_doc_links, reason = "the crate is empty")
+)]
 #![cfg(feature = "cuda")]
 
 mod check;
