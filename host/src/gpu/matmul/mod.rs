@@ -104,8 +104,8 @@ impl Layer {
     /// See [`Layer::matmul`]; lengths of buffers are not known and not checked.
     ///
     /// # Safety
-    /// `x` and `y` do not overlap. They are addresses in this device's memory, aligned to their elements, of buffers as large as the operands. Until
-    /// the work is done, layer, workspace and buffers are not freed in another way than by `cuMemFree` (as dropping does),
+    /// `x` and `y` do not overlap. They are addresses in this device's memory, aligned to their elements, of buffers as large
+    /// as the operands. Until the work is done, layer, workspace and buffers are not freed in another way than by `cuMemFree` (as dropping does),
     /// and nothing that is not ordered after it uses `y` or the workspace.
     pub unsafe fn matmul_raw(
         &self,
@@ -114,9 +114,7 @@ impl Layer {
         workspace: &mut Workspace,
         cuda_stream: &CudaStream,
     ) -> Result<(), GpuError> {
-        self.check_shapes(x.sized(usize::MAX), y.sized(usize::MAX))?;
-        self.check_stream(cuda_stream)?;
-        self.gpu().enter()?;
+        self.enter_unsized(&x, &y, cuda_stream)?;
         let launch = self.launch_for(x.rows, x.dtype)?;
         // SAFETY: the caller's promise.
         unsafe { self.queue(launch, x, y, workspace, cuda_stream) }
@@ -139,9 +137,7 @@ impl Layer {
         workspace: &mut Workspace,
         cuda_stream: &CudaStream,
     ) -> Result<(), GpuError> {
-        self.check_shapes(x.sized(usize::MAX), y.sized(usize::MAX))?;
-        self.check_stream(cuda_stream)?;
-        self.gpu().enter()?;
+        self.enter_unsized(&x, &y, cuda_stream)?;
         let launch = Launch::new(plan, self.shape(), self.coding());
         let launch = launch.ok_or_else(|| self.too_large())?;
         // SAFETY: the caller's promise.
@@ -189,6 +185,18 @@ impl Layer {
             self.matmul_kernel(launch, activations)?;
         }
         self.ready().synchronize()
+    }
+
+    /// Checks operands whose buffers' lengths are not known, and the CUDA stream; makes the device's context current.
+    fn enter_unsized(
+        &self,
+        x: &Activations<u64>,
+        y: &Outputs<u64>,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        self.check_shapes(x.sized(usize::MAX), y.sized(usize::MAX))?;
+        self.check_stream(cuda_stream)?;
+        self.gpu().enter()
     }
 
     fn check_shapes(&self, x: Activations<usize>, y: Outputs<usize>) -> Result<(), GpuError> {
