@@ -1,6 +1,6 @@
 //! Rust types of weights, activations and outputs.
 
-use crate::{Dtype, Float};
+use crate::{BlobError, Dtype, Float};
 use half::{bf16, f16};
 use std::alloc::{Layout, alloc_zeroed};
 
@@ -104,6 +104,8 @@ pub(crate) mod plain {
     unsafe impl Plain for i8 {}
     // SAFETY: a primitive number.
     unsafe impl Plain for f32 {}
+    // SAFETY: a primitive number.
+    unsafe impl Plain for f64 {}
 }
 
 /// Borrows the bytes of `elements`, little endian.
@@ -119,15 +121,20 @@ pub(crate) fn as_bytes_mut<T: plain::Plain>(elements: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), size) }
 }
 
-/// Allocates `len` zeros. Returns `None` if they do not fit into memory.
-pub(crate) fn zeros<T: plain::Plain>(len: usize) -> Option<Vec<T>> {
-    let layout = Layout::array::<T>(len).ok()?;
+/// Allocates `len` zeros. Fails instead of aborting, because a few bytes of a file, or a caller, can ask for gigabytes.
+pub(crate) fn zeros<T: plain::Plain>(len: usize) -> Result<Vec<T>, BlobError> {
+    let error = BlobError::Memory { bytes: (len as u64).saturating_mul(size_of::<T>() as u64) };
+    let Ok(layout) = Layout::array::<T>(len) else { return Err(error) };
     if layout.size() == 0 {
-        return Some(vec![T::default(); len]);
+        return Ok(vec![T::default(); len]);
     }
     // Zeroed by the operating system page by page: a blob whose first tile is damaged costs no memory.
     // SAFETY: the layout's size is not 0.
     let start = unsafe { alloc_zeroed(layout) };
     // SAFETY: allocated by the global allocator with the layout of `len` elements; zero bits are a value of `Plain` types.
-    (!start.is_null()).then(|| unsafe { Vec::from_raw_parts(start.cast(), len, len) })
+    if start.is_null() {
+        Err(error)
+    } else {
+        Ok(unsafe { Vec::from_raw_parts(start.cast(), len, len) })
+    }
 }

@@ -129,7 +129,7 @@ fn kinds_of_matrix_are_drawn_by_layer_and_the_rest_is_listed() {
 
 /// Compares the marks' positions with the axis and with the numbers beside them.
 #[test]
-fn dots_stand_at_their_numbers() {
+fn dots_are_drawn_at_their_values() {
     let place = Place::empty();
     fs::copy(SAMPLE, place.path("in")).unwrap();
     place.ok(&["compress", "in", "-o", "out"]);

@@ -215,7 +215,7 @@ fn warnings_go_to_standard_error() {
         |input: &str, args: &[&str]| warnings(&[&["compress", input, "-o", "out"], args].concat());
     let lines = |text: &str| text.lines().count();
     let spread = compress("in", &["--spread", "--format", "int8"]);
-    assert!(spread.contains("nothing is spread") && lines(&spread) == 1, "{spread}");
+    assert!(spread.contains("sharing the rate has no effect") && lines(&spread) == 1, "{spread}");
     let calibration = compress("in", &["--calibration", "moments"]);
     assert!(calibration.contains("no tensor is quantized to a rate") && lines(&calibration) == 1);
     let other = compress("in", &["--format", "rate=7", "--calibration", "moments"]);

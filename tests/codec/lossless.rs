@@ -65,19 +65,19 @@ proptest! {
 
     /// Both codecs restore large integers, and `dequantize` does.
     #[test]
-    fn every_wide_matrix_comes_back(
+    fn matrices_with_large_integers_are_lossless(
         matrix in any_matrix(),
         one_of in prop::sample::select(vec![1, 2, 50, 3000, 1 << 20]),
     ) {
-        let wide = AnyLargeIntegers::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
-        let Some(bytes) = wide.job().encode() else { return Ok(()) };
-        prop_assert!(wide.job().encode_by_reference().as_ref() == Some(&bytes));
-        let blob = check_blob(wide.job().matrix, &bytes);
-        prop_assert_eq!(blob.has_large_integers(), !wide.integers.is_empty());
-        prop_assert!(blob.large_integers().unwrap() == wide.integers);
-        let mut numbers = vec![0xA5; 4 * wide.data.len()];
+        let large = AnyLargeIntegers::new(&Recipe { dtype: Dtype::I8, ..matrix }, one_of);
+        let Some(bytes) = large.job().encode() else { return Ok(()) };
+        prop_assert!(large.job().encode_by_reference().as_ref() == Some(&bytes));
+        let blob = check_blob(large.job().matrix, &bytes);
+        prop_assert_eq!(blob.has_large_integers(), !large.integers.is_empty());
+        prop_assert!(blob.large_integers().unwrap() == large.integers);
+        let mut numbers = vec![0xA5; 4 * large.data.len()];
         blob.dequantize(Float::F32, &mut numbers).unwrap();
-        let expected: Vec<u8> = wide.numbers().into_iter().flat_map(f32::to_le_bytes).collect();
+        let expected: Vec<u8> = large.numbers().into_iter().flat_map(f32::to_le_bytes).collect();
         prop_assert!(numbers == expected);
     }
 
@@ -90,7 +90,7 @@ proptest! {
 }
 
 #[test]
-fn raw_tiles_keep_their_scales() {
+fn raw_tiles_store_group_scales() {
     // The lower tile is too small to be coded, and its size is not a multiple of 16 bytes.
     let (rows, cols) = (256 + 3, 256 + 9);
     let data = Weights::Small.bytes(Dtype::I8, rows * cols, 3);
@@ -158,14 +158,14 @@ fn row_scales_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn wide_integers_that_do_not_fit_are_refused() {
+fn large_integers_that_do_not_fit_are_refused() {
     let scales = vec![0x3F80; 4];
     let mut data = vec![1; 4 * 5];
     data[5 + 2] = 300u16 as u8;
     let at = |row, col, integer| LargeInteger { row, col, integer };
     let matrix = Matrix::from_bytes(Dtype::I8, &data, 4, 5).unwrap();
-    let with_large_integers = |wide: &[LargeInteger]| {
-        matrix.with_row_scales(bf16s(&scales)).unwrap().with_large_integers(wide).is_ok()
+    let with_large_integers = |large: &[LargeInteger]| {
+        matrix.with_row_scales(bf16s(&scales)).unwrap().with_large_integers(large).is_ok()
     };
     assert!(with_large_integers(&[]));
     assert!(with_large_integers(&[at(1, 2, 300)]));
@@ -179,12 +179,12 @@ fn wide_integers_that_do_not_fit_are_refused() {
         vec![at(1, 2, 300), at(1, 2, 300)],
         vec![at(1, 2, 300), at(0, 2, -255)],
     ];
-    for wide in refused {
-        assert!(!with_large_integers(&wide), "{wide:?}");
+    for large in refused {
+        assert!(!with_large_integers(&large), "{large:?}");
     }
     assert!(with_large_integers(&[at(0, 2, -255), at(1, 2, 300)]), "in order");
-    let wide = [at(1, 2, 300)];
-    let of_another = |matrix: Matrix<'_>| matrix.with_large_integers(&wide).map(drop);
+    let large = [at(1, 2, 300)];
+    let of_another = |matrix: Matrix<'_>| matrix.with_large_integers(&large).map(drop);
     assert!(matches!(of_another(matrix), Err(BlobError::LargeIntegers(_))), "without scales");
     let f8 = Matrix::from_bytes(Dtype::F8E4M3, &data, 4, 5)
         .unwrap()
@@ -192,14 +192,14 @@ fn wide_integers_that_do_not_fit_are_refused() {
         .unwrap();
     assert!(matches!(of_another(f8), Err(BlobError::LargeIntegers(_))));
     let matrix =
-        matrix.with_row_scales(bf16s(&scales)).unwrap().with_large_integers(&wide).unwrap();
+        matrix.with_row_scales(bf16s(&scales)).unwrap().with_large_integers(&large).unwrap();
     let grouped = matrix.with_groups(Groups { scales: &[f16::ZERO; 4], zeros: None });
     assert!(matches!(grouped, Err(BlobError::LargeIntegers(_))));
 }
 
 /// A tile can have at most 65,535 exceptions.
 #[test]
-fn tiles_of_wide_integers_alone_are_not_coded() {
+fn tiles_of_large_integers_alone_are_not_coded() {
     let recipe = Recipe::gaussian(Dtype::I8);
     assert!(AnyLargeIntegers::new(&recipe, 1).job().encode().is_none());
     assert!(AnyLargeIntegers::new(&recipe, 1).job().encode_by_reference().is_none());
@@ -209,7 +209,7 @@ fn tiles_of_wide_integers_alone_are_not_coded() {
 }
 
 #[test]
-fn columns_stand_in_the_fragments_as_the_layout_says() {
+fn columns_of_fragments_follow_the_layout() {
     // A single weight of another exponent is an exception at a known place.
     for (rows, cols) in [(32, 256), (47, 96), (16, 80)] {
         let mut data = Weights::Gaussian.bytes(Dtype::Bf16, rows * cols, 5);
@@ -282,8 +282,8 @@ fn four_weights_share_a_symbol_where_they_can() {
     let small: Vec<u8> = small.iter().map(|&w| (w.cast_signed() >> 2).clamp(-8, 7) as u8).collect();
     assert_eq!(packed(Dtype::I8, &small).raw_bits(), 2);
     // Too many weights lie outside -64..=63.
-    let wide = Weights::Integers(8).bytes(Dtype::I8, rows * cols, 3);
-    assert_eq!(packed(Dtype::I8, &wide).weights_per_symbol(), WeightsPerSymbol::Two);
+    let eight_bits = Weights::Integers(8).bytes(Dtype::I8, rows * cols, 3);
+    assert_eq!(packed(Dtype::I8, &eight_bits).weights_per_symbol(), WeightsPerSymbol::Two);
     // Nearly all symbols are equal: too frequent for a table of four-weight entries.
     let zeros = Weights::MostlyZero.bytes(Dtype::I8, rows * cols, 3);
     assert_eq!(packed(Dtype::I8, &zeros).weights_per_symbol(), WeightsPerSymbol::Two);

@@ -47,7 +47,7 @@ fn plain(dtype: Dtype, rows: usize, cols: usize, m: usize) -> Case {
 }
 
 #[test]
-fn quantized_layers_multiply_with_what_their_weights_stand_for() {
+fn quantized_layers_multiply_with_dequantized_weights() {
     for QuantizedCase { name, case, blob, weights } in quantized_cases() {
         let y = multiply(&case, &blob);
         assert_eq!(case.check(&weights, &case.inputs(), Accumulator::F64, &y), Ok(()), "{name}");

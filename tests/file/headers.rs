@@ -260,7 +260,7 @@ fn wrong_checksums_in_a_right_header_are_found() {
 
 /// Only quantized numbers have scales: a blob with scales cannot replace a tensor of integers.
 #[test]
-fn blobs_with_scales_do_not_stand_for_integers() {
+fn blobs_with_scales_are_refused_for_integer_tensors() {
     let (files, data) = (Files::new(), vec![3; 64 * 256]);
     let bytes = files.packed(&plain(&[tensor("a", "I8", &[64, 256], data.clone())], "", 0));
     let (header, blob) = unframed(&bytes);

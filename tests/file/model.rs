@@ -116,7 +116,7 @@ fn folders_come_back() {
 }
 
 #[test]
-fn indexes_stand_for_themselves_and_their_shards() {
+fn an_index_names_a_model_with_its_shards() {
     let files = Files::new();
     let input = folder(&files, "in", &weights());
     let expected = contents(&input);

@@ -190,7 +190,7 @@ fn wrong_rules_say_what_is_wrong() {
 }
 
 #[test]
-fn an_average_rate_is_spread_over_the_layers_and_kept() {
+fn a_shared_rate_is_met_on_average() {
     let files = Files::new();
     let tensors = [
         numbers("a", "BF16", 256, 256),
@@ -324,7 +324,7 @@ fn wrong_calibrations_are_typed_errors() {
 }
 
 #[test]
-fn what_has_no_effect_is_told() {
+fn options_without_effect_give_warnings() {
     let files = Files::new();
     let input = files.put("in", &plain(&[numbers("q", "BF16", 128, 256)], "", 0));
     let moments = |name: &str| {
@@ -338,17 +338,17 @@ fn what_has_no_effect_is_told() {
     let pinned = "[[layer]]\nname = 'q'\nformat = 'rate=5'";
     // Rules may choose a rate while the rest of the model has another format.
     for format in ["int8", "fp8", "int4"] {
-        assert_eq!(warnings(options(format).share_rate(true)), [Warning::Spread]);
+        assert_eq!(warnings(options(format).share_rate(true)), [Warning::ShareRate]);
         assert_eq!(warnings(options(format).share_rate(false)), []);
         assert_eq!(warnings(options(format).calibration(moments("q"))), [Warning::Calibration]);
         let calibrated = options(format).calibration(moments("q")).rules(rules(pinned));
         assert_eq!(warnings(calibrated), []);
     }
-    assert_eq!(warnings(CompressOptions::default().share_rate(true)), [Warning::Spread]);
+    assert_eq!(warnings(CompressOptions::default().share_rate(true)), [Warning::ShareRate]);
     assert_eq!(warnings(options("rate=4").share_rate(true)), []);
     assert_eq!(
         warnings(options("rate=4").share_rate(true).rules(rules(pinned))),
-        [Warning::Spread]
+        [Warning::ShareRate]
     );
     assert_eq!(warnings(options("rate=4").calibration(moments("q"))), []);
     let other = options("rate=4").calibration(moments("other"));
@@ -429,7 +429,7 @@ fn what_cannot_be_quantized_is_named_and_leaves_nothing_behind() {
 
 /// A blob with scales can replace a tensor of any float type, a blob without scales only one of its own type.
 #[test]
-fn blobs_stand_for_tensors_of_their_kind() {
+fn blobs_must_match_the_kind_of_their_tensor() {
     let files = Files::new();
     let weights = i8(64 * 256);
     let matrix = Matrix::from_bytes(Dtype::I8, &weights, 64, 256).unwrap();

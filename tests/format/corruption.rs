@@ -357,7 +357,7 @@ fn exceptions_must_ascend_inside_the_tile() {
 
 /// Large integers need row scales, and must be exact in BF16.
 #[test]
-fn wide_integers_are_said_to_be_there() {
+fn large_integers_need_row_scales_and_exact_values() {
     let impossible = Err(BlobError::Header("impossible large integers"));
     let outside = Err(BlobError::Tile { tile: 0, fault: TileFault::Exception });
     let find = |name| victims().iter().find(|victim| victim.name == name).expect("it is there");

@@ -40,8 +40,8 @@ fn stored(golden: &Golden) -> Vec<u8> {
 
 fn encoded(golden: &Golden, codec: &Codec) -> Vec<u8> {
     let (weights, scales) = (golden.weights(), golden.scales());
-    let wide = golden.large_integers();
-    let matrix = golden.matrix(&weights, &scales, &wide);
+    let large = golden.large_integers();
+    let matrix = golden.matrix(&weights, &scales, &large);
     let blob = if golden.grouped {
         let (scales, zeros) = golden.groups();
         let groups = Groups { scales: scales.reinterpret_cast(), zeros: Some(&zeros) };
@@ -123,7 +123,7 @@ fn the_golden_files_cover_the_format() {
     }
     assert!(any(&|b| b
         .large_integers()
-        .is_ok_and(|wide| wide.len() < b.exception_count() as usize)));
+        .is_ok_and(|large| large.len() < b.exception_count() as usize)));
     assert!(any(&|b| b.frequencies().as_array().contains(&4096)));
     assert!(any(&|b| b.index().iter().any(|t| t.kind == TileKind::Raw as u8)));
     assert!(any(&|b| b.index().iter().any(|t| t.full_rows[0] > 0 && t.tail_rows[0] > 0)));

@@ -280,7 +280,7 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<&'static str> {
 }
 
 #[test]
-fn quantized_layers_multiply_with_what_their_weights_stand_for() {
+fn quantized_layers_multiply_with_dequantized_weights() {
     let Some(gpu) = device() else { return };
     for QuantizedCase { name, case, blob, weights } in quantized_cases() {
         let blob = Blob::parse(&blob).unwrap();

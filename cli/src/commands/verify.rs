@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
 
 /// Warns of tensors that are probably compared with another model's.
 fn warn_of_errors(errors: &[RelativeError]) {
-    for RelativeError { tensor, relative_error } in errors {
+    for RelativeError { tensor, relative_error, .. } in errors {
         if *relative_error > LARGE_ERROR {
             let tensor = printable(tensor);
             tell(&format!(

@@ -39,7 +39,7 @@ impl Blob<'_> {
             let (found, requested) = (self.dtype(), T::DTYPE);
             return Err(BlobError::ElementType { found, requested });
         }
-        let mut weights = self.allocate(self.rows() * self.cols())?;
+        let mut weights = zeros(self.rows() * self.cols())?;
         self.decode(as_bytes_mut(&mut weights))?;
         Ok(weights)
     }
@@ -49,7 +49,7 @@ impl Blob<'_> {
     /// # Errors
     /// [`BlobError::Memory`] if they do not fit into memory; the errors of [`Blob::decode`].
     pub fn decode_to_bytes(&self) -> Result<Vec<u8>, BlobError> {
-        let mut weights = self.allocate(self.decoded_byte_len())?;
+        let mut weights = zeros(self.decoded_byte_len())?;
         self.decode(&mut weights)?;
         Ok(weights)
     }
@@ -70,14 +70,15 @@ impl Blob<'_> {
         let values = self.values()?;
         let stored = weights.par_chunks(cols * self.dtype().byte_len());
         let outs = out.par_chunks_mut(cols * dtype.byte_len());
-        outs.zip(stored).enumerate().for_each_init(
-            || vec![0.0; cols],
+        outs.zip(stored).enumerate().try_for_each_init(
+            || zeros(cols),
             |row_values, (row, (out, stored))| {
+                let row_values = row_values.as_mut().map_err(|error| error.clone())?;
                 values.dequantize_row(self.row_scale(row), row, stored, row_values);
                 dtype.store_all(row_values, out);
+                Ok(())
             },
-        );
-        Ok(())
+        )
     }
 
     /// Dequantizes to F32 values, row by row. [`Blob::dequantize`] defines the values and writes other types.
@@ -85,15 +86,9 @@ impl Blob<'_> {
     /// # Errors
     /// [`BlobError::Memory`] if they do not fit into memory; the errors of [`Blob::decode`].
     pub fn dequantize_to_f32(&self) -> Result<Vec<f32>, BlobError> {
-        let mut values = self.allocate(self.rows() * self.cols())?;
+        let mut values = zeros(self.rows() * self.cols())?;
         self.dequantize(Float::F32, as_bytes_mut(&mut values))?;
         Ok(values)
-    }
-
-    /// Allocates `len` zeros. Fails instead of aborting, since a few bytes of a blob can ask for gigabytes.
-    fn allocate<T: crate::element::plain::Plain>(&self, len: usize) -> Result<Vec<T>, BlobError> {
-        let bytes = len as u64 * size_of::<T>() as u64;
-        zeros(len).ok_or(BlobError::Memory { bytes })
     }
 
     /// Decodes a row of tiles in parallel. Each tile writes its columns of every row of `out`.

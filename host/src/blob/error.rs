@@ -89,8 +89,8 @@ pub enum BlobError {
         /// Requested element type.
         requested: Dtype,
     },
-    /// Out of memory: the decoded weights do not fit into memory.
-    #[error("cannot allocate {bytes} bytes for the decoded weights")]
+    /// Out of memory: the host has no room for the decoded weights or for intermediate results.
+    #[error("cannot allocate {bytes} bytes of memory")]
     Memory {
         /// Requested number of bytes.
         bytes: u64,

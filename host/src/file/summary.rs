@@ -19,8 +19,8 @@ pub struct Summary {
     /// Number of tensors quantized with second moments of their inputs, which are among the quantized ones. Set by
     /// [`compress`](crate::file::compress) only.
     pub calibrated: usize,
-    /// Names of the tensors that a quantizer was chosen for, but that are too small for it: they are stored without loss.
-    /// Set by [`compress`](crate::file::compress) only.
+    /// Names of the tensors that a quantizer was chosen for, but that are too small for it: they are stored without
+    /// loss. Set by [`compress`](crate::file::compress) only.
     pub too_small: Vec<String>,
     /// Size of the plain files in bytes.
     pub original_bytes: u64,
@@ -69,6 +69,7 @@ impl Summary {
 
 /// How far a quantized tensor is from the original one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct RelativeError {
     /// Name of the tensor.
     pub tensor: String,

@@ -67,8 +67,8 @@ borrowed! {
 }
 
 impl Gpu {
-    /// Returns the device's primary context as `cust`'s, which retains it, and makes it the current one of this thread. Use it
-    /// instead of `cust::quick_init`.
+    /// Returns the device's primary context as a `cust` context, and makes it current on this thread. Use it instead of
+    /// `cust::quick_init`. The result retains the context.
     ///
     /// # Errors
     /// What `cust` reports.
@@ -104,13 +104,15 @@ impl Gpu {
 }
 
 impl CudaStream {
-    /// Returns this CUDA stream as `cust`'s, for as long as this is borrowed.
+    /// Returns this CUDA stream as a `cust` stream that borrows it. Use it to launch kernels of `cust` in the same
+    /// order.
     #[must_use]
     pub fn to_cust(&self) -> CustStream<'_> {
         CustStream::new(Handle(self.as_raw()))
     }
 
-    /// Wraps a CUDA stream of `cust`'s. `cust` destroys it.
+    /// Wraps a `cust` stream. Use it to queue products and decoding among work of `cust`. `cust` still destroys the
+    /// stream.
     ///
     /// # Safety
     /// `cuda_stream` belongs to `gpu`'s primary context, and lives as long as the result.
@@ -122,13 +124,14 @@ impl CudaStream {
 }
 
 impl Event {
-    /// Returns this event as `cust`'s, for as long as this is borrowed.
+    /// Returns this event as a `cust` event that borrows it. Use it where a `cust` stream must wait for this event.
     #[must_use]
     pub fn to_cust(&self) -> CustEvent<'_> {
         CustEvent::new(Handle(self.as_raw()))
     }
 
-    /// Wraps an event of `cust`'s. `cust` destroys it.
+    /// Wraps a `cust` event. Use it where a CUDA stream of this crate must wait for `cust`, which still destroys the
+    /// event.
     ///
     /// # Safety
     /// `event` belongs to `gpu`'s primary context, and lives as long as the result.
@@ -142,7 +145,7 @@ impl Event {
 }
 
 impl DeviceBuffer {
-    /// Hands the memory over to `cust`, which frees it in the context that is then current.
+    /// Converts the buffer to a `cust` buffer, which owns the memory and frees it in the context that is then current.
     #[must_use]
     pub fn into_cust(self) -> cust::memory::DeviceBuffer<u8> {
         let (address, len) = self.into_raw();
@@ -150,7 +153,7 @@ impl DeviceBuffer {
         unsafe { cust::memory::DeviceBuffer::from_raw_parts(DevicePointer::from_raw(address), len) }
     }
 
-    /// Takes memory over from `cust`.
+    /// Converts a `cust` buffer to a buffer, which owns the memory and frees it when it is dropped.
     ///
     /// # Safety
     /// `buffer` was allocated in `gpu`'s primary context, and not by an asynchronous function.
@@ -168,7 +171,7 @@ impl DeviceBuffer {
 }
 
 impl<'a> DeviceSlice<'a> {
-    /// Returns the memory as `cust`'s slice.
+    /// Returns the memory as a `cust` slice to read. Use it for arguments of kernels of `cust`.
     ///
     /// # Safety
     /// The slice is used for reading alone, and not after `'a`, which `cust`'s type does not say.
@@ -179,7 +182,7 @@ impl<'a> DeviceSlice<'a> {
         unsafe { cust::memory::DeviceSlice::from_raw_parts(start, self.len()) }
     }
 
-    /// Wraps memory of `cust`'s as an operand to read.
+    /// Borrows a `cust` buffer as an operand to read, such as activations.
     #[must_use]
     pub fn from_cust<T: DeviceCopy + bytemuck::Pod>(
         slice: &'a cust::memory::DeviceSlice<T>,
@@ -191,7 +194,7 @@ impl<'a> DeviceSlice<'a> {
 }
 
 impl<'a> DeviceSliceMut<'a> {
-    /// Returns the memory as `cust`'s slice.
+    /// Returns the memory as a `cust` slice to write. Use it for arguments of kernels of `cust`.
     ///
     /// # Safety
     /// The slice is not used after `'a`, which `cust`'s type does not say.
@@ -202,7 +205,7 @@ impl<'a> DeviceSliceMut<'a> {
         unsafe { cust::memory::DeviceSlice::from_raw_parts_mut(start, self.len()) }
     }
 
-    /// Wraps memory of `cust`'s as an operand to write.
+    /// Borrows a `cust` buffer as an operand to write, such as outputs.
     #[must_use]
     pub fn from_cust<T: DeviceCopy + bytemuck::Pod>(
         slice: &'a mut cust::memory::DeviceSlice<T>,

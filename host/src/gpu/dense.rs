@@ -44,8 +44,8 @@ impl DenseProduct<'_> {
         Ok(())
     }
 
-    /// Queues the multiplication with a plain kernel and returns. Sums and outputs are F32. It reads W once for every 8 rows of
-    /// x: a yardstick for few rows only.
+    /// Queues the multiplication with a plain kernel and returns. Use it as a baseline for up to 8 rows, because it
+    /// reads W once for every 8 rows of x. Sums and outputs are F32.
     ///
     /// # Errors
     /// The errors of [`DenseProduct::check`], [`MatmulError::OutputType`] for outputs that are not F32,

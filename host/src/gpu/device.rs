@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// The oldest compute capability that the kernels run on: 8.0, for `cp.async` and `redux`.
 const OLDEST: (i32, i32) = (8, 0);
 
-/// A device with the kernels. Clones share it; it may be used from any thread. Layers, buffers and CUDA streams keep it open.
+/// An open device with the kernels. Clones share it, and any thread may use it. Layers, buffers and CUDA streams keep
+/// it open.
 #[derive(Clone)]
 pub struct Gpu(Arc<Shared>);
 
@@ -35,13 +36,13 @@ struct Shared {
     plan_device: launch_plan::Device,
 }
 
-/// Device memory, in bytes.
+/// Free and total device memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryInfo {
-    /// Bytes that nothing uses.
+    /// Number of unused bytes.
     pub free: usize,
-    /// Bytes that the device has.
+    /// Number of bytes of the device.
     pub total: usize,
 }
 
@@ -69,11 +70,12 @@ impl Drop for Shared {
 }
 
 impl Gpu {
-    /// Opens device number `ordinal` with the kernels in `ptx`. The `fused-rans` crate has a function that needs no PTX.
+    /// Opens device number `ordinal` with the kernels in `ptx`. The `fused-rans` crate has a function that needs no
+    /// PTX.
     ///
     /// # Errors
-    /// [`GpuError::NoDriver`], [`GpuError::MissingFunction`] and [`GpuError::NoDevice`] where there is no usable driver or no
-    /// such device, [`GpuError::TooOld`] for a device before compute capability 8.0, [`GpuError::Kernels`] if the
+    /// [`GpuError::NoDriver`], [`GpuError::MissingFunction`] and [`GpuError::NoDevice`] where there is no usable driver
+    /// or no such device, [`GpuError::TooOld`] for a device before compute capability 8.0, [`GpuError::Kernels`] if the
     /// driver refuses the PTX, [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
     #[doc(hidden)]
     pub fn open_with(ordinal: u32, ptx: &str) -> Result<Self, GpuError> {
@@ -133,13 +135,13 @@ impl Gpu {
         Ok(name.to_string_lossy().into_owned())
     }
 
-    /// Returns the device's number, as [`device_count`] counts.
+    /// Returns the device's number, from 0 to [`device_count`] - 1.
     #[must_use]
     pub fn ordinal(&self) -> i32 {
         self.0.device
     }
 
-    /// Returns how much device memory is free. Other processes may change that at any time.
+    /// Returns the free and total device memory. Other processes may allocate memory at any time.
     ///
     /// # Errors
     /// [`GpuError::Driver`].
@@ -152,8 +154,8 @@ impl Gpu {
         Ok(MemoryInfo { free, total })
     }
 
-    /// Makes a workspace for multiplications up to `size`, ready for use; see
-    /// [`Layer::workspace_size`](super::Layer::workspace_size).
+    /// Allocates a workspace for multiplications that need up to `size`, and waits until it is ready on all CUDA
+    /// streams. Get the size from [`Layer::workspace_size`](super::Layer::workspace_size).
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
@@ -164,7 +166,7 @@ impl Gpu {
         Ok(workspace)
     }
 
-    /// Waits for everything that was queued on the device, by anybody in this process. Use
+    /// Waits for all work that this process has queued on the device. Use
     /// [`CudaStream::synchronize`](super::CudaStream::synchronize) to wait for one CUDA stream.
     ///
     /// # Errors
@@ -175,14 +177,15 @@ impl Gpu {
         done("waiting for the device", unsafe { (self.0.driver.context_synchronize)() })
     }
 
-    /// Returns what launch plans depend on.
+    /// Returns the properties of the device that launch plans depend on.
     #[doc(hidden)]
     #[must_use]
     pub fn plan_device(&self) -> launch_plan::Device {
         self.0.plan_device
     }
 
-    /// Returns the bytes of the device's L2 cache, which measurements of memory have to exceed.
+    /// Returns the size of the device's L2 cache in bytes. Use it in benchmarks, whose working set must exceed the
+    /// cache.
     ///
     /// # Errors
     /// [`GpuError::Driver`].
@@ -221,8 +224,8 @@ impl Gpu {
         self.0.is_destroyed()
     }
 
-    /// Checks that `address` is in this device's memory: a kernel's access to anything else would end all work on the device.
-    /// The device's context must be current.
+    /// Checks that `address` is in this device's memory: a kernel's access to anything else would end all work on the
+    /// device. The device's context must be current.
     pub(super) fn check_address(&self, what: &'static str, address: u64) -> Result<(), GpuError> {
         let expected = self.ordinal();
         let (mut ordinal, driver): (c_int, _) = (-1, self.0.driver);
@@ -252,8 +255,8 @@ impl Shared {
         done(ACTION, unsafe { (self.driver.stream_priorities)(null_mut(), null_mut()) })
     }
 
-    /// Makes the context current, and returns whether it was destroyed: with all that was in it, so that nothing must be
-    /// given back.
+    /// Makes the context current, and returns whether it was destroyed: with all that was in it, so that nothing must
+    /// be given back.
     fn is_destroyed(&self) -> bool {
         self.enter().is_err_and(|error| error.is_destroyed_context())
     }
@@ -268,7 +271,7 @@ fn attribute(driver: &Driver, device: c_int, attribute: c_uint) -> Result<c_int,
     Ok(value)
 }
 
-/// Returns the number of devices that the driver offers; 0 without a driver.
+/// Returns the number of devices that the driver offers, or 0 without a driver. Use it to choose between GPU and CPU.
 #[must_use]
 pub fn device_count() -> u32 {
     let Ok(driver) = Driver::get() else { return 0 };

@@ -5,7 +5,7 @@ use super::driver::codes::{self, Code};
 use crate::{BlobError, MatmulError};
 use std::fmt;
 
-/// Why something could not be done on a GPU. In each case the CPU decoder and
+/// An error of a GPU, its driver or arguments for it. After each of them the CPU decoder and
 /// [`Blob::matmul`](crate::Blob::matmul) still work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -167,7 +167,7 @@ impl fmt::Display for LayerPart {
 }
 
 impl GpuError {
-    /// Returns the kind of this error, for callers that only need to know what to do about it.
+    /// Returns the kind of this error, for callers that only need to know how to react.
     #[must_use]
     pub fn kind(&self) -> crate::ErrorKind {
         use crate::ErrorKind;
@@ -202,7 +202,7 @@ impl GpuError {
         matches!(*self, Self::Driver { code: codes::CONTEXT_IS_DESTROYED, .. })
     }
 
-    /// Returns whether device memory is full. Nothing is lost; repeat the call when there is room.
+    /// Returns whether device memory is full. Free memory and repeat the call: no data is lost.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::OutOfMemory { .. })
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_contexts_are_told_from_other_errors() {
+    fn lost_contexts_are_distinguished_from_other_errors() {
         let sticky = [
             4, 100, 101, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810,
             911, 999,
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_memory_says_so_whatever_was_being_done() {
+    fn out_of_memory_is_reported_for_every_action() {
         for code in 0..1100 {
             for error in errors(code) {
                 let says_so = error.to_string().contains("out of memory while");

@@ -13,9 +13,10 @@ pub struct Graph {
 }
 
 impl CudaStream {
-    /// Records what `work` queues on this CUDA stream, without running it. `work` may multiply and decode to device memory; it
-    /// must not wait for the device, nor drop device memory. Call [`Layer::prepare`](super::Layer::prepare) before, so that nothing has to be
-    /// loaded while recording.
+    /// Records the work that `work` queues on this CUDA stream, without running it. Use it for a sequence of products
+    /// that is repeated, such as a token's: one launch then replaces one per kernel. `work` may multiply and decode to
+    /// device memory. It must not wait for the device or drop device memory. Call
+    /// [`Layer::prepare`](super::Layer::prepare) before, because kernels cannot be loaded during the recording.
     ///
     /// # Errors
     /// The errors of `work`; [`GpuError::MissingFunction`] for drivers before CUDA 11.4; [`GpuError::OutOfMemory`] and
@@ -83,8 +84,8 @@ impl Graph {
     /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
     ///
     /// # Safety
-    /// Everything that the recorded work uses (layers, workspaces, operands) lives until it is done, and nothing that is not
-    /// ordered after it uses the outputs or the workspaces.
+    /// Everything that the recorded work uses (layers, workspaces, operands) lives until it is done, and nothing that
+    /// is not ordered after it uses the outputs or the workspaces.
     pub unsafe fn launch(&mut self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
         self.gpu.enter()?;
         let driver = self.gpu.driver();

@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// Start of a line that declares a kernel.
 const ENTRY: &str = ".visible .entry ";
 
-/// The PTX, kernel by kernel, and the kernels that are loaded.
+/// The PTX of each kernel, and the loaded kernels.
 pub struct Kernels {
     driver: &'static Driver,
     /// Text before the first kernel: version, target, shared memory.
@@ -49,10 +49,10 @@ pub struct LaunchSize {
     pub shared_memory: u32,
 }
 
-/// How a kernel is set up when it is loaded.
+/// The use of shared memory that a kernel is loaded with.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedMemory {
-    /// Most bytes of dynamic shared memory of a block; `None` for what every kernel may have.
+    /// Most bytes of dynamic shared memory of a block; `None` for the default limit.
     pub limit: Option<u32>,
     /// Percentage of a multiprocessor's memory that should be shared memory; the rest is L1 cache.
     pub carveout: i32,
@@ -90,7 +90,7 @@ impl Kernels {
         Ok(*slot.get_or_init(|| kernel))
     }
 
-    /// Unloads all kernels, which must not be used after this; the device's context must be current.
+    /// Unloads all kernels. They must not be used after this, and the device's context must be current.
     pub fn unload(&mut self) {
         self.modules.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -198,8 +198,8 @@ impl Gpu {
     }
 }
 
-/// Returns the bytes of shared memory of a decode kernel's block: the table, `buffer_rows` rows for every slab, and behind the
-/// last slab's as many rows as a stream can have, whatever its bits are.
+/// Returns the bytes of shared memory of a decode kernel's block: the table, `buffer_rows` rows for every slab, and
+/// behind the last slab's as many rows as a stream can have, whatever its bits are.
 pub fn decode_shared_memory(buffer_rows: u32) -> u32 {
     let rows = (SLABS - 1) * buffer_rows as usize + MAX_WORD_ROWS + LOOK_AHEAD;
     (4 * TABLE + rows * LINE) as u32

@@ -30,7 +30,7 @@ impl Gpu {
         Ok(CudaStream { handle, gpu: self.clone(), owned: true })
     }
 
-    /// Creates an event, to order CUDA streams or to take times.
+    /// Creates an event. Use it to order CUDA streams or to measure times.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
@@ -40,7 +40,7 @@ impl Gpu {
 }
 
 impl CudaStream {
-    /// Creates a CUDA stream; the same as [`Gpu::create_stream`].
+    /// Creates a CUDA stream on `gpu`, like [`Gpu::create_stream`].
     ///
     /// # Errors
     /// See [`Gpu::create_stream`].
@@ -48,17 +48,19 @@ impl CudaStream {
         gpu.create_stream()
     }
 
-    /// Wraps a `CUstream` of another library (or `cudaStream_t`, which is the same) to queue work on it. Null is the legacy
-    /// default stream, 1 and 2 are CUDA's other special values. Dropping the wrapper leaves the CUDA stream alone.
+    /// Wraps a `CUstream` of another library (or `cudaStream_t`, which is the same) to queue work on it. Null is the
+    /// legacy default stream, 1 and 2 are CUDA's other special values. Dropping the wrapper does not destroy the CUDA
+    /// stream.
     ///
     /// # Safety
-    /// `raw` is a CUDA stream of the device's primary context, or a special value, and is not destroyed while this lives.
+    /// `raw` is a CUDA stream of the device's primary context, or a special value, and is not destroyed while this
+    /// lives.
     #[must_use]
     pub unsafe fn from_raw(gpu: &Gpu, raw: *mut c_void) -> Self {
         Self::borrowed(gpu, Handle(raw))
     }
 
-    /// Returns the `CUstream`, for use with another library while this lives.
+    /// Returns the `CUstream`. Use it with another library while this value lives.
     #[must_use]
     pub fn as_raw(&self) -> *mut c_void {
         self.handle.0
@@ -70,7 +72,7 @@ impl CudaStream {
         &self.gpu
     }
 
-    /// Waits for everything that was queued on this CUDA stream.
+    /// Waits for all work that was queued on this CUDA stream. Call it before the host reads results.
     ///
     /// # Errors
     /// [`GpuError::Driver`] if something that was queued has failed.
@@ -82,7 +84,7 @@ impl CudaStream {
         })
     }
 
-    /// Lets everything that is queued after this wait for `event`.
+    /// Makes all work that is queued after this call wait for `event`. Use it to order work of two CUDA streams.
     ///
     /// # Errors
     /// [`GpuError::Driver`].
@@ -130,7 +132,7 @@ impl CudaStream {
         done("filling device memory", code)
     }
 
-    /// Queues a copy from host memory and returns; from page-locked memory before the copy is made.
+    /// Queues a copy from host memory and returns. Returns before the copy is done if the memory is page-locked.
     ///
     /// # Errors
     /// [`GpuError::CopyLength`], [`GpuError::OtherDevice`] and [`GpuError::Driver`].
@@ -149,7 +151,7 @@ impl CudaStream {
         unsafe { self.queue_host_copy(to.address(), from) }
     }
 
-    /// Queues a copy to host memory and returns, perhaps before the copy is made.
+    /// Queues a copy to host memory and returns, maybe before the copy is done.
     ///
     /// # Errors
     /// [`GpuError::CopyLength`], [`GpuError::OtherDevice`] and [`GpuError::Driver`].
@@ -173,8 +175,9 @@ impl CudaStream {
         done("copying from the device", code)
     }
 
-    /// Makes a workspace that is ready for everything queued on this CUDA stream after it; for use on others, order them
-    /// with an [`Event`].
+    /// Allocates a workspace for work that is queued on this CUDA stream after it. Use it instead of
+    /// [`Gpu::alloc_workspace`] to avoid waiting for the device. Order other CUDA streams with an [`Event`] before they
+    /// use the workspace.
     ///
     /// # Errors
     /// See [`Gpu::alloc_workspace`].
@@ -215,7 +218,7 @@ impl Drop for CudaStream {
     }
 }
 
-/// A point in a CUDA stream, to wait for or to measure from.
+/// A point in a CUDA stream that other work waits for, or that times are measured from.
 #[derive(Debug)]
 pub struct Event {
     handle: Handle,
@@ -239,7 +242,8 @@ impl Event {
         Ok(Self { handle, gpu: gpu.clone(), owned: true })
     }
 
-    /// Wraps a `CUevent` of another library. Dropping the wrapper leaves the event alone.
+    /// Wraps a `CUevent` of another library. Use it to wait for work of that library. Dropping the wrapper does not
+    /// destroy the event.
     ///
     /// # Safety
     /// `raw` is an event of the device's primary context and is not destroyed while this lives.
@@ -248,13 +252,13 @@ impl Event {
         Self { handle: Handle(raw), gpu: gpu.clone(), owned: false }
     }
 
-    /// Returns the `CUevent`, for use with another library while this lives.
+    /// Returns the `CUevent`. Use it with another library while this value lives.
     #[must_use]
     pub fn as_raw(&self) -> *mut c_void {
         self.handle.0
     }
 
-    /// Moves the event to the current end of a CUDA stream.
+    /// Records the event at the current end of a CUDA stream: it is done when all work queued so far is done.
     ///
     /// # Errors
     /// [`GpuError::Driver`].
@@ -266,7 +270,7 @@ impl Event {
         })
     }
 
-    /// Returns whether everything before the event is done.
+    /// Returns whether all work before the event is done. Use it to poll without waiting.
     ///
     /// # Errors
     /// [`GpuError::Driver`] if something before it has failed.
@@ -279,7 +283,7 @@ impl Event {
         }
     }
 
-    /// Waits for everything before the event.
+    /// Waits for all work before the event. Use it to wait for a part of a CUDA stream's work.
     ///
     /// # Errors
     /// [`GpuError::Driver`] if something before it has failed.

@@ -3,6 +3,7 @@
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::blob::values::DequantizedValues;
 use crate::codec::parallel_crc;
+use crate::element::zeros;
 use crate::vectorized::vectorized;
 use crate::{Blob, BlobError};
 use fused_rans_layout::{Entry, TABLE, TILE};
@@ -45,8 +46,8 @@ impl Blob<'_> {
     ///
     /// # Errors
     /// [`MatmulError`] for arguments that [`check`](crate::matmul::check) refuses, before anything is written to `y`;
-    /// [`MatmulError::Blob`] for a damaged blob, after which `y` holds unspecified numbers. If `x` has no rows, the
-    /// tiles are not read.
+    /// [`MatmulError::Blob`] for a damaged blob or for too little memory ([`BlobError::Memory`]), after which `y` holds
+    /// unspecified numbers. If `x` has no rows, the tiles are not read.
     pub fn matmul(
         &self,
         x: Activations<&[u8]>,
@@ -62,14 +63,14 @@ impl Blob<'_> {
         let table = self.frequencies().decode_table();
         let row_bytes = self.cols() * self.dtype().byte_len();
         let rows_at_once = rayon::current_num_threads().saturating_mul(TILE).min(self.rows());
-        let mut weights = vec![0; rows_at_once * row_bytes];
+        let mut weights: Vec<u8> = zeros(rows_at_once * row_bytes)?;
         let mut crc = 0;
         for first_row in (0..self.rows()).step_by(rows_at_once) {
             let rows = rows_at_once.min(self.rows() - first_row);
             let weights = &mut weights[..rows * row_bytes];
             self.decode_rows(first_row, weights, &table)?;
             crc = crc32c::crc32c_combine(crc, parallel_crc(weights), weights.len());
-            products.compute(first_row, weights);
+            products.compute(first_row, weights)?;
         }
         if crc == self.weights_crc() { Ok(()) } else { Err(BlobError::WeightsChecksum.into()) }
     }
@@ -99,44 +100,47 @@ struct Products<'a> {
 impl Products<'_> {
     /// Computes the outputs of some rows of weights: `stored` holds them, decoded, starting at row `first_row` of the
     /// matrix.
-    fn compute(&mut self, first_row: usize, stored: &[u8]) {
+    fn compute(&mut self, first_row: usize, stored: &[u8]) -> Result<(), BlobError> {
         for first in (0..self.x.rows).step_by(ROWS_OF_X) {
-            let x = self.load_activations(first, ROWS_OF_X.min(self.x.rows - first));
-            let sums = self.multiply(&x, first_row, stored);
+            let x = self.load_activations(first, ROWS_OF_X.min(self.x.rows - first))?;
+            let sums = self.multiply(&x, first_row, stored)?;
             self.store(first, first_row, x.len() / self.blob.cols(), &sums);
         }
+        Ok(())
     }
 
     /// Loads `rows` rows of x as F32 without gaps, starting at row `first`.
-    fn load_activations(&self, first: usize, rows: usize) -> Vec<f32> {
+    fn load_activations(&self, first: usize, rows: usize) -> Result<Vec<f32>, BlobError> {
         let (dtype, cols) = (self.x.dtype, self.blob.cols());
-        let mut x = vec![0.0; rows * cols];
+        let mut x = zeros(rows * cols)?;
         x.par_chunks_exact_mut(cols).enumerate().for_each(|(row, x)| {
             let start = (first + row) * self.x.row_stride;
             dtype.load(&self.x.data[start * dtype.byte_len()..], x);
         });
-        x
+        Ok(x)
     }
 
     /// Computes the dot products of all rows of weights with all rows of `x`: for each row of weights, one sum per row
     /// of x.
-    fn multiply(&self, x: &[f32], first_row: usize, stored: &[u8]) -> Vec<f64> {
+    fn multiply(&self, x: &[f32], first_row: usize, stored: &[u8]) -> Result<Vec<f64>, BlobError> {
         let cols = self.blob.cols();
         let x_rows = x.len() / cols;
         let stored = stored.par_chunks_exact(cols * self.blob.dtype().byte_len());
-        let mut sums = vec![0.0; stored.len() * x_rows];
+        let mut sums = zeros(stored.len() * x_rows)?;
         let rows = sums.par_chunks_exact_mut(x_rows).zip(stored).enumerate();
-        rows.for_each_init(
-            || vec![0.0; cols],
+        rows.try_for_each_init(
+            || zeros(cols),
             |weights, (row, (sums, stored))| {
+                let weights = weights.as_mut().map_err(|error| error.clone())?;
                 // `store` multiplies the sums by the row scales.
                 self.values.load_row(first_row + row, stored, weights);
                 for (sum, x) in sums.iter_mut().zip(x.chunks_exact(cols)) {
                     *sum = dot(weights, x);
                 }
+                Ok(())
             },
-        );
-        sums
+        )?;
+        Ok(sums)
     }
 
     /// Multiplies the sums of [`Products::multiply`] by the scales, adds the bias, rounds, and writes the outputs.

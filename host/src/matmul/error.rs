@@ -100,7 +100,7 @@ pub enum MatmulError {
         /// Number of elements of the vector.
         found: usize,
     },
-    /// The blob is damaged, or its weights do not fit into memory.
+    /// The blob is damaged, or the multiplication does not fit into memory ([`BlobError::Memory`]).
     #[error(transparent)]
     Blob(#[from] BlobError),
 }

@@ -33,8 +33,8 @@ pub enum QuantizeError {
     /// Invalid argument: a rate outside 2 to 7 bits per weight.
     #[error("{0} bits per weight are out of range; ask for 2 to 7")]
     RateOutOfRange(f64),
-    /// Invalid argument: a matrix with fewer than 16 rows or columns, or one that no blob makes smaller, because headers and
-    /// tables take more than the numbers.
+    /// Invalid argument: a matrix with fewer than 16 rows or columns, or one that no blob makes smaller, because
+    /// headers and tables take more than the numbers.
     #[error("a {rows} x {cols} matrix is too small to be quantized to a rate")]
     TooSmall {
         /// Rows of the matrix.
@@ -80,12 +80,23 @@ pub enum QuantizeError {
     /// Invalid argument: values that cannot be second moments of any inputs.
     #[error("these are no second moments of inputs: {0}")]
     InvalidMoments(&'static str),
+    /// Out of memory: the factor of the second moments, K x K numbers for K inputs, does not fit into memory.
+    #[error(
+        "cannot allocate {bytes} bytes to factorize the second moments: quantize without calibration"
+    )]
+    Memory {
+        /// Requested number of bytes.
+        bytes: u64,
+    },
 }
 
 impl QuantizeError {
-    /// Returns the kind of this error: a quantizer refuses only what it was passed.
+    /// Returns the kind of this error, for callers that only need to know how to react.
     #[must_use]
     pub fn kind(&self) -> crate::ErrorKind {
-        crate::ErrorKind::InvalidArgument
+        match self {
+            Self::Memory { .. } => crate::ErrorKind::OutOfMemory,
+            _ => crate::ErrorKind::InvalidArgument,
+        }
     }
 }

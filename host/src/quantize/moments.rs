@@ -1,6 +1,7 @@
 //! Second moments of a layer's inputs.
 
 use super::QuantizeError;
+use crate::element::zeros;
 use faer::Mat;
 use faer::Side;
 use faer::linalg::solvers::Llt;
@@ -8,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 /// Second moments of a layer's K inputs: the K x K mean of `x x^T` over activations x, or its diagonal.
 ///
-/// Give them to [`QuantizeOptions::moments`](super::QuantizeOptions::moments) to reduce the error of the layer's outputs.
-/// Clones share their memory and the Cholesky factor, so clone the moments for layers with the same inputs.
+/// Give them to [`QuantizeOptions::moments`](super::QuantizeOptions::moments) to reduce the error of the layer's
+/// outputs. Clones share their memory and the Cholesky factor, so clone the moments for layers with the same inputs.
 #[derive(Clone, Debug)]
 pub struct Moments {
     inputs: usize,
@@ -19,17 +20,17 @@ pub struct Moments {
     factor: Arc<OnceLock<Factor>>,
 }
 
-/// Value that is added to the diagonal, as a share of its mean. Moments of a few thousand activations are inexact, and without
-/// it the moments of inputs that are always 0 would be singular.
+/// Value that is added to the diagonal, as a share of its mean. Moments of a few thousand activations are inexact, and
+/// without it the moments of inputs that are always 0 would be singular.
 const DAMPING: f64 = 0.01;
 
 impl Moments {
-    /// Checks and takes the moments of `inputs` inputs: `inputs * inputs` values, row by row, or the `inputs` values of the
-    /// diagonal.
+    /// Checks and takes the moments of `inputs` inputs: `inputs * inputs` values, row by row, or the `inputs` values of
+    /// the diagonal.
     ///
     /// # Errors
-    /// [`QuantizeError::MomentsLength`] for another number of values; [`QuantizeError::InvalidMoments`] for values that are
-    /// not finite, or negative on the diagonal.
+    /// [`QuantizeError::MomentsLength`] for another number of values; [`QuantizeError::InvalidMoments`] for values that
+    /// are not finite, or negative on the diagonal.
     pub fn new(inputs: usize, values: Vec<f32>) -> Result<Self, QuantizeError> {
         if inputs == 0 || values.len() != inputs && Some(values.len()) != inputs.checked_mul(inputs)
         {
@@ -71,8 +72,8 @@ impl Moments {
         }
     }
 
-    /// Returns the mean square of the output of a row of weights: `w H w^T`. Use it with the errors of a quantized row to
-    /// measure what they do to the output.
+    /// Returns the mean square of the output of a row of weights: `w H w^T`. Use it with the errors of a quantized row
+    /// to measure what they do to the output.
     #[must_use]
     pub fn mean_square_output(&self, weights: &[f32]) -> f64 {
         if self.is_diagonal() {
@@ -111,6 +112,7 @@ impl Moments {
     /// Computes the upper Cholesky factor of the damped moments, inputs in the order of [`Factor::order`].
     fn factorize(&self) -> Result<Factor, QuantizeError> {
         let inputs = self.inputs;
+        check_memory(inputs)?;
         let diagonal: Vec<f64> = self.diagonal().collect();
         let mut order: Vec<usize> = (0..inputs).collect();
         order.sort_by(|&a, &b| diagonal[b].total_cmp(&diagonal[a]));
@@ -135,6 +137,15 @@ impl Moments {
         }
         Ok(Factor { order, diagonal, ratios })
     }
+}
+
+/// Checks that the factor of the moments of `inputs` inputs fits into memory. The diagonal of moments is small, but its
+/// factor is not, and the solver aborts the process if it gets no memory.
+fn check_memory(inputs: usize) -> Result<(), QuantizeError> {
+    // The moments and the solver's factor, both F64, and the ratios, F32.
+    let bytes =
+        inputs.saturating_mul(inputs).saturating_mul(2 * size_of::<f64>() + size_of::<f32>());
+    zeros::<u8>(bytes).map(drop).map_err(|_| QuantizeError::Memory { bytes: bytes as u64 })
 }
 
 /// The factor R of damped moments `H = R R^T`: upper triangular, with rows and columns in `order`.
@@ -162,5 +173,13 @@ mod tests {
         assert!(std::ptr::eq(factor, moments.factor().unwrap()));
         // The larger moment comes first.
         assert_eq!(factor.order, [1, 0]);
+    }
+
+    #[test]
+    fn a_factor_that_does_not_fit_into_memory_is_an_error() {
+        let inputs = 1 << 22;
+        let moments = Moments::new(inputs, vec![1.0; inputs]).unwrap();
+        let bytes = 20 << 44;
+        assert_eq!(moments.factor().err(), Some(QuantizeError::Memory { bytes }));
     }
 }

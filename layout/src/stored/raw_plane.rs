@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_exchanged_stand_in_place_for_both_registers() {
+    fn exchanged_signs_are_in_place_for_both_registers() {
         // Register 0: sign 1, mantissa 0x12, then sign 0, 0x34; register 1: sign 0, 0x56; 1, 0x78.
         let word = exchange_signs(0x92 | 0x56 << 8 | 0x34 << 16 | 0xF8 << 24);
         let swapped = (word & 0x00FF_00FF) << 8 | (word >> 8 & 0x00FF_00FF);

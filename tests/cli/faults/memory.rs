@@ -74,8 +74,7 @@ fn weights_that_do_not_fit_into_memory_are_an_error() {
         let has = |what: &str| said.iter().any(|said| said.contains(what));
         // With enough memory, decoding runs to its end and finds the wrong checksum.
         assert!(has("weights do not match their checksum"), "{said:?}");
-        let weights =
-            "error: bomb: tensor `w`: cannot allocate 67108864 bytes for the decoded weights";
+        let weights = "error: bomb: tensor `w`: cannot allocate 67108864 bytes of memory";
         match scaled {
             false => assert!(has("error: bomb: tensor `w`: no memory for its 67108864 bytes")),
             true => assert!(has("no memory for its 268435456 bytes") && has(weights), "{said:?}"),

@@ -65,7 +65,7 @@ fn output_is_old(place: &Place, folder: bool) {
 }
 
 #[test]
-fn jobs_that_are_told_to_end_leave_nothing() {
+fn interrupted_jobs_leave_no_files() {
     for (command, folder) in all() {
         let place = start(command, folder);
         for (signal, status) in SIGNALS {
@@ -81,7 +81,7 @@ fn jobs_that_are_told_to_end_leave_nothing() {
 }
 
 #[test]
-fn what_killed_jobs_leave_can_be_recognized_and_harms_nobody() {
+fn files_of_killed_jobs_are_recognizable_and_harmless() {
     for (command, folder) in all() {
         let place = start(command, folder);
         let inside = if folder { ONE } else { "" };

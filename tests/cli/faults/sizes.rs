@@ -16,7 +16,7 @@ use support::seal::{BYTES, COLS, EXCEPTIONS, INDEX, RECORD, get, reseal_header, 
 const GIB: u64 = 1 << 30;
 
 #[test]
-fn plain_headers_are_believed_as_far_as_the_file_goes() {
+fn plain_headers_are_checked_against_the_file_size() {
     let files = Files::new();
     let path = files.path("in");
     let open = |bytes: u64| {

@@ -37,13 +37,14 @@ class Blob:
         check(self.r in self.dtype.raw_bits.get(self.s, []), "raw bits or weights a symbol")
         check(base <= self.dtype.highest_base, "base")
         self.c = 8 // self.s
-        zero, self.groups, self.zero_points, self.row_scales, self.wide = (flags >> bit & 1 for bit in range(5))
+        zero, self.groups, self.zero_points, self.row_scales, self.has_large_integers = (
+            flags >> bit & 1 for bit in range(5))
         self.i8 = self.dtype.name == "I8"
         check(flags < 32 and (self.width == 2 or not zero), "flags, or zero")
         check(not self.groups or self.i8 and self.c + self.r == 4 and self.exceptions == 0, "groups")
         check(self.groups or not self.zero_points, "zero points")
         check(self.width == 1 or not self.row_scales, "row scales")
-        check(not self.wide or self.i8 and self.row_scales and not self.groups, "wide")
+        check(not self.has_large_integers or self.i8 and self.row_scales and not self.groups, "large integers")
         self.exponents = [base + n if n or not zero else 0 for n in range(16)]
         check(log2_size == 12, "size of the table")
         check(self.rows and self.cols and self.rows * self.cols * self.width < 1 << 63, "rows or columns")
@@ -71,7 +72,7 @@ class Blob:
     def decode(self):
         """Reads the payloads to `weights`, and large integers and groups, by their places, for `numbers`."""
         self.matrix = [[0] * self.cols for _ in range(self.rows)]
-        self.wide_integers, self.group_scales = {}, {}
+        self.large_integers, self.group_scales = {}, {}
         for tile in self.tiles:
             tile.decode()
         row_format = f"<{self.cols}{self.dtype.format}"
@@ -95,7 +96,7 @@ class Blob:
         for row, weights in enumerate(self.matrix):
             row_scale = bfloat16(scales[row]) if self.row_scales else 1.0
             for col, weight in enumerate(weights):
-                number = self.wide_integers.get((row, col)) or self.number(weight)
+                number = self.large_integers.get((row, col)) or self.number(weight)
                 if self.groups:
                     scale, zero_point = self.group_scales[row, col // 128]
                     number = scale * (number - zero_point)

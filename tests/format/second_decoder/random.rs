@@ -64,11 +64,11 @@ fn scaled_blobs() -> impl Iterator<Item = (String, Vec<u8>)> {
         let job = recipe.job(&data).max_bytes(LARGE).with_row_scales(&scales);
         (format!("{recipe:?}, scales of rows"), job.encode().unwrap())
     });
-    let wide = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
+    let large = WeightsPerSymbol::ALL.into_iter().map(|weights_per_symbol| {
         let recipe = Recipe { weights_per_symbol, ..recipe(Dtype::I8, 65, 130, Weights::Gaussian) };
         (format!("{recipe:?}, large"), AnyLargeIntegers::new(&recipe, 60).job().encode().unwrap())
     });
-    scaled.chain(wide)
+    scaled.chain(large)
 }
 
 /// Returns blobs with groups, with and without zero points, of coded and raw tiles.

@@ -126,8 +126,8 @@ class Slab:
             row, col = place = self.place(fragment, word >> 22 & 31, word >> 20 & 3, word >> 19 & 1)
             check(fragment < self.fragments and row < self.tile.rows and col < self.tile.cols, "place of an exception")
             if self.blob.i8 and weight > 0xFF:
-                check(self.blob.wide, "an exception of more than a byte")
-                self.blob.wide_integers[self.tile.row + row, self.tile.col + col] = wide_integer(weight)
+                check(self.blob.has_large_integers, "an exception of more than a byte")
+                self.blob.large_integers[self.tile.row + row, self.tile.col + col] = large_integer(weight)
             self.put(weight if self.blob.width == 2 else weight & 0xFF, place)
 
 
@@ -181,10 +181,10 @@ def raw_bits(planes, register, half):
     return raw
 
 
-def wide_integer(bits):
+def large_integer(bits):
     integer = signed(bits & 0xFF) + 256 * signed(bits >> 8)
     odd = abs(integer) // (integer & -integer)
-    check(-32768 <= integer <= 32512 and odd < 256, "a wide integer")
+    check(-32768 <= integer <= 32512 and odd < 256, "a large integer")
     return integer
 
 

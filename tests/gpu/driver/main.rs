@@ -334,7 +334,7 @@ mod on_the_fake {
 
     #[test]
     #[ignore = "needs the fake driver"]
-    fn a_destroyed_context_is_told() {
+    fn a_destroyed_context_is_reported() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
         let gpu = Gpu::open_with(0, &bench.ptx).unwrap();

@@ -60,9 +60,9 @@ fn stray() -> String {
 }
 
 #[test]
-fn errors_of_other_kernels_are_told() {
+fn errors_of_other_kernels_are_reported() {
     let Some((gpu, _alone)) = device_alone() else { return };
-    if !is_child("errors_of_other_kernels_are_told") {
+    if !is_child("errors_of_other_kernels_are_reported") {
         return;
     }
     let product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
@@ -78,9 +78,9 @@ fn errors_of_other_kernels_are_told() {
 }
 
 #[test]
-fn a_destroyed_context_is_told() {
+fn a_destroyed_context_is_reported() {
     let Some((gpu, _alone)) = device_alone() else { return };
-    if !is_child("a_destroyed_context_is_told") {
+    if !is_child("a_destroyed_context_is_reported") {
         return;
     }
     let mut product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);

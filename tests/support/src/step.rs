@@ -1,7 +1,7 @@
 //! Runs the GPU's decode step on the CPU, lane by lane.
 
 use fused_rans::Blob;
-use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_STRIPS, TableKind};
+use fused_rans::layout::{FRAGMENT, LANES, Place, SLAB_ROWS, TableKind};
 use fused_rans::tile::{CodedTile, Tile, WordRows};
 use fused_rans_kernels::{SliceMemory, WeightFormat, decode_slab};
 
@@ -9,15 +9,15 @@ use fused_rans_kernels::{SliceMemory, WeightFormat, decode_slab};
 /// tiles.
 pub fn check(blob: &Blob<'_>, data: &[u8]) -> usize {
     let table = blob.frequencies().kernel_table(blob.split());
-    let wide = blob.frequencies().exponent_table(blob.split());
+    let exponent_table = blob.frequencies().exponent_table(blob.split());
     let mut coded = 0;
     for number in 0..blob.index().len() {
         let Tile::Coded(tile) = blob.tile(number).unwrap() else { continue };
         coded += 1;
         let decoded = decode_tile(&tile, WeightFormat::from(blob.split()), &table);
-        if let Some(wide) = &wide {
+        if let Some(table) = &exponent_table {
             let format = WeightFormat::from_split(blob.split(), TableKind::Exponent);
-            assert!(decode_tile(&tile, format, wide) == decoded, "wide entries differ");
+            assert!(decode_tile(&tile, format, table) == decoded, "exponent entries differ");
         }
         let width = tile.shape.steps() * FRAGMENT;
         for (expected, decoded) in rows(blob, data, number).zip(decoded.chunks_exact(width)) {
@@ -44,7 +44,7 @@ fn decode_tile(tile: &CodedTile<'_>, format: WeightFormat, table: &[u32]) -> Vec
     let width = shape.steps() * FRAGMENT;
     let mut weights = vec![0; shape.strips() * FRAGMENT * width];
     for (number, slab) in tile.slabs().enumerate() {
-        let top = number * SLAB_STRIPS * FRAGMENT;
+        let top = number * SLAB_ROWS;
         let mut rows: WordRows = [[u32::MAX; LANES]; 64];
         slab.expand(&mut rows);
         let raw: Vec<u32> = slab.raw.as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();

@@ -244,21 +244,30 @@ fn notes(panels: bool, pooled: bool, small: usize, unshown: usize) -> Vec<String
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn tensor(name: &str, format: StoredAs, weights: u64, bits: f64) -> TensorReport {
-        TensorReport {
-            name: name.to_owned(),
-            shape: vec![1, 1],
-            dtype: "BF16".to_owned(),
-            format,
-            weights,
-            stored_bytes: 0,
-            bits_per_weight: bits,
-            entropy_bits_per_weight: bits / 2.0,
-            exceptions: 0,
-            coding: None,
-        }
+        let mut report = any_matrix();
+        report.name = name.to_owned();
+        report.format = format;
+        report.weights = weights;
+        report.bits_per_weight = bits;
+        report.entropy_bits_per_weight = bits / 2.0;
+        report
+    }
+
+    /// Returns the report on a matrix. Reports can only be made by `inspect`.
+    fn any_matrix() -> TensorReport {
+        static REPORT: LazyLock<TensorReport> = LazyLock::new(|| {
+            let header = r#"{"w":{"dtype":"BF16","shape":[1,1],"data_offsets":[0,2]}}"#;
+            let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 2]].concat();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            fused_rans::file::inspect(file.path()).unwrap().tensors.remove(0)
+        });
+        REPORT.clone()
     }
 
     fn chart(tensors: Vec<TensorReport>) -> Chart {

@@ -40,7 +40,9 @@ impl TensorFault {
         match self {
             Self::Checksum | Self::Original(_) => ErrorKind::Corruption,
             Self::Blob(fault) => fault.kind(),
-            // Quantizers and calibrations refuse arguments.
+            #[cfg(feature = "quantize")]
+            Self::Quantize(fault) => fault.kind(),
+            // Calibrations refuse arguments.
             _ => ErrorKind::InvalidArgument,
         }
     }

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told_apart() {
+    fn faults_are_distinguished() {
         let fault = |text: &str| Header::parse(text.as_bytes()).expect_err(text);
         let twice = r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},
             "a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;

@@ -11,7 +11,7 @@ use crate::file::format::lossless::{LosslessCoding, encode_lossless};
 use crate::file::format::mapped::Mapped;
 use crate::file::format::plain::PlainFile;
 
-/// A safetensors file, compressed or not, open for reading. Use it where both are welcome.
+/// A safetensors file, compressed or not, open for reading. Use it where a job accepts both.
 #[derive(Debug)]
 pub enum TensorFile {
     /// A plain file.
@@ -34,8 +34,8 @@ impl TensorFile {
         plain.rewritten().map_or(Ok(Self::Plain(plain)), Err)
     }
 
-    /// Returns the layers of the file, in the order of their data: the compressed tensors, or of a plain file the matrices
-    /// that the codec takes.
+    /// Returns the layers of the file, in the order of their data: the compressed tensors, or of a plain file the
+    /// matrices that the codec takes.
     pub fn layers(&self) -> impl Iterator<Item = FileLayer<'_>> {
         let layers = (0..self.tensors().len()).map(|index| FileLayer { file: self, index });
         layers.filter(|layer| match self {

@@ -24,6 +24,7 @@ pub struct Report {
 
 /// One tensor of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TensorReport {
     /// Name of the tensor.
     pub name: String,
@@ -114,11 +115,11 @@ pub struct Totals {
     pub exceptions: u64,
 }
 
-/// Lists the tensors of the model `path`, compressed or not: file by file, each in the order of its data. Use it to see how
-/// small a file is, or how small it could become.
+/// Lists the tensors of the model `path`, compressed or not: file by file, each in the order of its data. Use it to see
+/// how small a file is, or how small it could become.
 ///
-/// Reads the weights of plain tensors, for their entropy, but of blobs only the headers: it does not verify them. Runs on
-/// rayon's current thread pool.
+/// Reads the weights of plain tensors, for their entropy, but of blobs only the headers: it does not verify them. Runs
+/// on rayon's current thread pool.
 ///
 /// # Errors
 /// The errors of [`Model::open`].
@@ -179,8 +180,8 @@ fn report_raw(tensor: &Tensor, data: &[u8]) -> TensorReport {
 }
 
 impl Report {
-    /// Adds up the reports on tensors of files that take `original_bytes` before compression and `stored_bytes` now. Use it
-    /// for a report on a part of a model.
+    /// Adds up the reports on tensors of files that take `original_bytes` before compression and `stored_bytes` now.
+    /// Use it for a report on a part of a model.
     #[must_use]
     pub fn new(tensors: Vec<TensorReport>, original_bytes: u64, stored_bytes: u64) -> Self {
         let totals = Totals::new(&tensors, original_bytes, stored_bytes);

@@ -47,8 +47,8 @@ impl Folder {
 /// The chosen index, if there is one, and the shards.
 type Choice = (Option<(OsString, Index)>, Vec<OsString>);
 
-/// Chooses the model: the files that the index lists, or `model.safetensors`, or else all files. Refuses a folder with an
-/// index and a `model.safetensors` that it does not list, since programs differ in which of the two they load.
+/// Chooses the model: the files that the index lists, or `model.safetensors`, or else all files. Refuses a folder with
+/// an index and a `model.safetensors` that it does not list, since programs differ in which of the two they load.
 fn choose(path: &Path, weights: &[OsString], indexes: &[OsString]) -> Result<Choice, FileError> {
     let several = |first: &OsStr, second: &OsStr| ModelFault::SeveralModels {
         path: path.to_owned(),
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_told_apart_by_their_names() {
+    fn files_are_classified_by_name() {
         let kind = |name: &str| {
             let mut listing = Listing::default();
             listing.kind(name.as_ref(), true).push(name.into());

@@ -6,11 +6,11 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A quantizer was chosen, but no tensor is quantized. Embeddings, norms, biases and tensors that are not selected are
-    /// never quantized.
+    /// A quantizer was chosen, but no tensor is quantized. Embeddings, norms, biases and tensors that are not selected
+    /// are never quantized.
     Format,
     /// The rate is to be shared, but no tensor is quantized to a shared rate.
-    Spread,
+    ShareRate,
     /// There is a calibration, but no tensor is quantized to a rate.
     Calibration,
     /// The calibration has moments for none of the tensors that are quantized to a rate.
@@ -25,8 +25,8 @@ impl fmt::Display for Warning {
             Self::Format => f.write_str(
                 "nothing is quantized: the only selected matrices are embeddings, norms and biases, which are quantized on request only",
             ),
-            Self::Spread => f.write_str(
-                "nothing is spread: no tensor is quantized to a rate that others share",
+            Self::ShareRate => f.write_str(
+                "sharing the rate has no effect: no tensor is quantized to a shared rate",
             ),
             Self::Calibration => f.write_str(
                 "the calibration has no effect: no tensor is quantized to a rate, and only rates use it",

@@ -12,12 +12,13 @@ use fused_rans_layout::{DecodeArgs, TILE_THREADS};
 const ALIGNMENT: u64 = 16;
 
 impl Layer {
-    /// Decodes the layer to row-major weights in `out` and waits until that is done. These are the weights as they are stored:
-    /// without scales, and of [large integers](crate::Blob::large_integers) the low bytes.
+    /// Decodes the layer to row-major weights in `out` and waits until that is done. Use it to multiply with a dense
+    /// kernel, which is faster from about a hundred rows of activations on. The weights have no scales applied, and
+    /// only the low bytes of [large integers](crate::Blob::large_integers).
     ///
     /// # Errors
-    /// [`GpuError::OtherDevice`] and [`GpuError::Misaligned`] for memory that is not the device's or does not start at a
-    /// multiple of 16 bytes, [`BlobError::BufferSize`] (in [`GpuError::Blob`]) if it is not
+    /// [`GpuError::OtherDevice`] and [`GpuError::Misaligned`] for memory that is not the device's or does not start at
+    /// a multiple of 16 bytes, [`BlobError::BufferSize`] (in [`GpuError::Blob`]) if it is not
     /// [`Layer::decoded_byte_len`] long; [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
     pub fn decode(
         &self,
@@ -29,7 +30,8 @@ impl Layer {
         cuda_stream.synchronize()
     }
 
-    /// Decodes the layer on the device, copies the weights to host memory and verifies their checksum.
+    /// Decodes the layer on the device, copies the weights to host memory and verifies their checksum. Use it in tests
+    /// of the whole path.
     ///
     /// # Errors
     /// See [`Layer::decode`]; [`BlobError::WeightsChecksum`] (in [`GpuError::Blob`]) if the weights differ.
@@ -43,14 +45,15 @@ impl Layer {
         Ok(weights)
     }
 
-    /// Queues the decoding on a CUDA stream and returns.
+    /// Queues the work of [`Layer::decode`] on a CUDA stream and returns. Use it to overlap decoding with work of the
+    /// host.
     ///
     /// # Errors
     /// See [`Layer::decode`]. What fails on the device is reported by a later call.
     ///
     /// # Safety
-    /// Until the work is done, `out` is used by nothing that is not ordered after it, and neither it nor the layer is freed in
-    /// another way than by dropping its buffer or the layer.
+    /// Until the work is done, `out` is used by nothing that is not ordered after it, and neither it nor the layer is
+    /// freed in another way than by dropping its buffer or the layer.
     pub unsafe fn queue_decode(
         &self,
         out: DeviceSliceMut<'_>,

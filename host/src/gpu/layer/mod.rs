@@ -16,8 +16,8 @@ use fused_rans_layout::{DecodeArgs, KernelId, LayerArgs, Split, WeightCoding};
 use ready::Ready;
 use verify::Checksums;
 
-/// A compressed layer in device memory: all of it in one range, which it owns or an [`Arena`](super::Arena) has lent. Dropping
-/// it frees memory that it owns, after what was queued.
+/// A compressed layer in device memory. All of it lies in one range, which the layer owns or borrows from an
+/// [`Arena`](super::Arena). Dropping the layer frees memory that it owns, after queued work.
 #[derive(Debug)]
 pub struct Layer {
     memory: DeviceRange,
@@ -67,7 +67,7 @@ impl Layer {
         self.shape
     }
 
-    /// Returns part, address and length of everything that the layer has in device memory. For tests.
+    /// Returns kind, address and length of each part of the layer in device memory. For tests.
     #[doc(hidden)]
     #[must_use]
     pub fn parts(&self) -> Vec<(LayerPart, u64, usize)> {
@@ -96,30 +96,32 @@ impl Layer {
         self.shape.grid.cols
     }
 
-    /// Returns the bytes of the decoded matrix, the size of the buffer that [`Layer::decode`] needs.
+    /// Returns the size of the decoded matrix in bytes. [`Layer::decode`] needs a buffer of this size.
     #[must_use]
     pub fn decoded_byte_len(&self) -> usize {
         self.rows() * self.cols() * self.dtype().byte_len()
     }
 
-    /// Returns the bytes of device memory that the layer takes. [`UploadOptions::device_byte_len`] says so beforehand.
+    /// Returns the number of bytes of device memory that the layer takes. [`UploadOptions::device_byte_len`] returns it
+    /// before an upload.
     #[must_use]
     pub fn device_byte_len(&self) -> usize {
         self.memory.len()
     }
 
-    /// Returns whether the layer's memory is lent, by an [`Arena`](super::Arena) or another library.
+    /// Returns whether the layer borrows its memory from an [`Arena`](super::Arena) or another library.
     #[must_use]
     pub fn is_memory_borrowed(&self) -> bool {
         self.memory.is_borrowed()
     }
 
-    /// Ends the layer and returns its memory, to upload another layer to it: by [`Gpu::upload_async`](super::Gpu::upload_async)
-    /// on a CUDA stream that is ordered after the layer's last use, or, once that is done, by any upload.
+    /// Returns the memory of the layer, which ends. Use it to upload another layer to the same memory: by
+    /// [`Gpu::upload_async`](super::Gpu::upload_async) on a CUDA stream that is ordered after the layer's last use, or
+    /// by any upload once the last use is done.
     ///
     /// # Safety
-    /// What was queued with the layer is done, or everything that will be done with the memory is ordered after it: kernels
-    /// trust a layer's index, and run out of bounds if it changes under them.
+    /// Work queued with the layer is done, or all later work with the memory is ordered after it. Kernels trust a
+    /// layer's index, and access memory out of bounds if it changes while they run.
     #[must_use]
     pub unsafe fn into_memory(self) -> DeviceRange {
         self.memory

@@ -3,8 +3,8 @@
 use super::super::{CudaStream, Event, GpuError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An upload that may still be going on. Kernels trust a layer's index, so that none may start before it is there, whatever
-/// CUDA stream it is on.
+/// An upload that may be in progress. Kernels trust a layer's index, so none may start before the upload is done, on
+/// any CUDA stream.
 #[derive(Debug)]
 pub struct Ready {
     /// Recorded behind the upload; `None` if the upload has been waited for.
@@ -13,7 +13,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Returns the state after an upload that has been waited for.
+    /// Returns the state of an upload that is done.
     pub fn now() -> Self {
         Self { event: None, done: AtomicBool::new(true) }
     }
@@ -25,7 +25,7 @@ impl Ready {
         Ok(Self { event: Some(event), done: AtomicBool::new(false) })
     }
 
-    /// Lets `cuda_stream` wait for the upload, if that is not known to be done.
+    /// Makes `cuda_stream` wait for the upload, unless the upload is known to be done.
     pub fn order(&self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
         match &self.event {
             Some(event) if !self.done.load(Ordering::Relaxed) => {

@@ -16,21 +16,22 @@ use crate::{Blob, BlobError, Epilogue, Float, TileFault};
 use fused_rans_layout::{DecodeArgs, KernelId, LINE, LayerArgs, LayerFlags, WeightCoding};
 use std::borrow::Cow;
 
-/// Selects the checks of a blob's tiles at its upload. Its structure is always checked.
+/// The checks of a blob's tiles during its upload. The structure of the blob is always checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Check {
-    /// The CPU verifies checksums and contents of all tiles. For blobs of any source.
+    /// The CPU verifies checksums and contents of all tiles. Use it for blobs from any source.
     #[default]
     Full,
-    /// The device verifies the tiles' checksums, which is faster on hosts with few cores. For blobs that nobody has forged.
+    /// The device verifies the tiles' checksums, which is faster on hosts with few cores. Use it for blobs from a
+    /// trusted source.
     ///
-    /// This finds all damage. A forgery, with right checksums and invalid tiles, decodes to some weights; kernels access
-    /// nothing but the layer and their operands (`docs/safety.md` in the repository).
+    /// This finds all damage. A forgery, with right checksums and invalid tiles, decodes to some weights; kernels
+    /// access nothing but the layer and their operands (`docs/safety.md` in the repository).
     OnDevice,
 }
 
-/// How a layer is uploaded.
+/// Options of an upload: scale and bias, checks, and destination.
 ///
 /// ```
 /// use fused_rans_host::gpu::{Check, UploadOptions};
@@ -44,18 +45,19 @@ pub struct UploadOptions<'a> {
     pub epilogue: Epilogue<'a>,
     /// The checks of the tiles.
     pub check: Check,
-    /// Where the layer goes; `None` for memory of its own.
+    /// Destination of the layer; `None` to allocate memory for it.
     pub memory: Option<DeviceRange>,
 }
 
 impl<'a> UploadOptions<'a> {
-    /// Returns the default: no scale or bias but the blob's own, all checks, memory of its own.
+    /// Returns the default options: no scale or bias except the blob's row scales, all checks, and newly allocated
+    /// memory.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets a scale and a bias that [`Layer::matmul`] applies.
+    /// Sets a scale and a bias, one number per row, that [`Layer::matmul`] applies to the outputs.
     #[must_use]
     pub fn epilogue(self, epilogue: Epilogue<'a>) -> Self {
         Self { epilogue, ..self }
@@ -67,14 +69,15 @@ impl<'a> UploadOptions<'a> {
         Self { check, ..self }
     }
 
-    /// Sets where the layer goes: at least [`UploadOptions::device_byte_len`] bytes. If the upload fails, the range is
-    /// dropped, and what an arena has cut is not given back to it.
+    /// Sets the destination of the layer, at least [`UploadOptions::device_byte_len`] bytes. Use it to allocate once
+    /// for many layers. If the upload fails, the range is dropped; it does not return to its arena.
     #[must_use]
     pub fn memory(self, memory: DeviceRange) -> Self {
         Self { memory: Some(memory), ..self }
     }
 
-    /// Returns the bytes of device memory that `blob` takes when it is uploaded with these options.
+    /// Returns the number of bytes of device memory that `blob` takes with these options. Use it to size an
+    /// [`Arena`](super::super::Arena).
     #[must_use]
     pub fn device_byte_len(&self, blob: &Blob<'_>) -> usize {
         RegionLayout::new(blob, self.epilogue).byte_len
@@ -82,8 +85,9 @@ impl<'a> UploadOptions<'a> {
 }
 
 impl Gpu {
-    /// Checks all of `blob`, copies it to device memory with its decode tables, and loads the kernels that it is decoded and
-    /// multiplied with. Waits until that is done.
+    /// Uploads `blob` to newly allocated device memory, after checking all of it. Loads the kernels that decode the
+    /// layer and multiply it with up to 8 rows of activations, of type F16 for F16 weights and BF16 for others. Other
+    /// kernels are loaded when they are first used, or by [`Layer::prepare`]. Waits until the upload is done.
     ///
     /// # Errors
     /// [`GpuError::Blob`] if the blob is damaged, [`GpuError::TooManyTiles`], [`GpuError::Kernels`],
@@ -92,7 +96,8 @@ impl Gpu {
         self.upload_with(blob, UploadOptions::new())
     }
 
-    /// Uploads `blob` with a scale and a bias, faster checks, or to memory of an arena. Waits until that is done.
+    /// Uploads `blob` with `options`. Use it for a scale and a bias, for faster checks, or to upload to memory of an
+    /// arena. Loads the kernels that [`Gpu::upload`] loads, and waits until the upload is done.
     ///
     /// # Errors
     /// See [`Gpu::upload`]; [`GpuError::Matmul`] if scale or bias do not have a number for each row;
@@ -105,10 +110,10 @@ impl Gpu {
         upload(self, blob, options, &self.internal_stream(), Wait::Upload)
     }
 
-    /// Uploads `blob` in the order of a CUDA stream, without waiting for the device; kernels that use the layer on any CUDA
-    /// stream start after the upload.
+    /// Uploads `blob` in the order of a CUDA stream, without waiting for the device. Use it to overlap uploads with
+    /// other work. Kernels that use the layer, on any CUDA stream, start after the upload.
     ///
-    /// The blob is read when this returns: where it lies in page-locked memory, this waits for the copy (see
+    /// The blob may be dropped when this returns: this waits for the copy of a blob in page-locked memory (see
     /// [`Gpu::queue_upload`]). [`Check::OnDevice`] waits for the CUDA stream, too.
     ///
     /// # Errors
@@ -122,14 +127,15 @@ impl Gpu {
         upload(self, blob, options, cuda_stream, Wait::HostRead)
     }
 
-    /// Uploads `blob` as [`Gpu::upload_async`] does, but returns before a blob in page-locked memory has been copied.
+    /// Queues an upload like [`Gpu::upload_async`], but does not wait for the copy of a blob in page-locked memory. Use
+    /// it to overlap the copy with other work of this thread.
     ///
     /// # Errors
     /// See [`Gpu::upload_async`].
     ///
     /// # Safety
-    /// If the blob, the scale or the bias lies in page-locked memory, that lives and does not change until the upload is done: until the CUDA
-    /// stream was synchronized, say.
+    /// If the blob, the scale or the bias lies in page-locked memory, this memory lives and does not change until the
+    /// upload is done, for example until the CUDA stream was synchronized.
     pub unsafe fn queue_upload(
         &self,
         blob: &Blob<'_>,
@@ -178,7 +184,7 @@ fn upload(
     layer
 }
 
-/// Makes the layer whose parts have been queued, loads its kernels, and has the device verify it if it is to.
+/// Creates the layer whose parts have been queued, loads its kernels, and verifies it on the device if `check` says so.
 fn finish(
     gpu: &Gpu,
     blob: &Blob<'_>,
@@ -206,7 +212,7 @@ fn finish(
     }
 }
 
-/// Returns the memory that a layer of `needed` bytes goes to; the device's context must be current.
+/// Returns the destination of a layer of `needed` bytes. The device's context must be current.
 fn memory_for(
     gpu: &Gpu,
     given: Option<DeviceRange>,
@@ -236,8 +242,8 @@ fn memory_for(
     Ok(range)
 }
 
-/// Returns whether `bytes` may be page-locked memory, which the device reads after a copy was queued. Of other memory the
-/// driver makes a copy first.
+/// Returns whether `bytes` may be page-locked memory, which the device reads after a copy was queued. Of other memory
+/// the driver makes a copy first.
 fn is_page_locked(gpu: &Gpu, bytes: &[u8]) -> bool {
     let (mut kind, address) = (0u32, bytes.as_ptr().addr() as u64);
     let to = (&raw mut kind).cast();
@@ -400,8 +406,8 @@ impl<'a> HostParts<'a> {
 }
 
 impl Layer {
-    /// Loads the kernels that most programs need of a layer: the one that decodes, and the one that multiplies with up to 8
-    /// rows. Others are loaded when they are first used, since the driver compiles each for some time.
+    /// Loads the kernels that most programs need of a layer: the one that decodes, and the one that multiplies with up
+    /// to 8 rows. Others are loaded when they are first used, since the driver compiles each for some time.
     fn resolve(&self) -> Result<(), GpuError> {
         self.gpu.decode_kernel(self.decode_kernel)?;
         let activations = if self.dtype() == crate::Dtype::F16 { Float::F16 } else { Float::Bf16 };

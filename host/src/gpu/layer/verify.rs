@@ -11,22 +11,23 @@ use fused_rans_layout::{
 /// Most bytes of a region, which one block of threads checks.
 const REGION: usize = 1 << 16;
 
-/// Checksums of what a layer has in device memory, except the tiles, whose checksums are in the index.
+/// Checksums of the parts of a layer in device memory. The index has those of the tiles.
 #[derive(Debug)]
 pub struct Checksums {
-    /// Of everything before the first tile.
+    /// Checksum of everything before the first tile.
     pub front: u32,
-    /// Of tables, scale and bias.
+    /// Regions of tables, scale and bias, with their checksums.
     pub parts: Vec<(LayerPart, Region)>,
 }
 
 impl Layer {
-    /// Checks that the layer's device memory holds what was uploaded: the device computes a checksum of each tile and each
-    /// other part, about as fast as it reads. Waits until that is done.
+    /// Checks that the layer's device memory has not changed since the upload. Use it to find out whether memory or
+    /// another kernel is faulty when outputs are wrong. The device computes a checksum of each tile and each other
+    /// part, about as fast as it reads memory. Waits for the result.
     ///
     /// # Errors
-    /// [`GpuError::Damaged`] names the first part that differs; [`GpuError::TooManyTiles`], [`GpuError::OutOfMemory`] and
-    /// [`GpuError::Driver`].
+    /// [`GpuError::Damaged`] names the first part that differs; [`GpuError::TooManyTiles`], [`GpuError::OutOfMemory`]
+    /// and [`GpuError::Driver`].
     pub fn verify(&self) -> Result<(), GpuError> {
         self.verify_on(&self.gpu.internal_stream())
     }

@@ -7,8 +7,8 @@ use crate::{Float, MatmulError};
 use fused_rans_layout::{KernelId, LANES, MatmulArgs, SLABS, SlabShape};
 
 impl Layer {
-    /// Returns the A fragments that the kernels for activations of this type multiply with: four registers for each tile, slab
-    /// (8 per tile), fragment (32 per slab) and lane. Waits until they are there.
+    /// Returns the A fragments that the kernels for activations of this type multiply with: four registers for each
+    /// tile, slab (8 per tile), fragment (32 per slab) and lane. Waits until they are copied.
     ///
     /// # Errors
     /// See [`Layer::matmul`].
@@ -41,7 +41,7 @@ impl Layer {
         Ok(words)
     }
 
-    /// Returns the kernel of a multiplication that is launched with so many octets. For tests.
+    /// Returns the kernel of a multiplication that is launched with `octets` octets. For tests.
     #[doc(hidden)]
     #[must_use]
     pub fn kernel_id(&self, activations: Float, octets: u32) -> Option<KernelId> {

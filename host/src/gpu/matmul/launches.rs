@@ -6,7 +6,7 @@ use crate::Float;
 use crate::launch_plan::{Device, LaunchPlan, LayerShape};
 use fused_rans_layout::{ActivationType, KernelId, LANES, WeightCoding};
 
-/// A plan, and everything that follows from it.
+/// A launch plan with its launch size and the size of its workspace.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
     pub plan: LaunchPlan,
@@ -16,8 +16,8 @@ pub struct Launch {
     kernels: [Option<KernelId>; 2],
 }
 
-/// The launches for up to 8, 16, 32 and 64 rows of x: plans depend on nothing else. `None` where the device cannot multiply
-/// with the layer.
+/// The launches for up to 8, 16, 32 and 64 rows of x: plans depend on nothing else. `None` where the device cannot
+/// multiply with the layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Launches([Option<Launch>; 4]);
 

@@ -14,14 +14,14 @@ use crate::matmul::{Activations, Epilogue, Outputs, check};
 use launches::Launch;
 
 impl Layer {
-    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Nothing is allocated, on the
-    /// device or the host, and nothing is waited for; the first call with a number of rows may load a kernel (see
-    /// [`Layer::prepare`]).
+    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Use it for up to
+    /// about a hundred rows of x. It neither allocates memory nor waits for the device. The first call with another
+    /// number of rows or another type of activations may load a kernel (see [`Layer::prepare`]).
     ///
-    /// Products are exact, sums are F32, in an order that depends on shapes and device alone: the same operands give the
-    /// same bits. More than 64 rows of x are processed 64 at a time, each time decoding the layer again; from about a hundred
-    /// rows on, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are multiplied as +-480;
-    /// check inputs beforehand where that matters.
+    /// Products are exact, sums are F32, in an order that depends on shapes and device alone: the same operands give
+    /// the same bits. More than 64 rows of x are processed 64 at a time, each time decoding the layer again; from about
+    /// a hundred rows on, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are
+    /// multiplied as +-480; check inputs beforehand where that matters.
     ///
     /// ```no_run
     /// # use fused_rans_host::gpu::{CudaStream, DeviceBuffer, GpuError, Layer, Workspace};
@@ -62,9 +62,9 @@ impl Layer {
     /// }
     /// ```
     ///
-    /// Operands, workspace and layer may be dropped while they are in use: the driver frees memory after the work. The caller
-    /// orders what other CUDA streams do with `y` and the workspace; without order, the outputs are undefined numbers, and
-    /// those of later products with the same workspace, too, until [`Workspace::reset`].
+    /// Operands, workspace and layer may be dropped while they are in use: the driver frees memory after the work. The
+    /// caller orders what other CUDA streams do with `y` and the workspace; without order, the outputs are undefined
+    /// numbers, and those of later products with the same workspace, too, until [`Workspace::reset`].
     ///
     /// # Errors
     /// [`GpuError::Matmul`] for operands that do not fit the layer, [`GpuError::Workspace`] for a workspace that is too
@@ -97,16 +97,16 @@ impl Layer {
         unsafe { self.queue(launch, x, y, workspace, cuda_stream) }
     }
 
-    /// Queues the multiplication of [`Layer::matmul`] with operands at device addresses, without asking the driver about them:
-    /// for memory of other libraries, in loops where that counts.
+    /// Queues the multiplication of [`Layer::matmul`] with operands at device addresses. Use it for memory of other
+    /// libraries, in loops where it takes too long to ask the driver which device an address belongs to.
     ///
     /// # Errors
     /// See [`Layer::matmul`]; lengths of buffers are not known and not checked.
     ///
     /// # Safety
-    /// `x` and `y` do not overlap. They are addresses in this device's memory, aligned to their elements, of buffers as large
-    /// as the operands. Until the work is done, layer, workspace and buffers are not freed in another way than by `cuMemFree` (as dropping does),
-    /// and nothing that is not ordered after it uses `y` or the workspace.
+    /// `x` and `y` do not overlap. They are addresses in this device's memory, aligned to their elements, of buffers as
+    /// large as the operands. Until the work is done, layer, workspace and buffers are not freed in another way than by
+    /// `cuMemFree` (as dropping does), and nothing that is not ordered after it uses `y` or the workspace.
     pub unsafe fn matmul_raw(
         &self,
         x: Activations<u64>,
@@ -123,8 +123,8 @@ impl Layer {
     /// Queues the multiplication of [`Layer::matmul_raw`], launched according to `plan`. For tests.
     ///
     /// # Errors
-    /// See [`Layer::matmul_raw`]; [`GpuError::SharedMemory`] and [`GpuError::TooManyTiles`] for a plan that the device or
-    /// the kernels cannot follow.
+    /// See [`Layer::matmul_raw`]; [`GpuError::SharedMemory`] and [`GpuError::TooManyTiles`] for a plan that the device
+    /// or the kernels cannot follow.
     ///
     /// # Safety
     /// See [`Layer::matmul_raw`].
@@ -144,17 +144,18 @@ impl Layer {
         unsafe { self.queue(&launch, x, y, workspace, cuda_stream) }
     }
 
-    /// Returns how a multiplication with `rows` rows of x is launched.
+    /// Returns the plan of a launch with `rows` rows of x. For tests and benchmarks.
     ///
     /// # Errors
-    /// [`GpuError::SharedMemory`] if the device has too little for this layer, [`GpuError::TooManyTiles`] if the layer is
-    /// too large.
+    /// [`GpuError::SharedMemory`] if the device has too little for this layer, [`GpuError::TooManyTiles`] if the layer
+    /// is too large.
     #[doc(hidden)]
     pub fn plan(&self, rows: usize) -> Result<LaunchPlan, GpuError> {
         self.launches().get(rows).map(|launch| launch.plan).ok_or_else(|| self.no_plan())
     }
 
-    /// Returns the size of a workspace for multiplications with up to `rows` rows of x.
+    /// Returns the size of a workspace for multiplications with up to `rows` rows of x. Pass it to
+    /// [`Gpu::alloc_workspace`](super::Gpu::alloc_workspace).
     ///
     /// # Errors
     /// [`GpuError::SharedMemory`] and [`GpuError::TooManyTiles`], as for [`Layer::matmul`].
@@ -167,9 +168,9 @@ impl Layer {
         })
     }
 
-    /// Loads the kernels for multiplications with up to `rows` rows of x of type `activations`, and waits for the layer's
-    /// upload: afterwards [`Layer::matmul`] only launches. Call it before measuring or recording a
-    /// [`Graph`](super::Graph).
+    /// Loads the kernels for multiplications with up to `rows` rows of x of type `activations`, and waits for the
+    /// layer's upload. Call it before measuring, before recording a [`Graph`](super::Graph), and wherever a first call
+    /// of [`Layer::matmul`] must not take the time of loading a kernel.
     ///
     /// # Errors
     /// [`GpuError::Matmul`] for a type that the weights are not multiplied with, [`GpuError::SharedMemory`],

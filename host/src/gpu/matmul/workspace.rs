@@ -5,7 +5,8 @@ use super::super::{CudaStream, DeviceBuffer, Gpu, GpuError};
 /// Alignment of the counters behind the partial sums.
 const ALIGNMENT: usize = 256;
 
-/// How large a [`Workspace`] must be; see [`Layer::workspace_size`](super::Layer::workspace_size).
+/// The size of a [`Workspace`]. [`Layer::workspace_size`](super::Layer::workspace_size) returns the size that a layer
+/// needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkspaceSize {
     /// Bytes of partial sums.
@@ -15,7 +16,7 @@ pub struct WorkspaceSize {
 }
 
 impl WorkspaceSize {
-    /// Returns a size that is enough for both: fold all layers of a model with it.
+    /// Returns a size that is enough for both. Fold the sizes of all layers with it to share one workspace.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self {
@@ -36,8 +37,8 @@ impl WorkspaceSize {
     }
 }
 
-/// Device memory in which the warps of a multiplication add up partial sums. Multiplications that share a workspace must follow
-/// each other: make one for each CUDA stream.
+/// Device memory in which the warps of a multiplication add up partial sums. Multiplications that share a workspace
+/// must follow each other: make one for each CUDA stream.
 #[derive(Debug)]
 pub struct Workspace {
     buffer: DeviceBuffer,
@@ -57,13 +58,14 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// Returns the size that it was made for.
+    /// Returns the size that the workspace was allocated for.
     #[must_use]
     pub fn size(&self) -> WorkspaceSize {
         self.size
     }
 
-    /// Makes the workspace usable again after a multiplication that failed: queues this on a CUDA stream and returns.
+    /// Queues zeroing the workspace's counters on a CUDA stream, and returns. Call it after a multiplication that
+    /// failed, before the workspace is used again.
     ///
     /// # Errors
     /// [`GpuError::OtherDevice`] and [`GpuError::Driver`].

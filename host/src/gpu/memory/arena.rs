@@ -7,10 +7,10 @@ use std::sync::Arc;
 /// Alignment of a range, the same as that of an allocation.
 pub(in super::super) const ALIGNMENT: usize = 256;
 
-/// Divides a buffer into ranges that do not overlap, for layers to be uploaded to: so that loading a model allocates once.
+/// A buffer that is divided into ranges that do not overlap. Use it to load a model with one allocation.
 ///
-/// What was cut is not given back: [`Layer::into_memory`](super::super::Layer::into_memory) returns a layer's range for the
-/// next layer. The buffer is freed when the arena and all its ranges are dropped.
+/// Ranges do not return to the arena: [`Layer::into_memory`](super::super::Layer::into_memory) returns a layer's range
+/// for the next layer. The buffer is freed when the arena and all its ranges are dropped.
 #[derive(Debug)]
 pub struct Arena {
     buffer: Arc<DeviceBuffer>,
@@ -29,7 +29,7 @@ pub struct DeviceRange {
 }
 
 impl Arena {
-    /// Makes an arena of all of `buffer`. Waits for the device: work that is still queued could write to the buffer, and
+    /// Creates an arena from all of `buffer`. Waits for the device, because queued work could write to the buffer, and
     /// kernels trust the index of a layer in it.
     ///
     /// # Errors
@@ -39,7 +39,8 @@ impl Arena {
         Ok(Self { buffer: Arc::new(buffer), used: 0 })
     }
 
-    /// Cuts `bytes` bytes off. They start at a multiple of 256 bytes.
+    /// Cuts off a range of `bytes` bytes, which starts at a multiple of 256 bytes. Pass it to
+    /// [`UploadOptions::memory`](super::super::UploadOptions::memory).
     ///
     /// # Errors
     /// [`GpuError::TooShort`] if fewer are left.
@@ -52,7 +53,7 @@ impl Arena {
         Ok(DeviceRange { address, len: bytes, gpu, _buffer, is_borrowed: true })
     }
 
-    /// Returns the number of bytes that can still be cut off at once.
+    /// Returns the size in bytes of the largest range that can be cut off.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.buffer.len().saturating_sub(self.used.next_multiple_of(ALIGNMENT))
@@ -66,11 +67,11 @@ impl DeviceRange {
         Self { address, len, gpu, _buffer: Some(Arc::new(buffer)), is_borrowed: false }
     }
 
-    /// Wraps device memory of another library.
+    /// Wraps device memory of another library. Use it to upload layers to that memory.
     ///
     /// # Safety
-    /// There are `len` bytes of the device's memory at `address`; nothing else uses them while this and layers in it live
-    /// and work with them is queued.
+    /// There are `len` bytes of the device's memory at `address`; nothing else uses them while this and layers in it
+    /// live and work with them is queued.
     #[must_use]
     pub unsafe fn from_raw(gpu: &Gpu, address: u64, len: usize) -> Self {
         Self { address, len, gpu: gpu.clone(), _buffer: None, is_borrowed: true }

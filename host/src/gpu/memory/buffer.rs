@@ -3,9 +3,10 @@
 use super::super::driver::codes::SUCCESS;
 use super::super::{Gpu, GpuError};
 use super::{DeviceSlice, DeviceSliceMut, check_copy};
+use crate::element::zeros;
 use std::ops::Range;
 
-/// Bytes of device memory. Dropping it frees them, after what was queued.
+/// An owned buffer in device memory. Dropping it frees the memory, after queued work.
 #[derive(Debug)]
 pub struct DeviceBuffer {
     /// 0 where there are no bytes.
@@ -15,7 +16,7 @@ pub struct DeviceBuffer {
 }
 
 impl Gpu {
-    /// Allocates `bytes` bytes of device memory with any contents. They start at a multiple of 256 bytes.
+    /// Allocates `bytes` bytes of device memory with unspecified contents. They start at a multiple of 256 bytes.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
@@ -23,7 +24,8 @@ impl Gpu {
         DeviceBuffer::new(self, bytes, "allocating a buffer")
     }
 
-    /// Copies `from` to device memory and waits until it is there.
+    /// Copies `from` to device memory and waits until it is copied.
+    /// [`CudaStream::copy_from_host`](super::super::CudaStream::copy_from_host) does not wait.
     ///
     /// # Errors
     /// [`GpuError::CopyLength`], [`GpuError::OtherDevice`] and [`GpuError::Driver`].
@@ -35,7 +37,8 @@ impl Gpu {
         internal.synchronize()
     }
 
-    /// Copies device memory to `to` and waits until it is there.
+    /// Copies device memory to `to` and waits until it is copied.
+    /// [`CudaStream::copy_to_host`](super::super::CudaStream::copy_to_host) does not wait.
     ///
     /// # Errors
     /// [`GpuError::CopyLength`], [`GpuError::OtherDevice`] and [`GpuError::Driver`].
@@ -66,17 +69,17 @@ impl DeviceBuffer {
         Ok(Self { address, len, gpu: gpu.clone() })
     }
 
-    /// Takes over memory that another library has allocated with `cuMemAlloc`, or `cudaMalloc`.
+    /// Takes ownership of memory that another library has allocated with `cuMemAlloc` or `cudaMalloc`.
     ///
     /// # Safety
-    /// `address` is the start of such an allocation of `len` bytes in the device's primary context (0 where `len` is), and
-    /// nothing else frees it.
+    /// `address` is the start of such an allocation of `len` bytes in the device's primary context (0 where `len` is),
+    /// and nothing else frees it.
     #[must_use]
     pub unsafe fn from_raw(gpu: &Gpu, address: u64, len: usize) -> Self {
         Self { address, len, gpu: gpu.clone() }
     }
 
-    /// Returns address and length, and leaves freeing the memory (with `cuMemFree`) to the caller.
+    /// Returns address and length, and passes ownership to the caller, which frees the memory with `cuMemFree`.
     #[must_use]
     pub fn into_raw(self) -> (u64, usize) {
         let raw = (self.address, self.len);
@@ -122,7 +125,7 @@ impl DeviceBuffer {
         DeviceSliceMut::known(self.address, self.len, &self.gpu)
     }
 
-    /// Returns some bytes as an operand to read.
+    /// Returns the bytes at the offsets `range` as an operand to read.
     ///
     /// # Panics
     /// If `range` is not inside the buffer.
@@ -131,7 +134,7 @@ impl DeviceBuffer {
         self.as_slice().slice(range)
     }
 
-    /// Returns some bytes as an operand to write.
+    /// Returns the bytes at the offsets `range` as an operand to write.
     ///
     /// # Panics
     /// If `range` is not inside the buffer.
@@ -140,7 +143,7 @@ impl DeviceBuffer {
         self.as_mut_slice().slice(range)
     }
 
-    /// Copies `bytes` to the buffer, all of it, and waits until they are there. Work queued on the buffer must be done.
+    /// Copies `bytes` to the whole buffer and waits until they are copied. Work queued on the buffer must be done.
     ///
     /// # Errors
     /// [`GpuError::CopyLength`] for another length, and [`GpuError::Driver`].
@@ -149,7 +152,7 @@ impl DeviceBuffer {
         gpu.copy_to_device(bytes, self.as_mut_slice())
     }
 
-    /// Sets all bytes and waits until that is done. Work queued on the buffer must be done.
+    /// Sets all bytes to `byte` and waits until that is done. Work queued on the buffer must be done.
     ///
     /// # Errors
     /// [`GpuError::Driver`].
@@ -159,7 +162,7 @@ impl DeviceBuffer {
         internal.synchronize()
     }
 
-    /// Copies the buffer to `bytes` and waits until they are there. Work queued on the buffer must be done.
+    /// Copies the whole buffer to `bytes` and waits until it is copied. Work queued on the buffer must be done.
     ///
     /// # Errors
     /// [`GpuError::CopyLength`] for another length, and [`GpuError::Driver`].
@@ -168,12 +171,13 @@ impl DeviceBuffer {
         self.gpu.copy_to_host(self.as_slice(), bytes)
     }
 
-    /// Copies the buffer to host memory. Work queued on the buffer must be done.
+    /// Copies the buffer to newly allocated host memory. Work queued on the buffer must be done.
     ///
     /// # Errors
+    /// [`BlobError::Memory`](crate::BlobError::Memory) (in [`GpuError::Blob`]) if the host has too little memory, and
     /// [`GpuError::Driver`].
     pub fn to_vec(&self) -> Result<Vec<u8>, GpuError> {
-        let mut bytes = vec![0; self.len];
+        let mut bytes = zeros(self.len)?;
         self.copy_to(&mut bytes)?;
         Ok(bytes)
     }

@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
 
-/// Bytes of page-locked host memory, zero at first. Copies from and to it are faster than from other memory and may run beside
-/// the host.
+/// Bytes of page-locked host memory, initially zero. Copies between it and device memory are faster than with other
+/// memory, and overlap with work of the host.
 #[derive(Debug)]
 pub struct PinnedBuffer {
     bytes: NonNull<u8>,
@@ -21,7 +21,8 @@ unsafe impl Send for PinnedBuffer {}
 unsafe impl Sync for PinnedBuffer {}
 
 impl Gpu {
-    /// Allocates `bytes` bytes of page-locked host memory.
+    /// Allocates `bytes` bytes of page-locked host memory. Use it for buffers that are copied often, because allocating
+    /// takes long.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`] (of host memory) and [`GpuError::Driver`].

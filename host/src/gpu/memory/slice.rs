@@ -49,8 +49,8 @@ macro_rules! slice {
                 Self { place: Place::known(address, len, gpu), borrowed: PhantomData }
             }
 
-            /// Wraps device memory of another library. Whether it is the device's is checked where it is used, by asking
-            /// the driver about its first byte.
+            /// Wraps device memory of another library. Functions that use the slice ask the driver whether its first
+            /// byte belongs to the device.
             ///
             /// # Safety
             #[doc = $what]
@@ -77,7 +77,7 @@ macro_rules! slice {
                 self.place.len == 0
             }
 
-            /// Returns a part.
+            /// Returns the part at the byte offsets `range`.
             ///
             /// # Panics
             /// If `range` is not inside the slice.
@@ -100,14 +100,14 @@ macro_rules! slice {
     };
 }
 
-/// Device memory that is read.
+/// Borrowed device memory that is read.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSlice<'a> {
     place: Place,
     borrowed: PhantomData<&'a [u8]>,
 }
 
-/// Device memory that is written. Slices of the same buffer cannot overlap: split them with
+/// Borrowed device memory that is written. Slices of the same buffer cannot overlap: split them with
 /// [`DeviceSliceMut::split_at`].
 #[derive(Debug)]
 pub struct DeviceSliceMut<'a> {
@@ -127,7 +127,7 @@ slice!(
 );
 
 impl<'a> DeviceSliceMut<'a> {
-    /// Borrows the memory for a shorter time.
+    /// Borrows the memory for a shorter time. Use it to pass the slice on and use it again.
     #[must_use]
     pub fn reborrow(&mut self) -> DeviceSliceMut<'_> {
         DeviceSliceMut { place: self.place, borrowed: PhantomData }

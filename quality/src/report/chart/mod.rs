@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_file_says_there_is_a_chart() {
+    fn every_table_gives_a_chart() {
         let odd = [f64::NAN, f64::INFINITY, -1e300, 1e300, 0.0, 1e-300, 800.0];
         for value in odd {
             for other in odd {

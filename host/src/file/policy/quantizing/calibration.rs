@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::Float;
+use crate::element::zeros;
 use crate::file::error::{FileError, HeaderFault, TensorFault};
 use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::Tensor;
@@ -32,8 +33,8 @@ impl Calibration {
     /// Opens the file `path`.
     ///
     /// # Errors
-    /// The errors of [`PlainFile::open`]; [`FileError::Header`] if `shared` is not a JSON object from names to names, or names
-    /// a tensor that is not in the file.
+    /// The errors of [`PlainFile::open`]; [`FileError::Header`] if `shared` is not a JSON object from names to names,
+    /// or names a tensor that is not in the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
         let file = PlainFile::open(path)?;
@@ -101,7 +102,7 @@ impl Calibration {
             _ => return Err(TensorFault::MomentsShape(tensor.shape.clone())),
         };
         let data = self.file.data(tensor);
-        let mut values = vec![0.0; data.len() / Float::F32.byte_len()];
+        let mut values = zeros(data.len() / Float::F32.byte_len())?;
         Float::F32.load(data, &mut values);
         Ok(Moments::new(inputs, values)?)
     }

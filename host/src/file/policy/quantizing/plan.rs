@@ -105,7 +105,7 @@ impl<'a> CompressPlan<'a> {
             warnings.push(Warning::Format);
         }
         if settings.share_rate && !quantized.iter().any(|(_, how)| how.shared_rate().is_some()) {
-            warnings.push(Warning::Spread);
+            warnings.push(Warning::ShareRate);
         }
         if let Some(calibration) = &settings.calibration {
             let mut rates = quantized.iter().filter(|(_, how)| is_rate(*how)).peekable();
@@ -121,8 +121,8 @@ impl<'a> CompressPlan<'a> {
         warnings
     }
 
-    /// Checks that no file has changed since the job opened it, nor the calibration. All files are checked, since one may
-    /// change after it was planned and before it is compressed.
+    /// Checks that no file has changed since the job opened it, nor the calibration. All files are checked, since one
+    /// may change after it was planned and before it is compressed.
     ///
     /// # Errors
     /// [`FileError::Changed`].
