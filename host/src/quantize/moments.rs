@@ -5,6 +5,7 @@ use crate::element::zeros;
 use faer::Mat;
 use faer::Side;
 use faer::linalg::solvers::Llt;
+use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
 /// Second moments of a layer's K inputs: the K x K mean of `x x^T` over activations x, or its diagonal.
@@ -145,7 +146,9 @@ fn check_memory(inputs: usize) -> Result<(), QuantizeError> {
     // The moments and the solver's factor, both F64, and the ratios, F32.
     let bytes =
         inputs.saturating_mul(inputs).saturating_mul(2 * size_of::<f64>() + size_of::<f32>());
-    zeros::<u8>(bytes).map(drop).map_err(|_| QuantizeError::Memory { bytes: bytes as u64 })
+    // Without the black box the compiler removes an allocation that nothing uses.
+    let memory = zeros::<u8>(bytes).map(black_box);
+    memory.map(drop).map_err(|_| QuantizeError::Memory { bytes: bytes as u64 })
 }
 
 /// The factor R of damped moments `H = R R^T`: upper triangular, with rows and columns in `order`.
