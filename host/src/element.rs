@@ -131,10 +131,9 @@ pub(crate) fn zeros<T: plain::Plain>(len: usize) -> Result<Vec<T>, BlobError> {
     // Zeroed by the operating system page by page: a blob whose first tile is damaged costs no memory.
     // SAFETY: the layout's size is not 0.
     let start = unsafe { alloc_zeroed(layout) };
-    // SAFETY: allocated by the global allocator with the layout of `len` elements; zero bits are a value of `Plain` types.
     if start.is_null() {
-        Err(error)
-    } else {
-        Ok(unsafe { Vec::from_raw_parts(start.cast(), len, len) })
+        return Err(error);
     }
+    // SAFETY: allocated by the global allocator with the layout of `len` elements; zero bits are a value of `Plain` types.
+    Ok(unsafe { Vec::from_raw_parts(start.cast(), len, len) })
 }
