@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::{env, fs};
 
-/// Returns the version of the NVIDIA driver, from the kernel module or `nvidia-smi`; `unknown` if neither tells it.
+/// Returns the version of the NVIDIA driver, from the kernel module or `nvidia-smi`; `unknown` if neither has it.
 #[must_use]
 pub fn driver_version() -> String {
     let text = fs::read_to_string("/proc/driver/nvidia/version").ok();

@@ -19,13 +19,14 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Reports nothing. Use it where nobody waits for the job.
+    /// Creates a progress that reports nothing. Use it for jobs without a display.
     #[must_use]
     pub fn silent() -> Self {
         Self::new(|_, _| {})
     }
 
-    /// Calls `report` with the bytes done and the total. It runs on the thread that called the job, between two tensors.
+    /// Creates a progress that calls `report` with the number of bytes done and the total. Use it to show the progress
+    /// of a job. `report` runs on the thread that called the job, between two tensors.
     #[must_use]
     pub fn new(report: impl FnMut(u64, u64) + 'a) -> Self {
         Self { report: Box::new(report), done: 0, total: 0 }

@@ -13,8 +13,8 @@ pub use header::HeaderFault;
 pub use model::{IndexFault, ModelFault};
 pub use tensor::TensorFault;
 
-/// Why a file or a model was refused, or could not be read or written. No content of a file causes a panic: each fault is
-/// one of these errors. It names the file and, where there is one, the tensor.
+/// Why a file or a model was refused, or could not be read or written. No content of a file causes a panic: each fault
+/// is one of these errors. It names the file and, where there is one, the tensor.
 ///
 /// `Display` prints this error alone; walk [`std::error::Error::source`] for its cause.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +208,7 @@ impl FileError {
         }
     }
 
-    /// Tells whether an error becomes [`FileError::NoSpace`].
+    /// Returns whether an error becomes [`FileError::NoSpace`].
     pub(super) fn is_no_space(error: &io::Error) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

@@ -13,11 +13,11 @@ use crate::file::format::mapped::Mapped;
 use crate::file::format::plain::PlainFile;
 use crate::layout::LINE;
 
-/// A compressed file, open for reading. Use it to reach single blobs; [`decompress`](crate::file::decompress) restores whole
-/// files.
+/// A compressed file, open for reading. Use it to reach single blobs; [`decompress`](crate::file::decompress) restores
+/// whole files.
 ///
-/// The header's checksum, the layout, the agreement with the original header and the header of each blob have been checked.
-/// The weights have not: see [`Blob::verify`].
+/// The header's checksum, the layout, the agreement with the original header and the header of each blob have been
+/// checked. The weights have not: see [`Blob::verify`].
 ///
 /// The file is memory-mapped: do not change it while this value lives.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl CompressedFile {
         })
     }
 
-    /// Tells whether an original tensor is compressed.
+    /// Returns whether an original tensor is compressed.
     pub(in crate::file) fn is_blob(&self, index: usize) -> bool {
         self.parts[index].is_blob
     }
@@ -187,7 +187,7 @@ impl CompressedFile {
         &self.original.tensors
     }
 
-    /// Tells which of the original tensors are quantized, in their order.
+    /// Returns which of the original tensors are quantized, in their order.
     pub(in crate::file) fn quantized(&self) -> &[bool] {
         &self.quantized
     }
@@ -241,8 +241,8 @@ impl CompressedFile {
     }
 }
 
-/// Finds the stored form of every tensor of `original`. Both headers must have the same names; blobs come first, and both
-/// blobs and other tensors are in the original order.
+/// Finds the stored form of every tensor of `original`. Both headers must have the same names; blobs come first, and
+/// both blobs and other tensors are in the original order.
 fn pair(
     path: &Path,
     original: &Header,

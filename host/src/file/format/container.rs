@@ -28,12 +28,12 @@ const UNSEALED: &[u8; 8] = b"00000000";
 const SEAL: usize = MARK.len() + 2;
 const _: () = assert!(VERSION < 10, "the checksum's offset assumes a version of one digit");
 
-/// Tells whether a header's text starts like a compressed file's.
+/// Returns whether a header's text starts like a compressed file's.
 pub(in crate::file) fn is_marked(text: &[u8]) -> bool {
     text.starts_with(MARK.as_bytes())
 }
 
-/// Tells whether a header's metadata has one of our keys, at any place.
+/// Returns whether a header's metadata has one of our keys, at any place.
 pub(in crate::file) fn has_own_keys(header: &Header) -> bool {
     header.metadata.iter().any(|(key, _)| KEYS.contains(&key.as_str()))
 }
@@ -47,8 +47,8 @@ pub(in crate::file) struct Stored<'a> {
     pub(in crate::file) crc: u32,
 }
 
-/// Returns the offset of the compressed file's data section, before anything is compressed: it leaves room for the longest
-/// header possible, since no tensor is stored in more than its own size.
+/// Returns the offset of the compressed file's data section, before anything is compressed: it leaves room for the
+/// longest header possible, since no tensor is stored in more than its own size.
 pub(in crate::file) fn data_start(
     path: &Path,
     text: &str,
@@ -73,8 +73,8 @@ pub(in crate::file) fn data_start(
     Ok(start)
 }
 
-/// Returns the first `data_start` bytes of a compressed file that stores `tensors` one after another; `text` is the original
-/// header.
+/// Returns the first `data_start` bytes of a compressed file that stores `tensors` one after another; `text` is the
+/// original header.
 pub(in crate::file) fn head(text: &str, tensors: &[Stored<'_>], data_start: usize) -> Vec<u8> {
     let mut checksums = String::with_capacity(9 * tensors.len());
     for (index, tensor) in tensors.iter().enumerate() {
@@ -202,8 +202,8 @@ impl Metadata {
     }
 }
 
-/// Tells whether the tensor `stored` is a blob, given the tensor of that name in the original header. No tensor that a blob
-/// can replace is itself `U8`.
+/// Returns whether the tensor `stored` is a blob, given the tensor of that name in the original header. No tensor that
+/// a blob can replace is itself `U8`.
 pub(in crate::file) fn is_blob(original: &Tensor, stored: &Tensor) -> bool {
     original.may_be_blob() && stored.dtype == TensorDtype::U8
 }

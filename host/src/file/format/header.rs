@@ -54,7 +54,7 @@ impl Tensor {
         }
     }
 
-    /// Tells whether a blob can replace this tensor.
+    /// Returns whether a blob can replace this tensor.
     pub(in crate::file) fn may_be_blob(&self) -> bool {
         self.matrix().is_some() || self.numbers().is_some()
     }

@@ -12,7 +12,8 @@ use super::is_safetensors;
 use crate::file::error::{FileError, IndexFault, ModelFault};
 use crate::file::format::header::Pairs;
 
-/// Size in bytes of the largest index that is read: that of the largest safetensors header, which has more for each tensor.
+/// Size in bytes of the largest index that is read: that of the largest safetensors header, which has more for each
+/// tensor.
 const MAX_INDEX: u64 = 100_000_000;
 
 /// Names of the shards, each with the names of the tensors that it should contain.
@@ -56,8 +57,8 @@ fn parse(text: &[u8]) -> Result<Index, IndexFault> {
     if shards.is_empty() { Err(IndexFault::Empty) } else { Ok(shards) }
 }
 
-/// Tells whether a name in an index is that of a safetensors file in the index's own folder. The rules of all operating
-/// systems apply, since an index may come from anywhere.
+/// Returns whether a name in an index is that of a safetensors file in the index's own folder. The rules of all
+/// operating systems apply, since an index may come from anywhere.
 fn is_plain_name(name: &str) -> bool {
     // These separate folders and drives; `..` is not the name of a safetensors file.
     !name.contains(['/', '\\', ':', '\0']) && is_safetensors(Path::new(name))

@@ -34,11 +34,11 @@ const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
 /// A model on disk. Open one to list its files before a job, or without one.
 ///
-/// A path is a single safetensors file, the index of a sharded model (`*.safetensors.index.json`), or a folder: then the
-/// model is what the folder's index lists, or its `model.safetensors`, or else all its safetensors files.
+/// A path is a single safetensors file, the index of a sharded model (`*.safetensors.index.json`), or a folder: then
+/// the model is what the folder's index lists, or its `model.safetensors`, or else all its safetensors files.
 ///
-/// The headers of all files have been read and agree with the index. The weights have not been read, and no file is kept
-/// open.
+/// The headers of all files have been read and agree with the index. The weights have not been read, and no file is
+/// kept open.
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
@@ -85,8 +85,8 @@ impl PathKind {
 }
 
 impl Model {
-    /// Opens the model `path`: a safetensors file, compressed or not, the index of a sharded model, or a folder. Reads the
-    /// headers of all its files.
+    /// Opens the model `path`: a safetensors file, compressed or not, the index of a sharded model, or a folder. Reads
+    /// the headers of all its files.
     ///
     /// # Errors
     /// [`FileError::Model`] if an index is invalid or disagrees with its shards, if two shards contain the same tensor,
@@ -156,14 +156,14 @@ impl Model {
         self.shards.iter().map(|shard| shard.tensor_bytes).sum()
     }
 
-    /// Returns the names of the files that jobs copy as they are: the index and, of a folder, tokenizer, configuration and
-    /// so on.
+    /// Returns the names of the files that jobs copy as they are: the index and, of a folder, tokenizer, configuration
+    /// and so on.
     pub fn companions(&self) -> impl Iterator<Item = &Path> {
         self.companions.iter().map(Path::new)
     }
 
-    /// Returns the names of the folder's entries that jobs leave out: weights in other formats or of other models, hidden
-    /// files, folders. Empty for a model that was opened by its index.
+    /// Returns the names of the folder's entries that jobs leave out: weights in other formats or of other models,
+    /// hidden files, folders. Empty for a model that was opened by its index.
     pub fn left_out(&self) -> impl Iterator<Item = &Path> {
         self.left_out.iter().map(Path::new)
     }
@@ -240,7 +240,7 @@ fn read_shards(paths: Vec<PathBuf>) -> Result<(Vec<Shard>, Places), FileError> {
     Ok((shards, places))
 }
 
-/// Tells by its name whether a file is a safetensors file.
+/// Returns whether the name of a file is that of a safetensors file.
 fn is_safetensors(name: &Path) -> bool {
     name.extension().is_some_and(|ending| ending == "safetensors")
 }

@@ -8,8 +8,8 @@ use crate::file::policy::QuantizeSettings;
 /// Decides by its name whether a tensor is compressed.
 type Select = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Tells [`compress`](crate::file::compress) which tensors to compress, and how. The default compresses every matrix of
-/// BF16, FP16, FP8 or INT8 weights without loss.
+/// Options of [`compress`](crate::file::compress): which tensors to compress, and how. The default compresses every
+/// matrix of BF16, FP16, FP8 or INT8 weights without loss.
 #[derive(Default)]
 pub struct CompressOptions {
     select: Option<Select>,
@@ -33,7 +33,7 @@ impl CompressOptions {
         self
     }
 
-    /// Tells whether the tensor `name` may be compressed.
+    /// Returns whether the tensor `name` may be compressed.
     pub(in crate::file) fn selects(&self, name: &str) -> bool {
         self.select.as_ref().is_none_or(|select| select(name))
     }

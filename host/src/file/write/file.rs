@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::file::error::FileError;
 use crate::file::write::temporary::Temporary;
 
-/// A file that is written under a temporary name in the folder of its final one, and renamed when it is complete. Removed
-/// if dropped before.
+/// A file that is written under a temporary name in the folder of its final one, and renamed when it is complete.
+/// Removed if dropped before.
 pub(in crate::file) struct OutputFile {
     path: PathBuf,
     // Before `temporary`, so that the file is closed when it is removed.
@@ -76,7 +76,7 @@ pub(in crate::file) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Tells whether both paths lead to one file, by links of any kind.
+/// Returns whether both paths lead to one file, by links of any kind.
 #[cfg(unix)]
 fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -87,7 +87,7 @@ fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(id(a)? == id(b)?)
 }
 
-/// Tells whether both paths lead to one file, by symbolic links.
+/// Returns whether both paths lead to one file, by symbolic links.
 #[cfg(not(unix))]
 fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(fs::canonicalize(a)? == fs::canonicalize(b)?)

@@ -10,8 +10,8 @@ use crate::file::format::mapped::Stamp;
 use crate::file::write::file::parent;
 use crate::file::write::temporary::{Temporary, make};
 
-/// A folder that is filled under a temporary name beside its final one, and renamed when it is complete. Removed if dropped
-/// before.
+/// A folder that is filled under a temporary name beside its final one, and renamed when it is complete. Removed if
+/// dropped before.
 pub(in crate::file) struct OutputFolder {
     /// The output, as the caller wrote it.
     path: PathBuf,
@@ -90,7 +90,8 @@ impl OutputFolder {
         error
     }
 
-    /// Renames the folder to its final name. Fails if something else has been put there meanwhile, and leaves that alone.
+    /// Renames the folder to its final name. Fails if something else has been put there meanwhile, and leaves that
+    /// alone.
     pub(in crate::file) fn commit(self) -> Result<(), FileError> {
         let Self { path, place, temporary } = self;
         let finish = || -> io::Result<()> {
@@ -103,7 +104,8 @@ impl OutputFolder {
     }
 }
 
-/// Tells whether there is an empty folder at `place`, which the caller wrote as `path`. Anything else there is an error.
+/// Returns whether there is an empty folder at `place`, which the caller wrote as `path`. Anything else there is an
+/// error.
 fn is_empty_folder(place: &Path, path: &Path) -> Result<bool, FileError> {
     match fs::read_dir(place) {
         Ok(mut entries) => match entries.next() {

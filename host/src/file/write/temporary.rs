@@ -27,7 +27,8 @@ fn hold() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file or a folder under a temporary name. Removed when dropped, unless [`Self::persist`] has given it its final name.
+/// A file or a folder under a temporary name. Removed when dropped, unless [`Self::persist`] has given it its final
+/// name.
 #[derive(Debug)]
 pub struct Temporary(PathBuf);
 
@@ -64,8 +65,8 @@ impl Temporary {
         &self.0
     }
 
-    /// Renames it to `place`, its final name. Replaces what is there where the operating system does so: a file replaces a
-    /// file, on Unix a folder an empty folder.
+    /// Renames it to `place`, its final name. Replaces what is there where the operating system does so: a file
+    /// replaces a file, on Unix a folder an empty folder.
     ///
     /// # Errors
     /// If the operating system refuses to rename it; it is then removed.
@@ -86,19 +87,19 @@ impl Drop for Temporary {
     }
 }
 
-/// Returns a name that nobody can predict: the standard library keys its hashes with the operating system's randomness.
+/// Returns an unpredictable name: the standard library keys its hashes with the operating system's randomness.
 fn random_name() -> String {
     let random = RandomState::new().hash_one(std::process::id());
     format!("{PREFIX}{:012x}", random >> 16)
 }
 
-/// Removes a file or a folder. A failure is ignored, since nobody could do anything about it.
+/// Removes a file or a folder. Ignores failures, because the caller cannot react to them.
 fn remove(path: &Path) {
     let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
 }
 
-/// Removes the incomplete outputs of all jobs in this process. Call it when a signal tells the program to end in the middle
-/// of a job, and exit right after: from then on every job that starts or completes an output blocks.
+/// Removes the incomplete outputs of all jobs in this process. Call it when a signal tells the program to end in the
+/// middle of a job, and exit right after: from then on every job that starts or completes an output blocks.
 pub fn abandon_outputs() {
     let all = hold();
     all.iter().for_each(|path| remove(path));

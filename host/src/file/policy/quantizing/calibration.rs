@@ -15,9 +15,9 @@ use crate::quantize::Moments;
 /// Metadata key of the JSON object that maps names of matrices to the stored tensor of the same inputs.
 const SHARED: &str = "shared";
 
-/// A safetensors file with the second moments of layers' inputs. For a matrix of K columns it has an F32 tensor of the same
-/// name: `[K, K]`, the mean of `x x^T` over inputs x, or `[K]`, its diagonal. Matrices with the inputs of another matrix are
-/// listed in the metadata entry `shared`.
+/// A safetensors file with the second moments of layers' inputs. For a matrix of K columns it has an F32 tensor of the
+/// same name: `[K, K]`, the mean of `x x^T` over inputs x, or `[K]`, its diagonal. Matrices with the inputs of another
+/// matrix are listed in the metadata entry `shared`.
 ///
 /// The file is memory-mapped: do not change it while this value lives.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Calibration {
         Ok(Some(moments))
     }
 
-    /// Tells whether the file has the second moments of the inputs of the matrix `name`.
+    /// Returns whether the file has the second moments of the inputs of the matrix `name`.
     pub(super) fn has_moments(&self, name: &str) -> bool {
         self.index_of(name).is_some()
     }
