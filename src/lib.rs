@@ -81,6 +81,19 @@ pub use fused_rans_host::{
 #[doc(hidden)]
 pub use fused_rans_host::{Frequencies, launch_plan, layout, matmul, reference, tile};
 
+/// Compiles the Rust code of the documents. With the feature `cuda` only, because a part of it needs that.
+#[cfg(all(doctest, feature = "cuda"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/gpu.md")]
+    struct Gpu;
+
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+}
+
 /// Returns the GPU kernels as PTX for compute capability 8.0 and newer. They are embedded compressed, and decompressed at
 /// the first call.
 #[cfg(feature = "cuda")]

@@ -19,7 +19,8 @@ pub enum BenchError {
     Blob(#[from] BlobError),
     /// An output of the fused product is wrong. Its time would mean nothing.
     #[error(
-        "{name}, {rows} rows of x: output [{row}][{col}] is {found:e}, not within {bound:e} of {exact:e}; nothing was timed"
+        "{name}, {rows} rows of x: output [{row}][{col}] is {found:e}, not within {bound:e} of {exact:e}; nothing \
+         was timed"
     )]
     Wrong {
         /// Name of the layer.

@@ -3,7 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 
-use fused_rans::file::{self, ErrorKind, FileError, Progress};
+use fused_rans::ErrorKind;
+use fused_rans::file::{self, FileError, Progress};
 
 use support::craft::{Files, bf16, i8, noise, plain, tensor};
 

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-use fused_rans::file::{self, ErrorKind, FileError, HeaderFault, Progress, TensorFault};
+use fused_rans::ErrorKind;
+use fused_rans::file::{self, FileError, HeaderFault, Progress, TensorFault};
 
 use fused_rans::{Blob, Dtype, Groups, Matrix, encode};
 use half::f16;

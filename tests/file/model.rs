@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use support::craft;
 
+use fused_rans::ErrorKind;
 use fused_rans::file::{
-    self, CompressOptions, ErrorKind, FileError, Model, ModelFault, Progress, Summary, inspect,
+    self, CompressOptions, FileError, Model, ModelFault, Progress, Summary, inspect,
 };
 use support::craft::{Files, bf16, i8, noise, plain, tensor};
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fused_rans::ErrorKind;
 use fused_rans::file::{
-    self, Calibration, CompressOptions, CompressedFile, ErrorKind, FileError, HeaderFault,
-    Progress, Rules, RulesError, StoredAs, Summary, TensorFault, Warning, inspect,
+    self, Calibration, CompressOptions, CompressedFile, FileError, HeaderFault, Progress, Rules,
+    RulesError, StoredAs, Summary, TensorFault, Warning, inspect,
 };
 use fused_rans::quantize::{NumberMatrix, QuantizeError, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};

@@ -3,9 +3,8 @@
 use std::fs;
 use support::craft;
 
-use fused_rans::file::{
-    self, CompressOptions, CompressedFile, ErrorKind, FileError, Progress, StoredAs,
-};
+use fused_rans::ErrorKind;
+use fused_rans::file::{self, CompressOptions, CompressedFile, FileError, Progress, StoredAs};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use support::craft::{Files, Tensor, bf16, compress, framed, i8, noise, plain, tensor};

@@ -163,45 +163,57 @@ fn craft_of(mut victim: Victim, change: impl FnOnce(&mut Victim)) -> Result<Vec<
     victim.decode()
 }
 
+/// Returns the blob called `name`.
+fn victim(name: &str) -> Victim {
+    victims().iter().find(|victim| victim.name == name).expect("it is there").clone()
+}
+
+/// Changes a field of the blob of two tiles, corrects its checksums and decodes it.
+fn set(field: (usize, usize), value: u64) -> Result<Vec<u8>, BlobError> {
+    craft(|v| v.set(field, value))
+}
+
 #[test]
-fn faults_are_named() {
+fn faults_of_headers_are_named() {
     let header = |what| Err(BlobError::Header(what));
-    let index = |tile, what| Err(BlobError::Tile { tile, fault: TileFault::Index(what) });
-    let set = |field, value| craft(|v| v.set(field, value));
     assert_eq!(craft(|_| ()), Ok(two_tiles().weights));
     assert_eq!(set((6, 1), 4), header("unknown element type"));
-    assert_eq!(set((6, 1), 2), header("impossible split of the weights"));
     assert_eq!(set((9, 1), 32), header("unknown flags"));
-    let of_bf16 = victims().iter().find(|victim| victim.name == "bf16_odd").expect("it is there");
-    let scaled = craft_of(of_bf16.clone(), |v| v.set((9, 1), 8));
+    assert_eq!(set((100, 1), 1), header("unknown flags"));
+    let scaled = craft_of(victim("bf16_odd"), |v| v.set((9, 1), 8));
     assert_eq!(scaled, header("impossible row scales"));
     assert_eq!(set((9, 1), 4), header("impossible groups"));
+    assert_eq!(set((16, 8), 0), header("impossible shape"));
+    assert_eq!(set((16, 8), u64::MAX), header("impossible shape"));
+    assert_eq!(set((48, 8), f64::NAN.to_bits()), header("impossible entropy"));
+    let elsewhere = header("the exceptions of the tiles do not add up to the header's");
+    assert_eq!(set((40, 8), 16), elsewhere);
+    assert_eq!(set((128, 2), 1), header("the frequencies do not sum to the table's size"));
+}
+
+#[test]
+fn faults_of_codings_are_named() {
+    let header = |what| Err(BlobError::Header(what));
+    assert_eq!(set((6, 1), 2), header("impossible split of the weights"));
     assert_eq!(set((9, 1), 2), header("groups with weights of more than four bits"));
-    assert_eq!(set((100, 1), 1), header("unknown flags"));
     assert_eq!(set((11, 1), 13), header("unknown symbol layout"));
     for weights_per_symbol in [0, 1, 3, 8] {
         assert_eq!(set((10, 1), weights_per_symbol), header("unknown symbol layout"));
     }
     assert_eq!(set((10, 1), 4), header("impossible split of the weights"));
-    let of_three_bits =
-        victims().iter().find(|victim| victim.name == "i8_r3").expect("it is there");
-    let too_frequent = craft_of(of_three_bits.clone(), |v| v.set((10, 1), 4));
+    let too_frequent = craft_of(victim("i8_r3"), |v| v.set((10, 1), 4));
     assert_eq!(too_frequent, header("a symbol of four weights has too high a frequency"));
-    let quads = |name| victims().iter().find(|victim| victim.name == name).expect("it is there");
     for raw_bits in [0, 1, 6, 8] {
-        let crafted = craft_of(quads("i8_quads_r3").clone(), |v| v.set((7, 1), raw_bits));
+        let crafted = craft_of(victim("i8_quads_r3"), |v| v.set((7, 1), raw_bits));
         assert_eq!(crafted, header("impossible split of the weights"));
     }
-    let grouped = craft_of(quads("i8_quads_grouped").clone(), |v| v.set((10, 1), 2));
+    let grouped = craft_of(victim("i8_quads_grouped"), |v| v.set((10, 1), 2));
     assert_eq!(grouped, header("groups with weights of more than four bits"));
-    assert_eq!(set((16, 8), 0), header("impossible shape"));
-    assert_eq!(set((16, 8), u64::MAX), header("impossible shape"));
-    assert_eq!(set((48, 8), f64::NAN.to_bits()), header("impossible entropy"));
-    assert_eq!(
-        set((40, 8), 16),
-        header("the exceptions of the tiles do not add up to the header's")
-    );
-    assert_eq!(set((128, 2), 1), header("the frequencies do not sum to the table's size"),);
+}
+
+#[test]
+fn faults_of_the_index_are_named() {
+    let index = |tile, what| Err(BlobError::Tile { tile, fault: TileFault::Index(what) });
     assert_eq!(set((INDEX + 13, 1), 1), index(0, "unknown flags"));
     assert_eq!(set((INDEX + 12, 1), 2), index(0, "unknown kind of tile"));
     assert_eq!(set((INDEX + 12, 1), 0), index(0, "impossible size of a raw tile"));
@@ -212,23 +224,23 @@ fn faults_are_named() {
         let lacking = index(1, "a slab outside the tile has entries");
         assert_eq!(set((INDEX + RECORD + field, bytes), 1), lacking);
     }
+    let elsewhere = |tile| index(tile, "the exceptions of the slabs do not add up to the tile's");
     for (field, bytes) in [(10, 2), (48, 2), (50, 2), (62, 2)] {
         let value = if field == 10 { 1 } else { 999 };
-        let elsewhere = index(0, "the exceptions of the slabs do not add up to the tile's");
-        assert_eq!(set((INDEX + field, bytes), value), elsewhere, "{field}");
+        assert_eq!(set((INDEX + field, bytes), value), elsewhere(0), "{field}");
     }
-    let elsewhere = index(1, "the exceptions of the slabs do not add up to the tile's");
-    assert_eq!(set((INDEX + RECORD + 10, 2), 1), elsewhere);
-    let moved = index(1, "the payload does not start at the end of the previous one");
-    assert_eq!(set((INDEX + RECORD, 4), two_tiles().get(INDEX + RECORD, 4) + 1), moved);
-    assert_eq!(
-        set((INDEX, 4), 0),
-        index(0, "the payload does not start at the end of the previous one")
-    );
-    let fault = |fault| Err(BlobError::Tile { tile: 0, fault });
+    assert_eq!(set((INDEX + RECORD + 10, 2), 1), elsewhere(1));
+    let moved = |tile| index(tile, "the payload does not start at the end of the previous one");
+    assert_eq!(set((INDEX + RECORD, 4), two_tiles().get(INDEX + RECORD, 4) + 1), moved(1));
+    assert_eq!(set((INDEX, 4), 0), moved(0));
+}
+
+#[test]
+fn faults_of_payloads_are_named() {
     let mut flipped = two_tiles();
     flipped.bytes[128 * 6] ^= 1;
-    assert_eq!(flipped.read(), fault(TileFault::Checksum));
+    let fault = BlobError::Tile { tile: 0, fault: TileFault::Checksum };
+    assert_eq!(flipped.read(), Err(fault));
     let mut other_weights = two_tiles();
     let raw_tile = other_weights.payload(1).expect("it is intact");
     other_weights.bytes[raw_tile.start] ^= 1;

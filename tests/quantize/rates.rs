@@ -261,7 +261,8 @@ fn rates_are_spread_by_what_they_are_worth() {
     assert!((shared[0] - shared[1] - 1.0).abs() < 0.2, "{shared:?}");
     let mean = (shared[0] + 4.0 * shared[1] + shared[2]) / 6.0;
     assert!((mean - 4.0).abs() < 0.01, "{shared:?}");
-    let weighted = bits(&[curves[0].clone().weighted(16.0), curves[1].clone(), curves[2].clone()]);
+    let weighted =
+        bits(&[curves[0].clone().weighted(16.0).unwrap(), curves[1].clone(), curves[2].clone()]);
     assert!((weighted[0] - weighted[2] - 2.0).abs() < 0.1, "{weighted:?}");
     assert!(bits(&[]).is_empty());
 }

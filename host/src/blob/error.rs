@@ -66,7 +66,8 @@ pub enum BlobError {
     /// Not smaller: the blob would not be smaller than the matrix, or than
     /// [`Encoder::max_bytes`](crate::Encoder::max_bytes).
     #[error(
-        "the {rows} x {cols} matrix does not compress to less than {max_bytes} bytes: store it uncompressed, or raise the limit with Encoder::max_bytes"
+        "the {rows} x {cols} matrix does not compress to less than {max_bytes} bytes: store it uncompressed, or raise the \
+         limit with Encoder::max_bytes"
     )]
     NotSmaller {
         /// Rows of the matrix.
@@ -78,7 +79,8 @@ pub enum BlobError {
     },
     /// Invalid argument: a tile has 65,536 large integers, one more than it can list.
     #[error(
-        "no integer of a 256 x 256 tile fits in a byte, and a tile can list at most 65,535 of them: use larger row scales, or store the matrix uncompressed"
+        "no integer of a 256 x 256 tile fits in a byte, and a tile can list at most 65,535 of them: use \
+         larger row scales, or store the matrix uncompressed"
     )]
     TooManyLargeIntegers,
     /// Invalid argument: the blob has another element type.
@@ -97,7 +99,8 @@ pub enum BlobError {
     },
     /// Invalid argument: the matrix cannot have these row scales.
     #[error(
-        "only I8 and F8_E4M3 matrices have row scales, one per row; this matrix is {} with {rows} rows, and {found} scales were given",
+        "only I8 and F8_E4M3 matrices have row scales, one per row; this matrix is {} with {rows} rows, and {found} \
+         scales were given",
         dtype.name()
     )]
     RowScales {
@@ -180,7 +183,8 @@ impl BlobError {
 pub(crate) fn other_version(found: u32, supported: u32) -> String {
     match found < supported {
         true => format!(
-            "version {found} is from before the format was frozen (this build reads version {supported}): compress the original again, or decompress with the fused-rans release that wrote it"
+            "version {found} is from before the format was frozen (this build reads version {supported}): compress \
+             the original again, or decompress with the fused-rans release that wrote it"
         ),
         false => format!(
             "version {found} is newer than version {supported}, which this build reads: update fused-rans"

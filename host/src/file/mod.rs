@@ -35,7 +35,7 @@ mod summary;
 mod threads;
 mod write;
 
-pub use error::{ErrorKind, FileError, HeaderFault, IndexFault, ModelFault, TensorFault};
+pub use error::{FileError, HeaderFault, IndexFault, ModelFault, TensorFault};
 pub use format::compressed::CompressedFile;
 pub use format::container::VERSION;
 pub use format::dtype::TensorDtype;
@@ -53,6 +53,6 @@ pub use policy::warning::Warning;
 pub use progress::Progress;
 pub use summary::{RelativeError, Summary};
 pub use threads::on_threads;
-#[doc(hidden)] // for what else the program writes
+#[doc(hidden)]
 pub use write::temporary::Temporary;
 pub use write::temporary::abandon_outputs;

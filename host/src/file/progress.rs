@@ -33,7 +33,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Adds `bytes` to the total.
-    pub(in crate::file) fn expect(&mut self, bytes: u64) {
+    pub(in crate::file) fn add_to_total(&mut self, bytes: u64) {
         self.total += bytes;
     }
 

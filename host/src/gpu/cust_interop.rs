@@ -83,7 +83,7 @@ impl Gpu {
     /// Returns whether `context` is this device's primary context, in which everything here works.
     #[must_use]
     pub fn is_context(&self, context: &Context) -> bool {
-        context.as_raw().cast() == self.context().0
+        context.as_raw().cast() == self.as_raw()
     }
 
     /// Opens the device of a `cust` context. The context must be primary, as all of `cust::context` are.

@@ -11,7 +11,7 @@ use super::kernels::Kernels;
 use super::{GpuError, Workspace, WorkspaceSize};
 use crate::{Dtype, WeightsPerSymbol, launch_plan};
 use fused_rans_layout::KernelId;
-use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -141,6 +141,12 @@ impl Gpu {
         self.0.device
     }
 
+    /// Returns the device's primary context, a `CUcontext`. Use it with another library while this value lives.
+    #[must_use]
+    pub fn as_raw(&self) -> *mut c_void {
+        self.0.context.0
+    }
+
     /// Returns the free and total device memory. Other processes may allocate memory at any time.
     ///
     /// # Errors
@@ -201,12 +207,6 @@ impl Gpu {
 
     pub(super) fn kernels(&self) -> &Kernels {
         &self.0.kernels
-    }
-
-    /// Returns the primary context.
-    #[cfg(feature = "cust")]
-    pub(super) fn context(&self) -> Handle {
-        self.0.context
     }
 
     /// Returns the CUDA stream of functions that wait for their own work.

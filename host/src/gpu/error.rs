@@ -57,10 +57,10 @@ pub enum GpuError {
     /// The operands of a multiplication do not fit the layer.
     #[error(transparent)]
     Matmul(#[from] MatmulError),
-    /// There is not enough memory, on the device for a buffer or for what the driver itself needs.
+    /// Memory is full: the device's, or what the driver allocates for itself.
     #[error("out of memory while {action}{}; make room and try again", of_bytes(*bytes))]
     OutOfMemory {
-        /// What was being done.
+        /// The operation, such as "copying to the device".
         action: &'static str,
         /// Bytes asked for; `None` if the driver needed them for itself.
         bytes: Option<usize>,
@@ -109,21 +109,21 @@ pub enum GpuError {
     /// Something belongs to another device, or is no device memory at all.
     #[error("{what} does not belong to device {expected}, which it is used with")]
     OtherDevice {
-        /// What does not: an operand, a workspace, a CUDA stream.
+        /// Name of the operand, workspace or CUDA stream.
         what: &'static str,
-        /// The device that it would have to belong to.
+        /// Ordinal of the device that it is used with.
         expected: i32,
     },
     /// A range of device memory does not start where kernels can load or store it.
     #[error("{what} must start at a multiple of {alignment} bytes")]
     Misaligned {
-        /// What does not.
+        /// Name of the memory.
         what: &'static str,
         /// The alignment in bytes.
         alignment: u64,
     },
     /// Device memory no longer holds what was copied there.
-    #[error("the layer's {part} changed in device memory since it was uploaded; upload it anew")]
+    #[error("the layer's {part} changed in device memory since it was uploaded; upload it again")]
     Damaged {
         /// The part that changed.
         part: LayerPart,
@@ -131,7 +131,7 @@ pub enum GpuError {
     /// Any other error that the driver reports.
     #[error("{action}: {}", with_advice(*code))]
     Driver {
-        /// What was being done.
+        /// The operation, such as "copying to the device".
         action: &'static str,
         /// The driver's code, a `CUresult`.
         code: u32,

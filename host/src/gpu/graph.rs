@@ -3,6 +3,7 @@
 use super::driver::done;
 use super::driver::types::{CAPTURE_MODE_THREAD_LOCAL, Handle};
 use super::{CudaStream, Gpu, GpuError};
+use std::ffi::c_void;
 
 /// Work recorded by [`CudaStream::capture`]. A launch costs the host about as much as one kernel.
 #[derive(Debug)]
@@ -78,6 +79,12 @@ impl Drop for Recording<'_> {
 }
 
 impl Graph {
+    /// Returns the executable graph, a `CUgraphExec`. Use it with another library while this value lives.
+    #[must_use]
+    pub fn as_raw(&self) -> *mut c_void {
+        self.executable.0
+    }
+
     /// Queues the recorded work on a CUDA stream and returns.
     ///
     /// # Errors

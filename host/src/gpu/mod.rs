@@ -29,7 +29,7 @@ mod memory;
 mod stream;
 
 pub use device::{Gpu, MemoryInfo, device_count};
-#[doc(hidden)] // for tests that replace the driver
+#[doc(hidden)]
 pub use driver::REQUIRED as DRIVER_FUNCTIONS;
 pub use error::{GpuError, LayerPart};
 pub use graph::Graph;

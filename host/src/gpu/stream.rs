@@ -309,8 +309,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if self.owned {
-            let _ = self.gpu.enter();
+        if self.owned && !self.gpu.is_destroyed() {
             // SAFETY: a valid handle, not used after this.
             let _ = unsafe { (self.gpu.driver().event_destroy)(self.handle) };
         }

@@ -45,7 +45,7 @@ impl Blob<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`MatmulError`] for arguments that [`check`](crate::matmul::check) refuses, before anything is written to `y`;
+    /// [`MatmulError`] for arguments of other types or sizes, before anything is written to `y`;
     /// [`MatmulError::Blob`] for a damaged blob or for too little memory ([`BlobError::Memory`]), after which `y` holds
     /// unspecified numbers. If `x` has no rows, the tiles are not read.
     pub fn matmul(

@@ -6,6 +6,7 @@ use std::fmt;
 
 /// An argument of a multiplication, which an error names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Argument {
     /// Activations x, M x K.
     Activations,

@@ -60,6 +60,8 @@ pub struct Epilogue<'a> {
 
 impl<T> Activations<T> {
     /// Replaces the buffer with its size in bytes, for [`check`].
+    #[doc(hidden)]
+    #[must_use]
     pub fn sized(&self, bytes: usize) -> Activations<usize> {
         Activations { data: bytes, dtype: self.dtype, rows: self.rows, row_stride: self.row_stride }
     }
@@ -85,6 +87,8 @@ impl<'a> Outputs<&'a mut [u8]> {
 
 impl<T> Outputs<T> {
     /// Replaces the buffer with its size in bytes, for [`check`].
+    #[doc(hidden)]
+    #[must_use]
     pub fn sized(&self, bytes: usize) -> Outputs<usize> {
         Outputs { data: bytes, dtype: self.dtype, row_stride: self.row_stride }
     }
@@ -98,6 +102,7 @@ impl<T> Outputs<T> {
 ///
 /// # Errors
 /// [`MatmulError`] names the first mismatch: of element types, a row stride, or a length.
+#[doc(hidden)]
 pub fn check(
     weights: Dtype,
     shape: TileGrid,
@@ -130,6 +135,7 @@ impl Epilogue<'_> {
     ///
     /// # Errors
     /// [`MatmulError::Features`] for another length.
+    #[doc(hidden)]
     pub fn check(&self, rows: usize) -> Result<(), MatmulError> {
         for (argument, vector) in [(Argument::Scale, self.scale), (Argument::Bias, self.bias)] {
             let found = vector.map_or(rows, <[f32]>::len);

@@ -77,6 +77,9 @@ pub enum QuantizeError {
         /// Inputs that the moments are of.
         found: usize,
     },
+    /// Invalid argument: a weight of a layer's error that is not above 0 and finite.
+    #[error("the weight of a layer's error is {0}, it must be above 0 and finite")]
+    InvalidWeight(f64),
     /// Invalid argument: values that cannot be second moments of any inputs.
     #[error("these are no second moments of inputs: {0}")]
     InvalidMoments(&'static str),

@@ -6,9 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use fused_rans::ErrorKind;
 use fused_rans::file::{
-    Calibration, CompressOptions, ErrorKind, FileError, Progress, Summary, compress, decompress,
-    verify, verify_against,
+    Calibration, CompressOptions, FileError, Progress, Summary, compress, decompress, verify,
+    verify_against,
 };
 
 use super::job::{Job, clean};

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use fused_rans::file::{ErrorKind, IndexFault, Model, ModelFault};
+use fused_rans::ErrorKind;
+use fused_rans::file::{IndexFault, Model, ModelFault};
 
 use super::{INDEX, ONE, TWO, compress, fault, folder, weights};
 use support::craft::Files;

@@ -2,7 +2,8 @@
 
 use super::{Product, blob, device_alone, driver};
 use fused_rans::gpu::{CudaStream, Gpu, GpuError};
-use fused_rans::{Blob, Dtype};
+use fused_rans::{Blob, Dtype, WeightsPerSymbol};
+use fused_rans_layout::{ActivationType, KernelId, WeightCoding};
 use std::process::Command;
 
 const IN_CHILD: &str = "FUSED_RANS_BROKEN";
@@ -54,8 +55,16 @@ fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
 /// Returns PTX with the kernels that an upload loads. They write to an invalid address.
 fn stray() -> String {
     const BODY: &str = ".reg .b64 %a;\nmov.u64 %a, 16;\nst.global.b32 [%a], 1;\nret;\n\n}\n";
-    let kernels = ["decode_bf16", "matmul_bf16_bf16_m8", "matmul_bf16_plain_bf16_m8"];
-    let kernels = kernels.map(|name| format!(".visible .entry {name}()\n{{\n{BODY}"));
+    let matmul = |exponent_table| {
+        let weights =
+            WeightCoding::new(Dtype::Bf16, 0, WeightsPerSymbol::Two, exponent_table, false);
+        KernelId::matmul(weights, ActivationType::Bf16, 8)
+    };
+    let decode = KernelId::decode(Dtype::Bf16, WeightsPerSymbol::Two);
+    let kernels = [decode, matmul(true), matmul(false)].map(|id| {
+        let name = id.expect("it is in the table").name();
+        format!(".visible .entry {name}()\n{{\n{BODY}")
+    });
     format!(".version 7.0\n.target sm_80\n.address_size 64\n\n{}", kernels.concat())
 }
 

@@ -10,7 +10,8 @@ pub(crate) use measure::run;
 #[cfg(not(feature = "cuda"))]
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot measure: this program was built without CUDA; build it with `--features cuda` and run it on a machine with an NVIDIA GPU"
+    "cannot measure: this program was built without CUDA; build it with `--features cuda` and run it on a \
+     machine with an NVIDIA GPU"
 )]
 struct NotBuiltIn;
 

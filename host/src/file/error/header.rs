@@ -12,13 +12,14 @@ pub enum HeaderFault {
     Utf8(#[source] std::str::Utf8Error),
     /// Not JSON, or JSON of another form.
     #[error("it is not the JSON of a safetensors header")]
-    Json(#[source] serde_json::Error),
+    Json(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Of a calibration: `shared` is not a map from names to names.
     #[error("its metadata entry `shared` is not a JSON object from names to names")]
-    Shared(#[source] serde_json::Error),
+    Shared(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Of a calibration: `shared` names a tensor that is not in the file.
     #[error(
-        "its metadata entry `shared` says that `{name}` has the inputs of `{stored}`, which is not in the file: name a tensor that is"
+        "its metadata entry `shared` says that `{name}` has the inputs of `{stored}`, which is not in the file: \
+         name a tensor that is"
     )]
     SharedName {
         /// Name of a matrix.

@@ -7,6 +7,7 @@ mod tensor;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::ErrorKind;
 use crate::blob::error::other_version;
 
 pub use header::HeaderFault;
@@ -168,8 +169,6 @@ pub enum FileError {
     #[error(transparent)]
     Model(#[from] ModelFault),
 }
-
-pub use crate::ErrorKind;
 
 impl FileError {
     /// Returns the kind of this error, for callers that only need to know what to do about it.

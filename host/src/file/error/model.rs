@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::file::error::ErrorKind;
+use crate::ErrorKind;
 
 /// Why a model, or its output folder, was refused.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ pub enum IndexFault {
     #[error(
         "it is not the JSON of an index, an object whose `weight_map` has a file for every tensor"
     )]
-    Json(#[source] serde_json::Error),
+    Json(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No tensor is listed.
     #[error("its `weight_map` is empty")]
     Empty,

@@ -1,9 +1,8 @@
 //! Faults of single tensors.
 
-use crate::BlobError;
-use crate::file::error::ErrorKind;
 #[cfg(feature = "quantize")]
 use crate::quantize::QuantizeError;
+use crate::{BlobError, ErrorKind};
 
 /// A fault of a tensor.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -29,7 +28,8 @@ pub enum TensorFault {
     MomentsType(String),
     /// Of a calibration: a tensor whose shape is not one of second moments.
     #[error(
-        "its shape is {0:?}, but second moments of K inputs are [K, K], or [K] for the diagonal: name the file that holds them"
+        "its shape is {0:?}, but second moments of K inputs are [K, K], or [K] for the diagonal: name the file that \
+         holds them"
     )]
     MomentsShape(Vec<usize>),
 }

@@ -85,7 +85,7 @@ impl Header {
     pub(in crate::file) fn parse(text: &[u8]) -> Result<Self, HeaderFault> {
         let text = std::str::from_utf8(text).map_err(HeaderFault::Utf8)?;
         let Entries { metadata, mut tensors } =
-            serde_json::from_str(text).map_err(HeaderFault::Json)?;
+            serde_json::from_str(text).map_err(|error| HeaderFault::Json(error.into()))?;
         tensors.sort_by_key(|tensor| (tensor.range.start, tensor.range.end));
         let mut names = HashSet::with_capacity(tensors.len());
         let mut data_len = 0;

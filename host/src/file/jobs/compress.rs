@@ -54,7 +54,7 @@ fn compress_file(
     let [file] = &files;
     // Before the plan, which may take hours: a bad output must fail at once.
     let writer = Writer::create(output, file)?;
-    progress.expect(file.header().data_len as u64);
+    progress.add_to_total(file.header().data_len as u64);
     let plan = CompressPlan::new(&files, options, progress)?;
     let mut summary = writer.write(file, &plan, progress)?;
     summary.warnings = plan.warnings();
@@ -75,7 +75,7 @@ fn compress_model(
     let folder = OutputFolder::create(output, model.root())?;
     folder.copy_all(model.root(), model.companions())?;
     let files = model.shards().map(PlainFile::open).collect::<Result<Vec<_>, _>>()?;
-    progress.expect(files.iter().map(|file| file.header().data_len as u64).sum());
+    progress.add_to_total(files.iter().map(|file| file.header().data_len as u64).sum());
     let plan = CompressPlan::new(&files, options, progress)?;
     let mut summary = Summary::default();
     for (file, shard) in files.iter().zip(model.files()) {

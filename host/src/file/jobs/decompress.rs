@@ -34,7 +34,7 @@ pub fn decompress(
         return decompress_model(input, output, &mut progress);
     }
     let file = CompressedFile::open(input)?;
-    progress.expect(file.tensors().iter().map(Tensor::byte_len).sum());
+    progress.add_to_total(file.tensors().iter().map(Tensor::byte_len).sum());
     decompress_file(&file, output, &mut progress)
 }
 
@@ -46,7 +46,7 @@ fn decompress_model(
     let model = Model::open_compressed(input)?;
     let folder = OutputFolder::create(output, model.root())?;
     folder.copy_all(model.root(), model.companions())?;
-    progress.expect(model.tensor_bytes());
+    progress.add_to_total(model.tensor_bytes());
     let mut summary = Summary::default();
     for shard in model.files() {
         let restored = decompress_shard(shard, &folder, progress);

@@ -18,7 +18,7 @@ use crate::file::summary::Summary;
 /// damaged tensor; [`FileError::Changed`], [`FileError::Memory`].
 pub fn verify(path: impl AsRef<Path>, mut progress: Progress<'_>) -> Result<Summary, FileError> {
     let model = Model::open_compressed(path.as_ref())?;
-    progress.expect(model.tensor_bytes());
+    progress.add_to_total(model.tensor_bytes());
     let mut summary = Summary::default();
     for shard in model.files() {
         summary.add(verify_shard(shard, &mut progress)?);
@@ -58,7 +58,7 @@ pub fn verify_against(
     let model = Model::open_compressed(path.as_ref())?;
     let against = Model::open(against)?;
     check_counterparts(&model, &against)?;
-    progress.expect(model.tensor_bytes());
+    progress.add_to_total(model.tensor_bytes());
     let mut summary = Summary::default();
     // Both are in the order of their names.
     for (shard, other) in model.files().iter().zip(against.files()) {

@@ -41,7 +41,8 @@ fn parse(text: &[u8]) -> Result<Index, IndexFault> {
     if text.len() as u64 > MAX_INDEX {
         return Err(IndexFault::TooLarge(MAX_INDEX));
     }
-    let WeightMap(mut pairs) = serde_json::from_slice(text).map_err(IndexFault::Json)?;
+    let WeightMap(mut pairs) =
+        serde_json::from_slice(text).map_err(|error| IndexFault::Json(error.into()))?;
     pairs.0.sort_unstable();
     if let Some(twice) = pairs.0.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(IndexFault::Duplicate(twice[0].0.clone()));

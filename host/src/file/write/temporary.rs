@@ -28,7 +28,8 @@ fn hold() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 /// A file or a folder under a temporary name. Removed when dropped, unless [`Self::persist`] has given it its final
-/// name.
+/// name. For outputs of the program.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Temporary(PathBuf);
 

@@ -21,19 +21,25 @@ const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 macro_rules! driver {
     (
         required: { $($name:ident = $symbol:literal ($($type:ty),* $(,)?);)* }
-        optional: { $($newer:ident = $newer_symbol:literal ($($newer_type:ty),* $(,)?);)* }
+        optional: {
+            $(
+                $(#[$attribute:meta])*
+                $newer:ident = $newer_symbol:literal ($($newer_type:ty),* $(,)?);
+            )*
+        }
     ) => {
         /// Functions of the driver, valid as long as the process.
         #[derive(Debug)]
         pub struct Driver {
             $(pub $name: unsafe extern "system" fn($($type),*) -> Code,)*
             $(
-                #[allow(dead_code, reason = "launch attributes are for kernels to come")]
+                $(#[$attribute])*
                 pub $newer: Option<unsafe extern "system" fn($($newer_type),*) -> Code>,
             )*
         }
 
-        /// Names of all functions that a driver must have.
+        /// Names of all functions that a driver must have. For tests that replace the driver.
+        #[doc(hidden)]
         pub const REQUIRED: &[&str] = &[$($symbol),*];
 
         impl Driver {
@@ -106,6 +112,7 @@ driver! {
         // Since 11.4. Drivers before 12.0 have another `cuGraphInstantiate`.
         graph_instantiate = "cuGraphInstantiateWithFlags"(*mut Handle, Handle, c_ulonglong);
         // Since 11.8.
+        #[allow(dead_code, reason = "for kernels to come, whose launches depend on each other")]
         launch_ex = "cuLaunchKernelEx"(
             *const LaunchConfig, Handle, *mut *mut c_void, *mut *mut c_void,
         );

@@ -13,8 +13,8 @@ const ALIGNMENT: u64 = 16;
 
 impl Layer {
     /// Decodes the layer to row-major weights in `out` and waits until that is done. Use it to multiply with a dense
-    /// kernel, which is faster from about a hundred rows of activations on. The weights have no scales applied, and
-    /// only the low bytes of [large integers](crate::Blob::large_integers).
+    /// kernel, which is faster above 64 rows of activations. The weights have no scales applied, and only the low bytes
+    /// of [large integers](crate::Blob::large_integers).
     ///
     /// # Errors
     /// [`GpuError::OtherDevice`] and [`GpuError::Misaligned`] for memory that is not the device's or does not start at

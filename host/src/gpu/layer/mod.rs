@@ -115,7 +115,7 @@ impl Layer {
         self.memory.is_borrowed()
     }
 
-    /// Returns the memory of the layer, which ends. Use it to upload another layer to the same memory: by
+    /// Consumes the layer and returns its memory. Use it to upload another layer to the same memory: by
     /// [`Gpu::upload_async`](super::Gpu::upload_async) on a CUDA stream that is ordered after the layer's last use, or
     /// by any upload once the last use is done.
     ///

@@ -336,73 +336,85 @@ impl<'a> HostParts<'a> {
         ready: Ready,
     ) -> Result<Layer, GpuError> {
         let (split, shape, start) = (blob.split(), LayerShape::new(blob), memory.address());
-        let address = |offset: Option<usize>| offset.map_or(0, |offset| start + offset as u64);
-        let (layout, groups) = (self.layout, blob.groups());
-        let exponents = layout.exponent_table.is_some();
-        let weights_per_symbol = split.weights_per_symbol();
+        let decode_kernel = KernelId::decode(split.dtype(), split.weights_per_symbol());
         let coding = WeightCoding::new(
             split.dtype(),
             split.raw_bits(),
-            weights_per_symbol,
-            exponents,
-            groups.is_some(),
+            split.weights_per_symbol(),
+            self.layout.exponent_table.is_some(),
+            blob.groups().is_some(),
         );
-        let flags = LayerFlags::empty()
-            .with(LayerFlags::ZERO_EXPONENT, split.zero())
-            .with(LayerFlags::ZERO_POINTS, groups.is_some_and(|groups| groups.zeros));
-        let index = start + (HEADER_BYTES + TABLE_BYTES) as u64;
-        let exponent_base = split.base().into();
-        let args = LayerArgs {
-            blob: start,
-            index,
-            table: address(layout.exponent_table.or(Some(layout.table))),
-            scale: address(layout.scale),
-            bias: address(layout.bias),
-            // Layers whose sides do not fit have no launch plan.
-            rows: shape.grid.rows as u32,
-            cols: shape.grid.cols as u32,
-            exponent_base,
-            flags,
-        };
-        let decode_args = DecodeArgs {
-            blob: start,
-            index,
-            table: address(Some(layout.table)),
-            out: 0,
-            rows: shape.grid.rows as u64,
-            cols: shape.grid.cols as u64,
-            exponent_base,
-            raw_bits: split.raw_bits().into(),
-            group_bytes: groups.map_or(0, |groups| groups.bytes() as u32),
-            buffer_rows: row_capacity(shape),
-            flags,
-            reserved: 0,
-        };
-        let numbers = self.numbers();
-        let parts = numbers.flat_map(|(part, at, bytes)| {
+        let parts = self.numbers().flat_map(|(part, at, bytes)| {
             regions(start + at as u64, bytes).map(move |region| (part, region))
         });
         let checksums = Checksums { front: crc32c::crc32c(&self.front), parts: parts.collect() };
-        let decode_kernel = KernelId::decode(split.dtype(), weights_per_symbol);
-        let launches = Launches::new(gpu.plan_device(), shape, coding);
         Ok(Layer {
             memory,
-            args,
-            decode_args,
+            args: self.layer_args(blob, start),
+            decode_args: self.decode_args(blob, start),
             decode_kernel: decode_kernel.ok_or(GpuError::loading(NOT_FOUND))?,
-            launches,
+            launches: Launches::new(gpu.plan_device(), shape, coding),
             coding,
             split,
             shape,
             tiles: self.tile_count,
             front_bytes: self.front.len(),
-            blob_bytes: layout.blob_bytes,
+            blob_bytes: self.layout.blob_bytes,
             checksums,
             weights_crc: blob.weights_crc(),
             ready,
             gpu: gpu.clone(),
         })
     }
+
+    /// Returns the arguments of kernels that multiply with the layer at address `start`.
+    fn layer_args(&self, blob: &Blob<'_>, start: u64) -> LayerArgs {
+        let (layout, shape) = (&self.layout, LayerShape::new(blob));
+        let address = |offset: Option<usize>| offset.map_or(0, |offset| start + offset as u64);
+        LayerArgs {
+            blob: start,
+            index: index_address(start),
+            table: address(layout.exponent_table.or(Some(layout.table))),
+            scale: address(layout.scale),
+            bias: address(layout.bias),
+            // Layers whose sides do not fit have no launch plan.
+            rows: shape.grid.rows as u32,
+            cols: shape.grid.cols as u32,
+            exponent_base: blob.split().base().into(),
+            flags: flags(blob),
+        }
+    }
+
+    /// Returns the arguments of kernels that decode the layer at address `start`, without the address of the output.
+    fn decode_args(&self, blob: &Blob<'_>, start: u64) -> DecodeArgs {
+        let (split, shape) = (blob.split(), LayerShape::new(blob));
+        DecodeArgs {
+            blob: start,
+            index: index_address(start),
+            table: start + self.layout.table as u64,
+            out: 0,
+            rows: shape.grid.rows as u64,
+            cols: shape.grid.cols as u64,
+            exponent_base: split.base().into(),
+            raw_bits: split.raw_bits().into(),
+            group_bytes: blob.groups().map_or(0, |groups| groups.bytes() as u32),
+            buffer_rows: row_capacity(shape),
+            flags: flags(blob),
+            reserved: 0,
+        }
+    }
+}
+
+/// Returns the address of the index of a blob at address `start`.
+fn index_address(start: u64) -> u64 {
+    start + (HEADER_BYTES + TABLE_BYTES) as u64
+}
+
+/// Returns the flags of a blob that kernels need.
+fn flags(blob: &Blob<'_>) -> LayerFlags {
+    LayerFlags::empty()
+        .with(LayerFlags::ZERO_EXPONENT, blob.split().zero())
+        .with(LayerFlags::ZERO_POINTS, blob.groups().is_some_and(|groups| groups.zeros))
 }
 
 impl Layer {

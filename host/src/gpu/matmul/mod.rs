@@ -14,14 +14,14 @@ use crate::matmul::{Activations, Epilogue, Outputs, check};
 use launches::Launch;
 
 impl Layer {
-    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Use it for up to
-    /// about a hundred rows of x. It neither allocates memory nor waits for the device. The first call with another
-    /// number of rows or another type of activations may load a kernel (see [`Layer::prepare`]).
+    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Use it for up to 64
+    /// rows of x. It neither allocates memory nor waits for the device. The first call with another number of rows or
+    /// another type of activations may load a kernel (see [`Layer::prepare`]).
     ///
     /// Products are exact, sums are F32, in an order that depends on shapes and device alone: the same operands give
-    /// the same bits. More than 64 rows of x are processed 64 at a time, each time decoding the layer again; from about
-    /// a hundred rows on, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are
-    /// multiplied as +-480; check inputs beforehand where that matters.
+    /// the same bits. More than 64 rows of x are processed 64 at a time, each time decoding the layer again: above 64
+    /// rows, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are multiplied as
+    /// +-480; check inputs beforehand where that matters.
     ///
     /// ```no_run
     /// # use fused_rans_host::gpu::{CudaStream, DeviceBuffer, GpuError, Layer, Workspace};

@@ -7,10 +7,10 @@ use std::sync::Arc;
 /// Alignment of a range, the same as that of an allocation.
 pub(in super::super) const ALIGNMENT: usize = 256;
 
-/// A buffer that is divided into ranges that do not overlap. Use it to load a model with one allocation.
+/// Divides a buffer into ranges that do not overlap. Use it to load a model with one allocation.
 ///
-/// Ranges do not return to the arena: [`Layer::into_memory`](super::super::Layer::into_memory) returns a layer's range
-/// for the next layer. The buffer is freed when the arena and all its ranges are dropped.
+/// An arena does not take ranges back. [`Layer::into_memory`](super::super::Layer::into_memory) returns a layer's range:
+/// use it for the next layer. The buffer is freed when the arena and all its ranges are dropped.
 #[derive(Debug)]
 pub struct Arena {
     buffer: Arc<DeviceBuffer>,

@@ -59,10 +59,15 @@ impl RateCurve {
     }
 
     /// Multiplies the error by `weight`. Use it for layers whose errors matter more, or less, than those of others.
-    #[must_use]
-    pub fn weighted(mut self, weight: f64) -> Self {
+    ///
+    /// # Errors
+    /// [`QuantizeError::InvalidWeight`] for a weight that is not above 0 and finite.
+    pub fn weighted(mut self, weight: f64) -> Result<Self, QuantizeError> {
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(QuantizeError::InvalidWeight(weight));
+        }
         self.points.iter_mut().for_each(|(_, error)| *error += weight.ln());
-        self
+        Ok(self)
     }
 
     /// Returns the rate at which one bit more reduces the error by `gain`.

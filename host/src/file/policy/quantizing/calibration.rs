@@ -43,7 +43,7 @@ impl Calibration {
         let shared = file.header().metadata.iter().find(|(key, _)| key == SHARED);
         let shared = shared.map_or(Ok(HashMap::new()), |(_, json)| serde_json::from_str(json));
         let shared: HashMap<String, String> =
-            shared.map_err(|fault| FileError::header(path)(HeaderFault::Shared(fault)))?;
+            shared.map_err(|fault| FileError::header(path)(HeaderFault::Shared(fault.into())))?;
         if let Some((name, stored)) =
             shared.iter().find(|(_, stored)| !by_name.contains_key(*stored))
         {

@@ -27,7 +27,7 @@ pub(super) fn shared_rates(
     progress: &mut Progress<'_>,
 ) -> Result<HashMap<String, Rate>, FileError> {
     let shares = shares(files, options);
-    progress.expect(shares.iter().map(|share| share.tensor.byte_len()).sum());
+    progress.add_to_total(shares.iter().map(|share| share.tensor.byte_len()).sum());
     let (mut names, mut curves) = (Vec::new(), Vec::new());
     let mut average = None;
     for share in &shares {
@@ -69,8 +69,9 @@ fn curve(share: &Share<'_>, options: &CompressOptions) -> Result<Option<RateCurv
         .moments(moments.as_ref());
     let (dtype, rows, cols) = tensor.numbers().expect("only numbers are quantized");
     let source = NumberMatrix::from_bytes(dtype, file.data(tensor), rows, cols);
-    match source.and_then(|source| RateCurve::new(source, coding)) {
-        Ok(curve) => Ok(Some(curve.weighted(weight))),
+    let curve = source.and_then(|source| RateCurve::new(source, coding));
+    match curve.and_then(|curve| curve.weighted(weight)) {
+        Ok(curve) => Ok(Some(curve)),
         Err(QuantizeError::TooSmall { .. }) => Ok(None),
         Err(fault) => Err(FileError::tensor(file.path(), &tensor.name, fault)),
     }

@@ -44,14 +44,14 @@ pub(super) struct Rule {
 pub enum RulesError {
     /// Not TOML, or TOML of another form.
     #[error("the rules are not TOML tables `[[layer]]`, each with a `name` and settings for it")]
-    Toml(#[source] toml::de::Error),
+    Toml(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A name that is not a regular expression.
     #[error("the rule for `{name}`: its name is not a regular expression")]
     Name {
         /// The name.
         name: String,
         /// The fault.
-        source: regex::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A value that is not allowed.
     #[error("the rule for `{name}`: {what}")]
@@ -86,7 +86,8 @@ impl Rules {
     /// # Errors
     /// [`RulesError`] names the rule at fault, and the allowed values.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
-        let rules: RulesText = toml::from_str(text).map_err(RulesError::Toml)?;
+        let rules: RulesText =
+            toml::from_str(text).map_err(|error| RulesError::Toml(error.into()))?;
         rules.layer.into_iter().map(RuleText::check).collect::<Result<_, _>>().map(Self)
     }
 
@@ -146,7 +147,7 @@ impl RuleText {
             Rule { format, weight, raw_bits, weights_per_symbol: weights_per_symbol.transpose()? };
         match Regex::new(&name) {
             Ok(pattern) => Ok((pattern, rule)),
-            Err(source) => Err(RulesError::Name { name, source }),
+            Err(error) => Err(RulesError::Name { name, source: error.into() }),
         }
     }
 }
