@@ -265,6 +265,10 @@ fn rates_are_spread_by_what_they_are_worth() {
         bits(&[curves[0].clone().weighted(16.0).unwrap(), curves[1].clone(), curves[2].clone()]);
     assert!((weighted[0] - weighted[2] - 2.0).abs() < 0.1, "{weighted:?}");
     assert!(bits(&[]).is_empty());
+    for weight in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+        let error = curves[0].clone().weighted(weight).unwrap_err();
+        assert!(matches!(error, QuantizeError::InvalidWeight(_)), "{error}");
+    }
 }
 
 /// Rows depend on each other, so that pairs of weights take far fewer bits than two single ones.

@@ -296,8 +296,8 @@ impl State {
     /// Returns a list of everything on a device that was not freed.
     pub fn left(&self, device: usize) -> String {
         let Self { contexts, buffers, streams, modules, events, graphs, host, .. } = self;
-        // A context that was destroyed, or that a fault said so of, has ended its CUDA streams and graphs. With a real driver,
-        // using their handles is a segmentation fault.
+        // A context that was destroyed, or that a fault said so of, has ended its CUDA streams, events and graphs. With a real
+        // driver, using a CUDA stream's handle is a segmentation fault.
         let ended = self.destroyed || self.faulty && self.fault.1 == CONTEXT_IS_DESTROYED;
         let within = |count: usize| if ended { 0 } else { count };
         fn count<T>(things: &BTreeMap<u64, Owned<T>>, device: usize) -> usize {
@@ -308,7 +308,7 @@ impl State {
             (count(buffers, device), "buffers"),
             (within(count(streams, device)), "CUDA streams"),
             (count(modules, device), "modules"),
-            (count(events, device), "events"),
+            (within(count(events, device)), "events"),
             (within(count(graphs, device)), "graphs"),
             (count(host, device), "page-locked buffers"),
         ];
