@@ -103,8 +103,8 @@ mod bench {
         let verified = wall_ms(|| layer.verify())?;
         let rate = |ms: f64| bytes.len() as f64 / ms / 1e6;
         println!(
-            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, checked on the device {fast:.1} ms {:.2} GB/s, \
-             verify {verified:.2} ms {:.0} GB/s",
+            "load {:8} {rows} x {cols}, {:.0} MB: upload {uploads:.1} ms {:.2} GB/s, checked on the \
+             device {fast:.1} ms {:.2} GB/s, verify {verified:.2} ms {:.0} GB/s",
             dtype.name(),
             bytes.len() as f64 / 1e6,
             rate(uploads),

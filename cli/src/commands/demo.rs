@@ -205,5 +205,7 @@ fn decode_on_gpu(
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::unnecessary_wraps, reason = "the GPU's may fail")]
 fn gpu_line(_compressed: &CompressedFile) -> Result<String, Failure> {
-    Ok("GPU: not used, this program was built without CUDA. Build it with `--features cuda` to decode on an NVIDIA GPU.".to_owned())
+    let line = "GPU: not used, this program was built without CUDA. Build it with `--features cuda` to decode on an \
+                NVIDIA GPU.";
+    Ok(line.to_owned())
 }

@@ -66,8 +66,8 @@ pub enum BlobError {
     /// Not smaller: the blob would not be smaller than the matrix, or than
     /// [`Encoder::max_bytes`](crate::Encoder::max_bytes).
     #[error(
-        "the {rows} x {cols} matrix does not compress to less than {max_bytes} bytes: store it uncompressed, or raise the \
-         limit with Encoder::max_bytes"
+        "the {rows} x {cols} matrix does not compress to less than {max_bytes} bytes: store it uncompressed, or raise \
+         the limit with Encoder::max_bytes"
     )]
     NotSmaller {
         /// Rows of the matrix.

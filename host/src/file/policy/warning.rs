@@ -23,8 +23,8 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format => f.write_str(
-                "nothing is quantized: the only selected matrices are embeddings, norms and biases, which are quantized on \
-                 request only",
+                "nothing is quantized: the only selected matrices are embeddings, norms and biases, which are \
+                 quantized on request only",
             ),
             Self::ShareRate => f.write_str(
                 "sharing the rate has no effect: no tensor is quantized to a shared rate",

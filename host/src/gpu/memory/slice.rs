@@ -117,13 +117,13 @@ pub struct DeviceSliceMut<'a> {
 
 slice!(
     DeviceSlice,
-    "There are `len` bytes of device memory at `address`, which are freed only after what is queued on them (as `cuMemFree` \
-     does), and not before `'a` ends."
+    "There are `len` bytes of device memory at `address`, which are freed only after what is queued on them (as \
+     `cuMemFree` does), and not before `'a` ends."
 );
 slice!(
     DeviceSliceMut,
-    "There are `len` bytes of device memory at `address`, which are freed only after what is queued on them (as `cuMemFree` \
-     does), and not before `'a` ends, until when nothing else uses them."
+    "There are `len` bytes of device memory at `address`, which are freed only after what is queued on them (as \
+     `cuMemFree` does), and not before `'a` ends, until when nothing else uses them."
 );
 
 impl<'a> DeviceSliceMut<'a> {
