@@ -58,7 +58,7 @@ fn stray() -> String {
     let matmul = |exponent_table| {
         let weights =
             WeightCoding::new(Dtype::Bf16, 0, WeightsPerSymbol::Two, exponent_table, false);
-        KernelId::matmul(weights, ActivationType::Bf16, 8)
+        KernelId::matmul(weights, ActivationType::Bf16, 1)
     };
     let decode = KernelId::decode(Dtype::Bf16, WeightsPerSymbol::Two);
     let kernels = [decode, matmul(true), matmul(false)].map(|id| {
