@@ -6,21 +6,30 @@
 //! the raw planes. Symbols and raw bits are stored in the order in which `mma.sync.m16n8k16` reads its A operand.
 //!
 //! `stored` is what the bytes of a compressed matrix mean, specified by `docs/format.md` in the repository; `table` has the
-//! entries of decode tables, which exist in memory only; `launch` is what host and kernels agree on.
+//! entries of decode tables, which exist in memory only; `launch` is what host and kernels agree on; `resident` is
+//! how a layer lies in device memory.
 //!
 //! This crate makes no promises of its own: use `fused-rans`.
 #![no_std]
 #![deny(unsafe_code)]
 
 mod launch;
+mod resident;
 mod stored;
 mod table;
 
 pub use launch::{
     ActivationType, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, KernelFamily, KernelId,
-    LayerArgs, LayerFlags, MatmulArgs, MatmulFlags, Partition, REGION_SHARED_MEMORY,
-    REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES, WeightCoding, max_warps, record_bytes,
-    ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes,
+    LayerArgs, LayerFlags, LeanLayer, LeanMatmulArgs, LeanMemory, MatmulArgs, MatmulFlags,
+    Partition, RAW_STAGES, REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run,
+    SLAB_BYTES, WARP_BARRIER_BYTES, WeightCoding, lean_sum_bytes, max_lean_warps, max_warps,
+    record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes,
+    sum_bytes, x_row_bytes, x_stage_columns, x_stages,
+};
+pub use resident::{
+    LeanPartition, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS, PANELS, ResidentException, SPAN,
+    SlabEntry, SlabRun, coded_slab_bytes, panel_plain_bytes, panel_plane_start, panel_plane_words,
+    panel_raw_bytes, panel_word_offset, panels, plain_slab_bytes,
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,
