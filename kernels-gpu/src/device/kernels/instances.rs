@@ -11,13 +11,19 @@ use super::{
     dense::{DENSE_THREADS, multiply},
 };
 use crate::MmaType;
-use crate::device::matmul::{Arguments, Kind, run};
+use crate::device::matmul::Kind;
+#[cfg(feature = "lean")]
+use crate::device::matmul::lean;
+#[cfg(not(feature = "lean"))]
+use crate::device::matmul::{Arguments, run};
 use core::arch::global_asm;
 #[cfg(feature = "bf16")]
 use fused_rans_layout::{ChecksumArgs, DecodeArgs, DenseArgs, REGION_THREADS, TILE_THREADS};
-use fused_rans_layout::{
-    Dtype, LANES, MatmulArgs, TableKind, kernel_name, kernel_table, max_warps, slabs_at_once,
-};
+use fused_rans_layout::{Dtype, LANES, TableKind, kernel_name, kernel_table};
+#[cfg(feature = "lean")]
+use fused_rans_layout::{LeanMatmulArgs, max_lean_warps};
+#[cfg(not(feature = "lean"))]
+use fused_rans_layout::{MatmulArgs, max_warps, slabs_at_once};
 
 /// Declares the kernel `$name`, which runs `$body` with arguments of type `$args`. A block has at most `$threads`
 /// threads, and registers are limited so that `$blocks` blocks fit on a multiprocessor.
@@ -46,7 +52,32 @@ macro_rules! kernel {
     };
 }
 
+/// Declares the matmul kernels of a type of activations.
+#[cfg(feature = "lean")]
+macro_rules! matmul_kernels {
+    (
+        $name:literal $activations:ident
+        { $dtype:ident $raw_bits:literal $table:ident $grouped:literal } [$($rows:literal)*]
+    ) => {
+        $(kernel!(
+            [matmul $name $activations $rows], threads: LANES * max_lean_warps($rows / 8), blocks: 1,
+            |arguments: LeanMatmulArgs| {
+                const KIND: Kind = Kind {
+                    dtype: Dtype::$dtype,
+                    raw_bits: $raw_bits,
+                    table: TableKind::$table,
+                    mma_type: MmaType::$activations,
+                    grouped: $grouped,
+                    fragments: false,
+                };
+                lean::run::<{ $rows / 8 }>(KIND, &arguments)
+            }
+        );)*
+    };
+}
+
 /// Declares the matmul kernels of a type of activations, and the kernel that writes fragments.
+#[cfg(not(feature = "lean"))]
 macro_rules! matmul_kernels {
     (
         $name:literal $activations:ident

@@ -4,13 +4,18 @@
 //! multiplies with `mma.sync`. W's fragments are the A operand, x's the B operand: 16 rows of W times an octet,
 //! 8 rows of x.
 
+#[cfg(feature = "lean")]
+pub mod lean;
 mod shared;
+#[cfg(not(feature = "lean"))]
 mod sm80;
 
 use crate::MmaType;
+use shared::groups::HasZeroPoints;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use fused_rans_layout::{Dtype, LayerFlags, MatmulArgs, MatmulFlags, TableKind, TileEntry};
 
+#[cfg(not(feature = "lean"))]
 pub use sm80::run;
 
 /// What a kernel is compiled for, beside the number of octets.
@@ -87,7 +92,10 @@ impl Arguments {
     fn has_zero_exponent(&self) -> bool {
         self.layer_flags.contains(LayerFlags::ZERO_EXPONENT)
     }
+}
 
+impl HasZeroPoints for Arguments {
+    #[inline(always)]
     fn has_zero_points(&self) -> bool {
         self.layer_flags.contains(LayerFlags::ZERO_POINTS)
     }

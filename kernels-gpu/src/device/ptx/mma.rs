@@ -85,3 +85,12 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     }
     result
 }
+
+/// Converts the bits of a BF16 or FP16 to F32.
+#[inline(always)]
+pub fn to_f32(mma_type: MmaType, bits: u16) -> f32 {
+    match mma_type {
+        MmaType::Bf16 => f32::from_bits(u32::from(bits) << 16),
+        MmaType::F16 => f16_to_f32(bits),
+    }
+}

@@ -1,6 +1,8 @@
 //! Instructions that only a device has, a function each. Pure ones that a CPU can compute are in
 //! [`twins`](crate::ptx).
 
+#[cfg(feature = "lean")]
+mod bulk;
 mod copy;
 mod global;
 mod mma;
@@ -8,6 +10,8 @@ mod shared;
 mod special;
 mod sync;
 
+#[cfg(feature = "lean")]
+pub use bulk::*;
 pub use copy::*;
 pub use global::*;
 pub use mma::*;

@@ -12,7 +12,7 @@ use crate::device::ptx::{
     load_shared_words, opaque, reread_block, reread_lane, reread_warp, reread_warps, round,
     shared_memory, store_global, store_global_4, store_global_u16, store_shared_4, warp_barrier,
 };
-use crate::unrolled;
+use crate::{MmaType, unrolled};
 use fused_rans_layout::{
     FRAGMENT, LANES, Partition, Run, SLAB_ROWS, SLAB_STRIPS, TABLE, TILE, ring_bytes,
 };
@@ -211,7 +211,7 @@ fn add(total: &mut [f32; 4], sums: [f32; 4]) {
 /// # Safety
 /// There is such a counter.
 #[inline(always)]
-unsafe fn arrive(counter: *mut u32, others: u32) -> bool {
+pub unsafe fn arrive(counter: *mut u32, others: u32) -> bool {
     // The first lane's increment releases what the other lanes have written, too.
     warp_barrier();
     let mut before = 0;
@@ -314,7 +314,7 @@ unsafe fn store<const B: usize, const S: usize>(
                         let at = m as usize * arguments.y_row_stride as usize + n as usize;
                         let value = sums[2 * half + low] * scale + bias;
                         // SAFETY: row and column of y exist.
-                        unsafe { store_output(kind, arguments, at, value) };
+                        unsafe { store_output(kind.mma_type, arguments.y, arguments.outputs_are_f32(), at, value) };
                     }
                 },
             );
@@ -327,7 +327,7 @@ unsafe fn store<const B: usize, const S: usize>(
 /// # Safety
 /// `numbers` is null, or has such an element.
 #[inline(always)]
-unsafe fn for_row(numbers: *const f32, row: u32, default: f32) -> f32 {
+pub unsafe fn for_row(numbers: *const f32, row: u32, default: f32) -> f32 {
     if numbers.is_null() {
         default
     } else {
@@ -337,19 +337,19 @@ unsafe fn for_row(numbers: *const f32, row: u32, default: f32) -> f32 {
     }
 }
 
-/// Stores element `at` of y.
+/// Stores element `at` of y: an F32, or a number of the activations' type.
 ///
 /// # Safety
 /// The element exists.
 #[inline(always)]
-unsafe fn store_output(kind: Kind, arguments: &Arguments, at: usize, value: f32) {
+pub unsafe fn store_output(mma_type: MmaType, y: *mut u8, is_f32: bool, at: usize, value: f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if arguments.outputs_are_f32() {
-            store_global(arguments.y.cast::<u32>().wrapping_add(at), value.to_bits());
+        if is_f32 {
+            store_global(y.cast::<u32>().wrapping_add(at), value.to_bits());
         } else {
-            let value = u32::from(round(kind.mma_type, value));
-            store_global_u16(arguments.y.cast::<u16>().wrapping_add(at), value);
+            let value = u32::from(round(mma_type, value));
+            store_global_u16(y.cast::<u16>().wrapping_add(at), value);
         }
     }
 }

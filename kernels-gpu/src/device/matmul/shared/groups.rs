@@ -1,7 +1,7 @@
 //! Scales and zero points of a lane's groups: rows g and g + 8 of both strips of a slab.
 
 use super::sums::RowScales;
-use crate::device::matmul::{Arguments, Kind};
+use crate::device::matmul::Kind;
 use crate::device::ptx::{f16_to_f32, load_shared_words, reread_lane};
 use crate::{IntegerOffset, WeightFormat};
 use fused_rans_layout::{Dtype, GroupPlane, SLAB_STRIPS};
@@ -11,13 +11,18 @@ pub type Offsets = [[IntegerOffset; 2]; SLAB_STRIPS];
 
 /// Loads scales and zero points of a slab from shared memory, where [`GroupPlane`] says how they lie. They must have been
 /// waited for.
-pub struct Groups<'a> {
+pub struct Groups<'a, A> {
     pub kind: Kind,
-    pub arguments: &'a Arguments,
+    pub arguments: &'a A,
     pub format: WeightFormat,
 }
 
-impl Groups<'_> {
+/// Arguments that say whether groups have zero points beside their scales.
+pub trait HasZeroPoints {
+    fn has_zero_points(&self) -> bool;
+}
+
+impl<A: HasZeroPoints> Groups<'_, A> {
     /// Loads the scales of group `number` of the slab whose scales are at address `at`; without groups, 1.
     #[inline(always)]
     pub fn scales(&self, at: u32, number: u32) -> RowScales {

@@ -43,7 +43,7 @@ pub struct Mainloop<'a, const B: usize, const S: usize> {
     pub(super) kind: Kind,
     pub(super) arguments: &'a Arguments,
     pub(super) format: WeightFormat,
-    pub(super) groups: Groups<'a>,
+    pub(super) groups: Groups<'a, Arguments>,
     pub(super) activations: Activations<B>,
     ring: Ring<B, S>,
     /// Whether the first stages of the next segment are requested.

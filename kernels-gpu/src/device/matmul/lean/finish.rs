@@ -1,0 +1,258 @@
+//! The sums of a row of slabs: exceptions, the parts of several blocks, and outputs.
+
+use super::Arguments;
+use crate::device::matmul::Kind;
+use crate::device::matmul::shared::epilogue::{arrive, for_row, store_output};
+use crate::device::matmul::shared::sums::{Sums, for_each_fragment, zero};
+use crate::device::ptx::{
+    block, load_global, load_global_u16, load_partial, lane, reread_lane, store_global_4, to_f32,
+};
+use crate::unrolled;
+use fused_rans_layout::{
+    FRAGMENT, LANES, LeanPartition, SLAB_ROWS, SPAN, TILE, lean_sum_bytes,
+};
+
+/// A row of slabs, and the columns of tiles that a block has of it.
+#[derive(Clone, Copy)]
+pub struct Part {
+    pub row_block: u32,
+    /// Row in the row block: the warp.
+    pub row: u32,
+    pub from: u32,
+    pub to: u32,
+}
+
+impl Part {
+    /// Returns the part of `block`.
+    #[inline(always)]
+    pub fn of_block(partition: LeanPartition, block: u32, row_block: u32, row: u32) -> Self {
+        let (from, to) = partition.columns(partition.run(block), row_block, row);
+        Self { row_block, row, from, to }
+    }
+
+    /// Returns the number of the row of slabs in the layer.
+    #[inline(always)]
+    pub fn slab_row(self, partition: LeanPartition) -> u32 {
+        self.row_block * partition.warps + self.row
+    }
+
+    #[inline(always)]
+    fn is_empty(self) -> bool {
+        self.from >= self.to
+    }
+}
+
+/// Returns the products of the exceptions of a part: what the sums start with.
+#[inline(always)]
+pub fn exceptions<const B: usize>(
+    kind: Kind,
+    arguments: &Arguments,
+    partition: LeanPartition,
+    part: Part,
+) -> Sums<B> {
+    let mut sums = zero();
+    if arguments.exception_starts.is_null() {
+        return sums;
+    }
+    let (first, last) = (part.from * TILE as u32, part.to * TILE as u32);
+    let row = part.slab_row(partition) * SLAB_ROWS as u32 + reread_lane() as u32 / 4;
+    unrolled::<4>(
+        #[inline(always)]
+        |i| {
+            let (strip, half) = (i / 2, i % 2);
+            let row = row + (FRAGMENT * strip + 8 * half) as u32;
+            if row < arguments.rows {
+                let mut span = first / SPAN as u32;
+                while span * (SPAN as u32) < last {
+                    row_exceptions::<B>(kind, arguments, row, span, first, last, |octet, low, product| {
+                        sums[strip][octet][2 * half + low] += product;
+                    });
+                    span += 1;
+                }
+            }
+        },
+    );
+    sums
+}
+
+/// Calls `add` with the products of the exceptions of a row in a span, as far as they lie in columns `first` to before
+/// `last`, and this lane's rows of x.
+#[inline(always)]
+fn row_exceptions<const B: usize>(
+    kind: Kind,
+    arguments: &Arguments,
+    row: u32,
+    span: u32,
+    first: u32,
+    last: u32,
+    mut add: impl FnMut(usize, usize, f32),
+) {
+    let start = (span as usize) * arguments.rows as usize + row as usize;
+    let starts = arguments.exception_starts.wrapping_add(start);
+    // SAFETY: there is a number for each row of each span, and one more.
+    let ([mut at], [end]) = unsafe { (load_global(starts), load_global(starts.wrapping_add(1))) };
+    let t = reread_lane() as u32 % 4;
+    while at < end {
+        let entry = arguments.exceptions.wrapping_add(at as usize);
+        // SAFETY: below the number of exceptions.
+        let [difference, place] = unsafe { load_global(entry.cast()) };
+        at += 1;
+        let col = span * SPAN as u32 + (place & 0xFFFF);
+        if col < first || col >= last {
+            continue;
+        }
+        unrolled::<B>(
+            #[inline(always)]
+            |octet| {
+                unrolled::<2>(
+                    #[inline(always)]
+                    |low| {
+                        let m = 8 * octet as u32 + 2 * t + low as u32;
+                        if m < arguments.x_rows {
+                            let at = m as usize * arguments.x_row_stride as usize + col as usize;
+                            // SAFETY: row and column of x exist.
+                            let x = unsafe { load_global_u16(arguments.x.wrapping_add(at)) };
+                            let x = to_f32(kind.mma_type, x as u16);
+                            add(octet, low, f32::from_bits(difference) * x);
+                        }
+                    },
+                );
+            },
+        );
+    }
+}
+
+/// Ends a part: stores the outputs if it is all of its row of slabs. If not, saves its sums; the block that comes last
+/// adds all up, in the order of the columns.
+///
+/// # Safety
+/// The buffers are as large as the arguments say; all lanes are here.
+#[inline(always)]
+pub unsafe fn finish<const B: usize>(
+    kind: Kind,
+    arguments: &Arguments,
+    partition: LeanPartition,
+    part: Part,
+    mut sums: Sums<B>,
+) {
+    let slab_row = part.slab_row(partition);
+    if part.from != 0 || part.to != partition.across {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let own = slot::<B>(arguments, partition, block() as u32, part);
+            store_slot(own, &sums);
+            let first = partition.owner(partition.slab(part.row_block, part.row, 0));
+            let last = partition.slab(part.row_block, part.row, partition.across - 1);
+            let last = partition.owner(last);
+            let mut others = 0;
+            for block in first..=last {
+                let part = Part::of_block(partition, block, part.row_block, part.row);
+                others += u32::from(!part.is_empty());
+            }
+            let counter = arguments.counters.wrapping_add(slab_row as usize);
+            if !arrive(counter, others - 1) {
+                return;
+            }
+            sums = zero();
+            for block in first..=last {
+                let part = Part::of_block(partition, block, part.row_block, part.row);
+                if !part.is_empty() {
+                    add_slot(&mut sums, slot::<B>(arguments, partition, block, part));
+                }
+            }
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { store::<B>(kind, arguments, slab_row, &sums) };
+}
+
+/// Returns the address of this lane's numbers in the slot of a block's part. A block has at most two parts of each row of a
+/// row block that it shares with others: one in its first row block, one in its last.
+#[inline(always)]
+fn slot<const B: usize>(
+    arguments: &Arguments,
+    partition: LeanPartition,
+    block: u32,
+    part: Part,
+) -> *mut f32 {
+    let (first, _) = partition.place(partition.run(block).start);
+    let slot = (2 * block + u32::from(part.row_block != first)) * partition.warps + part.row;
+    arguments.partials.wrapping_add(slot as usize * (lean_sum_bytes(B) / 4) + 4 * lane())
+}
+
+/// # Safety
+/// The slot exists.
+#[inline(always)]
+unsafe fn store_slot<const B: usize>(slot: *mut f32, sums: &Sums<B>) {
+    for_each_fragment::<B>(
+        #[inline(always)]
+        |strip, octet| {
+            let to = slot.wrapping_add((strip * B + octet) * 4 * LANES);
+            // SAFETY: the caller's promise.
+            unsafe { store_global_4(to.cast(), sums[strip][octet].map(f32::to_bits)) };
+        },
+    );
+}
+
+/// # Safety
+/// The slot exists, and was stored before.
+#[inline(always)]
+unsafe fn add_slot<const B: usize>(sums: &mut Sums<B>, slot: *mut f32) {
+    for_each_fragment::<B>(
+        #[inline(always)]
+        |strip, octet| {
+            let from = slot.wrapping_add((strip * B + octet) * 4 * LANES);
+            // SAFETY: the caller's promise.
+            let saved = unsafe { load_partial(from) };
+            unrolled::<4>(
+                #[inline(always)]
+                |i| sums[strip][octet][i] += saved[i],
+            );
+        },
+    );
+}
+
+/// Scales the sums of a row of slabs, adds the bias and stores the outputs.
+///
+/// # Safety
+/// As for [`finish`].
+#[inline(always)]
+unsafe fn store<const B: usize>(
+    kind: Kind,
+    arguments: &Arguments,
+    slab_row: u32,
+    sums: &Sums<B>,
+) {
+    let (g, t) = (reread_lane() as u32 / 4, reread_lane() as u32 % 4);
+    unrolled::<4>(
+        #[inline(always)]
+        |i| {
+            let (strip, half) = (i / 2, i % 2);
+            let n = slab_row * SLAB_ROWS as u32 + (FRAGMENT * strip + 8 * half) as u32 + g;
+            if n >= arguments.rows {
+                return;
+            }
+            // SAFETY: there is one for each row of W, or none.
+            let (scale, bias) =
+                unsafe { (for_row(arguments.scale, n, 1.0), for_row(arguments.bias, n, 0.0)) };
+            unrolled::<B>(
+                #[inline(always)]
+                |octet| {
+                    unrolled::<2>(
+                        #[inline(always)]
+                        |low| {
+                            let m = 8 * octet as u32 + 2 * t + low as u32;
+                            if m < arguments.x_rows {
+                                let at = m as usize * arguments.y_row_stride as usize + n as usize;
+                                let value = sums[strip][octet][2 * half + low] * scale + bias;
+                                let f32 = arguments.flags.contains(fused_rans_layout::MatmulFlags::OUTPUT_F32);
+                                // SAFETY: row and column of y exist.
+                                unsafe { store_output(kind.mma_type, arguments.y, f32, at, value) };
+                            }
+                        },
+                    );
+                },
+            );
+        },
+    );
+}

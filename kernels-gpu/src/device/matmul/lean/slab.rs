@@ -1,0 +1,383 @@
+//! A warp's slabs: their copies on the way, and what is done with a panel.
+
+use super::Arguments;
+use crate::device::matmul::Kind;
+use crate::device::matmul::shared::groups::Offsets;
+use crate::device::matmul::shared::sums::Sums;
+use crate::device::ptx::{
+    advance, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_global, load_shared,
+    load_shared_words, mma, multiply_add, opaque_four, shared_memory, wait_barrier,
+};
+use crate::{Lane, RawWords, SlabMemory, WeightFormat, Words, unrolled};
+use fused_rans_layout::{
+    LINE, LeanMemory, PANELS, SlabEntry, WARP_BARRIER_BYTES, panel_plane_start, panel_raw_bytes,
+    panels, x_row_bytes,
+};
+
+/// Where the slabs of the warp's row are, in device memory and on their way.
+pub struct Slabs<'a> {
+    kind: Kind,
+    arguments: &'a Arguments,
+    raw_bits: u32,
+    /// Addresses of the warp's parts of shared memory.
+    words: u32,
+    raw: u32,
+    groups: u32,
+    /// Address of the warp's barriers: of the words, then of the two stages of raw planes.
+    barriers: u32,
+    /// Slabs whose words were requested, and slabs that were begun.
+    words_requested: u32,
+    words_begun: u32,
+    /// Panels whose raw planes were requested, and panels that were decoded.
+    raw_requested: u32,
+    raw_begun: u32,
+}
+
+/// A slab in device memory.
+#[derive(Clone, Copy)]
+pub struct Slab {
+    pub entry: SlabEntry,
+    /// Its number in the index.
+    pub number: u32,
+    /// Its panels.
+    pub panels: u32,
+}
+
+impl Slab {
+    /// Returns whether it is plain.
+    #[inline(always)]
+    pub fn is_plain(self) -> bool {
+        self.entry.rows == 0
+    }
+
+    /// Returns the panels that have raw planes.
+    #[inline(always)]
+    fn coded_panels(self) -> u32 {
+        if self.is_plain() { 0 } else { self.panels }
+    }
+}
+
+/// Raw planes of a panel, in shared memory, from this lane's first word on.
+#[derive(Clone, Copy)]
+struct Planes {
+    at: u32,
+    raw_bits: u32,
+    /// Words of the planes of two bits and of one bit, which are loaded at once for the whole panel.
+    two: [u32; 4],
+    one: [u32; 2],
+}
+
+/// What a lane decodes from: table and words.
+struct LaneMemory {
+    /// Address of the lane's first word.
+    first: u32,
+    /// See [`opaque_four`].
+    four: u32,
+}
+
+impl<'a> Slabs<'a> {
+    /// Number of a warp's barriers.
+    pub const BARRIERS: u32 = 3;
+
+    #[inline(always)]
+    pub fn new(
+        kind: Kind,
+        arguments: &'a Arguments,
+        raw_bits: u32,
+        memory: LeanMemory,
+        warp: u32,
+    ) -> Self {
+        Self {
+            kind,
+            arguments,
+            raw_bits,
+            words: memory.words + 2 * warp * arguments.buffer_rows * LINE as u32,
+            raw: memory.raw + 2 * warp * panel_raw_bytes(raw_bits) as u32,
+            groups: memory.groups + 2 * warp * LeanMemory::GROUP_BYTES,
+            barriers: memory.barriers + warp * WARP_BARRIER_BYTES,
+            words_requested: 0,
+            words_begun: 0,
+            raw_requested: 0,
+            raw_begun: 0,
+        }
+    }
+
+    /// Returns the address of the warp's barriers.
+    #[inline(always)]
+    pub fn barriers(&self) -> u32 {
+        self.barriers
+    }
+
+    /// Loads the entry of slab `number`, in column of tiles `col`.
+    #[inline(always)]
+    pub fn locate(&self, number: u32, col: u32) -> Slab {
+        let at = self.arguments.index.wrapping_add(number as usize);
+        // SAFETY: the caller's promise: the layer has such a slab.
+        let [line, rows] = unsafe { load_global(at.cast()) };
+        // The same in all lanes, which the compiler must know: bulk copies take uniform registers.
+        let entry =
+            SlabEntry { line: broadcast_first_lane(line), rows: broadcast_first_lane(rows) };
+        let rest = self.arguments.cols - col * fused_rans_layout::TILE as u32;
+        let all = PANELS as u32;
+        let panels =
+            if rest >= fused_rans_layout::TILE as u32 { all } else { panels(rest.div_ceil(16) as usize) as u32 };
+        Slab { entry, number, panels }
+    }
+
+    /// Requests the words of a slab, and its scales. Those of the slab before are no longer on their way.
+    #[inline(always)]
+    pub fn request_words(&mut self, slab: Slab) {
+        let bytes = slab.entry.rows * LINE as u32;
+        let group_bytes = self.arguments.group_bytes(self.kind);
+        if bytes + group_bytes == 0 {
+            return;
+        }
+        let half = self.words_requested % 2;
+        self.words_requested += 1;
+        // SAFETY: the slab's words are in the layer, and the buffer has room for the longest slab's; no lane reads it,
+        // because the slab before last was decoded.
+        unsafe {
+            expect_once(self.barriers, bytes + group_bytes);
+            if bytes != 0 {
+                let to = self.words + half * self.arguments.buffer_rows * LINE as u32;
+                bulk_copy_once(to, self.line(slab.entry.line), bytes, self.barriers);
+            }
+            if self.kind.grouped {
+                let to = self.groups + half * LeanMemory::GROUP_BYTES;
+                let from = slab.number as usize * group_bytes as usize;
+                let from = self.arguments.groups.wrapping_add(from);
+                bulk_copy_once(to, from, group_bytes, self.barriers);
+            }
+        }
+    }
+
+    /// Waits for the words of the next slab; returns the addresses of its words and scales.
+    #[inline(always)]
+    pub fn begin(&mut self, slab: Slab) -> (u32, u32) {
+        if slab.is_plain() && !self.kind.grouped {
+            return (0, 0);
+        }
+        let (half, turn) = (self.words_begun % 2, self.words_begun);
+        self.words_begun += 1;
+        // SAFETY: a barrier.
+        unsafe { wait_barrier(self.barriers, turn % 2) };
+        let words = self.words + half * self.arguments.buffer_rows * LINE as u32;
+        (words, self.groups + half * LeanMemory::GROUP_BYTES)
+    }
+
+    /// Requests the raw planes of panel `panel` of a slab, if it has it.
+    #[inline(always)]
+    pub fn request_raw(&mut self, slab: Slab, panel: u32) {
+        if self.raw_bits == 0 || panel >= slab.coded_panels() {
+            return;
+        }
+        let stage = self.raw_requested % 2;
+        self.raw_requested += 1;
+        let bytes = panel_raw_bytes(self.raw_bits) as u32;
+        let barrier = self.barriers + 8 + 8 * stage;
+        let from = self.line(slab.entry.line + slab.entry.rows);
+        let from = from.wrapping_add((panel * bytes) as usize);
+        // SAFETY: the slab's panel is in the layer; no lane reads the stage, because the panel before last was decoded.
+        unsafe {
+            expect_once(barrier, bytes);
+            bulk_copy_once(self.raw + stage * bytes, from, bytes, barrier);
+        }
+    }
+
+    /// Requests what comes two panels after panel `panel` of `slab`: a panel of the slab itself or of the next one.
+    #[inline(always)]
+    pub fn request_after(&mut self, slab: Slab, panel: u32, next: Option<Slab>) {
+        let ahead = panel + 2;
+        if ahead < slab.panels {
+            return self.request_raw(slab, ahead);
+        }
+        let Some(next) = next else { return };
+        if slab.panels == 1 {
+            self.request_raw(next, 0);
+        }
+        self.request_raw(next, ahead - slab.panels);
+    }
+
+    /// Waits for the raw planes of the next panel.
+    #[inline(always)]
+    fn begin_raw(&mut self) -> Planes {
+        let raw_bits = self.raw_bits;
+        let mut planes = Planes { at: self.raw, raw_bits, two: [0; 4], one: [0; 2] };
+        if raw_bits == 0 {
+            return planes;
+        }
+        let (stage, turn) = (self.raw_begun % 2, self.raw_begun / 2);
+        self.raw_begun += 1;
+        planes.at += stage * panel_raw_bytes(raw_bits) as u32;
+        // SAFETY: a barrier; then the panel's words are there.
+        unsafe {
+            wait_barrier(self.barriers + 8 + 8 * stage, turn % 2);
+            if raw_bits & 2 != 0 {
+                planes.two = load_shared_words(planes.plane(2) + 16 * lane() as u32);
+            }
+            if raw_bits & 1 != 0 {
+                planes.one = load_shared_words(planes.plane(1) + 8 * lane() as u32);
+            }
+        }
+        planes
+    }
+
+    /// Decodes a panel and adds its products to `sums`. `x` is the address of the lane's activations.
+    #[inline(always)]
+    pub fn panel<const B: usize>(
+        &mut self,
+        format: &WeightFormat,
+        stream: &mut LaneStream,
+        x: u32,
+        offsets: &Offsets,
+        sums: &mut Sums<B>,
+    ) {
+        let planes = self.begin_raw();
+        unrolled::<2>(
+            #[inline(always)]
+            |half| {
+                let raw = planes.half(half);
+                let x = x + 64 * half as u32;
+                half_panel::<B>(self.kind, format, stream, &raw, x, offsets, sums);
+            },
+        );
+    }
+
+    #[inline(always)]
+    pub fn line(&self, line: u32) -> *const u8 {
+        self.arguments.slabs.wrapping_add(line as usize * LINE)
+    }
+}
+
+/// A lane's stream.
+pub struct LaneStream {
+    memory: LaneMemory,
+    lane: Lane,
+}
+
+impl LaneStream {
+    /// Returns the start of the lane's stream of a slab whose words are at address `words`.
+    #[inline(always)]
+    pub fn new(words: u32) -> Self {
+        let memory = LaneMemory { first: words + 4 * lane() as u32, four: opaque_four() };
+        let lane = Lane::new(&memory);
+        Self { memory, lane }
+    }
+}
+
+/// Decodes four fragments, two steps of two strips, and multiplies them.
+#[inline(always)]
+fn half_panel<const B: usize>(
+    kind: Kind,
+    format: &WeightFormat,
+    stream: &mut LaneStream,
+    raw: &RawWords,
+    x: u32,
+    offsets: &Offsets,
+    sums: &mut Sums<B>,
+) {
+    // SAFETY: the activations of the panel are there.
+    let load = |octet: usize| -> [u32; 4] { unsafe { load_shared_words(x + (octet * 8 * x_row_bytes(B)) as u32) } };
+    if B <= 2 {
+        let mut activations = [[0; 4]; B];
+        unrolled::<B>(
+            #[inline(always)]
+            |octet| activations[octet] = load(octet),
+        );
+        unrolled::<4>(
+            #[inline(always)]
+            |f| {
+                let entries = stream.lane.fragment(&stream.memory, kind.table);
+                let a = format.operands(kind.mma_type, entries, raw, f, offsets[f % 2]);
+                unrolled::<B>(
+                    #[inline(always)]
+                    |octet| multiply(kind, a, activations[octet], f, &mut sums[f % 2][octet]),
+                );
+            },
+        );
+        return;
+    }
+    let mut operands = [[0; 4]; 4];
+    unrolled::<4>(
+        #[inline(always)]
+        |f| {
+            let entries = stream.lane.fragment(&stream.memory, kind.table);
+            operands[f] = format.operands(kind.mma_type, entries, raw, f, offsets[f % 2]);
+        },
+    );
+    unrolled::<B>(
+        #[inline(always)]
+        |octet| {
+            let activations = load(octet);
+            unrolled::<4>(
+                #[inline(always)]
+                |f| multiply(kind, operands[f], activations, f, &mut sums[f % 2][octet]),
+            );
+        },
+    );
+}
+
+/// Multiplies fragment `f` of four with the activations of its step.
+#[inline(always)]
+fn multiply(kind: Kind, a: [u32; 4], x: [u32; 4], f: usize, sums: &mut [f32; 4]) {
+    let step = f / 2;
+    *sums = mma(kind.mma_type, a, [x[2 * step], x[2 * step + 1]], *sums);
+}
+
+impl Planes {
+    /// Returns the address of the plane of `width` bits.
+    #[inline(always)]
+    fn plane(&self, width: u32) -> u32 {
+        self.at + panel_plane_start(self.raw_bits, width) as u32
+    }
+
+    /// Loads the lane's words of the four fragments of half `half`.
+    #[inline(always)]
+    fn half(&self, half: usize) -> RawWords {
+        let (mut words, lane) = (RawWords::default(), 16 * lane() as u32);
+        let quad = LINE as u32 * 4;
+        // SAFETY: the panel's words are there.
+        unsafe {
+            if self.raw_bits & 8 != 0 {
+                let at = self.plane(8) + 2 * half as u32 * quad + lane;
+                words.eight = [load_shared_words(at), load_shared_words(at + quad)];
+            }
+            if self.raw_bits & 4 != 0 {
+                words.four = load_shared_words(self.plane(4) + half as u32 * quad + lane);
+            }
+        }
+        words.two = [self.two[2 * half], self.two[2 * half + 1]];
+        words.one = self.one[half];
+        words
+    }
+}
+
+impl SlabMemory for LaneMemory {
+    #[inline(always)]
+    fn entry(&self, index: u32) -> u32 {
+        // SAFETY: an index is below `TABLE` by construction of the entries, and shared memory starts with the table.
+        unsafe { load_shared(multiply_add(index, self.four, shared_memory())) }
+    }
+
+    #[inline(always)]
+    fn first_words(&self) -> Words {
+        let second = self.first + LINE as u32;
+        // SAFETY: the host gives every slab at least two rows.
+        let [[first], [second]] =
+            unsafe { [load_shared_words(self.first), load_shared_words(second)] };
+        Words { window: [first, second], next: self.first + 2 * LINE as u32 }
+    }
+
+    #[inline(always)]
+    fn advance(&self, step: u32, words: &mut Words) {
+        // SAFETY: whatever its bits are, a stream reads at most `MAX_WORD_ROWS` words and looks ahead at `LOOK_AHEAD`
+        // more; behind the buffers of words there is room for so many.
+        unsafe { advance(step, LINE as u32, words) };
+    }
+
+    #[inline(always)]
+    fn raw<const N: usize>(&self, at: usize) -> [u32; N] {
+        // SAFETY: the kernels load raw planes in another way.
+        unsafe { load_shared_words(self.first + 4 * at as u32) }
+    }
+}

@@ -1,0 +1,167 @@
+//! Bulk copies, the barriers in shared memory that tell when they are done, and launches that overlap.
+
+use core::arch::asm;
+
+/// Makes a barrier for `count` arrivals a phase. One lane of the warp calls this; [`barriers_made`] comes before others
+/// use it.
+///
+/// # PTX
+/// `mbarrier.init`
+///
+/// # Safety
+/// `barrier` is the address of 8 bytes of the block's shared memory, aligned to 8, that are no barrier yet.
+#[inline(always)]
+pub unsafe fn make_barrier(barrier: u32, count: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("mbarrier.init.shared::cta.b64 [{}], {};", in(reg32) barrier, in(reg32) count,
+            options(nostack));
+    }
+}
+
+/// Makes this thread's new barriers visible to bulk copies; other threads see them after a [`barrier`](super::barrier).
+///
+/// # PTX
+/// `fence.mbarrier_init.release.cluster`
+#[inline(always)]
+pub fn barriers_made() {
+    // SAFETY: has no operands.
+    unsafe { asm!("fence.mbarrier_init.release.cluster;", options(nostack)) };
+}
+
+/// Waits until the phase of `barrier` with parity `parity` is complete. What arrived there is visible then.
+///
+/// # PTX
+/// `mbarrier.try_wait.parity`, in a loop
+///
+/// # Safety
+/// It is a barrier.
+#[inline(always)]
+#[allow(named_asm_labels, reason = "PTX labels are local to the braces")]
+pub unsafe fn wait_barrier(barrier: u32, parity: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("{{ .reg .pred done; WAIT: mbarrier.try_wait.parity.shared::cta.b64 done, [{}], {};",
+            "@done bra DONE; bra WAIT; DONE: }}",
+            in(reg32) barrier, in(reg32) parity, options(nostack));
+    }
+}
+
+/// Arrives at a barrier, once for the warp, whose lanes must all be here.
+///
+/// # PTX
+/// `elect.sync`, `mbarrier.arrive`
+///
+/// # Safety
+/// It is a barrier.
+#[inline(always)]
+pub unsafe fn arrive_once(barrier: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("{{ .reg .pred one; elect.sync _|one, 0xffffffff;",
+            "@one mbarrier.arrive.shared::cta.b64 _, [{}]; }}",
+            in(reg32) barrier, options(nostack));
+    }
+}
+
+/// Arrives at a barrier, for this thread.
+///
+/// # PTX
+/// `mbarrier.arrive`
+///
+/// # Safety
+/// It is a barrier.
+#[inline(always)]
+pub unsafe fn arrive(barrier: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("mbarrier.arrive.shared::cta.b64 _, [{}];", in(reg32) barrier, options(nostack));
+    }
+}
+
+/// Arrives at a barrier when all of this thread's [`async_copy_16`](super::async_copy_16) so far are done.
+///
+/// # PTX
+/// `cp.async.mbarrier.arrive.noinc`
+///
+/// # Safety
+/// It is a barrier.
+#[inline(always)]
+pub unsafe fn arrive_after_copies(barrier: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [{}];", in(reg32) barrier,
+            options(nostack));
+    }
+}
+
+/// Expects `bytes` more at a barrier in this phase, and arrives; once for the warp, whose lanes must all be here.
+///
+/// # PTX
+/// `elect.sync`, `mbarrier.arrive.expect_tx`
+///
+/// # Safety
+/// It is a barrier; copies of so many bytes follow.
+#[inline(always)]
+pub unsafe fn expect_once(barrier: u32, bytes: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("{{ .reg .pred one; elect.sync _|one, 0xffffffff;",
+            "@one mbarrier.arrive.expect_tx.shared::cta.b64 _, [{}], {}; }}",
+            in(reg32) barrier, in(reg32) bytes, options(nostack));
+    }
+}
+
+/// Starts a copy of `bytes` bytes to shared memory, once for the warp, whose lanes must all be here with the same operands.
+/// They count at the barrier when they are there.
+///
+/// # PTX
+/// `elect.sync`, `cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes`
+///
+/// # Safety
+/// Source and target exist and are, like `bytes`, multiples of 16; nothing reads or writes the target until then.
+#[inline(always)]
+pub unsafe fn bulk_copy_once(to: u32, from: *const u8, bytes: u32, barrier: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("{{ .reg .pred one; elect.sync _|one, 0xffffffff;",
+            "@one cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [{}], [{}], {}, [{}]; }}",
+            in(reg32) to, in(reg64) from, in(reg32) bytes, in(reg32) barrier, options(nostack));
+    }
+}
+
+/// Returns whether this lane is the one that the warp, all of whose lanes are here, elects.
+///
+/// # PTX
+/// `elect.sync`
+#[inline(always)]
+pub fn is_elected() -> bool {
+    let one: u32;
+    // SAFETY: register arithmetic of the whole warp.
+    unsafe {
+        asm!("{{ .reg .pred one; elect.sync _|one, 0xffffffff; selp.u32 {}, 1, 0, one; }}",
+            out(reg32) one, options(nomem, nostack));
+    }
+    one != 0
+}
+
+/// Lets the next launch of the CUDA stream start, if it may overlap with this one.
+///
+/// # PTX
+/// `griddepcontrol.launch_dependents`
+#[inline(always)]
+pub fn start_next_launch() {
+    // SAFETY: has no operands.
+    unsafe { asm!("griddepcontrol.launch_dependents;", options(nostack)) };
+}
+
+/// Waits until the launches before this one are done and what they have written is visible. Only memory that none of
+/// them writes may be used before.
+///
+/// # PTX
+/// `griddepcontrol.wait`
+#[inline(always)]
+pub fn wait_for_last_launch() {
+    // SAFETY: has no operands.
+    unsafe { asm!("griddepcontrol.wait;", options(nostack)) };
+}
