@@ -28,8 +28,8 @@ pub use launch::{
 };
 pub use resident::{
     LeanPartition, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS, PANELS, ResidentException, SPAN,
-    SlabEntry, SlabRun, coded_slab_bytes, panel_plain_bytes, panel_plane_start, panel_plane_words,
-    panel_raw_bytes, panel_word_offset, panels, plain_slab_bytes,
+    SlabEntry, SlabPlace, SlabRun, coded_slab_bytes, panel_plain_bytes, panel_plane_start,
+    panel_plane_words, panel_raw_bytes, panel_word_offset, panels, plain_slab_bytes,
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,

@@ -59,13 +59,18 @@ pub struct LeanMatmulArgs {
     pub y_row_stride: u32,
     /// Properties of the launch.
     pub flags: MatmulFlags,
+    /// Slabs of a block, of which the first `longer` blocks have one more: a
+    /// [`LeanPartition`](crate::LeanPartition)'s, which the kernels need not compute.
+    pub each: u32,
+    /// Blocks that have one slab more.
+    pub longer: u32,
 }
 
 const _: () = assert!(
     size_of::<LeanLayer>() == 88
         && core::mem::offset_of!(LeanLayer, rows) == 64
         && core::mem::offset_of!(LeanLayer, reserved) == 84
-        && size_of::<LeanMatmulArgs>() == 136
+        && size_of::<LeanMatmulArgs>() == 144
         && core::mem::offset_of!(LeanMatmulArgs, x_rows) == 120
 );
 

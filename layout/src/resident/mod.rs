@@ -10,7 +10,7 @@ use crate::{LANES, LINE, Plane};
 use bytemuck::{Pod, Zeroable};
 use core::mem::offset_of;
 
-pub use partition::{LeanPartition, SlabRun};
+pub use partition::{LeanPartition, SlabPlace, SlabRun};
 
 /// Steps of a panel: what the kernels decode between two waits. Raw planes of a panel are whole words.
 pub const PANEL_STEPS: usize = 4;

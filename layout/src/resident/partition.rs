@@ -17,8 +17,20 @@ pub struct LeanPartition {
     /// Rows of slabs of a row block: the warps of a block.
     pub warps: u32,
     /// Slabs of a run; the first `longer` runs have one more.
-    each: u32,
-    longer: u32,
+    pub each: u32,
+    /// Number of runs that have one slab more.
+    pub longer: u32,
+}
+
+/// A place in the sequence of slabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlabPlace {
+    /// Row block.
+    pub row_block: u32,
+    /// Column of tiles.
+    pub col: u32,
+    /// Row of the row block.
+    pub row: u32,
 }
 
 /// A run of slabs.
@@ -32,25 +44,18 @@ pub struct SlabRun {
 
 impl LeanPartition {
     /// Returns the partition of `grid` among `blocks` blocks of `warps` warps. Returns `None` if slabs cannot be counted in
-    /// 32 bits, or if there are no warps.
+    /// 32 bits, or if a run would have less than a column of a row block: then a row of slabs would have gaps among the
+    /// blocks that share it.
     #[must_use]
     pub fn new(grid: TileGrid, blocks: u32, warps: u32) -> Option<Self> {
         let rows = u32::try_from(grid.rows).ok()?;
         let cols = u32::try_from(grid.cols).ok()?;
-        let slabs = rows.div_ceil(SLAB_ROWS as u32).checked_mul(cols.div_ceil(TILE as u32))?;
-        // Products of a row block's slabs and a block's number must not wrap either.
-        let possible = slabs < u32::MAX / 2 && blocks.checked_mul(warps)? > 0;
-        possible.then(|| Self::divide(rows, cols, blocks, warps))
-    }
-
-    /// Returns the same partition as [`LeanPartition::new`], without its checks: for the kernels.
-    #[inline(always)]
-    #[must_use]
-    pub const fn divide(rows: u32, cols: u32, blocks: u32, warps: u32) -> Self {
         let (slab_rows, across) = (rows.div_ceil(SLAB_ROWS as u32), cols.div_ceil(TILE as u32));
-        let slabs = slab_rows * across;
-        let each = slabs / blocks;
-        Self { across, slab_rows, warps, each, longer: slabs - each * blocks }
+        // So many that the number of a slab that a row block would have beyond the last one does not wrap either.
+        let slabs = slab_rows.checked_mul(across).filter(|&slabs| slabs < u32::MAX / 2)?;
+        let each = slabs.checked_div(blocks)?;
+        let partition = Self { across, slab_rows, warps, each, longer: slabs - each * blocks };
+        (1..=slab_rows).contains(&warps).then_some(partition).filter(|_| each >= warps)
     }
 
     /// Returns the slabs of a block.
@@ -89,13 +94,16 @@ impl LeanPartition {
         if rest < self.warps { rest } else { self.warps }
     }
 
-    /// Returns (row block, column of tiles) of a slab.
+    /// Returns the place of a slab, or the one after the last.
     #[inline(always)]
     #[must_use]
-    pub const fn place(self, slab: u32) -> (u32, u32) {
+    pub const fn place(self, slab: u32) -> SlabPlace {
         let row_block = slab / (self.warps * self.across);
+        let height =
+            if row_block * self.warps < self.slab_rows { self.height(row_block) } else { 1 };
         let rest = slab - self.first(row_block);
-        (row_block, rest / self.height(row_block))
+        let col = rest / height;
+        SlabPlace { row_block, col, row: rest - col * height }
     }
 
     /// Returns the number of the slab in row `row` of a row block and column of tiles `col`.
@@ -105,18 +113,31 @@ impl LeanPartition {
         self.first(row_block) + col * self.height(row_block) + row
     }
 
-    /// Returns the columns of tiles, from the first to before the last, in which `run` has slabs of row `row` of a row block.
+    /// Returns the columns of tiles, from the first to before the last, in which a run has slabs of row `row` of a row block
+    /// that it reaches. `start` and `end` are the places of the run's ends.
     #[inline(always)]
     #[must_use]
-    pub const fn columns(self, run: SlabRun, row_block: u32, row: u32) -> (u32, u32) {
-        let (height, first) = (self.height(row_block), self.slab(row_block, row, 0));
-        // The first column whose slab is not before `limit`.
-        const fn column(limit: u32, first: u32, height: u32, across: u32) -> u32 {
-            let col = limit.saturating_sub(first).div_ceil(height);
-            if col < across { col } else { across }
-        }
-        let start = column(run.start, first, height, self.across);
-        (start, column(run.end, first, height, self.across))
+    pub const fn columns(
+        self,
+        start: SlabPlace,
+        end: SlabPlace,
+        row_block: u32,
+        row: u32,
+    ) -> (u32, u32) {
+        let first =
+            if row_block == start.row_block { start.col + (row < start.row) as u32 } else { 0 };
+        let last =
+            if row_block == end.row_block { end.col + (row < end.row) as u32 } else { self.across };
+        (first, last)
+    }
+
+    /// Returns the first and the last block that share a row of a row block; all blocks between them do, too.
+    #[inline(always)]
+    #[must_use]
+    pub const fn owners(self, row_block: u32, row: u32) -> (u32, u32) {
+        let first = self.slab(row_block, row, 0);
+        let last = first + (self.across - 1) * self.height(row_block);
+        (self.owner(first), self.owner(last))
     }
 }
 
@@ -125,35 +146,58 @@ mod tests {
     use super::*;
     extern crate std;
     use std::vec;
+    use std::vec::Vec;
 
     #[test]
     fn every_slab_has_one_warp_and_runs_are_even() {
+        let mut tried = 0;
         for (rows, cols) in
             [(1, 1), (33, 257), (512, 512), (1000, 3000), (4096, 4096), (96, 20_000)]
         {
-            for (blocks, warps) in [(1, 1), (3, 16), (132, 16), (7, 5), (132, 1)] {
-                let partition =
-                    LeanPartition::new(TileGrid { rows, cols }, blocks, warps).expect("small");
-                let slabs = partition.slab_rows * partition.across;
-                let mut owners = vec![0u32; slabs as usize];
-                let row_blocks = partition.slab_rows.div_ceil(warps);
-                for block in 0..blocks {
-                    let run = partition.run(block);
-                    assert!(run.end - run.start <= slabs.div_ceil(blocks));
-                    for row_block in 0..row_blocks {
-                        for row in 0..partition.height(row_block) {
-                            let (from, to) = partition.columns(run, row_block, row);
-                            for col in from..to {
-                                let slab = partition.slab(row_block, row, col);
-                                assert_eq!(partition.place(slab), (row_block, col));
-                                assert_eq!(partition.owner(slab), block);
-                                owners[slab as usize] += 1;
-                            }
-                        }
+            for (blocks, warps) in [(1, 1), (3, 16), (132, 16), (7, 5), (132, 1), (128, 16), (2, 2)]
+            {
+                let Some(partition) = LeanPartition::new(TileGrid { rows, cols }, blocks, warps)
+                else {
+                    continue;
+                };
+                tried += 1;
+                check(partition, blocks);
+            }
+        }
+        assert!(tried > 15, "{tried}");
+    }
+
+    fn check(partition: LeanPartition, blocks: u32) {
+        let LeanPartition { slab_rows, across, warps, .. } = partition;
+        let slabs = slab_rows * across;
+        let mut owners = vec![0u32; slabs as usize];
+        let mut of_row = vec![Vec::new(); slab_rows as usize];
+        for block in 0..blocks {
+            let run = partition.run(block);
+            assert!(run.end - run.start <= slabs.div_ceil(blocks));
+            let (start, end) = (partition.place(run.start), partition.place(run.end));
+            for row_block in start.row_block..slab_rows.div_ceil(warps) {
+                if partition.first(row_block) >= run.end {
+                    break;
+                }
+                for row in 0..partition.height(row_block) {
+                    let (from, to) = partition.columns(start, end, row_block, row);
+                    for col in from..to {
+                        let slab = partition.slab(row_block, row, col);
+                        assert_eq!(partition.place(slab), SlabPlace { row_block, col, row });
+                        assert_eq!(partition.owner(slab), block);
+                        owners[slab as usize] += 1;
+                    }
+                    if from < to {
+                        of_row[(row_block * warps + row) as usize].push(block);
                     }
                 }
-                assert!(owners.iter().all(|&count| count == 1));
             }
+        }
+        assert!(owners.iter().all(|&count| count == 1));
+        for (row, of_row) in of_row.iter().enumerate() {
+            let (first, last) = partition.owners(row as u32 / warps, row as u32 % warps);
+            assert!(of_row.iter().copied().eq(first..=last), "{partition:?}, row {row}");
         }
     }
 }

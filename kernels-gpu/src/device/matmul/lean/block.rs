@@ -5,7 +5,7 @@ use super::finish::{Part, exceptions, finish};
 use super::plain::plain_panel;
 use super::slab::{LaneStream, Slab, Slabs};
 use super::{Arguments, memory};
-use crate::WeightFormat;
+use crate::{WeightFormat, unrolled};
 use crate::device::matmul::Kind;
 use crate::device::matmul::shared::groups::{Groups, Offsets};
 use crate::device::matmul::shared::sums::{RowScales, Sums, add, zero};
@@ -16,12 +16,12 @@ use crate::device::ptx::{
     warp_barrier,
 };
 use fused_rans_layout::{
-    LayerFlags, LeanMatmulArgs, LeanMemory, LeanPartition, PANELS, SlabRun, TILE,
+    GROUP, LayerFlags, LeanMatmulArgs, LeanMemory, LeanPartition, PANEL_COLUMNS, PANELS, RAW_STAGES, SlabRun, TILE,
     WARP_BARRIER_BYTES, x_row_bytes,
 };
 
 /// Panels of a group of weights that share scales.
-const GROUP_PANELS: u32 = 2;
+const GROUP_PANELS: usize = GROUP / PANEL_COLUMNS;
 
 /// Multiplies, with all threads of a block.
 ///
@@ -47,9 +47,7 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     walk.next = walk.first(&slabs);
     if let Some(next) = walk.next {
         warp_barrier();
-        slabs.request_words(next);
-        slabs.request_raw(next, 0);
-        slabs.request_raw(next, 1);
+        request_first(&mut slabs, next);
     }
     // SAFETY: the table is whole.
     unsafe { copy_table(arguments.table, thread(), threads() as usize) };
@@ -57,7 +55,8 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     barrier();
     wait_for_last_launch();
     let count = stages::<B>(partition, run, arguments.cols);
-    let mut ring = XRing::<B>::new(arguments, memory.x, x_barriers, col * TILE as u32, count);
+    let places = (memory.x, x_barriers);
+    let mut ring = XRing::<B>::new(arguments, places, warp, col * TILE as u32, count);
     ring.start();
     // SAFETY: the caller's promise.
     unsafe { walk.all(kind, arguments, &format, &mut slabs, &mut ring) };
@@ -93,8 +92,8 @@ fn make_barriers<const B: usize>(own: u32, of_x: u32, warp: u32) {
 fn stages<const B: usize>(partition: LeanPartition, run: SlabRun, cols: u32) -> u32 {
     let (first_block, first_col) = partition.place(run.start);
     let (last_block, last_col) = partition.place(run.end - 1);
-    let in_tile = PANELS as u32 / XRing::<B>::PANELS;
-    let in_row = cols.div_ceil(XRing::<B>::PANELS * fused_rans_layout::PANEL_COLUMNS as u32);
+    let in_tile = (PANELS / XRing::<B>::PANELS) as u32;
+    let in_row = cols.div_ceil((XRing::<B>::PANELS * PANEL_COLUMNS) as u32);
     let end = (in_tile * (last_col + 1)).min(in_row);
     (last_block - first_block) * in_row + end - in_tile * first_col
 }
@@ -201,7 +200,8 @@ impl Walk {
     /// Passes by a column of tiles in which the warp has no slab.
     #[inline(always)]
     fn pass<const B: usize>(&self, arguments: &Arguments, ring: &mut XRing<'_, B>) {
-        let panels = (arguments.cols - self.col * TILE as u32).div_ceil(64).min(PANELS as u32);
+        let rest = arguments.cols - self.col * TILE as u32;
+        let panels = (rest.div_ceil(PANEL_COLUMNS as u32) as usize).min(PANELS);
         let mut panel = 0;
         while panel < panels {
             ring.begin();
@@ -230,83 +230,110 @@ impl Walk {
         };
         let (words, groups) = slabs.begin(slab);
         let groups = SlabGroups { groups: Groups { kind, arguments, format: *format }, at: groups };
-        let mut partials: Sums<B> = zero();
         let (g, t) = (lane() as u32 / 4, lane() as u32 % 4);
         let of_lane = g * x_row_bytes(B) as u32 + 16 * t;
-        let mut x = 0;
-        let mut panel = 0;
-        let mut offsets = groups.offsets(0);
+        let mut state = SlabState { slab, groups, x: 0, partials: zero(), offsets: groups.offsets(0) };
         if slab.is_plain() {
-            self.request_next(slabs);
-            while panel < slab.panels {
-                if panel % XRing::<B>::PANELS == 0 {
-                    x = ring.begin() + of_lane;
+            if let Some(next) = self.next {
+                slabs.request_words(next);
+            }
+            let mut panel = 0;
+            while panel < PANELS {
+                if panel < slab.panels as usize {
+                    state.begin_panel(panel, of_lane, ring);
+                    plain_panel::<B>(kind, arguments, format, slab, panel, state.x, &state.offsets, &mut state.partials);
+                    state.end_panel(panel, ring, sums);
                 }
-                plain_panel::<B>(kind, arguments, format, slab, panel, x, &offsets, &mut partials);
-                x += 128;
-                self.after_panel(slab, panel, ring, &groups, &mut offsets, &mut partials, sums);
+                self.request_after(slabs, slab, panel);
                 panel += 1;
             }
             return;
         }
         let mut stream = LaneStream::new(words);
-        while panel < slab.panels {
-            if panel % XRing::<B>::PANELS == 0 {
-                x = ring.begin() + of_lane;
-            }
-            slabs.panel::<B>(format, &mut stream, x, &offsets, &mut partials);
-            x += 128;
-            warp_barrier();
-            if panel == 0 {
-                if let Some(next) = self.next {
-                    slabs.request_words(next);
+        unrolled::<PANELS>(
+            #[inline(always)]
+            |panel| {
+                if panel < slab.panels as usize {
+                    state.begin_panel(panel, of_lane, ring);
+                    slabs.panel::<B>(format, &mut stream, panel, state.x, &state.offsets, &mut state.partials);
+                    state.end_panel(panel, ring, sums);
                 }
-            }
-            slabs.request_after(slab, panel, self.next);
-            self.after_panel(slab, panel, ring, &groups, &mut offsets, &mut partials, sums);
-            panel += 1;
+                if panel == 0 {
+                    if let Some(next) = self.next {
+                        slabs.request_words(next);
+                    }
+                }
+                self.request_after(slabs, slab, panel);
+            },
+        );
+    }
+
+    /// Requests what comes two panels after panel `panel` of `slab`.
+    #[inline(always)]
+    fn request_after(&self, slabs: &Slabs<'_>, slab: Slab, panel: usize) {
+        warp_barrier();
+        if panel + RAW_STAGES < PANELS {
+            slabs.request_raw(slab, panel + RAW_STAGES);
+        } else if let Some(next) = self.next {
+            slabs.request_raw(next, panel + RAW_STAGES - PANELS);
+        }
+    }
+}
+
+/// Requests everything that is requested of a slab before it begins.
+#[inline(always)]
+fn request_first(slabs: &mut Slabs<'_>, slab: Slab) {
+    slabs.request_words(slab);
+    let mut panel = 0;
+    while panel < RAW_STAGES {
+        slabs.request_raw(slab, panel);
+        panel += 1;
+    }
+}
+
+/// What changes along a slab.
+struct SlabState<'a, const B: usize> {
+    slab: Slab,
+    groups: SlabGroups<'a>,
+    /// Address of the lane's activations of the panel.
+    x: u32,
+    /// Sums of the group, or of the slab: short chains of additions in the tensor cores, which truncate.
+    partials: Sums<B>,
+    /// Offsets of the integers, by the zero points of the group.
+    offsets: Offsets,
+}
+
+impl<const B: usize> SlabState<'_, B> {
+    /// Waits for the activations of a panel.
+    #[inline(always)]
+    fn begin_panel(&mut self, panel: usize, of_lane: u32, ring: &mut XRing<'_, B>) {
+        if panel.is_multiple_of(XRing::<B>::PANELS) {
+            self.x = ring.begin() + of_lane;
+        } else {
+            self.x += 2 * PANEL_COLUMNS as u32;
         }
     }
 
-    /// Requests everything that is requested of the next slab before it begins.
+    /// Gives the activations back, and adds up the sums of a group, or of the slab.
     #[inline(always)]
-    fn request_next(&self, slabs: &mut Slabs<'_>) {
-        if let Some(next) = self.next {
-            warp_barrier();
-            slabs.request_words(next);
-            slabs.request_raw(next, 0);
-            slabs.request_raw(next, 1);
-        }
-    }
-
-    /// Does what is due after a panel: gives the activations back, adds up the sums of a group, or of the slab.
-    #[inline(always)]
-    fn after_panel<const B: usize>(
-        &self,
-        slab: Slab,
-        panel: u32,
-        ring: &mut XRing<'_, B>,
-        groups: &SlabGroups<'_>,
-        offsets: &mut Offsets,
-        partials: &mut Sums<B>,
-        sums: &mut Sums<B>,
-    ) {
-        let is_last = panel + 1 == slab.panels;
-        if is_last || (panel + 1) % XRing::<B>::PANELS == 0 {
+    fn end_panel(&mut self, panel: usize, ring: &mut XRing<'_, B>, sums: &mut Sums<B>) {
+        let is_last = panel + 1 == PANELS || panel + 1 == self.slab.panels as usize;
+        if is_last || (panel + 1).is_multiple_of(XRing::<B>::PANELS) {
             ring.end();
         }
-        let group_ends = groups.groups.kind.grouped && (panel + 1) % GROUP_PANELS == 0;
+        let group_ends = self.groups.groups.kind.grouped && (panel + 1).is_multiple_of(GROUP_PANELS);
         if is_last || group_ends {
-            let group = panel / GROUP_PANELS;
-            add(sums, partials, &groups.scales(group));
-            if !is_last {
-                *offsets = groups.offsets(group + 1);
+            let group = (panel / GROUP_PANELS) as u32;
+            add(sums, &mut self.partials, &self.groups.scales(group));
+            if group_ends && !is_last {
+                self.offsets = self.groups.offsets(group + 1);
             }
         }
     }
 }
 
 /// Scales and zero points of a slab.
+#[derive(Clone, Copy)]
 struct SlabGroups<'a> {
     groups: Groups<'a, Arguments>,
     /// Their address in shared memory.

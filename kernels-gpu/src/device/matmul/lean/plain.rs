@@ -20,13 +20,13 @@ pub fn plain_panel<const B: usize>(
     arguments: &Arguments,
     format: &WeightFormat,
     slab: Slab,
-    panel: u32,
+    panel: usize,
     x: u32,
     offsets: &Offsets,
     sums: &mut Sums<B>,
 ) {
     let byte_len = kind.dtype.byte_len();
-    let start = slab.entry.line as usize * LINE + panel as usize * panel_plain_bytes(byte_len);
+    let start = slab.entry.line as usize * LINE + panel * panel_plain_bytes(byte_len);
     let slab = arguments.slabs.wrapping_add(start + lane() * 8 * byte_len);
     for step in 0..PANEL_STEPS {
         unrolled::<SLAB_STRIPS>(

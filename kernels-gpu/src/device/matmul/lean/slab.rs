@@ -5,12 +5,12 @@ use crate::device::matmul::Kind;
 use crate::device::matmul::shared::groups::Offsets;
 use crate::device::matmul::shared::sums::Sums;
 use crate::device::ptx::{
-    advance, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_global, load_shared,
+    advance, arrive_once, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_global, load_shared,
     load_shared_words, mma, multiply_add, opaque_four, shared_memory, wait_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, WeightFormat, Words, unrolled};
 use fused_rans_layout::{
-    LINE, LeanMemory, PANELS, SlabEntry, WARP_BARRIER_BYTES, panel_plane_start, panel_raw_bytes,
+    LINE, LeanMemory, PANELS, RAW_STAGES, SlabEntry, WARP_BARRIER_BYTES, panel_plane_start, panel_raw_bytes,
     panels, x_row_bytes,
 };
 
@@ -28,9 +28,6 @@ pub struct Slabs<'a> {
     /// Slabs whose words were requested, and slabs that were begun.
     words_requested: u32,
     words_begun: u32,
-    /// Panels whose raw planes were requested, and panels that were decoded.
-    raw_requested: u32,
-    raw_begun: u32,
 }
 
 /// A slab in device memory.
@@ -97,8 +94,6 @@ impl<'a> Slabs<'a> {
             barriers: memory.barriers + warp * WARP_BARRIER_BYTES,
             words_requested: 0,
             words_begun: 0,
-            raw_requested: 0,
-            raw_begun: 0,
         }
     }
 
@@ -165,53 +160,45 @@ impl<'a> Slabs<'a> {
         (words, self.groups + half * LeanMemory::GROUP_BYTES)
     }
 
-    /// Requests the raw planes of panel `panel` of a slab, if it has it.
+    /// Requests the raw planes of panel `panel` of a slab. For a panel that the slab lacks, it only arrives at the barrier: so
+    /// every slab passes through two phases of each stage's barrier, and phases are constants in the mainloop.
     #[inline(always)]
-    pub fn request_raw(&mut self, slab: Slab, panel: u32) {
-        if self.raw_bits == 0 || panel >= slab.coded_panels() {
+    pub fn request_raw(&self, slab: Slab, panel: usize) {
+        if self.raw_bits == 0 {
             return;
         }
-        let stage = self.raw_requested % 2;
-        self.raw_requested += 1;
-        let bytes = panel_raw_bytes(self.raw_bits) as u32;
-        let barrier = self.barriers + 8 + 8 * stage;
-        let from = self.line(slab.entry.line + slab.entry.rows);
-        let from = from.wrapping_add((panel * bytes) as usize);
+        let (stage, bytes) = ((panel % RAW_STAGES) as u32, panel_raw_bytes(self.raw_bits));
+        let barrier = self.raw_barrier(stage);
         // SAFETY: the slab's panel is in the layer; no lane reads the stage, because the panel before last was decoded.
         unsafe {
-            expect_once(barrier, bytes);
-            bulk_copy_once(self.raw + stage * bytes, from, bytes, barrier);
+            if panel as u32 >= slab.coded_panels() {
+                return arrive_once(barrier);
+            }
+            let from = self.line(slab.entry.line + slab.entry.rows).wrapping_add(panel * bytes);
+            expect_once(barrier, bytes as u32);
+            bulk_copy_once(self.raw + stage * bytes as u32, from, bytes as u32, barrier);
         }
     }
 
-    /// Requests what comes two panels after panel `panel` of `slab`: a panel of the slab itself or of the next one.
+    /// Returns the barrier of a stage of raw planes.
     #[inline(always)]
-    pub fn request_after(&mut self, slab: Slab, panel: u32, next: Option<Slab>) {
-        let ahead = panel + 2;
-        if ahead < slab.panels {
-            return self.request_raw(slab, ahead);
-        }
-        let Some(next) = next else { return };
-        if slab.panels == 1 {
-            self.request_raw(next, 0);
-        }
-        self.request_raw(next, ahead - slab.panels);
+    fn raw_barrier(&self, stage: u32) -> u32 {
+        self.barriers + 8 + 8 * stage
     }
 
-    /// Waits for the raw planes of the next panel.
+    /// Waits for the raw planes of panel `panel`.
     #[inline(always)]
-    fn begin_raw(&mut self) -> Planes {
+    fn begin_raw(&self, panel: usize) -> Planes {
         let raw_bits = self.raw_bits;
         let mut planes = Planes { at: self.raw, raw_bits, two: [0; 4], one: [0; 2] };
         if raw_bits == 0 {
             return planes;
         }
-        let (stage, turn) = (self.raw_begun % 2, self.raw_begun / 2);
-        self.raw_begun += 1;
-        planes.at += stage * panel_raw_bytes(raw_bits) as u32;
+        let (stage, phase) = (panel % RAW_STAGES, panel / RAW_STAGES);
+        planes.at += (stage * panel_raw_bytes(raw_bits)) as u32;
         // SAFETY: a barrier; then the panel's words are there.
         unsafe {
-            wait_barrier(self.barriers + 8 + 8 * stage, turn % 2);
+            wait_barrier(self.raw_barrier(stage as u32), phase as u32 % 2);
             if raw_bits & 2 != 0 {
                 planes.two = load_shared_words(planes.plane(2) + 16 * lane() as u32);
             }
@@ -222,17 +209,18 @@ impl<'a> Slabs<'a> {
         planes
     }
 
-    /// Decodes a panel and adds its products to `sums`. `x` is the address of the lane's activations.
+    /// Decodes panel `panel` of a slab and adds its products to `sums`. `x` is the address of the lane's activations.
     #[inline(always)]
     pub fn panel<const B: usize>(
-        &mut self,
+        &self,
         format: &WeightFormat,
         stream: &mut LaneStream,
+        panel: usize,
         x: u32,
         offsets: &Offsets,
         sums: &mut Sums<B>,
     ) {
-        let planes = self.begin_raw();
+        let planes = self.begin_raw(panel);
         unrolled::<2>(
             #[inline(always)]
             |half| {

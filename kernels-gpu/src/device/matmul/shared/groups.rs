@@ -11,6 +11,7 @@ pub type Offsets = [[IntegerOffset; 2]; SLAB_STRIPS];
 
 /// Loads scales and zero points of a slab from shared memory, where [`GroupPlane`] says how they lie. They must have been
 /// waited for.
+#[derive(Clone, Copy)]
 pub struct Groups<'a, A> {
     pub kind: Kind,
     pub arguments: &'a A,
