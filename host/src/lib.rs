@@ -22,6 +22,8 @@ pub mod matmul;
 mod matrix;
 #[cfg(feature = "quantize")]
 pub mod quantize;
+#[doc(hidden)]
+pub mod resident;
 mod vectorized;
 
 pub use blob::Blob;

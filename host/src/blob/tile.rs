@@ -122,11 +122,7 @@ impl<'a> CodedTile<'a> {
         };
         let (entry, shape) = (self.entry, self.shape.slab(number));
         let top = number * SLAB_ROWS;
-        let exceptions_end = match number + 1 {
-            next if next < self.shape.slabs() => entry.exception_start[next],
-            _ => entry.exceptions,
-        };
-        let exceptions = usize::from(exceptions_end - entry.exception_start[number]);
+        let exceptions = exception_count(entry, self.shape, number);
         let tail_lengths = take(&mut self.tail_lengths, TAIL_LENGTH_BYTES);
         Slab {
             shape,
@@ -140,6 +136,16 @@ impl<'a> CodedTile<'a> {
             tails: take(&mut self.tails, tail_bytes(tail_lengths)),
         }
     }
+}
+
+/// Returns the number of exceptions of slab number `slab` of a tile, from its record, which must have passed
+/// [`TileFormat::check`].
+pub(crate) fn exception_count(entry: &TileEntry, shape: TileShape, slab: usize) -> usize {
+    let end = match slab + 1 {
+        next if next < shape.slabs() => entry.exception_start[next],
+        _ => entry.exceptions,
+    };
+    usize::from(end - entry.exception_start[slab])
 }
 
 /// Returns the size in bytes of the tail words of a slab with these tail lengths, two nibbles per byte.
@@ -172,18 +178,23 @@ pub struct Slab<'a> {
 impl<'a> Slab<'a> {
     /// Expands the rows of words into `rows`.
     pub fn expand(&self, rows: &mut WordRows) {
-        let full = self.full.len() / LINE;
-        for (row, stored) in rows.iter_mut().zip(self.full.chunks_exact(LINE)) {
-            bytemuck::bytes_of_mut(row).copy_from_slice(stored);
-        }
-        rows[full..].fill([0; LANES]);
+        self.write_rows(bytemuck::cast_slice_mut(rows));
+    }
+
+    /// Writes the rows of words to `out`, which has whole rows, at least [`Slab::word_rows`]. Writes 0 for words that
+    /// are not stored. Use it instead of [`Slab::expand`] where the words go to memory of any alignment.
+    pub(crate) fn write_rows(&self, out: &mut [u8]) {
+        let (full, tail) = out.split_at_mut(self.full.len());
+        full.copy_from_slice(self.full);
+        tail.fill(0);
         let lengths = self.tail_lengths();
         let longest = lengths.into_iter().max().unwrap_or(0);
-        let mut words = words(self.tails);
-        for (row, number) in rows[full..].iter_mut().zip(0..longest) {
+        let mut stored = self.tails.as_chunks::<4>().0.iter();
+        for (row, number) in tail.as_chunks_mut::<LINE>().0.iter_mut().zip(0..longest) {
+            let row = row.as_chunks_mut().0;
             let mut mask = lanes_in_tail_row(&lengths, number);
             while mask != 0 {
-                row[mask.trailing_zeros() as usize] = words.next().unwrap_or(0);
+                row[mask.trailing_zeros() as usize] = stored.next().copied().unwrap_or_default();
                 mask &= mask - 1;
             }
         }

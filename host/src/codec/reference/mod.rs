@@ -8,7 +8,7 @@ mod decoder;
 mod encoder;
 mod payload;
 mod planes;
-mod stream;
+pub(crate) mod stream;
 
 pub use decoder::decode;
 pub use encoder::encode;
@@ -16,7 +16,7 @@ pub use encoder::encode;
 use fused_rans_layout::{LANES, Place, SlabShape};
 
 /// Lists all places of a slab in ascending order, with their (row, column) in the slab.
-fn places(shape: SlabShape) -> impl Iterator<Item = (Place, usize, usize)> {
+pub(crate) fn places(shape: SlabShape) -> impl Iterator<Item = (Place, usize, usize)> {
     let lanes = (0..shape.fragments()).flat_map(|f| (0..LANES).map(move |lane| (f, lane)));
     let elements = lanes.flat_map(|(f, lane)| (0..8).map(move |i| (f, lane, i / 2, i % 2)));
     elements.map(move |(fragment, lane, register, half)| {

@@ -54,7 +54,7 @@ fn encode_symbols(states: &[Vec<usize>], symbols: &[u8], mut state: usize) -> (u
 }
 
 /// Decodes `count` symbols of a stream; `None` if they take more bits than `words` holds.
-pub(super) fn decode_stream(
+pub(crate) fn decode_stream(
     table: &[Entry; TABLE],
     words: &[u32],
     count: usize,
