@@ -5,8 +5,8 @@ use fused_rans_layout::{
     panel_plain_bytes, register_position,
 };
 
-/// Writes a plain slab of a tile of shape `shape`. `weights` holds the slab's weights of `BYTES` bytes, row by row. Rows
-/// and columns outside the matrix become zeros.
+/// Writes a plain slab of a tile of shape `shape`. `weights` holds the slab's weights of `BYTES` bytes, row by row.
+/// Writes zeros for rows and columns outside the matrix.
 ///
 /// The columns are those of the blob's fragments, so that a kernel loads activations in the same way for both kinds of
 /// slabs: a last step without a partner has 16 columns to itself.

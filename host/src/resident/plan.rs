@@ -4,8 +4,8 @@ use super::reserve;
 use crate::blob::tile::exception_count;
 use crate::{Blob, BlobError};
 use fused_rans_layout::{
-    Dtype, Entry, LINE, PANEL_STEPS, SLAB_ROWS, SLAB_STRIPS, SLABS, SlabEntry, SlabShape, Split,
-    TABLE, TILE, TileEntry, TileKind, coded_slab_bytes, plain_slab_bytes,
+    Dtype, Entry, LINE, PANEL_COLUMNS, SLAB_ROWS, SLAB_STRIPS, SLABS, SlabEntry, Split, TABLE,
+    TILE, TileEntry, TileKind, TileShape, coded_slab_bytes, plain_slab_bytes,
 };
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -28,8 +28,10 @@ pub struct ResidentPlan<'a> {
 impl<'a> ResidentPlan<'a> {
     /// Computes the layout of `blob`.
     ///
-    /// A slab becomes plain if its tile is raw, if it has a single strip, or if its numbers could go wrong: see
-    /// [`Window`].
+    /// A slab becomes plain if its tile is raw, if it has a single strip, or if a kernel that decodes it could compute
+    /// with an infinity or a NaN that the matrix does not have. This happens only to BF16 and F16 matrices of huge
+    /// numbers: where the coded window has infinities, to slabs at the right edge whose columns are no whole panels;
+    /// where it has huge numbers, to slabs with exceptions.
     ///
     /// # Errors
     /// [`BlobError::TooLarge`] if rows, columns, lines or exceptions cannot be counted in 32 bits;
@@ -50,7 +52,7 @@ impl<'a> ResidentPlan<'a> {
             let (tile, slab) = (row / SLABS * across + col, row % SLABS);
             let (entry, shape) = (&blob.index()[tile], grid.shape(tile));
             let exceptions = exception_count(entry, shape, slab);
-            let words = word_rows(entry, slab, shape.slab(slab), exceptions, window);
+            let words = word_rows(entry, slab, shape, exceptions, window);
             index.push(SlabEntry { line, rows: words });
             let bytes = slab_bytes(blob.split(), words, shape.steps());
             line = line.checked_add((bytes / LINE) as u32).ok_or(too_large.clone())?;
@@ -163,8 +165,8 @@ fn slab_bytes(split: Split, rows: u32, steps: usize) -> usize {
 /// and no FP8, whose numbers are all finite and small.
 #[derive(Clone, Copy, Debug)]
 struct Window {
-    /// Coded and raw bits may be an infinity or a NaN. A kernel decodes whole panels; behind the last step of a slab it
-    /// decodes garbage, which it multiplies by zero. So the garbage must be finite.
+    /// Coded and raw bits may be an infinity or a NaN. A kernel decodes whole panels. Beyond the last column of the
+    /// matrix it decodes padding, then garbage, and multiplies both by zero. So both must be finite.
     has_infinities: bool,
     /// The decoded weight in place of an exception may be so large that its difference to the exception is infinite,
     /// or is itself infinite. In BF16, exponent fields below 246 rule that out: such a weight is below 2^119, and the
@@ -189,13 +191,13 @@ impl Window {
 fn word_rows(
     entry: &TileEntry,
     slab: usize,
-    shape: SlabShape,
+    shape: TileShape,
     exceptions: usize,
     window: Window,
 ) -> u32 {
     let plain = entry.kind == TileKind::Raw as u8
-        || shape.strips < SLAB_STRIPS
-        || window.has_infinities && !shape.steps.is_multiple_of(PANEL_STEPS)
+        || shape.slab(slab).strips < SLAB_STRIPS
+        || window.has_infinities && !shape.cols.is_multiple_of(PANEL_COLUMNS)
         || window.has_huge_numbers && exceptions > 0;
     let rows = u32::from(entry.full_rows[slab]) + u32::from(entry.tail_rows[slab]);
     if plain { 0 } else { rows.max(MIN_ROWS) }

@@ -2,7 +2,7 @@
 //! the kernels, for tests.
 
 use super::ResidentLayer;
-use super::exceptions::word_at;
+use super::exceptions::{number, word_at};
 use crate::Frequencies;
 use crate::codec::reference::places;
 use crate::codec::reference::stream::decode_stream;
@@ -44,9 +44,9 @@ impl ResidentLayer {
         let bytes = split.dtype().byte_len();
         let mut weights = vec![0; grid.rows * grid.cols * bytes];
         let across = grid.across();
-        for (number, entry) in self.index.iter().enumerate() {
-            let (top, left) = (number / across * SLAB_ROWS, number % across * TILE);
-            let steps = grid.shape(number % across).steps();
+        for (at, entry) in self.index.iter().enumerate() {
+            let (top, left) = (at / across * SLAB_ROWS, at % across * TILE);
+            let steps = grid.shape(at % across).steps();
             let slab = SlabReader { shape: SlabShape { strips: SLAB_STRIPS, steps }, split };
             let stored = self.slabs.get(entry.line as usize * LINE..)?;
             let found = match entry.rows as usize {
@@ -58,11 +58,14 @@ impl ResidentLayer {
                 }
             };
             for ((_, row, col), weight) in places(slab.shape).zip(found) {
-                if top + row < grid.rows && left + col < grid.cols {
-                    let at = ((top + row) * grid.cols + left + col) * bytes;
+                let (row, col) = (top + row, left + col);
+                if row < grid.rows && col < grid.cols {
+                    let at = (row * grid.cols + col) * bytes;
                     weights[at..at + bytes].copy_from_slice(&weight.to_le_bytes()[..bytes]);
-                } else if entry.rows == 0 && weight != 0 {
-                    // A kernel multiplies these, too.
+                } else if entry.rows == 0 && weight != 0
+                    || col >= grid.cols && !number(split.dtype(), weight).is_finite()
+                {
+                    // A kernel multiplies these, too: by zero.
                     return None;
                 }
             }
