@@ -34,6 +34,26 @@ pub unsafe fn load_shared(at: u32) -> u32 {
     value
 }
 
+/// Loads a word that no thread writes while the kernel multiplies, so that compilers may move the load.
+///
+/// # PTX
+/// `ld.shared.b32`
+///
+/// # Safety
+/// `at` is the address of a word of the block's shared memory, which was written before a barrier that all threads
+/// have passed, and is not written again.
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub unsafe fn load_constant(at: u32) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise. `nomem`, since the memory does not change.
+    unsafe {
+        asm!("ld.shared.b32 {}, [{}];", out(reg32) value, in(reg32) at,
+            options(pure, nomem, nostack));
+    }
+    value
+}
+
 /// Stores a word.
 ///
 /// # PTX

@@ -127,125 +127,70 @@ pub unsafe fn finish<const B: usize>(
     if part.from != 0 || part.to != partition.across {
         // SAFETY: the caller's promise.
         unsafe {
-            let shares = Shares::new(partition, part);
-            store_slot(shares.slot::<B>(arguments, block() as u32), &sums);
+            store_slot(slot::<B>(arguments, partition, part, block() as u32), &sums);
             let counter = arguments.counters.wrapping_add(slab_row as usize);
-            if !arrive(counter, shares.count() - 1) {
+            let (first, last) = partition.owners(part.row_block, part.row);
+            if !arrive(counter, last - first) {
                 return;
             }
-            sums = zero();
             // As many loads at once as there are registers for.
-            match B {
-                1 => shares.add_up::<B, 8>(arguments, &mut sums),
-                2 => shares.add_up::<B, 4>(arguments, &mut sums),
-                _ => shares.add_up::<B, 1>(arguments, &mut sums),
-            }
+            sums = match B {
+                1 => add_up::<B, 8>(arguments, partition, part, (first, last)),
+                2 => add_up::<B, 4>(arguments, partition, part, (first, last)),
+                _ => add_up::<B, 1>(arguments, partition, part, (first, last)),
+            };
         }
     }
     // SAFETY: the caller's promise.
     unsafe { store::<B>(kind, arguments, slab_row, &sums) };
 }
 
-/// The blocks that share a row of slabs.
-#[derive(Clone, Copy)]
-struct Shares {
+/// Returns the address of this lane's numbers in a block's slot. A block shares at most two parts of each row of a row block
+/// with others: one in its first row block, one in its last.
+#[inline(always)]
+fn slot<const B: usize>(
+    arguments: &Arguments,
     partition: LeanPartition,
-    /// First slab of the row block.
-    row_block: u32,
-    /// Row in the row block.
-    row: u32,
-    /// The row's next slab, slabs from one to the next one of the row, and how many are left.
-    slab: u32,
-    height: u32,
-    left: u32,
-    /// A block, and the end of its run.
+    part: Part,
     block: u32,
-    end: u32,
+) -> *mut f32 {
+    let is_last = partition.run(block).start < partition.first(part.row_block);
+    let slot = (2 * block + u32::from(is_last)) * partition.warps + part.row;
+    arguments.partials.wrapping_add(slot as usize * (lean_sum_bytes(B) / 4) + 4 * lane())
 }
 
-impl Shares {
-    #[inline(always)]
-    fn new(partition: LeanPartition, part: Part) -> Self {
-        let Part { row_block, row, .. } = part;
-        let (slab, height) = (partition.slab(row_block, row, 0), partition.height(row_block));
-        // Before the block that has the first slab.
-        let block = partition.owner(slab).wrapping_sub(1);
-        Self {
-            partition,
-            row_block: partition.first(row_block),
-            row,
-            slab,
-            height,
-            left: partition.across,
-            block,
-            end: partition.run(block.wrapping_add(1)).start,
-        }
-    }
-
-    /// Returns the next block, in the order of the columns. Goes from slab to slab, which takes less time than divisions.
-    #[inline(always)]
-    fn next(&mut self) -> Option<u32> {
-        while self.left > 0 {
-            self.left -= 1;
-            let slab = self.slab;
-            self.slab += self.height;
-            if slab >= self.end {
-                while slab >= self.end {
-                    self.block += 1;
-                    self.end = self.partition.run(self.block).end;
+/// Returns the sum of what blocks `first` to `last` have saved of a row of slabs. `N` of them are loaded at once.
+///
+/// # Safety
+/// They have saved it.
+#[inline(always)]
+unsafe fn add_up<const B: usize, const N: usize>(
+    arguments: &Arguments,
+    partition: LeanPartition,
+    part: Part,
+    (first, last): (u32, u32),
+) -> Sums<B> {
+    let mut sums = zero();
+    let mut block = first;
+    while block <= last {
+        let mut loaded = [zero(); N];
+        unrolled::<N>(
+            #[inline(always)]
+            |i| {
+                let block = block + i as u32;
+                if block <= last {
+                    // SAFETY: the caller's promise.
+                    loaded[i] = unsafe { load_slot(slot::<B>(arguments, partition, part, block)) };
                 }
-                return Some(self.block);
-            }
-        }
-        None
+            },
+        );
+        unrolled::<N>(
+            #[inline(always)]
+            |i| add(&mut sums, &mut loaded[i], &[[1.0; 2]; SLAB_STRIPS]),
+        );
+        block += N as u32;
     }
-
-    /// Returns the number of blocks that are left.
-    #[inline(always)]
-    fn count(mut self) -> u32 {
-        let mut count = 0;
-        while self.next().is_some() {
-            count += 1;
-        }
-        count
-    }
-
-    /// Returns the address of this lane's numbers in a block's slot. A block shares at most two parts of each row of a row
-    /// block with others: one in its first row block, one in its last.
-    #[inline(always)]
-    fn slot<const B: usize>(self, arguments: &Arguments, block: u32) -> *mut f32 {
-        let is_last = self.partition.run(block).start < self.row_block;
-        let slot = (2 * block + u32::from(is_last)) * self.partition.warps + self.row;
-        arguments.partials.wrapping_add(slot as usize * (lean_sum_bytes(B) / 4) + 4 * lane())
-    }
-
-    /// Adds up the sums that the blocks have saved, several of which are loaded at once.
-    ///
-    /// # Safety
-    /// They have saved them.
-    #[inline(always)]
-    unsafe fn add_up<const B: usize, const N: usize>(
-        mut self,
-        arguments: &Arguments,
-        sums: &mut Sums<B>,
-    ) {
-        while self.left > 0 {
-            let mut loaded = [zero(); N];
-            unrolled::<N>(
-                #[inline(always)]
-                |i| {
-                    if let Some(block) = self.next() {
-                        // SAFETY: the caller's promise.
-                        loaded[i] = unsafe { load_slot(self.slot::<B>(arguments, block)) };
-                    }
-                },
-            );
-            unrolled::<N>(
-                #[inline(always)]
-                |i| add(sums, &mut loaded[i], &[[1.0; 2]; SLAB_STRIPS]),
-            );
-        }
-    }
+    sums
 }
 
 /// # Safety

@@ -15,6 +15,7 @@ mod block;
 mod finish;
 mod plain;
 mod slab;
+mod state;
 
 pub use block::run;
 
@@ -24,7 +25,7 @@ use crate::device::ptx::{reread_warps, shared_memory};
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use fused_rans_layout::{
     LayerFlags, LeanMatmulArgs, LeanMemory, LeanPartition, MatmulFlags, ResidentException,
-    SlabEntry,
+    SLAB_ROWS, SlabEntry, TILE,
 };
 
 /// [`LeanMatmulArgs`], with pointers in place of addresses.
@@ -49,6 +50,8 @@ struct Arguments {
     y_row_stride: u32,
     exponent_base: u32,
     buffer_rows: u32,
+    each: u32,
+    longer: u32,
     layer_flags: LayerFlags,
     flags: MatmulFlags,
 }
@@ -77,6 +80,8 @@ impl Arguments {
             y_row_stride: args.y_row_stride,
             exponent_base: layer.exponent_base,
             buffer_rows: layer.buffer_rows,
+            each: args.each,
+            longer: args.longer,
             layer_flags: layer.flags,
             flags: args.flags,
         }
@@ -91,8 +96,10 @@ impl Arguments {
 
     /// Returns how the layer is divided among the blocks of the grid.
     #[inline(always)]
-    fn partition(&self, blocks: u32) -> LeanPartition {
-        LeanPartition::divide(self.rows, self.cols, blocks, reread_warps())
+    fn partition(&self) -> LeanPartition {
+        let Self { rows, cols, each, longer, .. } = *self;
+        let (slab_rows, across) = (rows.div_ceil(SLAB_ROWS as u32), cols.div_ceil(TILE as u32));
+        LeanPartition { across, slab_rows, warps: reread_warps(), each, longer }
     }
 }
 

@@ -2,9 +2,8 @@
 
 use super::Arguments;
 use super::slab::Slab;
+use super::state::SlabState;
 use crate::device::matmul::Kind;
-use crate::device::matmul::shared::groups::Offsets;
-use crate::device::matmul::shared::sums::Sums;
 use crate::device::ptx::{lane, load_global, load_shared_words, mma};
 use crate::portable::twins::byte_permute;
 use crate::{WeightFormat, unrolled};
@@ -12,8 +11,7 @@ use fused_rans_layout::{
     LANES, LINE, PANEL_STEPS, SLAB_STRIPS, panel_plain_bytes, x_row_bytes,
 };
 
-/// Adds the products of a panel to `sums`. `x` is the address of the lane's activations. Straight from device memory, since
-/// few layers have plain slabs.
+/// Adds the products of a panel to the partial sums. Straight from device memory, since few layers have plain slabs.
 #[inline(always)]
 pub fn plain_panel<const B: usize>(
     kind: Kind,
@@ -21,10 +19,9 @@ pub fn plain_panel<const B: usize>(
     format: &WeightFormat,
     slab: Slab,
     panel: usize,
-    x: u32,
-    offsets: &Offsets,
-    sums: &mut Sums<B>,
+    state: &mut SlabState<'_, B>,
 ) {
+    let SlabState { x, offsets, partials: sums, .. } = state;
     let byte_len = kind.dtype.byte_len();
     let start = slab.entry.line as usize * LINE + panel * panel_plain_bytes(byte_len);
     let slab = arguments.slabs.wrapping_add(start + lane() * 8 * byte_len);
@@ -40,7 +37,7 @@ pub fn plain_panel<const B: usize>(
                     format.operand(kind.mma_type, registers[i], odd == 1, offsets[strip][odd])
                 };
                 let a = [operand(0), operand(1), operand(2), operand(3)];
-                let x = x + (step / 2 * 64 + step % 2 * 8) as u32;
+                let x = *x + (step / 2 * 64 + step % 2 * 8) as u32;
                 unrolled::<B>(
                     #[inline(always)]
                     |octet| {

@@ -1,11 +1,10 @@
 //! A warp's slabs: their copies on the way, and what is done with a panel.
 
 use super::Arguments;
+use super::state::SlabState;
 use crate::device::matmul::Kind;
-use crate::device::matmul::shared::groups::Offsets;
-use crate::device::matmul::shared::sums::Sums;
 use crate::device::ptx::{
-    advance, arrive_once, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_global, load_shared,
+    advance, arrive_once, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_constant, load_global,
     load_shared_words, mma, multiply_add, opaque_four, shared_memory, wait_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, WeightFormat, Words, unrolled};
@@ -45,6 +44,12 @@ impl Slab {
     #[inline(always)]
     pub fn is_plain(self) -> bool {
         self.entry.rows == 0
+    }
+
+    /// Returns whether it is coded and has all panels.
+    #[inline(always)]
+    pub fn is_whole(self) -> bool {
+        self.coded_panels() == PANELS as u32
     }
 
     /// Returns the panels that have raw planes.
@@ -209,24 +214,21 @@ impl<'a> Slabs<'a> {
         planes
     }
 
-    /// Decodes panel `panel` of a slab and adds its products to `sums`. `x` is the address of the lane's activations.
+    /// Decodes panel `panel` of a slab and adds its products to the partial sums.
     #[inline(always)]
     pub fn panel<const B: usize>(
         &self,
         format: &WeightFormat,
         stream: &mut LaneStream,
         panel: usize,
-        x: u32,
-        offsets: &Offsets,
-        sums: &mut Sums<B>,
+        state: &mut SlabState<'_, B>,
     ) {
         let planes = self.begin_raw(panel);
         unrolled::<2>(
             #[inline(always)]
             |half| {
                 let raw = planes.half(half);
-                let x = x + 64 * half as u32;
-                half_panel::<B>(self.kind, format, stream, &raw, x, offsets, sums);
+                half_panel::<B>(self.kind, format, stream, &raw, half, state);
             },
         );
     }
@@ -260,10 +262,11 @@ fn half_panel<const B: usize>(
     format: &WeightFormat,
     stream: &mut LaneStream,
     raw: &RawWords,
-    x: u32,
-    offsets: &Offsets,
-    sums: &mut Sums<B>,
+    half: usize,
+    state: &mut SlabState<'_, B>,
 ) {
+    let x = state.x + 64 * half as u32;
+    let SlabState { offsets, partials: sums, .. } = state;
     // SAFETY: the activations of the panel are there.
     let load = |octet: usize| -> [u32; 4] { unsafe { load_shared_words(x + (octet * 8 * x_row_bytes(B)) as u32) } };
     if B <= 2 {
@@ -344,7 +347,7 @@ impl SlabMemory for LaneMemory {
     #[inline(always)]
     fn entry(&self, index: u32) -> u32 {
         // SAFETY: an index is below `TABLE` by construction of the entries, and shared memory starts with the table.
-        unsafe { load_shared(multiply_add(index, self.four, shared_memory())) }
+        unsafe { load_constant(multiply_add(index, self.four, shared_memory())) }
     }
 
     #[inline(always)]
