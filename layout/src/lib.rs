@@ -20,7 +20,7 @@ mod table;
 
 pub use launch::{
     ActivationType, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, KernelFamily, KernelId,
-    LayerArgs, LayerFlags, LeanLayer, LeanMatmulArgs, LeanMemory, MatmulArgs, MatmulFlags,
+    LayerArgs, LayerFlags, LEAN_DECODE_WARPS, LeanDecodeArgs, LeanLayer, LeanMatmulArgs, LeanMemory, MatmulArgs, MatmulFlags,
     Partition, RAW_STAGES, REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run,
     SLAB_BYTES, WARP_BARRIER_BYTES, WeightCoding, lean_sum_bytes, max_lean_warps, max_warps,
     record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes,

@@ -1,6 +1,7 @@
 //! What exists on the device only.
 //!
 //! - `ptx`: instructions, a function each.
+//! - `resident`: slabs of resident layers, on their way to shared memory and decoded panel by panel.
 //! - `payload`: a tile's record, its slabs and their words.
 //! - `kernels`: the kernels, and what decodes, verifies and multiplies without fusing.
 //! - `matmul`: the fused kernels.
@@ -9,6 +10,8 @@ mod kernels;
 mod matmul;
 mod payload;
 mod ptx;
+#[cfg(feature = "lean")]
+mod resident;
 
 use core::arch::nvptx;
 

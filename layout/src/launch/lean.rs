@@ -74,6 +74,27 @@ const _: () = assert!(
         && core::mem::offset_of!(LeanMatmulArgs, x_rows) == 120
 );
 
+/// Arguments of the kernels that decode a resident layer to row-major weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LeanDecodeArgs {
+    /// The layer.
+    pub layer: LeanLayer,
+    /// Address of the weights to write.
+    pub out: u64,
+    /// Raw bits of a weight; read for I8 only.
+    pub raw_bits: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(
+    size_of::<LeanDecodeArgs>() == 104 && core::mem::offset_of!(LeanDecodeArgs, raw_bits) == 96
+);
+
+/// Warps of a block that decodes a resident layer.
+pub const LEAN_DECODE_WARPS: usize = 8;
+
 /// Stages of raw planes that a warp has: one is read while the other is on its way.
 pub const RAW_STAGES: usize = 2;
 
@@ -140,7 +161,7 @@ impl LeanMemory {
     /// Bytes of a slab's scales and zero points.
     pub const GROUP_BYTES: u32 = GroupPlane { zeros: true }.bytes() as u32;
 
-    /// Returns the parts for blocks of `warps` warps.
+    /// Returns the parts for blocks of `warps` warps; without octets, for blocks that decode only.
     #[inline(always)]
     #[must_use]
     pub const fn new(
@@ -163,6 +184,20 @@ impl LeanMemory {
         let reach = (MAX_WORD_ROWS + LOOK_AHEAD) as u32;
         let last = words + ((2 * warps - 1) * buffer_rows + reach) * line;
         Self { barriers, words, raw, groups, x, bytes: if end > last { end } else { last } }
+    }
+
+    /// Returns the addresses of the parts in shared memory that starts at `base`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(self, base: u32) -> Self {
+        Self {
+            barriers: base + self.barriers,
+            words: base + self.words,
+            raw: base + self.raw,
+            groups: base + self.groups,
+            x: base + self.x,
+            bytes: self.bytes,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub use budget::{
 pub use flags::{LayerFlags, MatmulFlags};
 pub use kernel_id::{ActivationType, KernelFamily, KernelId, WeightCoding};
 pub use lean::{
-    LeanLayer, LeanMatmulArgs, LeanMemory, RAW_STAGES, WARP_BARRIER_BYTES, lean_sum_bytes,
+    LEAN_DECODE_WARPS, LeanDecodeArgs, LeanLayer, LeanMatmulArgs, LeanMemory, RAW_STAGES, WARP_BARRIER_BYTES, lean_sum_bytes,
     max_lean_warps, x_row_bytes, x_stage_columns, x_stages,
 };
 pub use partition::{Partition, Run};

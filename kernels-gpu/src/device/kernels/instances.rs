@@ -7,7 +7,6 @@
 #[cfg(feature = "bf16")]
 use super::{
     checksum::verify_region,
-    decode::decode_tile,
     dense::{DENSE_THREADS, multiply},
 };
 use crate::MmaType;
@@ -17,8 +16,16 @@ use crate::device::matmul::lean;
 #[cfg(not(feature = "lean"))]
 use crate::device::matmul::{Arguments, run};
 use core::arch::global_asm;
+#[cfg(all(feature = "bf16", not(feature = "lean")))]
+use super::decode::decode_tile;
+#[cfg(all(feature = "bf16", feature = "lean"))]
+use super::decode_resident::decode_slabs;
 #[cfg(feature = "bf16")]
-use fused_rans_layout::{ChecksumArgs, DecodeArgs, DenseArgs, REGION_THREADS, TILE_THREADS};
+use fused_rans_layout::{ChecksumArgs, DenseArgs, REGION_THREADS};
+#[cfg(all(feature = "bf16", not(feature = "lean")))]
+use fused_rans_layout::{DecodeArgs, TILE_THREADS};
+#[cfg(all(feature = "bf16", feature = "lean"))]
+use fused_rans_layout::{LEAN_DECODE_WARPS, LeanDecodeArgs};
 use fused_rans_layout::{Dtype, LANES, TableKind, kernel_name, kernel_table};
 #[cfg(feature = "lean")]
 use fused_rans_layout::{LeanMatmulArgs, max_lean_warps};
@@ -142,7 +149,14 @@ macro_rules! instances {
             |arguments: ChecksumArgs| verify_region(&arguments)
         );
         $(
-            #[cfg(feature = "bf16")]
+            #[cfg(all(feature = "bf16", feature = "lean"))]
+            kernel!(
+                [decode $weights], threads: LANES * LEAN_DECODE_WARPS, blocks: 2,
+                |arguments: LeanDecodeArgs| {
+                    decode_slabs(Dtype::$type, TableKind::$entries, &arguments)
+                }
+            );
+            #[cfg(all(feature = "bf16", not(feature = "lean")))]
             kernel!(
                 [decode $weights], threads: TILE_THREADS, blocks: 2,
                 |arguments: DecodeArgs| decode_tile(Dtype::$type, TableKind::$entries, &arguments)

@@ -2,8 +2,10 @@
 
 #[cfg(feature = "bf16")]
 mod checksum;
-#[cfg(feature = "bf16")]
+#[cfg(all(feature = "bf16", not(feature = "lean")))]
 mod decode;
+#[cfg(all(feature = "bf16", feature = "lean"))]
+mod decode_resident;
 #[cfg(feature = "bf16")]
 mod dense;
 mod instances;

@@ -37,6 +37,13 @@ impl Output {
         SlabOutput { out: self, row: first_row + lane() / 4, whole, held: [[0; 4]; SLAB_STRIPS] }
     }
 
+    /// Returns the steps of the tile.
+    #[cfg(feature = "lean")]
+    #[inline(always)]
+    pub fn steps(&self) -> usize {
+        self.shape.steps()
+    }
+
     /// Stores one weight, if it lies in the tile.
     #[inline(always)]
     pub fn store_weight(&self, row: usize, col: usize, weight: u32) {

@@ -103,7 +103,7 @@ impl<'a, const B: usize> XRing<'a, B> {
         self.turn -= 1;
         self.filled += 1;
         self.col += Self::COLUMNS;
-        if self.col >= self.arguments.cols {
+        if self.col >= self.arguments.layer.cols {
             self.col = 0;
         }
     }
@@ -117,7 +117,7 @@ impl<'a, const B: usize> XRing<'a, B> {
             unsafe { wait_barrier(full + 8 * Self::STAGES, (turn - 1) % 2) };
         }
         let stage = self.stages + stage * Self::STAGE_BYTES;
-        let cols = self.arguments.cols;
+        let cols = self.arguments.layer.cols;
         // Whole panels are copied as they are.
         let aligned = self.arguments.flags.contains(MatmulFlags::ALIGNED_X);
         if aligned && (self.col + Self::COLUMNS <= cols || cols % PANEL_COLUMNS as u32 == 0) {

@@ -2,21 +2,21 @@
 
 use super::activations::XRing;
 use super::finish::{Part, exceptions, finish};
-use super::plain::plain_panel;
-use super::slab::{LaneStream, Slab, Slabs};
+use super::panel::{coded_panel, plain_panel};
 use super::state::SlabState;
 use super::{Arguments, memory};
 use crate::device::matmul::Kind;
 use crate::device::matmul::shared::sums::{Sums, zero};
 use crate::device::payload::copy_table;
+use crate::device::resident::{LaneStream, Slab, Slabs};
 use crate::device::ptx::{
     async_copy_wait, barrier, barriers_made, block, broadcast_first_lane, is_elected, lane,
     make_barrier, reread_warp, reread_warps, start_next_launch, thread, threads,
-    wait_for_last_launch, warp_barrier,
+    wait_for_last_launch,
 };
 use crate::{WeightFormat, unrolled};
 use fused_rans_layout::{
-    LayerFlags, LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, RAW_STAGES, SlabPlace, TILE,
+    LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, SlabPlace, TILE,
     WARP_BARRIER_BYTES, x_row_bytes,
 };
 
@@ -29,29 +29,27 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     start_next_launch();
     let arguments = &Arguments::new(args);
     // SAFETY: the table is whole.
-    unsafe { copy_table(arguments.table, thread(), threads() as usize) };
+    unsafe { copy_table(arguments.layer.table, thread(), threads() as usize) };
     let partition = arguments.partition();
     let run = partition.run(block() as u32);
-    let format = format(kind, arguments);
-    let memory = memory::<B>(kind, format.raw_bits(), arguments.buffer_rows);
+    let layer = &arguments.layer;
+    let format = layer.format(kind.dtype, kind.table, kind.raw_bits);
+    let memory = memory::<B>(kind, format.raw_bits(), layer.buffer_rows);
     let warp = broadcast_first_lane(reread_warp());
-    let slabs = Slabs::new(kind, arguments, format.raw_bits(), memory, warp);
+    let slabs = Slabs::new(layer, format.raw_bits(), kind.grouped, memory, warp);
     let x_barriers = memory.barriers + reread_warps() * WARP_BARRIER_BYTES;
     make_barriers::<B>(slabs.barriers(), x_barriers, warp);
     let (start, end) = (partition.place(run.start), partition.place(run.end));
     let mut walk = Walk { kind, arguments, format, partition, start, end, warp, slabs, next: None };
     walk.next = walk.first(start.row_block);
     if let Some(next) = walk.next {
-        warp_barrier();
-        walk.slabs.request_words(next);
-        walk.slabs.request_raw(next, 0);
-        walk.slabs.request_raw(next, 1);
+        walk.slabs.start(next);
     }
     async_copy_wait();
     barrier();
     wait_for_last_launch();
     let (places, col) = ((memory.x, x_barriers), start.col * TILE as u32);
-    let count = stages::<B>(partition, start, end, arguments.cols);
+    let count = stages::<B>(start, end, layer.cols);
     let mut ring = XRing::<B>::new(arguments, places, warp, col, count);
     ring.start();
     // SAFETY: the caller's promise.
@@ -82,7 +80,6 @@ fn make_barriers<const B: usize>(own: u32, of_x: u32, warp: u32) {
 /// Returns the stages of activations of a run.
 #[inline(always)]
 fn stages<const B: usize>(
-    partition: LeanPartition,
     start: SlabPlace,
     end: SlabPlace,
     cols: u32,
@@ -91,15 +88,7 @@ fn stages<const B: usize>(
     let in_row = cols.div_ceil((XRing::<B>::PANELS * PANEL_COLUMNS) as u32);
     let before = |col: u32| (in_tile * col).min(in_row);
     let columns = end.col + u32::from(end.row > 0);
-    let _ = partition;
     (end.row_block - start.row_block) * in_row + before(columns) - before(start.col)
-}
-
-#[inline(always)]
-fn format(kind: Kind, arguments: &Arguments) -> WeightFormat {
-    let Kind { dtype, table, raw_bits, .. } = kind;
-    let zero = arguments.layer_flags.contains(LayerFlags::ZERO_EXPONENT);
-    WeightFormat::new(dtype, table, raw_bits, arguments.exponent_base, zero)
 }
 
 /// A warp's way through its block's run: column of tiles by column of tiles.
@@ -194,7 +183,7 @@ impl Walk<'_> {
     /// Passes by a column of tiles in which the warp has no slab.
     #[inline(always)]
     fn pass<const B: usize>(&self, ring: &mut XRing<'_, B>, col: u32) {
-        let rest = self.arguments.cols - col * TILE as u32;
+        let rest = self.arguments.layer.cols - col * TILE as u32;
         let mut panels = rest.div_ceil(PANEL_COLUMNS as u32).min(PANELS as u32);
         while panels > 0 {
             ring.begin();
@@ -228,9 +217,10 @@ impl Walk<'_> {
                 #[inline(always)]
                 |panel| {
                     state.begin_panel(panel, ring);
-                    self.slabs.panel::<B>(&self.format, &mut stream, panel, &mut state);
+                    let planes = self.slabs.begin_raw(panel);
+                    coded_panel::<B>(self.kind, &self.format, &mut stream, &planes, &mut state);
                     state.end_panel(panel, panel + 1 == PANELS, ring, sums);
-                    self.after_panel(slab, panel);
+                    self.slabs.after_panel(slab, panel, self.next);
                 },
             );
         } else {
@@ -255,31 +245,16 @@ impl Walk<'_> {
             if panel < slab.panels as usize {
                 state.begin_panel(panel, ring);
                 if let Some(stream) = &mut stream {
-                    self.slabs.panel::<B>(&self.format, stream, panel, &mut state);
+                    let planes = self.slabs.begin_raw(panel);
+                    coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);
                 } else {
-                    plain_panel::<B>(self.kind, self.arguments, &self.format, slab, panel, &mut state);
+                    let (kind, layer) = (self.kind, &self.arguments.layer);
+                    plain_panel::<B>(kind, layer, &self.format, slab, panel, &mut state);
                 }
                 state.end_panel(panel, panel + 1 == slab.panels as usize, ring, sums);
             }
-            self.after_panel(slab, panel);
+            self.slabs.after_panel(slab, panel, self.next);
             panel += 1;
-        }
-    }
-
-    /// Requests what is due after panel `panel` of `slab`: the next slab's words after the first, and the raw planes of the
-    /// panel that comes two panels later.
-    #[inline(always)]
-    fn after_panel(&mut self, slab: Slab, panel: usize) {
-        warp_barrier();
-        if panel == 0 {
-            if let Some(next) = self.next {
-                self.slabs.request_words(next);
-            }
-        }
-        if panel + RAW_STAGES < PANELS {
-            self.slabs.request_raw(slab, panel + RAW_STAGES);
-        } else if let Some(next) = self.next {
-            self.slabs.request_raw(next, panel + RAW_STAGES - PANELS);
         }
     }
 }

@@ -39,7 +39,7 @@ pub fn exceptions<const B: usize>(
     part: Part,
 ) -> Sums<B> {
     let mut sums = zero();
-    if arguments.exception_starts.is_null() {
+    if arguments.layer.exception_starts.is_null() {
         return sums;
     }
     let (first, last) = (part.from * TILE as u32, part.to * TILE as u32);
@@ -49,7 +49,7 @@ pub fn exceptions<const B: usize>(
         |i| {
             let (strip, half) = (i / 2, i % 2);
             let row = row + (FRAGMENT * strip + 8 * half) as u32;
-            if row < arguments.rows {
+            if row < arguments.layer.rows {
                 let mut span = first / SPAN as u32;
                 while span * (SPAN as u32) < last {
                     row_exceptions::<B>(kind, arguments, row, span, first, last, |octet, low, product| {
@@ -75,13 +75,13 @@ fn row_exceptions<const B: usize>(
     last: u32,
     mut add: impl FnMut(usize, usize, f32),
 ) {
-    let start = (span as usize) * arguments.rows as usize + row as usize;
-    let starts = arguments.exception_starts.wrapping_add(start);
+    let start = (span as usize) * arguments.layer.rows as usize + row as usize;
+    let starts = arguments.layer.exception_starts.wrapping_add(start);
     // SAFETY: there is a number for each row of each span, and one more.
     let ([mut at], [end]) = unsafe { (load_global(starts), load_global(starts.wrapping_add(1))) };
     let t = reread_lane() as u32 % 4;
     while at < end {
-        let entry = arguments.exceptions.wrapping_add(at as usize);
+        let entry = arguments.layer.exceptions.wrapping_add(at as usize);
         // SAFETY: below the number of exceptions.
         let [difference, place] = unsafe { load_global(entry.cast()) };
         at += 1;
@@ -240,12 +240,12 @@ unsafe fn store<const B: usize>(
         |i| {
             let (strip, half) = (i / 2, i % 2);
             let n = slab_row * SLAB_ROWS as u32 + (FRAGMENT * strip + 8 * half) as u32 + g;
-            if n >= arguments.rows {
+            if n >= arguments.layer.rows {
                 return;
             }
             // SAFETY: there is one for each row of W, or none.
             let (scale, bias) =
-                unsafe { (for_row(arguments.scale, n, 1.0), for_row(arguments.bias, n, 0.0)) };
+                unsafe { (for_row(arguments.layer.scale, n, 1.0), for_row(arguments.layer.bias, n, 0.0)) };
             unrolled::<B>(
                 #[inline(always)]
                 |octet| {

@@ -1,23 +1,24 @@
-//! A warp's slabs: their copies on the way, and what is done with a panel.
+//! A warp's slabs: their copies on the way, and the panels that are there.
 
-use super::Arguments;
-use super::state::SlabState;
-use crate::device::matmul::Kind;
+use super::ResidentLayer;
 use crate::device::ptx::{
-    advance, arrive_once, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_constant, load_global,
-    load_shared_words, mma, multiply_add, opaque_four, shared_memory, wait_barrier,
+    advance, arrive_once, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_constant,
+    load_global, load_shared_words, multiply_add, opaque_four, shared_memory, wait_barrier,
+    warp_barrier,
 };
-use crate::{Lane, RawWords, SlabMemory, WeightFormat, Words, unrolled};
+use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
-    LINE, LeanMemory, PANELS, RAW_STAGES, SlabEntry, WARP_BARRIER_BYTES, panel_plane_start, panel_raw_bytes,
-    panels, x_row_bytes,
+    LINE, LeanMemory, PANELS, RAW_STAGES, SlabEntry, TableKind, WARP_BARRIER_BYTES,
+    panel_plane_start, panel_raw_bytes,
 };
 
-/// Where the slabs of the warp's row are, in device memory and on their way.
+/// The slabs that a warp takes, one after the other: the next one's words and first panels are on their way while it decodes
+/// one.
 pub struct Slabs<'a> {
-    kind: Kind,
-    arguments: &'a Arguments,
+    layer: &'a ResidentLayer,
     raw_bits: u32,
+    /// Whether groups of weights have scales.
+    grouped: bool,
     /// Addresses of the warp's parts of shared memory.
     words: u32,
     raw: u32,
@@ -61,7 +62,7 @@ impl Slab {
 
 /// Raw planes of a panel, in shared memory, from this lane's first word on.
 #[derive(Clone, Copy)]
-struct Planes {
+pub struct Planes {
     at: u32,
     raw_bits: u32,
     /// Words of the planes of two bits and of one bit, which are loaded at once for the whole panel.
@@ -83,17 +84,17 @@ impl<'a> Slabs<'a> {
 
     #[inline(always)]
     pub fn new(
-        kind: Kind,
-        arguments: &'a Arguments,
+        layer: &'a ResidentLayer,
         raw_bits: u32,
+        grouped: bool,
         memory: LeanMemory,
         warp: u32,
     ) -> Self {
         Self {
-            kind,
-            arguments,
+            layer,
             raw_bits,
-            words: memory.words + 2 * warp * arguments.buffer_rows * LINE as u32,
+            grouped,
+            words: memory.words + 2 * warp * layer.buffer_rows * LINE as u32,
             raw: memory.raw + 2 * warp * panel_raw_bytes(raw_bits) as u32,
             groups: memory.groups + 2 * warp * LeanMemory::GROUP_BYTES,
             barriers: memory.barriers + warp * WARP_BARRIER_BYTES,
@@ -108,27 +109,22 @@ impl<'a> Slabs<'a> {
         self.barriers
     }
 
-    /// Loads the entry of slab `number`, in column of tiles `col`.
+    /// Loads the entry of slab `number`, in column `col` of tiles. The layer must have it.
     #[inline(always)]
     pub fn locate(&self, number: u32, col: u32) -> Slab {
-        let at = self.arguments.index.wrapping_add(number as usize);
-        // SAFETY: the caller's promise: the layer has such a slab.
-        let [line, rows] = unsafe { load_global(at.cast()) };
+        // SAFETY: the index has an entry for each slab.
+        let [line, rows] = unsafe { load_global(self.layer.entry(number).cast()) };
         // The same in all lanes, which the compiler must know: bulk copies take uniform registers.
         let entry =
             SlabEntry { line: broadcast_first_lane(line), rows: broadcast_first_lane(rows) };
-        let rest = self.arguments.cols - col * fused_rans_layout::TILE as u32;
-        let all = PANELS as u32;
-        let panels =
-            if rest >= fused_rans_layout::TILE as u32 { all } else { panels(rest.div_ceil(16) as usize) as u32 };
-        Slab { entry, number, panels }
+        Slab { entry, number, panels: self.layer.panels(col) }
     }
 
     /// Requests the words of a slab, and its scales. Those of the slab before are no longer on their way.
     #[inline(always)]
-    pub fn request_words(&mut self, slab: Slab) {
+    fn request_words(&mut self, slab: Slab) {
         let bytes = slab.entry.rows * LINE as u32;
-        let group_bytes = self.arguments.group_bytes(self.kind);
+        let group_bytes = if self.grouped { self.layer.group_bytes() } else { 0 };
         if bytes + group_bytes == 0 {
             return;
         }
@@ -139,13 +135,13 @@ impl<'a> Slabs<'a> {
         unsafe {
             expect_once(self.barriers, bytes + group_bytes);
             if bytes != 0 {
-                let to = self.words + half * self.arguments.buffer_rows * LINE as u32;
-                bulk_copy_once(to, self.line(slab.entry.line), bytes, self.barriers);
+                let to = self.words + half * self.layer.buffer_rows * LINE as u32;
+                bulk_copy_once(to, self.layer.line(slab.entry.line), bytes, self.barriers);
             }
-            if self.kind.grouped {
+            if self.grouped {
                 let to = self.groups + half * LeanMemory::GROUP_BYTES;
                 let from = slab.number as usize * group_bytes as usize;
-                let from = self.arguments.groups.wrapping_add(from);
+                let from = self.layer.groups.wrapping_add(from);
                 bulk_copy_once(to, from, group_bytes, self.barriers);
             }
         }
@@ -154,21 +150,21 @@ impl<'a> Slabs<'a> {
     /// Waits for the words of the next slab; returns the addresses of its words and scales.
     #[inline(always)]
     pub fn begin(&mut self, slab: Slab) -> (u32, u32) {
-        if slab.is_plain() && !self.kind.grouped {
+        if slab.is_plain() && !self.grouped {
             return (0, 0);
         }
         let (half, turn) = (self.words_begun % 2, self.words_begun);
         self.words_begun += 1;
         // SAFETY: a barrier.
         unsafe { wait_barrier(self.barriers, turn % 2) };
-        let words = self.words + half * self.arguments.buffer_rows * LINE as u32;
+        let words = self.words + half * self.layer.buffer_rows * LINE as u32;
         (words, self.groups + half * LeanMemory::GROUP_BYTES)
     }
 
     /// Requests the raw planes of panel `panel` of a slab. For a panel that the slab lacks, it only arrives at the barrier: so
     /// every slab passes through two phases of each stage's barrier, and phases are constants in the mainloop.
     #[inline(always)]
-    pub fn request_raw(&self, slab: Slab, panel: usize) {
+    fn request_raw(&self, slab: Slab, panel: usize) {
         if self.raw_bits == 0 {
             return;
         }
@@ -179,9 +175,36 @@ impl<'a> Slabs<'a> {
             if panel as u32 >= slab.coded_panels() {
                 return arrive_once(barrier);
             }
-            let from = self.line(slab.entry.line + slab.entry.rows).wrapping_add(panel * bytes);
+            let from = self.layer.line(slab.entry.line + slab.entry.rows).wrapping_add(panel * bytes);
             expect_once(barrier, bytes as u32);
             bulk_copy_once(self.raw + stage * bytes as u32, from, bytes as u32, barrier);
+        }
+    }
+
+    /// Requests what is due before the first slab.
+    #[inline(always)]
+    pub fn start(&mut self, first: Slab) {
+        warp_barrier();
+        self.request_words(first);
+        for panel in 0..RAW_STAGES {
+            self.request_raw(first, panel);
+        }
+    }
+
+    /// Requests what is due after panel `panel` of `slab`: the next slab's words after the first, and the raw planes of the
+    /// panel that comes two panels later.
+    #[inline(always)]
+    pub fn after_panel(&mut self, slab: Slab, panel: usize, next: Option<Slab>) {
+        warp_barrier();
+        if panel == 0 {
+            if let Some(next) = next {
+                self.request_words(next);
+            }
+        }
+        if panel + RAW_STAGES < PANELS {
+            self.request_raw(slab, panel + RAW_STAGES);
+        } else if let Some(next) = next {
+            self.request_raw(next, panel + RAW_STAGES - PANELS);
         }
     }
 
@@ -193,7 +216,7 @@ impl<'a> Slabs<'a> {
 
     /// Waits for the raw planes of panel `panel`.
     #[inline(always)]
-    fn begin_raw(&self, panel: usize) -> Planes {
+    pub fn begin_raw(&self, panel: usize) -> Planes {
         let raw_bits = self.raw_bits;
         let mut planes = Planes { at: self.raw, raw_bits, two: [0; 4], one: [0; 2] };
         if raw_bits == 0 {
@@ -213,30 +236,6 @@ impl<'a> Slabs<'a> {
         }
         planes
     }
-
-    /// Decodes panel `panel` of a slab and adds its products to the partial sums.
-    #[inline(always)]
-    pub fn panel<const B: usize>(
-        &self,
-        format: &WeightFormat,
-        stream: &mut LaneStream,
-        panel: usize,
-        state: &mut SlabState<'_, B>,
-    ) {
-        let planes = self.begin_raw(panel);
-        unrolled::<2>(
-            #[inline(always)]
-            |half| {
-                let raw = planes.half(half);
-                half_panel::<B>(self.kind, format, stream, &raw, half, state);
-            },
-        );
-    }
-
-    #[inline(always)]
-    pub fn line(&self, line: u32) -> *const u8 {
-        self.arguments.slabs.wrapping_add(line as usize * LINE)
-    }
 }
 
 /// A lane's stream.
@@ -253,66 +252,12 @@ impl LaneStream {
         let lane = Lane::new(&memory);
         Self { memory, lane }
     }
-}
 
-/// Decodes four fragments, two steps of two strips, and multiplies them.
-#[inline(always)]
-fn half_panel<const B: usize>(
-    kind: Kind,
-    format: &WeightFormat,
-    stream: &mut LaneStream,
-    raw: &RawWords,
-    half: usize,
-    state: &mut SlabState<'_, B>,
-) {
-    let x = state.x + 64 * half as u32;
-    let SlabState { offsets, partials: sums, .. } = state;
-    // SAFETY: the activations of the panel are there.
-    let load = |octet: usize| -> [u32; 4] { unsafe { load_shared_words(x + (octet * 8 * x_row_bytes(B)) as u32) } };
-    if B <= 2 {
-        let mut activations = [[0; 4]; B];
-        unrolled::<B>(
-            #[inline(always)]
-            |octet| activations[octet] = load(octet),
-        );
-        unrolled::<4>(
-            #[inline(always)]
-            |f| {
-                let entries = stream.lane.fragment(&stream.memory, kind.table);
-                let a = format.operands(kind.mma_type, entries, raw, f, offsets[f % 2]);
-                unrolled::<B>(
-                    #[inline(always)]
-                    |octet| multiply(kind, a, activations[octet], f, &mut sums[f % 2][octet]),
-                );
-            },
-        );
-        return;
+    /// Decodes a fragment: returns the entries of its symbols.
+    #[inline(always)]
+    pub fn fragment(&mut self, table: TableKind) -> [u32; 4] {
+        self.lane.fragment(&self.memory, table)
     }
-    let mut operands = [[0; 4]; 4];
-    unrolled::<4>(
-        #[inline(always)]
-        |f| {
-            let entries = stream.lane.fragment(&stream.memory, kind.table);
-            operands[f] = format.operands(kind.mma_type, entries, raw, f, offsets[f % 2]);
-        },
-    );
-    unrolled::<B>(
-        #[inline(always)]
-        |octet| {
-            let activations = load(octet);
-            unrolled::<4>(
-                #[inline(always)]
-                |f| multiply(kind, operands[f], activations, f, &mut sums[f % 2][octet]),
-            );
-        },
-    );
-}
-
-/// Multiplies fragment `f` of four with the activations of its step.
-#[inline(always)]
-fn multiply(kind: Kind, a: [u32; 4], x: [u32; 4], f: usize, sums: &mut [f32; 4]) {
-    let step = f / 2;
-    *sums = mma(kind.mma_type, a, [x[2 * step], x[2 * step + 1]], *sums);
 }
 
 impl Planes {
@@ -324,7 +269,7 @@ impl Planes {
 
     /// Loads the lane's words of the four fragments of half `half`.
     #[inline(always)]
-    fn half(&self, half: usize) -> RawWords {
+    pub fn half(&self, half: usize) -> RawWords {
         let (mut words, lane) = (RawWords::default(), 16 * lane() as u32);
         let quad = LINE as u32 * 4;
         // SAFETY: the panel's words are there.

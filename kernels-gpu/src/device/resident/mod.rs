@@ -1,0 +1,9 @@
+//! The slabs of resident layers: on their way to shared memory, and decoded panel by panel.
+
+mod layer;
+mod plain;
+mod slab;
+
+pub use layer::ResidentLayer;
+pub use plain::plain_fragment;
+pub use slab::{LaneStream, Planes, Slab, Slabs};
