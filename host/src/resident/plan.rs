@@ -91,6 +91,12 @@ impl<'a> ResidentPlan<'a> {
         self.group_plane_bytes() * self.index.len()
     }
 
+    /// Returns the blob.
+    #[must_use]
+    pub fn blob(&self) -> &'a Blob<'a> {
+        self.blob
+    }
+
     /// Returns the rows of words of the longest slab, at least 2.
     #[must_use]
     pub fn max_rows(&self) -> u32 {

@@ -28,9 +28,8 @@ impl ResidentPlan<'_> {
     /// [`BlobError::Memory`] if the layer does not fit into memory; the errors of
     /// [`write_tile_row`](Self::write_tile_row).
     pub fn build(self) -> Result<ResidentLayer, BlobError> {
-        let allocate = |bytes: usize| zeros(bytes).ok_or(BlobError::Memory { bytes: bytes as u64 });
-        let mut slabs: Vec<u8> = allocate(self.slab_bytes())?;
-        let mut groups: Vec<u8> = allocate(self.group_bytes())?;
+        let mut slabs: Vec<u8> = zeros(self.slab_bytes())?;
+        let mut groups: Vec<u8> = zeros(self.group_bytes())?;
         let (mut rest, mut rest_of_groups) = (&mut slabs[..], &mut groups[..]);
         let mut parts = reserve(self.tile_rows())?;
         for tile_row in 0..self.tile_rows() {

@@ -41,7 +41,7 @@ impl Launch {
     pub fn new(plan: LaunchPlan, layer: LayerShape, coding: WeightCoding) -> Option<Self> {
         let shared_memory = plan.shared_memory(layer).filter(|_| plan.is_possible(layer))?;
         let workspace = WorkspaceSize {
-            partials: plan.partial_bytes()?,
+            partials: plan.partial_bytes(layer)?,
             counters: plan.counters(layer)?.checked_mul(4)?,
         };
         let threads = plan.warps * LANES as u32;

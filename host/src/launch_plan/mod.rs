@@ -1,6 +1,9 @@
 //! Launch plans of multiplications: rows of x per launch, blocks, warps and shared memory.
 
+mod lean;
+
 use crate::Blob;
+use crate::resident::ResidentPlan;
 use fused_rans_layout::{
     LINE, LOOK_AHEAD, MAX_WORD_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps,
     ring_bytes, slabs_at_once, slabs_bytes, sum_bytes,
@@ -26,6 +29,8 @@ pub struct LayerShape {
     pub raw_bits: u32,
     /// Whether groups of weights have scales.
     pub grouped: bool,
+    /// Whether the layer is resident, for the lean kernels.
+    pub lean: bool,
 }
 
 impl LayerShape {
@@ -39,7 +44,14 @@ impl LayerShape {
             rows_of_words: rows.unwrap_or(0),
             raw_bits: blob.split().raw_bits().into(),
             grouped: blob.groups().is_some(),
+            lean: false,
         }
+    }
+
+    /// Reads the properties of a resident layer.
+    #[must_use]
+    pub fn of_resident(plan: &ResidentPlan<'_>) -> Self {
+        Self { rows_of_words: plan.max_rows(), lean: true, ..Self::new(plan.blob()) }
     }
 }
 
@@ -71,6 +83,9 @@ impl LaunchPlan {
     pub fn new(device: Device, layer: LayerShape, rows: usize) -> Option<Self> {
         let max_octets = 1 << Self::row_class(rows);
         let batches = [8, 4, 2, 1].into_iter().filter(|&octets| octets <= max_octets);
+        if layer.lean {
+            return batches.into_iter().find_map(|octets| lean::choose(device, layer, octets));
+        }
         batches.into_iter().find_map(|octets| {
             let warp_limit = max_warps(octets as usize) as u32;
             let rows = row_capacity(layer);
@@ -114,6 +129,9 @@ impl LaunchPlan {
     /// [`LaunchPlan::new`].
     #[must_use]
     pub fn is_possible(self, layer: LayerShape) -> bool {
+        if layer.lean {
+            return [1, 2, 4, 8].contains(&self.octets) && self.is_possible_lean(layer);
+        }
         [1, 2, 4, 8].contains(&self.octets)
             && self.warps <= max_warps(self.octets as usize) as u32
             && self.buffer_rows >= row_capacity(layer)
@@ -125,6 +143,9 @@ impl LaunchPlan {
     /// stream: a damaged stream must not read beyond shared memory.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
+        if layer.lean {
+            return self.lean_shared_memory(layer);
+        }
         let octets = self.octets as usize;
         let ring = ring_bytes(octets, layer.raw_bits);
         let words = (self.buffer_rows as usize).checked_mul(LINE * self.slabs())?;
@@ -136,16 +157,22 @@ impl LaunchPlan {
 
     /// Returns the size of the partial sums in the workspace of a launch in bytes; `None` if it overflows.
     #[must_use]
-    pub fn partial_bytes(self) -> Option<usize> {
+    pub fn partial_bytes(self, layer: LayerShape) -> Option<usize> {
+        if layer.lean {
+            return self.lean_partial_bytes();
+        }
         // One slot per warp, and two per block.
         let slots = self.blocks as usize * (self.warps as usize + 2);
         slots.checked_mul(sum_bytes(self.octets as usize))
     }
 
-    /// Returns the number of counters of a launch: one for each fragment of sums of every band. Returns `None` if the
+    /// Returns the number of counters of a launch: one for each fragment of sums of every band, or for each row of slabs. Returns `None` if the
     /// layer is too large.
     #[must_use]
     pub fn counters(self, layer: LayerShape) -> Option<usize> {
+        if layer.lean {
+            return Some(self.lean_partition(layer)?.slab_rows as usize);
+        }
         let fragments = self.slabs() * SLAB_STRIPS * self.octets as usize;
         Some(self.partition(layer)?.bands as usize * fragments)
     }
@@ -184,6 +211,7 @@ mod tests {
             rows_of_words,
             raw_bits,
             grouped: raw_bits == 0 || raw_bits == 2,
+            lean: false,
         }
     }
 
@@ -197,12 +225,38 @@ mod tests {
                         let layer = layer(shape, kind);
                         let plan = LaunchPlan::new(device, layer, m).expect("there is one");
                         assert!(plan.shared_memory(layer).unwrap() <= shared_memory, "{plan:?}");
-                        assert!(plan.is_possible(layer) && plan.partial_bytes().is_some());
+                        assert!(plan.is_possible(layer) && plan.partial_bytes(layer).is_some());
                         assert!(8 * plan.octets as usize <= m.next_power_of_two().max(8));
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_resident_layer_has_a_plan_that_fits() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        for (shape, kind) in SHAPES.into_iter().flat_map(|s| LAYERS.map(|l| (s, l))) {
+            for rows in [1, 8, 16, 32, 64] {
+                let layer = LayerShape { lean: true, ..layer(shape, kind) };
+                let plan = LaunchPlan::new(device, layer, rows).expect("there is one");
+                assert!(plan.shared_memory(layer).unwrap() <= device.shared_memory, "{plan:?}");
+                assert!(plan.is_possible(layer) && plan.partial_bytes(layer).is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn resident_layers_come_out_even() {
+        let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
+        let plan = |shape| {
+            let layer = LayerShape { lean: true, ..layer(shape, LAYERS[0]) };
+            let LaunchPlan { blocks, warps, .. } = LaunchPlan::new(device, layer, 1).unwrap();
+            (blocks, warps)
+        };
+        assert_eq!(plan((4096, 4096)), (128, 16));
+        assert_eq!(plan((6144, 4096)), (128, 12));
+        assert_eq!(plan((5632, 2048)), (128, 11));
     }
 
     #[test]
