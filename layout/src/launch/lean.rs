@@ -133,7 +133,7 @@ pub const fn x_row_bytes(octets: usize) -> usize {
 pub const fn max_lean_warps(octets: usize) -> usize {
     match octets {
         0..=4 => 16,
-        _ => 12,
+        _ => 8,
     }
 }
 
