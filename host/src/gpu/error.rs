@@ -150,6 +150,12 @@ pub enum LayerPart {
     Scale,
     /// The outputs' bias.
     Bias,
+    /// The entries of a resident layer's slabs.
+    Index,
+    /// Scales and zero points of groups, in a resident layer.
+    Groups,
+    /// Exceptions of a resident layer.
+    Exceptions,
     /// The tile of this number.
     Tile(usize),
 }
@@ -161,6 +167,9 @@ impl fmt::Display for LayerPart {
             Self::Table => out.write_str("decode table"),
             Self::Scale => out.write_str("scale"),
             Self::Bias => out.write_str("bias"),
+            Self::Index => out.write_str("index of slabs"),
+            Self::Groups => out.write_str("scales of groups"),
+            Self::Exceptions => out.write_str("exceptions"),
             Self::Tile(number) => write!(out, "tile {number}"),
         }
     }

@@ -1,12 +1,13 @@
 //! Decoding a layer.
 
-use super::super::kernels::{LaunchSize, decode_shared_memory};
+use super::super::kernels::{Kernel, LaunchSize, decode_shared_memory};
 use super::super::{CudaStream, DeviceSliceMut, GpuError};
-use super::Layer;
+use super::resident::decode_setup;
+use super::{Form, Layer};
 use crate::BlobError;
 use crate::blob::header::check_size;
 use crate::codec::parallel_crc;
-use fused_rans_layout::{DecodeArgs, TILE_THREADS};
+use fused_rans_layout::{DecodeArgs, SLAB_ROWS, TILE_THREADS};
 
 /// Alignment of the decoded matrix, for stores of several weights at once.
 const ALIGNMENT: u64 = 16;
@@ -63,16 +64,34 @@ impl Layer {
         self.gpu.enter()?;
         out.check(&self.gpu, "the buffer to decode to", ALIGNMENT)?;
         check_size(self.dtype().byte_len(), self.rows(), self.cols(), out.len())?;
-        let kernel = self.gpu.decode_kernel(self.decode_kernel)?;
+        let kernel = self.load_decode_kernel()?;
         self.ready.order(cuda_stream)?;
-        let args = DecodeArgs { out: out.address(), ..self.decode_args };
-        let size = LaunchSize {
-            blocks: self.tiles,
-            threads: TILE_THREADS as u32,
-            shared_memory: decode_shared_memory(args.buffer_rows),
-        };
-        // SAFETY: the decode kernels take these arguments; the blob's structure was checked when it was uploaded,
-        // `out` is as large as the matrix, and the rest is the caller's promise.
-        unsafe { kernel.launch(size, &args, cuda_stream) }
+        match &self.form {
+            Form::Blob(blob) => {
+                let args = DecodeArgs { out: out.address(), ..blob.decode_args };
+                let size = LaunchSize {
+                    blocks: blob.tiles,
+                    threads: TILE_THREADS as u32,
+                    shared_memory: decode_shared_memory(args.buffer_rows),
+                };
+                // SAFETY: the decode kernels take these arguments; the blob's structure was checked when it was
+                // uploaded, `out` is as large as the matrix, and the rest is the caller's promise.
+                unsafe { kernel.launch(size, &args, cuda_stream) }
+            }
+            Form::Resident(form) => {
+                let slabs = self.rows().div_ceil(SLAB_ROWS) * self.shape.grid.across();
+                let size = form.decode_size(&self.gpu, slabs as u32)?;
+                // SAFETY: as above; the resident layout is the host's own.
+                unsafe { kernel.launch(size, &form.decode_args(out.address()), cuda_stream) }
+            }
+        }
+    }
+
+    /// Returns the kernel that decodes the layer, which is loaded the first time.
+    pub(super) fn load_decode_kernel(&self) -> Result<Kernel, GpuError> {
+        match self.form {
+            Form::Blob(_) => self.gpu.decode_kernel(self.decode_kernel),
+            Form::Resident(_) => self.gpu.kernels().get(self.decode_kernel, decode_setup(&self.gpu)),
+        }
     }
 }

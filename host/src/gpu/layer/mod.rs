@@ -3,6 +3,7 @@
 mod decode;
 mod ready;
 mod region;
+mod resident;
 mod upload;
 mod verify;
 
@@ -14,6 +15,7 @@ use crate::Dtype;
 use crate::launch_plan::LayerShape;
 use fused_rans_layout::{DecodeArgs, KernelId, LayerArgs, Split, WeightCoding};
 use ready::Ready;
+use resident::ResidentForm;
 use verify::Checksums;
 
 /// A compressed layer in device memory. All of it lies in one range, which the layer owns or borrows from an
@@ -21,19 +23,12 @@ use verify::Checksums;
 #[derive(Debug)]
 pub struct Layer {
     memory: DeviceRange,
-    /// The arguments of kernels that are the same for every launch.
-    args: LayerArgs,
-    decode_args: DecodeArgs,
+    form: Form,
     decode_kernel: KernelId,
     launches: Launches,
     coding: WeightCoding,
     split: Split,
     shape: LayerShape,
-    tiles: u32,
-    /// Bytes of the blob before its first tile.
-    front_bytes: usize,
-    /// Bytes of the blob.
-    blob_bytes: usize,
     checksums: Checksums,
     weights_crc: u32,
     /// When the upload is done.
@@ -41,13 +36,34 @@ pub struct Layer {
     gpu: Gpu,
 }
 
+/// How a layer lies in device memory: as the kernels of the device read it.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// As the blob that was uploaded.
+    Blob(BlobForm),
+    /// In the resident layout, for the lean kernels.
+    Resident(ResidentForm),
+}
+
+/// A blob's arguments of kernels, as far as they are the same for every launch, and its parts.
+#[derive(Debug)]
+pub(super) struct BlobForm {
+    pub args: LayerArgs,
+    decode_args: DecodeArgs,
+    tiles: u32,
+    /// Bytes of the blob before its first tile.
+    front_bytes: usize,
+    /// Bytes of the blob.
+    blob_bytes: usize,
+}
+
 impl Layer {
     pub(super) fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    pub(super) fn args(&self) -> LayerArgs {
-        self.args
+    pub(super) fn form(&self) -> &Form {
+        &self.form
     }
 
     pub(super) fn coding(&self) -> WeightCoding {
@@ -71,11 +87,21 @@ impl Layer {
     #[doc(hidden)]
     #[must_use]
     pub fn parts(&self) -> Vec<(LayerPart, u64, usize)> {
-        let (blob, front) = (self.memory.address(), self.front_bytes);
-        let tiles = (LayerPart::Tile(0), blob + front as u64, self.blob_bytes - front);
-        let rest = self.checksums.parts.iter();
-        let rest = rest.map(|&(part, region)| (part, region.address, 4 * region.words as usize));
-        [(LayerPart::Front, blob, front), tiles].into_iter().chain(rest).collect()
+        let parts = self.checksums.parts.iter();
+        let parts = parts.map(|&(part, region)| (part, region.address, 4 * region.words as usize));
+        let Form::Blob(BlobForm { front_bytes: front, blob_bytes, .. }) = self.form else {
+            return parts.collect();
+        };
+        let blob = self.memory.address();
+        let tiles = (LayerPart::Tile(0), blob + front as u64, blob_bytes - front);
+        [(LayerPart::Front, blob, front), tiles].into_iter().chain(parts).collect()
+    }
+
+    /// Returns whether it is in the resident layout. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_resident(&self) -> bool {
+        matches!(self.form, Form::Resident(_))
     }
 
     /// Returns the element type of the weights.

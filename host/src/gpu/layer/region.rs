@@ -1,7 +1,8 @@
 //! Where the parts of a layer lie in its memory.
 
+use crate::resident::ResidentPlan;
 use crate::{Blob, Epilogue};
-use fused_rans_layout::{LINE, MAX_TAIL_ROWS, TABLE};
+use fused_rans_layout::{LINE, MAX_TAIL_ROWS, ResidentException, SPAN, TABLE};
 
 /// Alignment of each part.
 pub const ALIGNMENT: usize = 256;
@@ -58,6 +59,55 @@ impl RegionLayout {
         let scale = scale.then(|| part(rows.saturating_mul(4)));
         let bias = bias.then(|| part(rows.saturating_mul(4)));
         Self { blob_bytes, table, exponent_table, scale, bias, byte_len: end }
+    }
+}
+
+/// Offsets of a resident layer's parts from the start of its memory. The slabs come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResidentLayout {
+    /// The entries of the slabs.
+    pub index: usize,
+    /// Scales and zero points of each slab.
+    pub groups: Option<usize>,
+    /// The expanded decode table.
+    pub table: usize,
+    /// The table of the fused kernels, where they have one of their own.
+    pub exponent_table: Option<usize>,
+    /// The numbers of exceptions before each row, and the exceptions.
+    pub exceptions: Option<(usize, usize)>,
+    /// A factor for each row.
+    pub scale: Option<usize>,
+    /// A summand for each row.
+    pub bias: Option<usize>,
+    /// Bytes in all.
+    pub byte_len: usize,
+}
+
+impl ResidentLayout {
+    /// Returns the layout for a blob that is to be resident, with the scale and the bias of `epilogue`.
+    pub fn new(plan: &ResidentPlan<'_>, epilogue: Epilogue<'_>) -> Self {
+        let blob = plan.blob();
+        let exponents = blob.frequencies().exponent_table(blob.split()).is_some();
+        let has_scale = blob.row_scales().is_some() || epilogue.scale.is_some();
+        let mut end = plan.slab_bytes();
+        let mut part = |bytes: usize| {
+            let start = end.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX);
+            end = start.saturating_add(bytes);
+            start
+        };
+        let index = part(size_of_val(plan.index()));
+        let groups = blob.groups().map(|_| part(plan.group_bytes()));
+        let table = part(4 * TABLE);
+        let exponent_table = exponents.then(|| part(4 * TABLE));
+        let exceptions = (plan.max_exceptions() > 0).then(|| {
+            let starts = blob.rows().saturating_mul(blob.cols().div_ceil(SPAN)).saturating_add(1);
+            let starts = part(starts.saturating_mul(4));
+            let bytes = plan.max_exceptions().saturating_mul(size_of::<ResidentException>());
+            (starts, part(bytes))
+        });
+        let scale = has_scale.then(|| part(blob.rows().saturating_mul(4)));
+        let bias = epilogue.bias.map(|_| part(blob.rows().saturating_mul(4)));
+        Self { index, groups, table, exponent_table, exceptions, scale, bias, byte_len: end }
     }
 }
 

@@ -6,9 +6,11 @@ use super::super::matmul::Launches;
 use super::super::{
     CudaStream, DeviceBuffer, DeviceRange, DeviceSliceMut, Gpu, GpuError, LayerPart,
 };
-use super::Layer;
+use super::{BlobForm, Form, Layer, resident};
+use super::super::kernels::KernelSet;
+use crate::resident::ResidentPlan;
 use super::ready::Ready;
-use super::region::{ALIGNMENT, RegionLayout, SPARE};
+use super::region::{ALIGNMENT, RegionLayout, ResidentLayout, SPARE};
 use super::verify::{Checksums, regions};
 use crate::blob::header::{HEADER_BYTES, TABLE_BYTES, front_crc};
 use crate::launch_plan::{LayerShape, row_capacity};
@@ -76,11 +78,19 @@ impl<'a> UploadOptions<'a> {
         Self { memory: Some(memory), ..self }
     }
 
-    /// Returns the number of bytes of device memory that `blob` takes with these options. Use it to size an
+    /// Returns the number of bytes of `gpu`'s memory that `blob` takes with these options. Use it to size an
     /// [`Arena`](super::super::Arena).
     #[must_use]
-    pub fn device_byte_len(&self, blob: &Blob<'_>) -> usize {
-        RegionLayout::new(blob, self.epilogue).byte_len
+    ///
+    /// # Errors
+    /// [`GpuError::Blob`] for a blob that is too large for the device's kernels.
+    pub fn device_byte_len(&self, gpu: &Gpu, blob: &Blob<'_>) -> Result<usize, GpuError> {
+        Ok(match gpu.kernel_set() {
+            KernelSet::Sm80 => RegionLayout::new(blob, self.epilogue).byte_len,
+            KernelSet::Sm90 => {
+                ResidentLayout::new(&ResidentPlan::new(blob)?, self.epilogue).byte_len
+            }
+        })
     }
 }
 
@@ -148,7 +158,7 @@ impl Gpu {
 
 /// What an upload waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     /// Until the layer is in device memory.
     Upload,
     /// Until the blob is no longer read.
@@ -163,11 +173,14 @@ fn upload(
     cuda_stream: &CudaStream,
     wait: Wait,
 ) -> Result<Layer, GpuError> {
-    let UploadOptions { epilogue, check, memory } = options;
-    if check == Check::Full {
+    if options.check == Check::Full {
         blob.verify()?;
     }
-    epilogue.check(blob.rows())?;
+    options.epilogue.check(blob.rows())?;
+    if gpu.kernel_set() == KernelSet::Sm90 {
+        return resident::upload(gpu, blob, options, cuda_stream, wait);
+    }
+    let UploadOptions { epilogue, check, memory } = options;
     let parts = HostParts::new(blob, epilogue)?;
     gpu.enter()?;
     let mut memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
@@ -194,10 +207,7 @@ fn finish(
     wait: Wait,
     cuda_stream: &CudaStream,
 ) -> Result<Layer, GpuError> {
-    let ready = match wait {
-        Wait::Upload => Ready::now(),
-        Wait::HostRead | Wait::Nothing => Ready::after(cuda_stream)?,
-    };
+    let ready = ready_after(cuda_stream, wait)?;
     let layer = parts.layer(gpu, blob, memory, ready)?;
     layer.resolve()?;
     if check == Check::Full {
@@ -213,7 +223,7 @@ fn finish(
 }
 
 /// Returns the destination of a layer of `needed` bytes. The device's context must be current.
-fn memory_for(
+pub(super) fn memory_for(
     gpu: &Gpu,
     given: Option<DeviceRange>,
     needed: usize,
@@ -244,7 +254,7 @@ fn memory_for(
 
 /// Returns whether `bytes` may be page-locked memory, which the device reads after a copy was queued. Of other memory
 /// the driver makes a copy first.
-fn is_page_locked(gpu: &Gpu, bytes: &[u8]) -> bool {
+pub(super) fn is_page_locked(gpu: &Gpu, bytes: &[u8]) -> bool {
     let (mut kind, address) = (0u32, bytes.as_ptr().addr() as u64);
     let to = (&raw mut kind).cast();
     // SAFETY: the result goes to a variable that lives; the driver knows all addresses that are its own.
@@ -347,19 +357,22 @@ impl<'a> HostParts<'a> {
         let parts = self.numbers().flat_map(|(part, at, bytes)| {
             regions(start + at as u64, bytes).map(move |region| (part, region))
         });
-        let checksums = Checksums { front: crc32c::crc32c(&self.front), parts: parts.collect() };
+        let front = Some(crc32c::crc32c(&self.front));
+        let checksums = Checksums { front, parts: parts.collect() };
         Ok(Layer {
             memory,
-            args: self.layer_args(blob, start),
-            decode_args: self.decode_args(blob, start),
-            decode_kernel: decode_kernel.ok_or(GpuError::loading(NOT_FOUND))?,
+            form: Form::Blob(BlobForm {
+                args: self.layer_args(blob, start),
+                decode_args: self.decode_args(blob, start),
+                tiles: self.tile_count,
+                front_bytes: self.front.len(),
+                blob_bytes: self.layout.blob_bytes,
+            }),
+            decode_kernel: decode_kernel.ok_or_else(Layer::no_decode_kernel)?,
             launches: Launches::new(gpu.plan_device(), shape, coding),
             coding,
             split,
             shape,
-            tiles: self.tile_count,
-            front_bytes: self.front.len(),
-            blob_bytes: self.layout.blob_bytes,
             checksums,
             weights_crc: blob.weights_crc(),
             ready,
@@ -418,10 +431,15 @@ fn flags(blob: &Blob<'_>) -> LayerFlags {
 }
 
 impl Layer {
+    /// Returns the error for weights that no kernel decodes.
+    pub(super) fn no_decode_kernel() -> GpuError {
+        GpuError::loading(NOT_FOUND)
+    }
+
     /// Loads the kernels that most programs need of a layer: the one that decodes, and the one that multiplies with up
     /// to 8 rows. Others are loaded when they are first used, since the driver compiles each for some time.
-    fn resolve(&self) -> Result<(), GpuError> {
-        self.gpu.decode_kernel(self.decode_kernel)?;
+    pub(super) fn resolve(&self) -> Result<(), GpuError> {
+        self.load_decode_kernel()?;
         let activations = if self.dtype() == crate::Dtype::F16 { Float::F16 } else { Float::Bf16 };
         // A layer that this device cannot multiply with can still be decoded.
         match self.launch_for(1, activations) {
@@ -432,7 +450,7 @@ impl Layer {
 }
 
 /// Returns the factors of the outputs: the row scales of the weights, times `more`.
-fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
+pub(super) fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
     let Some(stored) = blob.row_scales() else { return more.map(Cow::Borrowed) };
     let scales = stored.iter().map(|scale| scale.to_f32());
     Some(Cow::Owned(match more {

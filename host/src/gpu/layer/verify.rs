@@ -2,7 +2,7 @@
 
 use super::super::kernels::{LaunchSize, SharedMemory};
 use super::super::{CudaStream, DeviceSlice, GpuError, LayerPart};
-use super::Layer;
+use super::{BlobForm, Form, Layer};
 use crate::blob::header::{HEADER_BYTES, TABLE_BYTES};
 use fused_rans_layout::{
     ChecksumArgs, KernelId, LINE, REGION_SHARED_MEMORY, REGION_THREADS, Region, TileEntry,
@@ -14,9 +14,9 @@ const REGION: usize = 1 << 16;
 /// Checksums of the parts of a layer in device memory. The index has those of the tiles.
 #[derive(Debug)]
 pub struct Checksums {
-    /// Checksum of everything before the first tile.
-    pub front: u32,
-    /// Regions of tables, scale and bias, with their checksums.
+    /// Checksum of everything before the first tile of a blob.
+    pub front: Option<u32>,
+    /// Regions of tables, scale and bias, and of all parts of a resident layer, with their checksums.
     pub parts: Vec<(LayerPart, Region)>,
 }
 
@@ -36,20 +36,10 @@ impl Layer {
     pub(super) fn verify_on(&self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
         self.gpu.enter()?;
         self.ready.order(cuda_stream)?;
-        let mut front = vec![0; self.front_bytes];
-        read(self.memory.as_slice().slice(0..front.len()), &mut front, cuda_stream)?;
-        if crc32c::crc32c(&front) != self.checksums.front {
-            return Err(GpuError::Damaged { part: LayerPart::Front });
-        }
-        let blob = self.memory.address();
-        let index = &front[HEADER_BYTES + TABLE_BYTES..];
-        let index = &index[..self.tiles as usize * size_of::<TileEntry>()];
-        let tile = |record| {
-            let TileEntry { offset, lines, crc, .. } = bytemuck::pod_read_unaligned(record);
-            let words = (LINE / 4) as u32 * u32::from(lines);
-            Region { address: blob + LINE as u64 * u64::from(offset), words, crc }
+        let tiles = match &self.form {
+            Form::Blob(blob) => self.tile_regions(blob, cuda_stream)?,
+            Form::Resident(_) => Vec::new(),
         };
-        let tiles = index.chunks_exact(size_of::<TileEntry>()).map(tile);
         let parts = &self.checksums.parts;
         let regions: Vec<Region> = parts.iter().map(|&(_, region)| region).chain(tiles).collect();
         match self.first_damaged(&regions, cuda_stream)? {
@@ -60,6 +50,28 @@ impl Layer {
                 Err(GpuError::Damaged { part })
             }
         }
+    }
+
+    /// Verifies the front of a blob, and returns the regions of its tiles, whose checksums are there.
+    fn tile_regions(
+        &self,
+        blob: &BlobForm,
+        cuda_stream: &CudaStream,
+    ) -> Result<Vec<Region>, GpuError> {
+        let mut front = vec![0; blob.front_bytes];
+        read(self.memory.as_slice().slice(0..front.len()), &mut front, cuda_stream)?;
+        if Some(crc32c::crc32c(&front)) != self.checksums.front {
+            return Err(GpuError::Damaged { part: LayerPart::Front });
+        }
+        let start = self.memory.address();
+        let index = &front[HEADER_BYTES + TABLE_BYTES..];
+        let index = &index[..blob.tiles as usize * size_of::<TileEntry>()];
+        let tile = |record| {
+            let TileEntry { offset, lines, crc, .. } = bytemuck::pod_read_unaligned(record);
+            let words = (LINE / 4) as u32 * u32::from(lines);
+            Region { address: start + LINE as u64 * u64::from(offset), words, crc }
+        };
+        Ok(index.chunks_exact(size_of::<TileEntry>()).map(tile).collect())
     }
 
     /// Returns the number of the first region with another checksum. The regions must lie in the layer's memory.

@@ -1,0 +1,369 @@
+//! Uploading a layer for the lean kernels: the blob becomes resident chunk by chunk, while the chunk before is copied.
+
+use super::super::kernels::{LaunchSize, SharedMemory};
+use super::super::matmul::Launches;
+use super::super::{CudaStream, DeviceRange, Gpu, GpuError, LayerPart};
+use super::ready::Ready;
+use super::region::ResidentLayout;
+use super::upload::{Wait, is_page_locked, memory_for, ready_after, scales};
+use super::verify::{Checksums, regions};
+use super::{Form, Layer, UploadOptions};
+use crate::blob::header::front_crc;
+use crate::launch_plan::LayerShape;
+use crate::resident::{ExceptionTable, PlacedException, ResidentPlan};
+use crate::{Blob, BlobError, Epilogue};
+use fused_rans_layout::{
+    KernelId, LEAN_DECODE_WARPS, LINE, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMemory, Region,
+    SLABS, WeightCoding,
+};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Bytes of a chunk, unless one row of tiles has more.
+const CHUNK: usize = 8 << 20;
+
+/// A resident layer's kernels' arguments, as far as they are the same for every launch.
+#[derive(Debug)]
+pub struct ResidentForm {
+    pub args: LeanLayer,
+    /// Address of the decode table that the decode kernel reads.
+    table: u64,
+    raw_bits: u32,
+}
+
+impl ResidentForm {
+    /// Returns the arguments of the decode kernel.
+    pub fn decode_args(&self, out: u64) -> LeanDecodeArgs {
+        let layer = LeanLayer { table: self.table, ..self.args };
+        LeanDecodeArgs { layer, out, raw_bits: self.raw_bits, reserved: 0 }
+    }
+
+    /// Returns the launch of the decode kernel: as many blocks as are on the device at once, or as the slabs need.
+    pub fn decode_size(&self, gpu: &Gpu, slabs: u32) -> Result<LaunchSize, GpuError> {
+        let (warps, device) = (LEAN_DECODE_WARPS as u32, gpu.plan_device());
+        let memory = LeanMemory::new(0, self.raw_bits, false, warps, self.args.buffer_rows);
+        if memory.bytes > device.shared_memory {
+            return Err(GpuError::SharedMemory { needed: memory.bytes });
+        }
+        let blocks = slabs.div_ceil(warps).min(2 * device.multiprocessors);
+        Ok(LaunchSize { blocks, threads: 32 * warps, shared_memory: memory.bytes })
+    }
+}
+
+/// Returns how decode kernels are set up.
+pub fn decode_setup(gpu: &Gpu) -> SharedMemory {
+    SharedMemory { limit: Some(gpu.plan_device().shared_memory), carveout: 100 }
+}
+
+/// Uploads `blob`, whose tiles have been checked if they are to be.
+pub fn upload(
+    gpu: &Gpu,
+    blob: &Blob<'_>,
+    options: UploadOptions<'_>,
+    cuda_stream: &CudaStream,
+    wait: Wait,
+) -> Result<Layer, GpuError> {
+    let UploadOptions { epilogue, memory, .. } = options;
+    let plan = ResidentPlan::new(blob)?;
+    let parts = HostParts::new(&plan, epilogue)?;
+    gpu.enter()?;
+    let memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
+    let queued = parts.queue(memory.address(), cuda_stream);
+    if wait == Wait::Upload || wait == Wait::HostRead && parts.is_page_locked(gpu) {
+        cuda_stream.synchronize()?;
+    }
+    let layer = queued.and_then(|queued| {
+        let ready = ready_after(cuda_stream, wait)?;
+        let layer = parts.layer(gpu, memory, queued, ready)?;
+        layer.resolve()?;
+        Ok(layer)
+    });
+    if layer.is_err() {
+        // The caller may reuse the memory at once, on either side.
+        let _ = cuda_stream.synchronize();
+    }
+    layer
+}
+
+/// The parts of a resident layer in host memory, except the slabs.
+struct HostParts<'a> {
+    plan: &'a ResidentPlan<'a>,
+    layout: ResidentLayout,
+    table: Vec<u32>,
+    exponent_table: Option<Vec<u32>>,
+    scale: Option<Cow<'a, [f32]>>,
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> HostParts<'a> {
+    fn new(plan: &'a ResidentPlan<'a>, epilogue: Epilogue<'a>) -> Result<Self, GpuError> {
+        let blob = plan.blob();
+        let bytes = blob.as_bytes();
+        let first = blob.index().first().map(|first| LINE * first.offset as usize);
+        let front = bytes.get(..first.unwrap_or(bytes.len())).unwrap_or(bytes);
+        // A file that is mapped may have changed since it was parsed.
+        if front_crc(front) != blob.crc() {
+            return Err(BlobError::HeaderChecksum.into());
+        }
+        Ok(Self {
+            plan,
+            layout: ResidentLayout::new(plan, epilogue),
+            table: blob.frequencies().kernel_table(blob.split()),
+            exponent_table: blob.frequencies().exponent_table(blob.split()),
+            scale: scales(blob, epilogue.scale),
+            bias: epilogue.bias,
+        })
+    }
+
+    /// Returns whether a part that is copied as it is may be page-locked memory of the caller's.
+    fn is_page_locked(&self, gpu: &Gpu) -> bool {
+        let scale: &[f32] = self.scale.as_deref().unwrap_or_default();
+        let bias: &[f32] = self.bias.unwrap_or_default();
+        [scale, bias].into_iter().any(|part| is_page_locked(gpu, bytemuck::cast_slice(part)))
+    }
+
+    /// Returns part, offset and bytes of everything that is not made chunk by chunk.
+    fn numbers(&self) -> impl Iterator<Item = (LayerPart, usize, &[u8])> {
+        let layout = &self.layout;
+        let index = (LayerPart::Index, layout.index, bytemuck::cast_slice(self.plan.index()));
+        let table = (LayerPart::Table, layout.table, bytemuck::cast_slice(&self.table[..]));
+        let exponents = self.exponent_table.as_deref().zip(layout.exponent_table);
+        let exponents = exponents.map(|(table, at)| (LayerPart::Table, at, bytemuck::cast_slice(table)));
+        let scale = self.scale.as_deref().zip(layout.scale);
+        let scale = scale.map(|(numbers, at)| (LayerPart::Scale, at, bytemuck::cast_slice(numbers)));
+        let bias = self.bias.zip(layout.bias);
+        let bias = bias.map(|(numbers, at)| (LayerPart::Bias, at, bytemuck::cast_slice(numbers)));
+        [index, table].into_iter().chain(exponents).chain(scale).chain(bias)
+    }
+
+    /// Queues the copies of all parts to the memory at `start`, and returns their checksums; the context must be current.
+    fn queue(&self, start: u64, cuda_stream: &CudaStream) -> Result<Queued, GpuError> {
+        let mut checksums = Checksums { front: None, parts: Vec::new() };
+        let exceptions = self.queue_chunks(start, cuda_stream, &mut checksums)?;
+        let table = ExceptionTable::new(self.plan.blob().grid(), exceptions)?;
+        let layout = &self.layout;
+        let placed = layout.exceptions.filter(|_| !table.exceptions.is_empty());
+        let exceptions = placed.map(|(starts, exceptions)| {
+            let part = LayerPart::Exceptions;
+            let starts = (part, starts, bytemuck::cast_slice(&table.starts[..]));
+            [starts, (part, exceptions, bytemuck::cast_slice(&table.exceptions[..]))]
+        });
+        for (part, at, bytes) in self.numbers().chain(exceptions.into_iter().flatten()) {
+            let address = start + at as u64;
+            // SAFETY: the part lies in the memory. It is read when the call returns, as the driver does with memory that
+            // is not page-locked; what may be is the concern of who called `upload`.
+            unsafe { cuda_stream.queue_host_copy(address, bytes)? };
+            checksums.parts.extend(regions(address, bytes).map(|region| (part, region)));
+        }
+        Ok(Queued { checksums, has_exceptions: !table.exceptions.is_empty() })
+    }
+
+    /// Queues the copies of slabs and scales, each chunk's while the next one is made. Returns the exceptions.
+    fn queue_chunks(
+        &self,
+        start: u64,
+        cuda_stream: &CudaStream,
+        checksums: &mut Checksums,
+    ) -> Result<Vec<PlacedException>, GpuError> {
+        let chunks = chunks(self.plan);
+        let mut exceptions = Vec::new();
+        let (mut ready, mut next) = (Chunk::default(), Chunk::default());
+        for rows in chunks.into_iter().map(Some).chain([None]) {
+            let (copied, made) = rayon::join(
+                || ready.queue(self.plan, &self.layout, start, cuda_stream),
+                || rows.map_or(Ok(()), |rows| next.make(self.plan, rows)),
+            );
+            copied?;
+            made?;
+            std::mem::swap(&mut ready, &mut next);
+            exceptions.append(&mut ready.exceptions);
+            next.rows = 0..0;
+            ready.add_checksums(self.plan, &self.layout, start, &mut checksums.parts);
+        }
+        Ok(exceptions)
+    }
+
+    /// Returns the layer whose parts have been queued for `memory`.
+    fn layer(
+        self,
+        gpu: &Gpu,
+        memory: DeviceRange,
+        queued: Queued,
+        ready: Ready,
+    ) -> Result<Layer, GpuError> {
+        let blob = self.plan.blob();
+        let (split, shape) = (blob.split(), LayerShape::of_resident(self.plan));
+        let coding = WeightCoding::new(
+            split.dtype(),
+            split.raw_bits(),
+            split.weights_per_symbol(),
+            self.layout.exponent_table.is_some(),
+            blob.groups().is_some(),
+        );
+        let form = ResidentForm {
+            args: self.args(memory.address(), shape, queued.has_exceptions),
+            table: memory.address() + self.layout.table as u64,
+            raw_bits: split.raw_bits().into(),
+        };
+        let decode_kernel = KernelId::decode(split.dtype(), split.weights_per_symbol());
+        Ok(Layer {
+            memory,
+            form: Form::Resident(form),
+            decode_kernel: decode_kernel.ok_or_else(Layer::no_decode_kernel)?,
+            launches: Launches::new(gpu.plan_device(), shape, coding),
+            coding,
+            split,
+            shape,
+            checksums: queued.checksums,
+            weights_crc: blob.weights_crc(),
+            ready,
+            gpu: gpu.clone(),
+        })
+    }
+
+    /// Returns the kernels' arguments for the layer in the memory at `start`.
+    fn args(&self, start: u64, shape: LayerShape, has_exceptions: bool) -> LeanLayer {
+        let (layout, blob) = (&self.layout, self.plan.blob());
+        let address = |offset: Option<usize>| offset.map_or(0, |offset| start + offset as u64);
+        // All of them may have gone into plain slabs.
+        let exceptions = layout.exceptions.filter(|_| has_exceptions);
+        let flags = LayerFlags::empty()
+            .with(LayerFlags::ZERO_EXPONENT, blob.split().zero())
+            .with(LayerFlags::ZERO_POINTS, blob.groups().is_some_and(|groups| groups.zeros));
+        LeanLayer {
+            slabs: start,
+            index: address(Some(layout.index)),
+            table: address(layout.exponent_table.or(Some(layout.table))),
+            groups: address(layout.groups),
+            exception_starts: address(exceptions.map(|(starts, _)| starts)),
+            exceptions: address(exceptions.map(|(_, exceptions)| exceptions)),
+            scale: address(layout.scale),
+            bias: address(layout.bias),
+            // The plan has checked that they fit.
+            rows: shape.grid.rows as u32,
+            cols: shape.grid.cols as u32,
+            exponent_base: blob.split().base().into(),
+            buffer_rows: self.plan.max_rows(),
+            flags,
+            reserved: 0,
+        }
+    }
+}
+
+/// What was queued for a layer.
+struct Queued {
+    checksums: Checksums,
+    has_exceptions: bool,
+}
+
+/// Returns the rows of tiles of each chunk.
+fn chunks(plan: &ResidentPlan<'_>) -> Vec<Range<usize>> {
+    let mut chunks: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for row in 0..plan.tile_rows() {
+        let more = plan.slab_range(row).len() + plan.group_range(row).len();
+        match chunks.last_mut().filter(|_| bytes + more <= CHUNK) {
+            Some(last) => last.end += 1,
+            None => {
+                chunks.push(row..row + 1);
+                bytes = 0;
+            }
+        }
+        bytes += more;
+    }
+    chunks
+}
+
+/// Some rows of tiles, in the resident layout.
+#[derive(Default)]
+struct Chunk {
+    rows: Range<usize>,
+    slabs: Vec<u8>,
+    groups: Vec<u8>,
+    exceptions: Vec<PlacedException>,
+}
+
+impl Chunk {
+    /// Returns the slabs' and the scales' ranges in the layer.
+    fn ranges(&self, plan: &ResidentPlan<'_>) -> [Range<usize>; 2] {
+        let Range { start, end } = self.rows.clone();
+        if start == end {
+            return [0..0, 0..0];
+        }
+        let range = |of: &dyn Fn(usize) -> Range<usize>| of(start).start..of(end - 1).end;
+        [range(&|row| plan.slab_range(row)), range(&|row| plan.group_range(row))]
+    }
+
+    /// Makes rows `rows` of tiles.
+    fn make(&mut self, plan: &ResidentPlan<'_>, rows: Range<usize>) -> Result<(), GpuError> {
+        self.rows = rows;
+        let [slabs, groups] = self.ranges(plan);
+        for (bytes, len) in [(&mut self.slabs, slabs.len()), (&mut self.groups, groups.len())] {
+            let more = len.saturating_sub(bytes.len());
+            let reserved = bytes.try_reserve_exact(more);
+            reserved.map_err(|_| BlobError::Memory { bytes: len as u64 })?;
+            // Every byte is written.
+            bytes.resize(len, 0);
+        }
+        for row in self.rows.clone() {
+            let of = |range: Range<usize>, start| range.start - start..range.end - start;
+            let slabs = &mut self.slabs[of(plan.slab_range(row), slabs.start)];
+            let groups = &mut self.groups[of(plan.group_range(row), groups.start)];
+            plan.write_tile_row(row, slabs, groups, &mut self.exceptions)?;
+        }
+        Ok(())
+    }
+
+    /// Queues the copies to the layer at `start`. Both buffers are read when this returns.
+    fn queue(
+        &self,
+        plan: &ResidentPlan<'_>,
+        layout: &ResidentLayout,
+        start: u64,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        let [slabs, groups] = self.ranges(plan);
+        // Another thread than the caller's, perhaps.
+        cuda_stream.gpu().enter()?;
+        let groups_at = layout.groups.map(|at| at + groups.start);
+        let groups = groups_at.map(|at| (at, &self.groups[..groups.len()]));
+        for (at, bytes) in [(slabs.start, &self.slabs[..slabs.len()])].into_iter().chain(groups) {
+            if !bytes.is_empty() {
+                // SAFETY: the part lies in the memory. The buffers are not page-locked, so they have been read when the
+                // call returns.
+                unsafe { cuda_stream.queue_host_copy(start + at as u64, bytes)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the checksums of each slab, and of the scales.
+    fn add_checksums(
+        &self,
+        plan: &ResidentPlan<'_>,
+        layout: &ResidentLayout,
+        start: u64,
+        parts: &mut Vec<(LayerPart, Region)>,
+    ) {
+        use rayon::prelude::*;
+        let [slabs, groups] = self.ranges(plan);
+        let across = plan.blob().grid().across();
+        let first = self.rows.start * SLABS * across;
+        let end = (self.rows.end * SLABS * across).min(plan.index().len());
+        let entries = if self.rows.is_empty() { &[][..] } else { &plan.index()[first..end] };
+        let of_slabs = entries.par_iter().enumerate().flat_map_iter(|(i, entry)| {
+            let at = entry.line as usize * LINE;
+            let next = entries.get(i + 1).map_or(slabs.end, |next| next.line as usize * LINE);
+            let bytes = &self.slabs[at - slabs.start..next - slabs.start];
+            let (row, col) = ((first + i) / across, (first + i) % across);
+            let part = LayerPart::Tile(row / SLABS * across + col);
+            regions(start + at as u64, bytes).map(move |region| (part, region))
+        });
+        parts.par_extend(of_slabs);
+        if let Some(at) = layout.groups {
+            let address = start + (at + groups.start) as u64;
+            let of_groups = regions(address, &self.groups[..groups.len()]);
+            parts.extend(of_groups.map(|region| (LayerPart::Groups, region)));
+        }
+    }
+}
