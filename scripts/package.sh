@@ -1,16 +1,18 @@
 #!/bin/bash
 # Packages every crate that is published and unpacks the packages outside the repository. There it
 #   - builds and runs a fresh crate that depends on `fused-rans`, whose program is the README's first Rust block;
-#   - builds the fresh crate with the feature `cuda` and the package of `fused-rans-bench`, and prints the PTX's size;
+#   - builds the fresh crate with the feature `cuda` and the package of `fused-rans-bench`, and prints the size of the
+#     PTX of both sets of kernels;
 #   - builds the packaged program and runs its demonstration.
 #
 #   scripts/package.sh
 #
-# Includes uncommitted changes.
+# Fails if a package is larger than crates.io accepts. Includes uncommitted changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ptx=ptx/fused_rans_sm_80.ptx.gz
+ptx=(ptx/fused_rans_sm_80.ptx.gz ptx/fused_rans_sm_90a.ptx.gz)
+max_package_bytes=10485760 # the limit of crates.io
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
@@ -25,7 +27,9 @@ cargo package --quiet --workspace --exclude fused-rans-kernels --exclude fused-r
 for package in "$target"/package/*.crate; do
     # -m dates the files now. With the dates in the package, cargo would reuse an earlier run's build.
     tar -xmzf "$package" -C "$work"
-    echo "$(basename "$package"): $(tar -tzf "$package" | wc -l) files, $(stat -c %s "$package") bytes"
+    bytes=$(stat -c %s "$package")
+    echo "$(basename "$package"): $(tar -tzf "$package" | wc -l) files, $bytes bytes"
+    ((bytes <= max_package_bytes)) || { echo "$0: too large for crates.io: $package" >&2; exit 1; }
 done
 package() { # CRATE: prints the folder of the unpacked package
     echo "$work/$1"-[0-9]*
@@ -33,7 +37,9 @@ package() { # CRATE: prints the folder of the unpacked package
 crates=(fused-rans fused-rans-bench fused-rans-cli fused-rans-host fused-rans-layout fused-rans-ptx-builder)
 main=$(package fused-rans)
 program=$(package fused-rans-cli)
-cmp "$ptx" "$main/$ptx"
+for file in "${ptx[@]}"; do
+    cmp "$file" "$main/$file"
+done
 for crate in "${crates[@]}"; do
     for file in README.md LICENSE-MIT LICENSE-APACHE; do
         [ -s "$(package "$crate")/$file" ] || { echo "$0: no $file in $crate" >&2; exit 1; }
@@ -58,10 +64,14 @@ mkdir -p "$work/fresh/src/bin"
 # The README's first ```rust block is a whole program.
 awk '/^```/ { if (inside) exit; inside = /^```rust$/; next } inside' README.md >"$work/fresh/src/bin/example.rs"
 cat >"$work/fresh/src/bin/kernels.rs" <<'RUST'
+use fused_rans::gpu::KernelSet;
+
 fn main() {
-    let ptx = fused_rans::ptx();
-    assert!(ptx.contains(".visible .entry"));
-    println!("the package contains {} bytes of PTX", ptx.len());
+    for set in [KernelSet::Sm80, KernelSet::Sm90] {
+        let ptx = fused_rans::ptx(set);
+        assert!(ptx.contains(".visible .entry"));
+        println!("the package contains {} bytes of PTX of the set {set:?}", ptx.len());
+    }
 }
 RUST
 cat >"$work/fresh/Cargo.toml" <<'TOML'

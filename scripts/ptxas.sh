@@ -1,16 +1,17 @@
 #!/bin/sh
-# Assembles the PTX for every supported architecture. Prints a table of the resources that each kernel takes:
+# Assembles the PTX for every architecture that it supports: PTX for sm_90a for that one only, because it runs on no
+# other. For each file, prints a table of the resources that each kernel takes:
 # registers / bytes of static shared memory / bytes of stack / bytes of spills.
 # Fails if ptxas fails, or if a kernel spills more than its limit.
 #
-#   scripts/ptxas.sh [PTX]
+#   scripts/ptxas.sh [PTX...]
 #
-# PTX is a file of plain text, or a compressed one whose name ends in .gz. By default it is the committed file.
+# PTX is a file of plain text, or a compressed one whose name ends in .gz. By default these are the committed files.
 # Runs the ptxas at the path $PTXAS, else that of PyPI's nvidia-cuda-nvcc, installed under target/. Needs no GPU.
 set -eu
 
 version=13.0.88
-archs="80 86 89 90 100 120"
+common_archs="80 86 89 90 100 120"
 # Only kernels for 32 and 64 rows of x may spill, up to these limits per thread. Their sums alone take half of the
 # registers, so with some formats and architectures ptxas spills a few values outside the main loop.
 may_spill='^matmul_.*_m(32|64)$'
@@ -18,8 +19,10 @@ max_spill_bytes=96 # bytes of stores plus bytes of loads
 max_stack_bytes=24
 
 root=$(dirname "$0")/..
-ptx=${1:-$root/ptx/fused_rans_sm_80.ptx.gz}
-[ -r "$ptx" ] || { echo "$0: cannot read $ptx" >&2; exit 2; }
+[ $# -gt 0 ] || set -- "$root/ptx/fused_rans_sm_80.ptx.gz" "$root/ptx/fused_rans_sm_90a.ptx.gz"
+for ptx; do
+    [ -r "$ptx" ] || { echo "$0: cannot read $ptx" >&2; exit 2; }
+done
 
 cache=${CARGO_TARGET_DIR:-$root/target}/cuda-nvcc-$version
 ptxas=${PTXAS:-$cache/nvidia/cu13/bin/ptxas}
@@ -32,46 +35,70 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/logs"
-case $ptx in
-*.gz) gzip -dc "$ptx" >"$work/text" ;;
-*) cp "$ptx" "$work/text" ;;
-esac
-status=0
-echo "$archs" | tr ' ' '\n' | xargs -P "$(nproc)" -I ARCH sh -c \
-    '"$1" -v -arch=sm_ARCH -o /dev/null "$2/text" >"$2/logs/ARCH" 2>&1 || exit 1' sh "$ptxas" "$work" || status=1
-grep -hE '(error|fatal|warning) *:' "$work"/logs/* | sort -u >&2 || true
 
-(cd "$work/logs" && awk -v archs="$archs" -v may_spill="$may_spill" \
-    -v max_spill="$max_spill_bytes" -v max_stack="$max_stack_bytes" '
-    function number(before,   text) {
-        text = $0
-        return match(text, "[0-9]+ " before) ? substr(text, RSTART, RLENGTH) + 0 : 0
-    }
-    # Adds spills of a called function to the kernel that is reported before it.
-    /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; cell = kernel SUBSEP FILENAME
-        if (!(kernel in seen)) { seen[kernel]; order[++kernels] = kernel; if (length(kernel) > width) width = length(kernel) } }
-    /bytes stack frame/ { stack[cell] += number("bytes stack frame")
-        spill[cell] += number("bytes spill stores") + number("bytes spill loads") }
-    /Used [0-9]+ registers/ { registers[cell] = number("registers"); shared[cell] = number("bytes smem") }
-    END {
-        if (!kernels) { print "no kernels" | "cat >&2"; exit 1 }
-        count = split(archs, arch, " ")
-        printf "%-*s", width, "kernel"
-        for (a = 1; a <= count; a++) printf "  %14s", "sm_" arch[a]
-        print ""
-        for (k = 1; k <= kernels; k++) {
-            printf "%-*s", width, order[k]
-            may = order[k] ~ may_spill
-            for (a = 1; a <= count; a++) {
-                cell = order[k] SUBSEP arch[a]
-                printf "  %14s", (cell in registers) ? registers[cell] "/" shared[cell] + 0 "/" stack[cell] "/" spill[cell] : "-"
-                if (spill[cell] > (may ? max_spill : 0) || may && stack[cell] > max_stack)
-                    failures = failures sprintf("%s spills too much on sm_%s: %d bytes, %d of stack\n",
-                        order[k], arch[a], spill[cell], stack[cell])
-            }
-            print ""
+# Assembles the file $1 and prints its table. The output of ptxas goes to a directory that is named after $2.
+check() {
+    work_here=$work/$2
+    mkdir -p "$work_here/logs"
+    case $1 in
+    *.gz) gzip -dc "$1" >"$work_here/text" || return 1 ;;
+    *) cp "$1" "$work_here/text" ;;
+    esac
+    case $(grep -m 1 '^\.target ' "$work_here/text") in
+    *sm_90a*) archs=90a ;;
+    *) archs=$common_archs ;;
+    esac
+    assembled=0
+    echo "$archs" | tr ' ' '\n' | xargs -P "$(nproc)" -I ARCH sh -c \
+        '"$1" -v -arch=sm_ARCH -o /dev/null "$2/text" >"$2/logs/ARCH" 2>&1 || exit 1' sh "$ptxas" "$work_here" ||
+        assembled=1
+    grep -hE '(error|fatal|warning) *:' "$work_here"/logs/* | sort -u >&2 || true
+    (cd "$work_here/logs" && table "$archs") || return 1
+    return $assembled
+}
+
+# Prints the table of the output of ptxas for the architectures $1, which is in files that are named after them.
+table() {
+    # shellcheck disable=SC2086
+    awk -v archs="$1" -v may_spill="$may_spill" \
+        -v max_spill="$max_spill_bytes" -v max_stack="$max_stack_bytes" '
+        function number(before,   text) {
+            text = $0
+            return match(text, "[0-9]+ " before) ? substr(text, RSTART, RLENGTH) + 0 : 0
         }
-        if (failures) { printf "%s", failures | "cat >&2"; exit 1 }
-    }' $archs) || status=1
+        # Adds spills of a called function to the kernel that is reported before it.
+        /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; cell = kernel SUBSEP FILENAME
+            if (!(kernel in seen)) { seen[kernel]; order[++kernels] = kernel; if (length(kernel) > width) width = length(kernel) } }
+        /bytes stack frame/ { stack[cell] += number("bytes stack frame")
+            spill[cell] += number("bytes spill stores") + number("bytes spill loads") }
+        /Used [0-9]+ registers/ { registers[cell] = number("registers"); shared[cell] = number("bytes smem") }
+        END {
+            if (!kernels) { print "no kernels" | "cat >&2"; exit 1 }
+            count = split(archs, arch, " ")
+            printf "%-*s", width, "kernel"
+            for (a = 1; a <= count; a++) printf "  %14s", "sm_" arch[a]
+            print ""
+            for (k = 1; k <= kernels; k++) {
+                printf "%-*s", width, order[k]
+                may = order[k] ~ may_spill
+                for (a = 1; a <= count; a++) {
+                    cell = order[k] SUBSEP arch[a]
+                    printf "  %14s", (cell in registers) ? registers[cell] "/" shared[cell] + 0 "/" stack[cell] "/" spill[cell] : "-"
+                    if (spill[cell] > (may ? max_spill : 0) || may && stack[cell] > max_stack)
+                        failures = failures sprintf("%s spills too much on sm_%s: %d bytes, %d of stack\n",
+                            order[k], arch[a], spill[cell], stack[cell])
+                }
+                print ""
+            }
+            if (failures) { printf "%s", failures | "cat >&2"; exit 1 }
+        }' $1
+}
+
+status=0
+number=0
+for ptx; do
+    [ $number -eq 0 ] || echo
+    number=$((number + 1))
+    check "$ptx" $number || status=1
+done
 exit $status

@@ -94,23 +94,28 @@ mod documents {
     struct Library;
 }
 
-/// Returns the GPU kernels as PTX for compute capability 8.0 and newer. They are embedded compressed, and decompressed at
-/// the first call.
+/// Returns a set of the GPU kernels as PTX. Each set is embedded compressed, and decompressed at its first call.
 #[cfg(feature = "cuda")]
 #[doc(hidden)]
 #[must_use]
-pub fn ptx() -> &'static str {
+pub fn ptx(set: gpu::KernelSet) -> &'static str {
     use std::io::Read;
     use std::sync::LazyLock;
 
-    static PTX: LazyLock<String> = LazyLock::new(|| {
-        let compressed: &[u8] = include_bytes!(env!("FUSED_RANS_PTX"));
+    fn decompress(compressed: &[u8]) -> String {
         let mut text = String::new();
         let read = flate2::read::GzDecoder::new(compressed).read_to_string(&mut text);
         read.expect("the build script names a compressed text");
         text
-    });
-    &PTX
+    }
+    static SM80: LazyLock<String> =
+        LazyLock::new(|| decompress(include_bytes!(env!("FUSED_RANS_PTX_SM80"))));
+    static SM90: LazyLock<String> =
+        LazyLock::new(|| decompress(include_bytes!(env!("FUSED_RANS_PTX_SM90"))));
+    match set {
+        gpu::KernelSet::Sm80 => &SM80,
+        gpu::KernelSet::Sm90 => &SM90,
+    }
 }
 
 /// Compressed layers in GPU memory (feature `cuda`).
@@ -150,7 +155,7 @@ pub mod gpu {
     /// such device, [`GpuError::TooOld`] for a device before compute capability 8.0, [`GpuError::Kernels`] if the driver
     /// refuses the kernels, [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
     pub fn open(ordinal: u32) -> Result<Gpu, GpuError> {
-        Gpu::open_with(ordinal, crate::ptx())
+        Gpu::open_with(ordinal, crate::ptx)
     }
 
     /// Opens the device of a rust-cuda context with this crate's kernels. Both share the context.
@@ -159,6 +164,6 @@ pub mod gpu {
     /// [`GpuError::OtherDevice`] for a context that is not a primary one; otherwise those of [`open`].
     #[cfg(feature = "cust")]
     pub fn from_cust(context: &cust_interop::cust::context::Context) -> Result<Gpu, GpuError> {
-        Gpu::from_cust_with(context, crate::ptx())
+        Gpu::from_cust_with(context, crate::ptx)
     }
 }

@@ -68,13 +68,6 @@ impl PtxBuilder {
         }
     }
 
-    /// Returns a builder of fused-rans' own kernels in `crate_dir`, with the settings of the committed
-    /// PTX.
-    #[must_use]
-    pub fn fused_rans(crate_dir: impl Into<PathBuf>) -> Self {
-        Self::new(crate_dir).arch(Arch::Sm80).ptx_version(7, 4).parts(["bf16", "f16"])
-    }
-
     /// Generates code for `arch`.
     #[must_use]
     pub fn arch(mut self, arch: Arch) -> Self {
@@ -97,12 +90,12 @@ impl PtxBuilder {
         self
     }
 
-    /// Builds the crate once per feature, with only that feature enabled. The builds run in parallel.
-    /// The PTX contains the kernels of all of them, in this order. Without parts, the crate is built
-    /// once, with its default features.
+    /// Builds the crate once per part, with only the part's features enabled: one feature, or several
+    /// with commas between them. The builds run in parallel. The PTX contains the kernels of all of
+    /// them, in this order. Without parts, the crate is built once, with its default features.
     #[must_use]
-    pub fn parts(mut self, features: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.parts = features.into_iter().map(Into::into).collect();
+    pub fn parts(mut self, parts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.parts = parts.into_iter().map(Into::into).collect();
         self
     }
 
@@ -135,16 +128,16 @@ impl PtxBuilder {
         }
         let compiler = Compiler::find(&self.toolchain, &crate_dir)?;
         let target_dir = self.resolve_target_dir(&crate_dir)?;
-        let features: Vec<Option<&str>> = match &self.parts[..] {
+        let parts: Vec<Option<&str>> = match &self.parts[..] {
             [] => vec![None],
             parts => parts.iter().map(|part| Some(part.as_str())).collect(),
         };
         let (from, crate_dir, target_dir) = (&compiler, &crate_dir, &target_dir);
         let texts: Result<Vec<String>, Error> = thread::scope(|scope| {
-            let build = |feature| {
-                scope.spawn(move || self.build_part(from, crate_dir, target_dir, feature))
+            let build = |features| {
+                scope.spawn(move || self.build_part(from, crate_dir, target_dir, features))
             };
-            let builds: Vec<_> = features.into_iter().map(build).collect();
+            let builds: Vec<_> = parts.into_iter().map(build).collect();
             builds.into_iter().map(|part| part.join().expect("a build does not panic")).collect()
         });
         let ptx = Ptx::new(self.arch.name(), compiler.version, &texts?)?;
@@ -152,19 +145,18 @@ impl PtxBuilder {
         Ok(ptx)
     }
 
-    /// Builds the crate with `feature` only, or with its default features. Returns the assembly.
+    /// Builds the crate with `features` only, or with its default features. Returns the assembly.
     fn build_part(
         &self,
         compiler: &Compiler,
         crate_dir: &Path,
         target_dir: &Path,
-        feature: Option<&str>,
+        features: Option<&str>,
     ) -> Result<String, Error> {
-        // With a directory each, the parts do not wait for each other's lock.
-        let target_dir = &feature.map_or(target_dir.to_owned(), |feature| target_dir.join(feature));
+        let target_dir = &part_dir(target_dir, features);
         fs::create_dir_all(target_dir).map_err(file_error(target_dir))?;
         let assembly = self.assembly(compiler, crate_dir, target_dir);
-        let mut cargo = self.cargo(compiler, crate_dir, target_dir, feature, &assembly);
+        let mut cargo = self.cargo(compiler, crate_dir, target_dir, features, &assembly);
         let status = cargo
             .status()
             .map_err(|source| Error::Start { program: compiler.cargo.clone(), source })?;
@@ -201,7 +193,7 @@ impl PtxBuilder {
         compiler: &Compiler,
         crate_dir: &Path,
         target_dir: &Path,
-        feature: Option<&str>,
+        features: Option<&str>,
         assembly: &Path,
     ) -> Command {
         let mut cargo = clean_command(&compiler.cargo, crate_dir);
@@ -215,8 +207,8 @@ impl PtxBuilder {
             // crate is fresh.
             .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
             .args(["--target", "nvptx64-nvidia-cuda", "-Zbuild-std=core"]);
-        if let Some(feature) = feature {
-            cargo.args(["--no-default-features", "--features", feature]);
+        if let Some(features) = features {
+            cargo.args(["--no-default-features", "--features", features]);
         }
         for setting in PROFILE {
             cargo.args(["--config", &format!("profile.release.{setting}")]);
@@ -256,6 +248,12 @@ const PROFILE: [&str; 7] = [
     "incremental=false",
 ];
 
+/// Returns the directory in `target_dir` to build a part in. With a directory each, parts do not wait
+/// for each other's lock. The name has no comma, because rustc splits the value of `--emit` at commas.
+fn part_dir(target_dir: &Path, features: Option<&str>) -> PathBuf {
+    features.map_or(target_dir.to_owned(), |features| target_dir.join(features.replace(',', "-")))
+}
+
 /// Makes a path absolute.
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     path::absolute(path).map_err(file_error(path))
@@ -270,6 +268,14 @@ mod tests {
         let error = PtxBuilder::new("/nowhere").build().unwrap_err();
         assert!(matches!(&error, Error::NoCrate(path) if path == Path::new("/nowhere")));
         assert!(error.to_string().contains("use the PTX that is part of the package"));
+    }
+
+    #[test]
+    fn parts_have_directories_without_commas() {
+        let directory = |features| part_dir(Path::new("/target"), features);
+        assert_eq!(directory(None), Path::new("/target"));
+        assert_eq!(directory(Some("bf16")), Path::new("/target/bf16"));
+        assert_eq!(directory(Some("bf16,lean")), Path::new("/target/bf16-lean"));
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod compiler;
 mod environment;
 mod error;
 mod file;
+mod kernel_set;
 mod ptx;
 mod version;
 
@@ -41,5 +42,6 @@ pub use builder::{Arch, PtxBuilder};
 pub use compiler::{FIRST_RELEASE, RUSTUP_TOOLCHAIN, Toolchain};
 pub use error::Error;
 pub use file::read_ptx;
+pub use kernel_set::KernelSet;
 pub use ptx::{Header, Ptx};
 pub use version::Version;

@@ -162,7 +162,7 @@ fn without_a_device_there_is_an_error_that_says_so() {
 #[test]
 fn kernels_that_do_not_load_are_a_typed_error() {
     if device().is_some() {
-        let error = Gpu::open_with(0, "not PTX").expect_err("not PTX");
+        let error = Gpu::open_with(0, |_| "not PTX").expect_err("not PTX");
         assert!(matches!(error, gpu::GpuError::Kernels { .. }), "{error}");
     }
 }

@@ -226,7 +226,7 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
             }
         }
     }
-    let all = fused_rans::ptx().split(".visible .entry ").skip(1);
+    let all = fused_rans::ptx(gpu.kernel_set()).split(".visible .entry ").skip(1);
     let all = all.filter_map(|text| text.split('(').next());
     let all: BTreeSet<_> = all.filter(|name| name.starts_with("matmul_")).collect();
     assert!(names == all, "{:?}", names.symmetric_difference(&all));

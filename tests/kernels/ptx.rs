@@ -1,55 +1,88 @@
-//! Checks the embedded PTX: kernels, arguments, and instructions that all threads must execute together.
+//! Checks the embedded PTX of both sets of kernels: kernels, arguments, and instructions that all threads must execute together.
 
 use flate2::read::GzDecoder;
 use fused_rans_layout::{
-    ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, MatmulArgs, slabs_at_once,
+    ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanMatmulArgs, MatmulArgs,
+    slabs_at_once,
 };
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::LazyLock;
 
-/// The PTX that the library embeds, decompressed.
-static PTX: LazyLock<String> = LazyLock::new(|| {
+/// The PTX for compute capability 8.0 and newer that the library embeds, decompressed.
+static SM80: LazyLock<String> =
+    LazyLock::new(|| decompress(include_bytes!(env!("FUSED_RANS_PTX_SM80"))));
+/// The PTX for compute capability 9.0 that the library embeds, decompressed.
+static SM90: LazyLock<String> =
+    LazyLock::new(|| decompress(include_bytes!(env!("FUSED_RANS_PTX_SM90"))));
+
+fn decompress(compressed: &[u8]) -> String {
     let mut text = String::new();
-    let compressed: &[u8] = include_bytes!(env!("FUSED_RANS_PTX"));
     GzDecoder::new(compressed).read_to_string(&mut text).expect("compressed text");
     text
-});
+}
 
-/// Number of kernels: 14 codings of weights for each of two types of activations, each with kernels for 8, 16, 32 and 64
+/// Number of kernels for compute capability 8.0: 14 codings of weights for each of two types of activations, each with kernels for 8, 16, 32 and 64
 /// rows and one that writes fragments; 5 that decode, 2 that multiply uncompressed weights, and one that verifies.
 const KERNELS: usize = 2 * 14 * 5 + 5 + 2 + 1;
 
-/// Returns the text of every kernel after its name, by name.
-fn kernels() -> BTreeMap<&'static str, &'static str> {
-    let rest = PTX.split(".visible .entry ").skip(1);
+/// Number of kernels for compute capability 9.0, where none writes fragments.
+const SM90_KERNELS: usize = KERNELS - 2 * 14;
+
+/// Returns the text of every kernel of `ptx` after its name, by name.
+fn kernels(ptx: &str) -> BTreeMap<&str, &str> {
+    let rest = ptx.split(".visible .entry ").skip(1);
     rest.map(|rest| rest.split_once('(').expect("parameters")).collect()
+}
+
+/// Returns the kernels of the table for compute capability 9.0.
+fn sm90_ids() -> impl Iterator<Item = KernelId> {
+    KernelId::all().filter(|id| !matches!(id.family(), KernelFamily::Fragments { .. }))
 }
 
 #[test]
 fn the_ptx_has_the_kernels_of_the_table() {
-    let (found, mut wanted) = (kernels(), BTreeMap::new());
-    for kernel in KernelId::all() {
-        assert!(wanted.insert(kernel.name(), kernel).is_none(), "{} twice", kernel.name());
+    let ids: [(_, &mut dyn Iterator<Item = KernelId>, _); 2] =
+        [(&SM80, &mut KernelId::all(), KERNELS), (&SM90, &mut sm90_ids(), SM90_KERNELS)];
+    for (ptx, ids, count) in ids {
+        let (found, mut wanted) = (kernels(ptx), BTreeMap::new());
+        for kernel in ids {
+            assert!(wanted.insert(kernel.name(), kernel).is_none(), "{} twice", kernel.name());
+        }
+        assert!(found.keys().eq(wanted.keys()), "{:?}", found.keys());
+        assert_eq!(found.len(), count);
     }
-    assert!(found.keys().eq(wanted.keys()), "{:?}", found.keys());
-    assert_eq!(found.len(), KERNELS);
+}
+
+#[test]
+fn each_set_is_for_its_architecture() {
+    for (ptx, version, target) in [(&SM80, "7.4", "sm_80"), (&SM90, "8.0", "sm_90a")] {
+        let line = |start: &str| ptx.lines().find_map(|line| line.strip_prefix(start));
+        assert_eq!(line(".version "), Some(version));
+        assert_eq!(line(".target "), Some(target));
+    }
 }
 
 /// Checks that every kernel takes one structure by value.
 #[test]
 fn parameters_are_the_structures_of_the_launch_contract() {
-    for kernel in KernelId::all() {
+    check_parameters(&SM80, KernelId::all(), size_of::<MatmulArgs>());
+    check_parameters(&SM90, sm90_ids(), size_of::<LeanMatmulArgs>());
+}
+
+fn check_parameters(ptx: &str, ids: impl Iterator<Item = KernelId>, matmul: usize) {
+    let kernels = kernels(ptx);
+    for kernel in ids {
         let bytes = match kernel.family() {
             KernelFamily::Checksum => size_of::<ChecksumArgs>(),
             KernelFamily::Decode { .. } => size_of::<DecodeArgs>(),
             KernelFamily::Dense { .. } => size_of::<DenseArgs>(),
-            KernelFamily::Matmul { .. } | KernelFamily::Fragments { .. } => size_of::<MatmulArgs>(),
+            KernelFamily::Matmul { .. } | KernelFamily::Fragments { .. } => matmul,
             family => panic!("{family:?}"),
         };
         let name = kernel.name();
         let parameter = format!(".param .align 8 .b8 {name}_param_0[{bytes}]");
-        let (parameters, _) = kernels()[name].split_once(')').expect("an end of the parameters");
+        let (parameters, _) = kernels[name].split_once(')').expect("an end of the parameters");
         assert_eq!(parameters.trim(), parameter);
     }
 }
@@ -133,7 +166,7 @@ impl Convergent {
 
 #[test]
 fn what_waits_for_other_threads_was_not_copied_into_branches() {
-    let kernels = kernels();
+    let kernels = kernels(&SM80);
     for kernel in KernelId::all() {
         if let Some(wanted) = Convergent::wanted(kernel.family()) {
             let name = kernel.name();
@@ -144,7 +177,7 @@ fn what_waits_for_other_threads_was_not_copied_into_branches() {
 
 #[test]
 fn nothing_is_in_local_memory() {
-    for (name, body) in kernels() {
+    for (name, body) in kernels(&SM80).into_iter().chain(kernels(&SM90)) {
         assert!(!body.contains(".local"), "{name} indexes registers");
     }
 }

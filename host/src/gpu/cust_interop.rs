@@ -11,7 +11,9 @@
 pub use cust;
 
 use super::driver::types::Handle;
-use super::{CudaStream, DeviceBuffer, DeviceSlice, DeviceSliceMut, Event, Gpu, GpuError};
+use super::{
+    CudaStream, DeviceBuffer, DeviceSlice, DeviceSliceMut, Event, Gpu, GpuError, KernelSet,
+};
 use cust::context::{Context, CurrentContext};
 use cust::device::Device;
 use cust::error::{CudaError, CudaResult};
@@ -91,7 +93,10 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::OtherDevice`] for a context that is not primary; otherwise those of opening a device.
     #[doc(hidden)] // the facade's takes no PTX
-    pub fn from_cust_with(context: &Context, ptx: &str) -> Result<Self, GpuError> {
+    pub fn from_cust_with<'a>(
+        context: &Context,
+        ptx: impl Fn(KernelSet) -> &'a str,
+    ) -> Result<Self, GpuError> {
         let device =
             CurrentContext::set_current(context).and_then(|()| CurrentContext::get_device());
         let device = device.map_err(failed("asking for a context's device"))?;

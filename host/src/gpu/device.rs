@@ -8,9 +8,8 @@ use super::driver::types::{
 };
 use super::driver::{Driver, done};
 use super::kernels::Kernels;
-use super::{GpuError, Workspace, WorkspaceSize};
-use crate::{Dtype, WeightsPerSymbol, launch_plan};
-use fused_rans_layout::KernelId;
+use super::{GpuError, KernelSet, Workspace, WorkspaceSize};
+use crate::launch_plan;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::ptr::null_mut;
@@ -70,15 +69,32 @@ impl Drop for Shared {
 }
 
 impl Gpu {
-    /// Opens device number `ordinal` with the kernels in `ptx`. The `fused-rans` crate has a function that needs no
-    /// PTX.
+    /// Opens device number `ordinal` with the kernels that suit it. `ptx` returns the PTX of a set, and is called only
+    /// for sets that are needed. The `fused-rans` crate has a function that needs no PTX.
     ///
     /// # Errors
     /// [`GpuError::NoDriver`], [`GpuError::MissingFunction`] and [`GpuError::NoDevice`] where there is no usable driver
     /// or no such device, [`GpuError::TooOld`] for a device before compute capability 8.0, [`GpuError::Kernels`] if the
     /// driver refuses the PTX, [`GpuError::OutOfMemory`] and [`GpuError::Driver`].
     #[doc(hidden)]
-    pub fn open_with(ordinal: u32, ptx: &str) -> Result<Self, GpuError> {
+    pub fn open_with<'a>(
+        ordinal: u32,
+        ptx: impl Fn(KernelSet) -> &'a str,
+    ) -> Result<Self, GpuError> {
+        Self::open_preferring(ordinal, KernelSet::preferred, ptx)
+    }
+
+    /// Opens device number `ordinal` with the kernels that `preferred` returns for its compute capability, or with
+    /// their fallback if the driver refuses them. Use it in tests and benchmarks that compare the sets.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::open_with`].
+    #[doc(hidden)]
+    pub fn open_preferring<'a>(
+        ordinal: u32,
+        preferred: impl Fn((i32, i32)) -> KernelSet,
+        ptx: impl Fn(KernelSet) -> &'a str,
+    ) -> Result<Self, GpuError> {
         let driver = Driver::get().map_err(|error| match error {
             GpuError::NoDevice { code, .. } => GpuError::NoDevice { ordinal, code },
             error => error,
@@ -104,19 +120,16 @@ impl Gpu {
         // SAFETY: the result goes to a variable that lives.
         let code = unsafe { (driver.primary_context_retain)(&raw mut context, device) };
         done("creating a context", code)?;
-        let kernels = Kernels::new(driver, ptx);
+        let set = preferred((major, minor));
+        let kernels = Kernels::new(driver, set, ptx(set));
         let internal = Handle::NULL;
         let mut shared = Shared { driver, device, context, internal, kernels, plan_device };
         shared.enter()?;
         // SAFETY: the result goes to a variable that lives; the context is current.
         let code = unsafe { (driver.stream_create)(&raw mut shared.internal, STREAM_NON_BLOCKING) };
         done("creating a CUDA stream", code)?;
-        let gpu = Self(Arc::new(shared));
-        // Shows at once whether the driver accepts the PTX at all.
-        if let Some(kernel) = KernelId::decode(Dtype::Bf16, WeightsPerSymbol::Two) {
-            gpu.decode_kernel(kernel)?;
-        }
-        Ok(gpu)
+        shared.choose_kernels(ptx)?;
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Returns the device's name, such as `NVIDIA H200`.
@@ -190,6 +203,13 @@ impl Gpu {
         self.0.plan_device
     }
 
+    /// Returns the set of kernels that this device was opened with.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn kernel_set(&self) -> KernelSet {
+        self.kernels().set()
+    }
+
     /// Returns the size of the device's L2 cache in bytes. Use it in benchmarks, whose working set must exceed the
     /// cache.
     ///
@@ -245,6 +265,18 @@ impl Gpu {
 }
 
 impl Shared {
+    /// Replaces the kernels by their fallback if the driver refuses them.
+    fn choose_kernels<'a>(&mut self, ptx: impl Fn(KernelSet) -> &'a str) -> Result<(), GpuError> {
+        loop {
+            match (self.kernels.probe(), self.kernels.set().fallback()) {
+                (Err(GpuError::Kernels { .. }), Some(set)) => {
+                    self.kernels = Kernels::new(self.driver, set, ptx(set));
+                }
+                (result, _) => return result,
+            }
+        }
+    }
+
     fn enter(&self) -> Result<(), GpuError> {
         const ACTION: &str = "entering the context";
         // SAFETY: the context is retained.

@@ -5,7 +5,8 @@ use super::driver::types::{
     Handle, MAX_DYNAMIC_SHARED_SIZE_BYTES, PREFERRED_SHARED_MEMORY_CARVEOUT,
 };
 use super::driver::{Driver, done};
-use super::{CudaStream, Gpu, GpuError};
+use super::{CudaStream, Gpu, GpuError, KernelSet};
+use crate::{Dtype, WeightsPerSymbol};
 use fused_rans_layout::{KernelId, LINE, LOOK_AHEAD, MAX_WORD_ROWS, SLABS, TABLE};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -17,6 +18,7 @@ const ENTRY: &str = ".visible .entry ";
 /// The PTX of each kernel, and the loaded kernels.
 pub struct Kernels {
     driver: &'static Driver,
+    set: KernelSet,
     /// Text before the first kernel: version, target, shared memory.
     head: String,
     /// Text of each kernel, by name.
@@ -59,11 +61,33 @@ pub struct SharedMemory {
 }
 
 impl Kernels {
-    /// Splits `ptx` into kernels.
-    pub fn new(driver: &'static Driver, ptx: &str) -> Self {
+    /// Splits `ptx`, the text of `set`, into kernels.
+    pub fn new(driver: &'static Driver, set: KernelSet, ptx: &str) -> Self {
         let (head, entries) = split(ptx);
         let loaded = [const { OnceLock::new() }; KernelId::COUNT];
-        Self { driver, head, entries, loaded, modules: Mutex::default() }
+        Self { driver, set, head, entries, loaded, modules: Mutex::default() }
+    }
+
+    /// Returns which set of kernels this is.
+    pub fn set(&self) -> KernelSet {
+        self.set
+    }
+
+    /// Loads a kernel, which shows whether the driver accepts the PTX at all; the device's context must be current.
+    ///
+    /// # Errors
+    /// [`GpuError::Kernels`] if the driver refuses the PTX.
+    pub fn probe(&self) -> Result<(), GpuError> {
+        match KernelId::decode(Dtype::Bf16, WeightsPerSymbol::Two) {
+            Some(kernel) => self.decode(kernel).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns a kernel that decodes, set up for layers with streams of any length.
+    fn decode(&self, id: KernelId) -> Result<Kernel, GpuError> {
+        let limit = Some(decode_shared_memory((MAX_WORD_ROWS + LOOK_AHEAD) as u32));
+        self.get(id, SharedMemory { limit, carveout: 100 })
     }
 
     /// Returns a kernel, which is loaded the first time; the device's context must be current.
@@ -193,8 +217,7 @@ impl Kernel {
 impl Gpu {
     /// Returns a kernel that decodes, set up for layers with streams of any length.
     pub(super) fn decode_kernel(&self, id: KernelId) -> Result<Kernel, GpuError> {
-        let limit = Some(decode_shared_memory((MAX_WORD_ROWS + LOOK_AHEAD) as u32));
-        self.kernels().get(id, SharedMemory { limit, carveout: 100 })
+        self.kernels().decode(id)
     }
 }
 

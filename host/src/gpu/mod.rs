@@ -22,6 +22,7 @@ mod device;
 mod driver;
 mod error;
 mod graph;
+mod kernel_set;
 mod kernels;
 mod layer;
 mod matmul;
@@ -33,6 +34,8 @@ pub use device::{Gpu, MemoryInfo, device_count};
 pub use driver::REQUIRED as DRIVER_FUNCTIONS;
 pub use error::{GpuError, LayerPart};
 pub use graph::Graph;
+#[doc(hidden)]
+pub use kernel_set::KernelSet;
 pub use layer::{Check, Layer, UploadOptions};
 pub use matmul::{Workspace, WorkspaceSize};
 pub use memory::{Arena, DeviceBuffer, DeviceRange, DeviceSlice, DeviceSliceMut, PinnedBuffer};

@@ -1,6 +1,6 @@
-//! Rebuilds the committed PTX from `kernels-gpu`, or checks that it is up to date.
+//! Rebuilds the committed PTX of both sets of kernels from `kernels-gpu`, or checks that it is up to date.
 
-use fused_rans_ptx_builder::{Error, Header, Ptx, PtxBuilder, Toolchain, read_ptx};
+use fused_rans_ptx_builder::{Error, Header, KernelSet, Ptx, PtxBuilder, Toolchain, read_ptx};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -8,93 +8,115 @@ use std::{
 };
 
 const USAGE: &str = "\
-Usage: build-ptx [--check | --text FILE] [--compiler auto|RUSTC|TOOLCHAIN]
+Usage: build-ptx [--check | --text FILE] [--set sm80|sm90] [--compiler auto|RUSTC|TOOLCHAIN]
 
-Builds kernels-gpu and writes the PTX to ptx/fused_rans_sm_80.ptx.gz.
-  --check          do not write that file: compare it with a new build, print the path of the new
-                   build's text, and exit with 1 if they differ (the compiler's host may differ);
-                   if another compiler built the file, print a warning and do not compare
-  --text FILE      do not write that file: write the PTX as plain text to FILE
+Builds kernels-gpu and writes the PTX of both sets of kernels: to ptx/fused_rans_sm_80.ptx.gz and
+ptx/fused_rans_sm_90a.ptx.gz.
+  --check          do not write these files: compare them with a new build, print the paths of the
+                   new build's texts, and exit with 1 if they differ (the compiler's host may differ);
+                   if another compiler built a file, print a warning and do not compare
+  --text FILE      do not write these files: write the PTX as plain text to FILE; needs --set
+  --set NAME       build this set only: sm80, for compute capability 8.0 and newer, or sm90, for
+                   compute capability 9.0 only
   --compiler NAME  build with the rustc at this path or the rustup toolchain of this name; `auto`,
                    the default, takes Debian's rustc if it is new enough, else rustup's";
 
-/// File name of the PTX as plain text. The compressed file's name is the same with `.gz` appended.
-const NAME: &str = "fused_rans_sm_80.ptx";
+/// The command line.
+struct Arguments {
+    task: Task,
+    /// The set of `--set`; `None` for both.
+    set: Option<KernelSet>,
+    toolchain: Toolchain,
+}
 
 /// The action that the command line asks for.
 enum Task {
-    /// Writes the committed file.
+    /// Writes the committed files.
     Commit,
-    /// Compares the committed file with a new build.
+    /// Compares the committed files with a new build.
     Check,
     /// Writes the PTX as plain text to this file.
     Text(PathBuf),
 }
 
 fn main() -> ExitCode {
-    let Some((task, toolchain)) = parse(env::args().skip(1)) else {
+    let Some(arguments) = parse(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let outcome = match task {
-        Task::Commit => build(toolchain, &committed()),
-        Task::Check => check(toolchain),
-        Task::Text(path) => build(toolchain, &path),
-    };
-    outcome.unwrap_or_else(|error| {
+    run(&arguments).unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
-/// Reads the command line's arguments; returns `None` if they are invalid.
-fn parse(mut words: impl Iterator<Item = String>) -> Option<(Task, Toolchain)> {
-    let (mut task, mut toolchain) = (Task::Commit, Toolchain::Auto);
+/// Reads the command line; returns `None` if it is invalid.
+fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
+    let (mut task, mut set, mut toolchain) = (Task::Commit, None, Toolchain::Auto);
     while let Some(word) = words.next() {
         match (word.as_str(), &task) {
             ("--check", Task::Commit) => task = Task::Check,
             ("--text", Task::Commit) => task = Task::Text(words.next()?.into()),
+            ("--set", _) => set = Some(KernelSet::from_name(&words.next()?)?),
             ("--compiler", _) => toolchain = Toolchain::from_setting(&words.next()?),
             _ => return None,
         }
     }
-    Some((task, toolchain))
+    // One file cannot take the text of both sets.
+    let is_valid = set.is_some() || !matches!(task, Task::Text(_));
+    is_valid.then_some(Arguments { task, set, toolchain })
+}
+
+/// Does the task for each set that the command line asks for. Does not stop at a file that does not
+/// match, so that the output names all of them.
+fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let mut is_current = true;
+    for set in
+        KernelSet::ALL.into_iter().filter(|&set| arguments.set.is_none_or(|only| only == set))
+    {
+        let builder = builder(set, arguments.toolchain.clone());
+        match &arguments.task {
+            Task::Commit => build(&builder, &committed(set))?,
+            Task::Text(path) => build(&builder, path)?,
+            Task::Check => is_current &= check(&builder, set)?,
+        }
+    }
+    Ok(if is_current { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Builds the PTX, writes it to `path`, and prints the path.
-fn build(toolchain: Toolchain, path: &Path) -> Result<ExitCode, Error> {
-    builder(toolchain).copy_to(path).build()?;
+fn build(builder: &PtxBuilder, path: &Path) -> Result<(), Error> {
+    builder.clone().copy_to(path).build()?;
     println!("{}", path.display());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// Builds the PTX and compares it with the committed file. Ignores the compiler's host.
-fn check(toolchain: Toolchain) -> Result<ExitCode, Error> {
-    let committed = read_ptx(committed())?;
-    let copy = target().join(NAME);
-    let built = builder(toolchain).copy_to(&copy).build()?;
+/// Builds the PTX of `set` and compares it with the committed file. Ignores the compiler's host. Returns
+/// false if they differ.
+fn check(builder: &PtxBuilder, set: KernelSet) -> Result<bool, Error> {
+    let path = committed(set);
+    let committed = read_ptx(&path)?;
+    let copy = target().join(set.file_name());
+    let built = builder.clone().copy_to(&copy).build()?;
     println!("built {}", copy.display());
-    let Header { arch, compiler } = built.header();
+    let (path, Header { arch, compiler }) = (path.display(), built.header());
     match Header::parse(&committed) {
         Some(header) if !header.compiler.generates_like(compiler) => {
-            println!(
-                "warning: the committed PTX was not checked: it was built by\n{}",
-                header.compiler
-            );
+            println!("warning: {path} was not checked: it was built by\n{}", header.compiler);
             println!("but this compiler is\n{compiler}");
-            Ok(ExitCode::SUCCESS)
+            Ok(true)
         }
         Some(header) if header.arch == *arch && Header::split(&committed).1 == built.code() => {
-            println!("the committed PTX matches the sources");
-            Ok(ExitCode::SUCCESS)
+            println!("{path} matches the sources");
+            Ok(true)
         }
         _ => {
+            eprintln!("error: {path} does not match the sources: {}", hint(&committed, &built));
             eprintln!(
-                "error: the committed PTX does not match the sources: {}",
-                hint(&committed, &built)
+                "To rebuild it, run: cargo run -p fused-rans-ptx-builder --bin build-ptx -- --set {}",
+                set.name()
             );
-            eprintln!("To rebuild it, run: cargo run -p fused-rans-ptx-builder --bin build-ptx");
-            Ok(ExitCode::FAILURE)
+            Ok(false)
         }
     }
 }
@@ -116,9 +138,10 @@ fn hint(committed: &str, built: &Ptx) -> String {
     "only line endings differ".to_owned()
 }
 
-/// Returns the builder of the committed PTX.
-fn builder(toolchain: Toolchain) -> PtxBuilder {
-    PtxBuilder::fused_rans(root().join("kernels-gpu")).toolchain(toolchain).target_dir(target())
+/// Returns the builder of the committed PTX of `set`.
+fn builder(set: KernelSet, toolchain: Toolchain) -> PtxBuilder {
+    let builder = PtxBuilder::fused_rans(root().join("kernels-gpu"), set);
+    builder.toolchain(toolchain).target_dir(target())
 }
 
 /// Returns the directory to build the device crate in.
@@ -127,9 +150,9 @@ fn target() -> PathBuf {
     target.map_or_else(|| root().join("target"), PathBuf::from).join("ptx-builder")
 }
 
-/// Returns the path of the committed PTX.
-fn committed() -> PathBuf {
-    root().join("ptx").join(format!("{NAME}.gz"))
+/// Returns the path of the committed PTX of `set`.
+fn committed(set: KernelSet) -> PathBuf {
+    root().join("ptx").join(set.file_name() + ".gz")
 }
 
 /// Returns the root of the repository.

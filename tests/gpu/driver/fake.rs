@@ -46,6 +46,7 @@ pub fn build(directory: &Path, missing: Option<&str>) {
 pub struct Fake {
     begin: extern "C" fn(usize, u32, bool, usize),
     capacity: extern "C" fn(usize),
+    capability: extern "C" fn(i32, i32, u32),
     destroy: extern "C" fn(),
     report: extern "C" fn() -> *const c_char,
 }
@@ -91,6 +92,7 @@ impl Fake {
             Some(Self {
                 begin: *library.get(b"fake_begin").ok()?,
                 capacity: *library.get(b"fake_capacity").ok()?,
+                capability: *library.get(b"fake_capability").ok()?,
                 destroy: *library.get(b"fake_destroy").ok()?,
                 report: *library.get(b"fake_report").ok()?,
             })
@@ -105,6 +107,12 @@ impl Fake {
     /// Sets the size of the devices' memory.
     pub fn set_capacity(&self, bytes: usize) {
         (self.capacity)(bytes);
+    }
+
+    /// Sets the devices' compute capability, and the code with which the driver refuses PTX for `sm_90a`; 0 for none.
+    /// [`Fake::begin`] resets both to 9.0 and 0.
+    pub fn set_capability(&self, (major, minor): (i32, i32), refusal: u32) {
+        (self.capability)(major, minor, refusal);
     }
 
     /// Destroys the contexts while they are in use.

@@ -29,7 +29,7 @@ fn no_fault_of_the_driver_does_harm() {
     let log = fs::read_to_string(log).unwrap();
     println!("{log}");
     assert!(status.success(), "{status}");
-    assert!(log.contains("7 passed"), "they ran");
+    assert!(log.contains("9 passed"), "they ran");
 }
 
 /// Runs a test of [`without_driver`] in a process whose loader looks in `directory` first.
@@ -96,11 +96,12 @@ fn wait(mut child: Child) -> ExitStatus {
 mod on_the_fake {
     use super::fake::{Fake, Fault, Report};
     use super::scenario::{self, Errors, Operands};
-    use fused_rans::gpu::{Gpu, GpuError, MemoryInfo, UploadOptions};
+    use fused_rans::gpu::{Gpu, GpuError, KernelSet, MemoryInfo, UploadOptions};
     use fused_rans::layout::{
-        ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, MatmulArgs,
+        ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanMatmulArgs, MatmulArgs,
     };
     use fused_rans::{Blob, BlobError, Epilogue};
+    use std::cell::RefCell;
     use std::collections::BTreeMap;
     use std::panic::catch_unwind;
     use std::time::Instant;
@@ -123,11 +124,40 @@ mod on_the_fake {
     ];
     const ROOM: usize = usize::MAX;
 
+    /// Declarations of all kernels of each set, which do nothing.
+    struct Ptx {
+        sm80: String,
+        sm90: String,
+    }
+
+    impl Ptx {
+        fn new() -> Self {
+            let [sm80, sm90] = [KernelSet::Sm80, KernelSet::Sm90].map(declarations);
+            Self { sm80, sm90 }
+        }
+
+        fn text(&self, set: KernelSet) -> &str {
+            match set {
+                KernelSet::Sm80 => &self.sm80,
+                KernelSet::Sm90 => &self.sm90,
+            }
+        }
+
+        fn open(&self, ordinal: u32) -> Result<Gpu, GpuError> {
+            Gpu::open_with(ordinal, |set| self.text(set))
+        }
+
+        /// Opens device 0 with the kernels of `preferred`, or their fallback.
+        fn open_preferring(&self, preferred: KernelSet) -> Result<Gpu, GpuError> {
+            Gpu::open_preferring(0, |_| preferred, |set| self.text(set))
+        }
+    }
+
     /// The fake driver, layers, and declarations of all kernels, which do nothing.
     struct Bench {
         fake: Fake,
         layers: Vec<Vec<u8>>,
-        ptx: String,
+        ptx: Ptx,
         /// The report of a run without faults.
         clean: Report,
     }
@@ -138,8 +168,8 @@ mod on_the_fake {
             let fake = Fake::of_this_process()?;
             let layers = scenario::layers();
             fake.begin(Fault::default(), ROOM);
-            let ptx = declarations();
-            let errors = scenario::run(|| Gpu::open_with(0, &ptx), &layers);
+            let ptx = Ptx::new();
+            let errors = scenario::run(|| ptx.open(0), &layers);
             let clean = fake.report();
             assert_clean(&errors, &clean);
             Some(Self { fake, layers, ptx, clean })
@@ -148,8 +178,7 @@ mod on_the_fake {
         /// Runs the scenario. Returns its errors and the driver's report.
         fn run(&self, fault: Fault, capacity: usize) -> (Errors, Report) {
             self.fake.begin(fault, capacity);
-            let open = || Gpu::open_with(0, &self.ptx);
-            let errors = catch_unwind(|| scenario::run(open, &self.layers));
+            let errors = catch_unwind(|| scenario::run(|| self.ptx.open(0), &self.layers));
             let report = self.fake.report();
             let errors = errors.unwrap_or_else(|_| panic!("a panic after {fault:?}, {capacity}"));
             assert_eq!(report.complaints, "", "{fault:?}, {capacity} bytes");
@@ -164,20 +193,25 @@ mod on_the_fake {
         }
     }
 
-    /// Returns PTX with all kernels, which do nothing. Each has its argument structure.
-    fn declarations() -> String {
-        KernelId::all().fold(".version 7.0\n".to_owned(), |ptx, kernel| {
-            let (name, bytes) = (kernel.name(), argument_bytes(kernel.family()));
+    /// Returns PTX with all kernels of a set, which do nothing. Each has its argument structure.
+    fn declarations(set: KernelSet) -> String {
+        let head = match set {
+            KernelSet::Sm80 => ".version 7.4\n.target sm_80\n",
+            KernelSet::Sm90 => ".version 8.0\n.target sm_90a\n",
+        };
+        KernelId::all().fold(head.to_owned(), |ptx, kernel| {
+            let (name, bytes) = (kernel.name(), argument_bytes(set, kernel.family()));
             let arguments = format!(".param .align 8 .b8 {name}_param_0[{bytes}]");
             format!("{ptx}.visible .entry {name}(\n\t{arguments}\n)\n{{\n\tret;\n}}\n")
         })
     }
 
-    fn argument_bytes(family: KernelFamily) -> usize {
+    fn argument_bytes(set: KernelSet, family: KernelFamily) -> usize {
         match family {
             KernelFamily::Checksum => size_of::<ChecksumArgs>(),
             KernelFamily::Decode { .. } => size_of::<DecodeArgs>(),
             KernelFamily::Dense { .. } => size_of::<DenseArgs>(),
+            KernelFamily::Matmul { .. } if set == KernelSet::Sm90 => size_of::<LeanMatmulArgs>(),
             _ => size_of::<MatmulArgs>(),
         }
     }
@@ -313,7 +347,7 @@ mod on_the_fake {
     fn a_device_that_was_full_is_used_again_when_there_is_room() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
-        let gpu = Gpu::open_with(0, &bench.ptx).unwrap();
+        let gpu = bench.ptx.open(0).unwrap();
         let MemoryInfo { free, total, .. } = gpu.memory_info().unwrap();
         let mut full = Errors::default();
         bench.fake.set_capacity(total - free);
@@ -337,7 +371,7 @@ mod on_the_fake {
     fn a_destroyed_context_is_reported() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
-        let gpu = Gpu::open_with(0, &bench.ptx).unwrap();
+        let gpu = bench.ptx.open(0).unwrap();
         let cuda_stream = gpu.create_stream().unwrap();
         let layer = gpu.upload(&Blob::parse(&bench.layers[0]).unwrap()).unwrap();
         let mut operands = Operands::new(&gpu, &layer).unwrap();
@@ -363,7 +397,7 @@ mod on_the_fake {
     fn two_devices_do_not_mix() {
         let Some(bench) = Bench::new() else { return };
         bench.fake.begin(Fault::default(), ROOM);
-        let gpus = [0, 1].map(|ordinal| Gpu::open_with(ordinal, &bench.ptx).unwrap());
+        let gpus = [0, 1].map(|ordinal| bench.ptx.open(ordinal).unwrap());
         let [here, there] = gpus.each_ref().map(|gpu| gpu.create_stream().unwrap());
         let blob = Blob::parse(&bench.layers[0]).unwrap();
         let layers = gpus.each_ref().map(|gpu| gpu.upload(&blob).unwrap());
@@ -398,19 +432,83 @@ mod on_the_fake {
     #[ignore = "needs the fake driver"]
     fn kernels_are_refused_only_for_what_they_are() {
         let Some(bench) = Bench::new() else { return };
-        let at = 1 + bench.clean.calls.iter().position(|name| *name == "cuModuleLoadData").unwrap();
         // Codes: no binary for this GPU, invalid PTX, no compiler, PTX of a newer version.
         for code in [209, 218, 221, 222] {
-            let (errors, _) = bench.run(Fault { at, code, sticky: false }, ROOM);
-            let [GpuError::Kernels { code: told }] = errors.0[..] else { panic!("{errors:?}") };
-            assert_eq!(told, code);
+            let at = 1 + first_load(&bench.clean);
+            bench.fake.begin(Fault { at, code, sticky: false }, ROOM);
+            let error = bench.ptx.open_preferring(KernelSet::Sm80).expect_err("it is refused");
+            assert!(matches!(error, GpuError::Kernels { code: told } if told == code), "{error}");
+            assert_eq!(bench.fake.report().complaints, "");
         }
         bench.fake.begin(Fault::default(), ROOM);
         for no_ptx in ["not PTX", ".version 7.0\0"] {
-            let error = Gpu::open_with(0, no_ptx).expect_err("not PTX");
+            let error = Gpu::open_with(0, |_| no_ptx).expect_err("not PTX");
             assert!(matches!(error, GpuError::Kernels { code: 218 }), "{error}");
             assert!(error.to_string().contains("a newer driver"), "{error}");
         }
         assert_eq!(bench.fake.report().complaints, "");
+    }
+
+    /// Returns the index of the call that loads the first kernel.
+    fn first_load(report: &Report) -> usize {
+        report
+            .calls
+            .iter()
+            .position(|name| *name == "cuModuleLoadData")
+            .expect("kernels are loaded")
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn refused_kernels_are_replaced_by_their_fallback() {
+        use KernelSet::{Sm80, Sm90};
+        let Some(bench) = Bench::new() else { return };
+        let check = |fault, (capability, refusal), preferred, expected: Result<KernelSet, u32>| {
+            bench.fake.begin(fault, ROOM);
+            bench.fake.set_capability(capability, refusal);
+            let opened = bench.ptx.open_preferring(preferred);
+            let found = opened.as_ref().map(Gpu::kernel_set).map_err(code);
+            assert_eq!(found, expected, "{fault:?}, {capability:?}, {refusal}, {preferred:?}");
+            drop(opened);
+            assert_eq!(bench.fake.report().complaints, "");
+        };
+        let none = Fault::default();
+        for preferred in [Sm80, Sm90] {
+            check(none, ((9, 0), 0), preferred, Ok(preferred));
+            for capability in [(8, 0), (8, 9), (10, 0), (12, 0)] {
+                check(none, (capability, 0), preferred, Ok(Sm80));
+            }
+            // A refusal because of the PTX: image, binary, PTX, compiler, version, compilation, source, name.
+            for refusal in [200, 209, 218, 221, 222, 223, 300, 500] {
+                check(none, ((9, 0), refusal), preferred, Ok(Sm80));
+            }
+        }
+        // Other faults are reported, and so is a refusal of both sets.
+        let at = 1 + first_load(&bench.clean);
+        for code in CODES {
+            check(Fault { at, code, sticky: false }, ((9, 0), 0), Sm90, Err(code));
+        }
+        check(Fault { at, code: 222, sticky: false }, ((9, 0), 0), Sm90, Ok(Sm80));
+        check(Fault { at, code: 222, sticky: true }, ((9, 0), 0), Sm90, Err(222));
+    }
+
+    #[test]
+    #[ignore = "needs the fake driver"]
+    fn only_the_text_that_is_needed_is_asked_for() {
+        use KernelSet::{Sm80, Sm90};
+        let Some(bench) = Bench::new() else { return };
+        for (refusal, preferred, expected) in
+            [(0, Sm80, &[Sm80][..]), (0, Sm90, &[Sm90]), (222, Sm90, &[Sm90, Sm80])]
+        {
+            bench.fake.begin(Fault::default(), ROOM);
+            bench.fake.set_capability((9, 0), refusal);
+            let asked = RefCell::new(Vec::new());
+            let text = |set| {
+                asked.borrow_mut().push(set);
+                bench.ptx.text(set)
+            };
+            Gpu::open_preferring(0, |_| preferred, text).unwrap();
+            assert_eq!(asked.take(), expected);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Tests contexts that break, each in a process of its own.
 
 use super::{Product, blob, device_alone, driver};
-use fused_rans::gpu::{CudaStream, Gpu, GpuError};
+use fused_rans::gpu::{CudaStream, Gpu, GpuError, KernelSet};
 use fused_rans::{Blob, Dtype, WeightsPerSymbol};
 use fused_rans_layout::{ActivationType, KernelId, WeightCoding};
 use std::process::Command;
@@ -77,7 +77,8 @@ fn errors_of_other_kernels_are_reported() {
     let product = Product::new(gpu, Dtype::Bf16, 512, 512, 1);
     let (cuda_stream, bytes) = (gpu.create_stream().unwrap(), blob(Dtype::Bf16, 256, 256));
     // A second handle of the same context, with faulty kernels.
-    let other = Gpu::open_with(0, &stray()).unwrap();
+    let ptx = stray();
+    let other = Gpu::open_preferring(0, |_| KernelSet::Sm80, |_| &ptx).unwrap();
     let stray = other.upload(&Blob::parse(&bytes).unwrap()).unwrap();
     let mut out = other.alloc(stray.decoded_byte_len()).unwrap();
     let error = stray.decode(out.as_mut_slice(), &cuda_stream).expect_err("it writes to nowhere");

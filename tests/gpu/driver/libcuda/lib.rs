@@ -53,6 +53,15 @@ pub extern "C" fn fake_capacity(capacity: usize) {
     State::get().capacity = capacity;
 }
 
+/// Makes the devices have compute capability `major.minor`. If `refusal` is not 0, the driver refuses PTX for `sm_90a` with
+/// this code, as an old one does.
+#[unsafe(no_mangle)]
+pub extern "C" fn fake_capability(major: c_int, minor: c_int, refusal: u32) {
+    let mut state = State::get();
+    state.capability = (major, minor);
+    state.refusal = refusal;
+}
+
 /// Destroys the contexts and everything in them. As with real devices, they can still be entered, and their addresses are
 /// unknown.
 #[unsafe(no_mangle)]
@@ -121,14 +130,14 @@ pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, bytes: c_int, _devic
     })
 }
 
-/// Returns an attribute of the device, with an H100's value.
+/// Returns an attribute of the device, with an H100's value unless a test has set another one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: u32, _: c_int) -> u32 {
-    call("cuDeviceGetAttribute", |_| {
+    call("cuDeviceGetAttribute", |state| {
         let number = match attribute {
             16 => 132,
-            75 => 9,
-            76 => 0,
+            75 => state.capability.0,
+            76 => state.capability.1,
             97 => 232_448,
             _ => return Err(INVALID_VALUE),
         };
@@ -426,6 +435,13 @@ pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_char
         let ptx = unsafe { CStr::from_ptr(image) }.to_str().map_err(|_| INVALID_PTX)?;
         if !ptx.contains(".version") {
             return Err(INVALID_PTX);
+        }
+        if ptx.contains(".target sm_90a") {
+            // PTX for this architecture runs on no other.
+            let refusal = if state.capability == (9, 0) { state.refusal } else { NO_BINARY_FOR_GPU };
+            if refusal != 0 {
+                return Err(refusal);
+            }
         }
         state.reserve(MODULE_BYTES)?;
         let handle = state.handle(0);

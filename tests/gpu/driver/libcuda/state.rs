@@ -8,6 +8,7 @@ pub const INVALID_VALUE: u32 = 1;
 pub const OUT_OF_MEMORY: u32 = 2;
 pub const INVALID_DEVICE: u32 = 101;
 pub const INVALID_CONTEXT: u32 = 201;
+pub const NO_BINARY_FOR_GPU: u32 = 209;
 pub const INVALID_PTX: u32 = 218;
 pub const INVALID_HANDLE: u32 = 400;
 pub const NOT_FOUND: u32 = 500;
@@ -57,6 +58,10 @@ pub struct State {
     pub fault: (usize, u32, bool),
     /// Whether the injected fault has happened.
     pub faulty: bool,
+    /// Compute capability of the devices.
+    pub capability: (i32, i32),
+    /// Code with which PTX for `sm_90a` is refused; 0 if it is accepted.
+    pub refusal: u32,
     /// Bytes of memory of all devices together.
     pub capacity: usize,
     /// Largest number of bytes in use.
@@ -89,6 +94,8 @@ impl State {
             calls: Vec::new(),
             fault: (0, 0, false),
             faulty: false,
+            capability: (9, 0),
+            refusal: 0,
             capacity: usize::MAX,
             peak: 0,
             refused: Vec::new(),
