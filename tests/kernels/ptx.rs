@@ -2,8 +2,8 @@
 
 use flate2::read::GzDecoder;
 use fused_rans_layout::{
-    ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanMatmulArgs, MatmulArgs,
-    slabs_at_once,
+    ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanDecodeArgs, LeanMatmulArgs,
+    MatmulArgs, slabs_at_once,
 };
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -66,16 +66,19 @@ fn each_set_is_for_its_architecture() {
 /// Checks that every kernel takes one structure by value.
 #[test]
 fn parameters_are_the_structures_of_the_launch_contract() {
-    check_parameters(&SM80, KernelId::all(), size_of::<MatmulArgs>());
-    check_parameters(&SM90, sm90_ids(), size_of::<LeanMatmulArgs>());
+    let sm80 = [size_of::<DecodeArgs>(), size_of::<MatmulArgs>()];
+    let sm90 = [size_of::<LeanDecodeArgs>(), size_of::<LeanMatmulArgs>()];
+    check_parameters(&SM80, KernelId::all(), sm80);
+    check_parameters(&SM90, sm90_ids(), sm90);
 }
 
-fn check_parameters(ptx: &str, ids: impl Iterator<Item = KernelId>, matmul: usize) {
+/// Checks the parameters of kernels that decode with `decode` bytes of arguments, and multiply with `matmul` bytes.
+fn check_parameters(ptx: &str, ids: impl Iterator<Item = KernelId>, [decode, matmul]: [usize; 2]) {
     let kernels = kernels(ptx);
     for kernel in ids {
         let bytes = match kernel.family() {
             KernelFamily::Checksum => size_of::<ChecksumArgs>(),
-            KernelFamily::Decode { .. } => size_of::<DecodeArgs>(),
+            KernelFamily::Decode { .. } => decode,
             KernelFamily::Dense { .. } => size_of::<DenseArgs>(),
             KernelFamily::Matmul { .. } | KernelFamily::Fragments { .. } => matmul,
             family => panic!("{family:?}"),

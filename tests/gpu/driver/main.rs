@@ -98,7 +98,8 @@ mod on_the_fake {
     use super::scenario::{self, Errors, Operands};
     use fused_rans::gpu::{Gpu, GpuError, KernelSet, MemoryInfo, UploadOptions};
     use fused_rans::layout::{
-        ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanMatmulArgs, MatmulArgs,
+        ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanDecodeArgs,
+        LeanMatmulArgs, MatmulArgs,
     };
     use fused_rans::{Blob, BlobError, Epilogue};
     use std::cell::RefCell;
@@ -207,12 +208,14 @@ mod on_the_fake {
     }
 
     fn argument_bytes(set: KernelSet, family: KernelFamily) -> usize {
-        match family {
-            KernelFamily::Checksum => size_of::<ChecksumArgs>(),
-            KernelFamily::Decode { .. } => size_of::<DecodeArgs>(),
-            KernelFamily::Dense { .. } => size_of::<DenseArgs>(),
-            KernelFamily::Matmul { .. } if set == KernelSet::Sm90 => size_of::<LeanMatmulArgs>(),
-            _ => size_of::<MatmulArgs>(),
+        use KernelSet::{Sm80, Sm90};
+        match (family, set) {
+            (KernelFamily::Checksum, _) => size_of::<ChecksumArgs>(),
+            (KernelFamily::Dense { .. }, _) => size_of::<DenseArgs>(),
+            (KernelFamily::Decode { .. }, Sm80) => size_of::<DecodeArgs>(),
+            (KernelFamily::Decode { .. }, Sm90) => size_of::<LeanDecodeArgs>(),
+            (_, Sm80) => size_of::<MatmulArgs>(),
+            (_, Sm90) => size_of::<LeanMatmulArgs>(),
         }
     }
 

@@ -438,7 +438,8 @@ pub unsafe extern "C" fn cuModuleLoadData(module: *mut u64, image: *const c_char
         }
         if ptx.contains(".target sm_90a") {
             // PTX for this architecture runs on no other.
-            let refusal = if state.capability == (9, 0) { state.refusal } else { NO_BINARY_FOR_GPU };
+            let refusal =
+                if state.capability == (9, 0) { state.refusal } else { NO_BINARY_FOR_GPU };
             if refusal != 0 {
                 return Err(refusal);
             }
