@@ -11,11 +11,13 @@ pub enum KernelSet {
 }
 
 impl KernelSet {
-    /// Returns the set to try first on a device of compute capability `(major, minor)`. This is [`KernelSet::Sm80`] for
-    /// every device, because an uploaded layer has that set's layout.
+    /// Returns the set to try first on a device of compute capability `(major, minor)`.
     #[must_use]
-    pub const fn preferred(_capability: (i32, i32)) -> Self {
-        Self::Sm80
+    pub const fn preferred(capability: (i32, i32)) -> Self {
+        match capability {
+            (9, 0) => Self::Sm90,
+            _ => Self::Sm80,
+        }
     }
 
     /// Returns the set to try if the driver refuses this one.

@@ -2,7 +2,7 @@
 
 use super::driver::codes::{Code, INVALID_PTX, INVALID_VALUE, SUCCESS};
 use super::driver::types::{
-    Handle, MAX_DYNAMIC_SHARED_SIZE_BYTES, PREFERRED_SHARED_MEMORY_CARVEOUT,
+    Handle, LaunchAttribute, LaunchConfig, MAX_DYNAMIC_SHARED_SIZE_BYTES, PREFERRED_SHARED_MEMORY_CARVEOUT,
 };
 use super::driver::{Driver, done};
 use super::{CudaStream, Gpu, GpuError, KernelSet};
@@ -210,6 +210,42 @@ impl Kernel {
                 none,
             )
         };
+        done("launching a kernel", code)
+    }
+}
+
+impl Kernel {
+    /// Queues a launch like [`Kernel::launch`]. Unless `overlap` is false, it may start when the launch before it on the CUDA
+    /// stream ends or lets it: the kernel waits where it must. Drivers that cannot do that wait for the whole launch.
+    ///
+    /// # Safety
+    /// As for [`Kernel::launch`]; if `overlap`, the kernel waits before it uses memory that launches before it use.
+    pub unsafe fn launch_overlapping<T>(
+        self,
+        size: LaunchSize,
+        arguments: &T,
+        cuda_stream: &CudaStream,
+        overlap: bool,
+    ) -> Result<(), GpuError> {
+        let Some(launch) = cuda_stream.gpu().driver().launch_ex.filter(|_| overlap) else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.launch(size, arguments, cuda_stream) };
+        };
+        let LaunchSize { blocks, threads, shared_memory } = size;
+        let mut attribute = LaunchAttribute::overlap();
+        let config = LaunchConfig {
+            grid: [blocks, 1, 1],
+            block: [threads, 1, 1],
+            shared_memory,
+            cuda_stream: cuda_stream.handle(),
+            attributes: &raw mut attribute,
+            attribute_count: 1,
+        };
+        let mut parameters = [std::ptr::from_ref(arguments).cast_mut().cast()];
+        let (parameters, none) = (parameters.as_mut_ptr(), std::ptr::null_mut());
+        // SAFETY: a valid handle; the driver copies configuration and arguments before it returns; the rest is the
+        // caller's promise.
+        let code = unsafe { launch(&raw const config, self.handle, parameters, none) };
         done("launching a kernel", code)
     }
 }

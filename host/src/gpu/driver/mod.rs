@@ -112,7 +112,6 @@ driver! {
         // Since 11.4. Drivers before 12.0 have another `cuGraphInstantiate`.
         graph_instantiate = "cuGraphInstantiateWithFlags"(*mut Handle, Handle, c_ulonglong);
         // Since 11.8.
-        #[allow(dead_code, reason = "for kernels to come, whose launches depend on each other")]
         launch_ex = "cuLaunchKernelEx"(
             *const LaunchConfig, Handle, *mut *mut c_void, *mut *mut c_void,
         );

@@ -54,9 +54,31 @@ pub struct LaunchConfig {
     pub block: [c_uint; 3],
     pub shared_memory: c_uint,
     pub cuda_stream: Handle,
-    /// `CUlaunchAttribute`s.
-    pub attributes: *mut c_void,
+    pub attributes: *mut LaunchAttribute,
     pub attribute_count: c_uint,
 }
 
 const _: () = assert!(size_of::<LaunchConfig>() == 56 || size_of::<usize>() != 8);
+
+/// `CUlaunchAttribute`
+#[repr(C, align(8))]
+pub struct LaunchAttribute {
+    id: c_uint,
+    reserved: c_uint,
+    /// A union; here, its `programmaticStreamSerializationAllowed`.
+    value: c_uint,
+    rest: [c_uint; 15],
+}
+
+const _: () = assert!(size_of::<LaunchAttribute>() == 72);
+
+impl LaunchAttribute {
+    /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`
+    const PROGRAMMATIC_STREAM_SERIALIZATION: c_uint = 6;
+
+    /// Returns the attribute of launches that may start before the one before them has ended.
+    pub fn overlap() -> Self {
+        let id = Self::PROGRAMMATIC_STREAM_SERIALIZATION;
+        Self { id, reserved: 0, value: 1, rest: [0; 15] }
+    }
+}

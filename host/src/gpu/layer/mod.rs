@@ -15,7 +15,7 @@ use crate::Dtype;
 use crate::launch_plan::LayerShape;
 use fused_rans_layout::{DecodeArgs, KernelId, LayerArgs, Split, WeightCoding};
 use ready::Ready;
-use resident::ResidentForm;
+pub use resident::ResidentForm;
 use verify::Checksums;
 
 /// A compressed layer in device memory. All of it lies in one range, which the layer owns or borrows from an
@@ -38,7 +38,7 @@ pub struct Layer {
 
 /// How a layer lies in device memory: as the kernels of the device read it.
 #[derive(Debug)]
-pub(super) enum Form {
+pub enum Form {
     /// As the blob that was uploaded.
     Blob(BlobForm),
     /// In the resident layout, for the lean kernels.
@@ -47,7 +47,7 @@ pub(super) enum Form {
 
 /// A blob's arguments of kernels, as far as they are the same for every launch, and its parts.
 #[derive(Debug)]
-pub(super) struct BlobForm {
+pub struct BlobForm {
     pub args: LayerArgs,
     decode_args: DecodeArgs,
     tiles: u32,

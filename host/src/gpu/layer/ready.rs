@@ -25,17 +25,17 @@ impl Ready {
         Ok(Self { event: Some(event), done: AtomicBool::new(false) })
     }
 
-    /// Makes `cuda_stream` wait for the upload, unless the upload is known to be done.
-    pub fn order(&self, cuda_stream: &CudaStream) -> Result<(), GpuError> {
+    /// Makes `cuda_stream` wait for the upload, unless it is known to be done. Returns whether it is known.
+    pub fn order(&self, cuda_stream: &CudaStream) -> Result<bool, GpuError> {
         match &self.event {
             Some(event) if !self.done.load(Ordering::Relaxed) => {
                 if event.is_done()? {
                     self.done.store(true, Ordering::Relaxed);
-                    return Ok(());
+                    return Ok(true);
                 }
-                cuda_stream.wait(event)
+                cuda_stream.wait(event).map(|()| false)
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

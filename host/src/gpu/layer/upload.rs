@@ -4,10 +4,9 @@ use super::super::driver::codes::{INVALID_VALUE, NOT_FOUND};
 use super::super::driver::types::POINTER_MEMORY_TYPE;
 use super::super::matmul::Launches;
 use super::super::{
-    CudaStream, DeviceBuffer, DeviceRange, DeviceSliceMut, Gpu, GpuError, LayerPart,
+    CudaStream, DeviceBuffer, DeviceRange, DeviceSliceMut, Gpu, GpuError, KernelSet, LayerPart,
 };
 use super::{BlobForm, Form, Layer, resident};
-use super::super::kernels::KernelSet;
 use crate::resident::ResidentPlan;
 use super::ready::Ready;
 use super::region::{ALIGNMENT, RegionLayout, ResidentLayout, SPARE};
@@ -219,6 +218,14 @@ fn finish(
             Err(BlobError::Tile { tile, fault: TileFault::Checksum }.into())
         }
         Err(other) => Err(other),
+    }
+}
+
+/// Returns when an upload that was queued on `cuda_stream` is done.
+pub(super) fn ready_after(cuda_stream: &CudaStream, wait: Wait) -> Result<Ready, GpuError> {
+    match wait {
+        Wait::Upload => Ok(Ready::now()),
+        Wait::HostRead | Wait::Nothing => Ready::after(cuda_stream),
     }
 }
 

@@ -1,20 +1,26 @@
 //! The A fragments that kernels multiply with, for tests.
 
+use super::super::driver::codes::NOT_FOUND;
+use super::super::layer::Form;
 use super::super::{GpuError, Layer};
+use super::launch::matmul_args;
 use super::launches::activation_type;
 use super::{Activations, Outputs};
 use crate::{Float, MatmulError};
-use fused_rans_layout::{KernelId, LANES, MatmulArgs, SLABS, SlabShape};
+use fused_rans_layout::{KernelId, LANES, SLABS, SlabShape};
 
 impl Layer {
     /// Returns the A fragments that the kernels for activations of this type multiply with: four registers for each
     /// tile, slab (8 per tile), fragment (32 per slab) and lane. Waits until they are copied.
     ///
     /// # Errors
-    /// See [`Layer::matmul`].
+    /// See [`Layer::matmul`]; [`GpuError::Kernels`] for a resident layer, whose kernels do not write fragments.
     #[doc(hidden)]
     pub fn fragments(&self, activations: Float) -> Result<Vec<u32>, GpuError> {
         let (gpu, internal) = (self.gpu(), self.gpu().internal_stream());
+        let Form::Blob(blob) = self.form() else {
+            return Err(GpuError::loading(NOT_FOUND));
+        };
         let launch = self.launch_for(1, activations)?;
         let found = activations;
         let id = activation_type(activations).and_then(|a| KernelId::fragments(self.coding(), a));
@@ -30,7 +36,8 @@ impl Layer {
         let data = zeros.address();
         let x = Activations { data, dtype: activations, rows: 1, row_stride: self.cols() };
         let y = Outputs { data: out.address(), dtype: Float::F32, row_stride: self.rows() };
-        let args: MatmulArgs = self.matmul_args(launch, x, y, &workspace)?;
+        self.check_strides(&x, &y)?;
+        let args = matmul_args(blob, launch, x, y, &workspace);
         let kernel = self.kernel(id, launch.size)?;
         self.ready().order(&internal)?;
         // SAFETY: x is a row, y has room for all fragments; both live until the device is done.

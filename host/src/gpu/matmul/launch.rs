@@ -1,12 +1,13 @@
 //! Queueing launches.
 
 use super::super::kernels::{Kernel, LaunchSize, SharedMemory};
+use super::super::layer::{BlobForm, Form, ResidentForm};
 use super::super::{CudaStream, GpuError, Layer};
 use super::launches::Launch;
 use super::{Activations, Outputs, Workspace};
 use crate::launch_plan::{LaunchPlan, MAX_BATCH, row_capacity};
 use crate::{Float, MatmulError};
-use fused_rans_layout::{KernelId, MatmulArgs, MatmulFlags, TILE};
+use fused_rans_layout::{KernelId, LeanMatmulArgs, MatmulArgs, MatmulFlags, TILE};
 
 /// Most rows of a layer, and elements from a row of y to the next: kernels round rows up to whole tiles, in 32 bits.
 const MAX_LAYER_ROWS: u32 = u32::MAX - TILE as u32;
@@ -81,55 +82,102 @@ impl Layer {
         cuda_stream: &CudaStream,
     ) -> Result<(), GpuError> {
         workspace.check(self.gpu(), launch.workspace)?;
-        let args = self.matmul_args(launch, x, y, workspace)?;
+        self.check_strides(&x, &y)?;
         let kernel = self.matmul_kernel(launch, x.dtype)?;
-        self.ready().order(cuda_stream)?;
+        let is_ready = self.ready().order(cuda_stream)?;
         let batch = 8 * launch.plan.octets as usize;
         for first in (0..x.rows).step_by(batch) {
-            let args = MatmulArgs {
-                x: args.x + (first * x.row_stride * x.dtype.byte_len()) as u64,
-                y: args.y + (first * y.row_stride * y.dtype.byte_len()) as u64,
-                x_rows: batch.min(x.rows - first) as u32,
-                ..args
+            let rows = |data: u64, stride: usize, bytes: usize| data + (first * stride * bytes) as u64;
+            let x = Activations {
+                data: rows(x.data, x.row_stride, x.dtype.byte_len()),
+                rows: batch.min(x.rows - first),
+                ..x
             };
-            // SAFETY: the fused kernels take these arguments, whose sizes have been checked; the rest is the caller's
-            // promise.
-            unsafe { kernel.launch(launch.size, &args, cuda_stream)? };
+            let y = Outputs { data: rows(y.data, y.row_stride, y.dtype.byte_len()), ..y };
+            // SAFETY: the fused kernels of a layer's form take these arguments, whose sizes have been checked; the rest is
+            // the caller's promise. The lean kernels read only the layer before the launches before them are done.
+            unsafe {
+                match self.form() {
+                    Form::Blob(blob) => {
+                        let args = matmul_args(blob, launch, x, y, workspace);
+                        kernel.launch(launch.size, &args, cuda_stream)?;
+                    }
+                    Form::Resident(resident) => {
+                        let args = self.lean_args(resident, launch, x, y, workspace)?;
+                        kernel.launch_overlapping(launch.size, &args, cuda_stream, is_ready)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    /// Returns a kernel's arguments, for the first rows of x.
-    pub(super) fn matmul_args(
+    /// Checks that elements of a launch's rows of x can be counted in 32 bits, and rows of y, too.
+    pub(super) fn check_strides(
         &self,
+        x: &Activations<u64>,
+        y: &Outputs<u64>,
+    ) -> Result<(), GpuError> {
+        let fits = u32::try_from(x.row_stride.saturating_mul(MAX_BATCH)).is_ok()
+            && u32::try_from(y.row_stride).is_ok_and(|stride| stride <= MAX_LAYER_ROWS);
+        if fits { Ok(()) } else { Err(self.too_large()) }
+    }
+
+    /// Returns a lean kernel's arguments.
+    fn lean_args(
+        &self,
+        resident: &ResidentForm,
         launch: &Launch,
         x: Activations<u64>,
         y: Outputs<u64>,
         workspace: &Workspace,
-    ) -> Result<MatmulArgs, GpuError> {
-        // Elements of a launch's rows of x are counted in 32 bits.
-        let fits = u32::try_from(x.row_stride.saturating_mul(MAX_BATCH)).is_ok()
-            && u32::try_from(y.row_stride).is_ok_and(|stride| stride <= MAX_LAYER_ROWS);
-        if !fits {
-            return Err(self.too_large());
-        }
-        let aligned =
-            x.data.is_multiple_of(ALIGNMENT) && (2 * x.row_stride as u64).is_multiple_of(ALIGNMENT);
-        let flags = MatmulFlags::empty()
-            .with(MatmulFlags::OUTPUT_F32, y.dtype == Float::F32)
-            .with(MatmulFlags::ALIGNED_X, aligned);
-        Ok(MatmulArgs {
-            layer: self.args(),
+    ) -> Result<LeanMatmulArgs, GpuError> {
+        let partition = launch.plan.lean_partition(self.shape());
+        let partition = partition.ok_or_else(|| self.too_large())?;
+        Ok(LeanMatmulArgs {
+            layer: resident.args,
             x: x.data,
             y: y.data,
             partials: workspace.partials(),
             counters: workspace.counters(),
-            x_rows: x.rows.min(MAX_BATCH) as u32,
+            x_rows: x.rows as u32,
             x_row_stride: x.row_stride as u32,
             y_row_stride: y.row_stride as u32,
-            buffer_rows: launch.plan.buffer_rows,
-            flags,
-            reserved: 0,
+            flags: flags(&x, &y),
+            each: partition.each,
+            longer: partition.longer,
         })
+    }
+}
+
+/// Returns the properties of a launch.
+fn flags(x: &Activations<u64>, y: &Outputs<u64>) -> MatmulFlags {
+    let aligned =
+        x.data.is_multiple_of(ALIGNMENT) && (2 * x.row_stride as u64).is_multiple_of(ALIGNMENT);
+    MatmulFlags::empty()
+        .with(MatmulFlags::OUTPUT_F32, y.dtype == Float::F32)
+        .with(MatmulFlags::ALIGNED_X, aligned)
+}
+
+/// Returns the arguments of a kernel that reads a blob, for at most [`MAX_BATCH`] rows of x.
+pub(super) fn matmul_args(
+    blob: &BlobForm,
+    launch: &Launch,
+    x: Activations<u64>,
+    y: Outputs<u64>,
+    workspace: &Workspace,
+) -> MatmulArgs {
+    MatmulArgs {
+        layer: blob.args,
+        x: x.data,
+        y: y.data,
+        partials: workspace.partials(),
+        counters: workspace.counters(),
+        x_rows: x.rows as u32,
+        x_row_stride: x.row_stride as u32,
+        y_row_stride: y.row_stride as u32,
+        buffer_rows: launch.plan.buffer_rows,
+        flags: flags(&x, &y),
+        reserved: 0,
     }
 }
