@@ -14,6 +14,10 @@
     allow(dead_code, reason = "needed by the kernels of the other part")
 )]
 #![cfg_attr(
+    all(target_arch = "nvptx64", feature = "lean"),
+    allow(dead_code, unused_imports, reason = "needed by the kernels of the other set")
+)]
+#![cfg_attr(
     target_arch = "nvptx64",
     feature(abi_ptx, abi_unadjusted, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics)
 )]

@@ -91,7 +91,7 @@ fn multiply(gpu: &Gpu, layer: &Layer, on: &CudaStream, errors: &mut Errors) -> O
 /// Uploads to an arena on a CUDA stream, makes another CUDA stream wait for it, and captures a product.
 fn in_order(gpu: &Gpu, blob: &[u8], cuda_stream: &CudaStream) -> Result<(), GpuError> {
     let blob = Blob::parse(blob).unwrap();
-    let bytes = UploadOptions::new().device_byte_len(&blob);
+    let bytes = UploadOptions::new().device_byte_len(gpu, &blob)?;
     let mut arena = Arena::new(gpu.alloc(bytes)?)?;
     let options = UploadOptions::new().memory(arena.cut(bytes)?);
     let layer = gpu.upload_async(&blob, options, cuda_stream)?;

@@ -44,6 +44,9 @@ fn all_is_lost(gpu: &Gpu, mut product: Product, cuda_stream: &CudaStream) {
         ("synchronize", gpu.synchronize().err()),
     ];
     for (what, error) in errors {
+        if what == "fragments" && product.layer.is_resident() {
+            continue;
+        }
         let error = error.unwrap_or_else(|| panic!("{what} worked"));
         println!("{what}: {error}");
         assert!(error.is_sticky() && !error.is_out_of_memory(), "{what}: {error}");

@@ -18,7 +18,13 @@ use std::sync::OnceLock;
 #[cfg(feature = "cuda")]
 pub fn device() -> Option<&'static Gpu> {
     static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| gpu::open(0)).as_ref();
+    // FUSED_RANS_KERNEL_SET=sm80 tests these kernels where others are preferred.
+    let older = std::env::var("FUSED_RANS_KERNEL_SET").is_ok_and(|set| set == "sm80");
+    let open = || match older {
+        true => Gpu::open_preferring(0, |_| gpu::KernelSet::Sm80, fused_rans::ptx),
+        false => gpu::open(0),
+    };
+    let device = DEVICE.get_or_init(open).as_ref();
     device.map_err(|error| eprintln!("skipped: {error}")).ok()
 }
 

@@ -97,6 +97,13 @@ impl Layer {
         [(LayerPart::Front, blob, front), tiles].into_iter().chain(parts).collect()
     }
 
+    /// Returns what launch plans depend on. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn plan_shape(&self) -> LayerShape {
+        self.shape
+    }
+
     /// Returns whether it is in the resident layout. For tests.
     #[doc(hidden)]
     #[must_use]
