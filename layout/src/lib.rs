@@ -20,11 +20,12 @@ mod table;
 
 pub use launch::{
     ActivationType, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, KernelFamily, KernelId,
-    LayerArgs, LayerFlags, LEAN_DECODE_WARPS, LeanDecodeArgs, LeanLayer, LeanMatmulArgs, LeanMemory, MatmulArgs, MatmulFlags,
-    Partition, RAW_STAGES, REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run,
-    SLAB_BYTES, WARP_BARRIER_BYTES, WeightCoding, lean_sum_bytes, max_lean_warps, max_warps,
-    record_bytes, ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes,
-    sum_bytes, x_row_bytes, x_stage_columns, x_stages,
+    LEAN_DECODE_WARPS, LayerArgs, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMatmulArgs,
+    LeanMemory, MatmulArgs, MatmulFlags, Partition, RAW_STAGES, REGION_SHARED_MEMORY,
+    REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES, WARP_BARRIER_BYTES, WeightCoding,
+    lean_sum_bytes, max_lean_warps, max_warps, record_bytes, ring_bytes, ring_raw_bytes,
+    ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes, x_row_bytes, x_stage_columns,
+    x_stages,
 };
 pub use resident::{
     LeanPartition, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS, PANELS, ResidentException, SPAN,

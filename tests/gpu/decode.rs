@@ -181,7 +181,8 @@ fn layers_are_uploaded_to_an_arena_and_their_memory_is_used_again() {
     let Some(gpu) = device() else { return };
     let layers = Dtype::ALL.map(|dtype| layer_of(dtype, 512, 768));
     let blobs = layers.each_ref().map(|(_, bytes)| Blob::parse(bytes).unwrap());
-    let sizes = blobs.each_ref().map(|blob| UploadOptions::new().device_byte_len(gpu, blob).unwrap());
+    let sizes =
+        blobs.each_ref().map(|blob| UploadOptions::new().device_byte_len(gpu, blob).unwrap());
     let total = sizes.iter().map(|size| size.next_multiple_of(256)).sum();
     let mut arena = Arena::new(gpu.alloc(total).unwrap()).unwrap();
     let mut uploaded = Vec::new();

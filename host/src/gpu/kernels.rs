@@ -2,15 +2,21 @@
 
 use super::driver::codes::{Code, INVALID_PTX, INVALID_VALUE, SUCCESS};
 use super::driver::types::{
-    Handle, LaunchAttribute, LaunchConfig, MAX_DYNAMIC_SHARED_SIZE_BYTES, PREFERRED_SHARED_MEMORY_CARVEOUT,
+    Handle, LaunchAttribute, LaunchConfig, MAX_DYNAMIC_SHARED_SIZE_BYTES,
+    PREFERRED_SHARED_MEMORY_CARVEOUT,
 };
 use super::driver::{Driver, done};
 use super::{CudaStream, Gpu, GpuError, KernelSet};
 use crate::{Dtype, WeightsPerSymbol};
-use fused_rans_layout::{KernelId, LINE, LOOK_AHEAD, MAX_WORD_ROWS, SLABS, TABLE};
+use fused_rans_layout::{
+    KernelId, LEAN_DECODE_WARPS, LINE, LOOK_AHEAD, LeanMemory, MAX_WORD_ROWS, SLABS, TABLE,
+};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Most raw bits of a weight, those of F16.
+const MAX_RAW_BITS: u32 = 11;
 
 /// Start of a line that declares a kernel.
 const ENTRY: &str = ".visible .entry ";
@@ -86,7 +92,11 @@ impl Kernels {
 
     /// Returns a kernel that decodes, set up for layers with streams of any length.
     fn decode(&self, id: KernelId) -> Result<Kernel, GpuError> {
-        let limit = Some(decode_shared_memory((MAX_WORD_ROWS + LOOK_AHEAD) as u32));
+        let (rows, warps) = (MAX_WORD_ROWS as u32, LEAN_DECODE_WARPS as u32);
+        let limit = Some(match self.set {
+            KernelSet::Sm80 => decode_shared_memory(rows + LOOK_AHEAD as u32),
+            KernelSet::Sm90 => LeanMemory::new(0, MAX_RAW_BITS, false, warps, rows).bytes,
+        });
         self.get(id, SharedMemory { limit, carveout: 100 })
     }
 

@@ -21,7 +21,8 @@ const UNEVEN_US: f64 = 2.0;
 pub fn choose(device: Device, layer: LayerShape, octets: u32) -> Option<LaunchPlan> {
     let slab_rows = u32::try_from(layer.grid.rows.div_ceil(SLAB_ROWS)).ok()?;
     let most = (max_lean_warps(octets as usize) as u32).min(slab_rows);
-    let plan = |warps, blocks| LaunchPlan { octets, blocks, warps, buffer_rows: buffer_rows(layer) };
+    let plan =
+        |warps, blocks| LaunchPlan { octets, blocks, warps, buffer_rows: buffer_rows(layer) };
     let mut best: Option<(f64, LaunchPlan)> = None;
     for warps in MIN_WARPS.min(most)..=most {
         let Some(largest) = most_blocks(device, layer, warps) else { continue };

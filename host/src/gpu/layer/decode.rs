@@ -1,8 +1,7 @@
 //! Decoding a layer.
 
-use super::super::kernels::{Kernel, LaunchSize, decode_shared_memory};
+use super::super::kernels::{LaunchSize, decode_shared_memory};
 use super::super::{CudaStream, DeviceSliceMut, GpuError};
-use super::resident::decode_setup;
 use super::{Form, Layer};
 use crate::BlobError;
 use crate::blob::header::check_size;
@@ -64,7 +63,7 @@ impl Layer {
         self.gpu.enter()?;
         out.check(&self.gpu, "the buffer to decode to", ALIGNMENT)?;
         check_size(self.dtype().byte_len(), self.rows(), self.cols(), out.len())?;
-        let kernel = self.load_decode_kernel()?;
+        let kernel = self.gpu.decode_kernel(self.decode_kernel)?;
         self.ready.order(cuda_stream)?;
         match &self.form {
             Form::Blob(blob) => {
@@ -84,14 +83,6 @@ impl Layer {
                 // SAFETY: as above; the resident layout is the host's own.
                 unsafe { kernel.launch(size, &form.decode_args(out.address()), cuda_stream) }
             }
-        }
-    }
-
-    /// Returns the kernel that decodes the layer, which is loaded the first time.
-    pub(super) fn load_decode_kernel(&self) -> Result<Kernel, GpuError> {
-        match self.form {
-            Form::Blob(_) => self.gpu.decode_kernel(self.decode_kernel),
-            Form::Resident(_) => self.gpu.kernels().get(self.decode_kernel, decode_setup(&self.gpu)),
         }
     }
 }

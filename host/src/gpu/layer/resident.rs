@@ -1,6 +1,6 @@
 //! Uploading a layer for the lean kernels: the blob becomes resident chunk by chunk, while the chunk before is copied.
 
-use super::super::kernels::{LaunchSize, SharedMemory};
+use super::super::kernels::LaunchSize;
 use super::super::matmul::Launches;
 use super::super::{CudaStream, DeviceRange, Gpu, GpuError, LayerPart};
 use super::ready::Ready;
@@ -48,11 +48,6 @@ impl ResidentForm {
         let blocks = slabs.div_ceil(warps).min(2 * device.multiprocessors);
         Ok(LaunchSize { blocks, threads: 32 * warps, shared_memory: memory.bytes })
     }
-}
-
-/// Returns how decode kernels are set up.
-pub fn decode_setup(gpu: &Gpu) -> SharedMemory {
-    SharedMemory { limit: Some(gpu.plan_device().shared_memory), carveout: 100 }
 }
 
 /// Uploads `blob`, whose tiles have been checked if they are to be.
@@ -128,9 +123,11 @@ impl<'a> HostParts<'a> {
         let index = (LayerPart::Index, layout.index, bytemuck::cast_slice(self.plan.index()));
         let table = (LayerPart::Table, layout.table, bytemuck::cast_slice(&self.table[..]));
         let exponents = self.exponent_table.as_deref().zip(layout.exponent_table);
-        let exponents = exponents.map(|(table, at)| (LayerPart::Table, at, bytemuck::cast_slice(table)));
+        let exponents =
+            exponents.map(|(table, at)| (LayerPart::Table, at, bytemuck::cast_slice(table)));
         let scale = self.scale.as_deref().zip(layout.scale);
-        let scale = scale.map(|(numbers, at)| (LayerPart::Scale, at, bytemuck::cast_slice(numbers)));
+        let scale =
+            scale.map(|(numbers, at)| (LayerPart::Scale, at, bytemuck::cast_slice(numbers)));
         let bias = self.bias.zip(layout.bias);
         let bias = bias.map(|(numbers, at)| (LayerPart::Bias, at, bytemuck::cast_slice(numbers)));
         [index, table].into_iter().chain(exponents).chain(scale).chain(bias)

@@ -6,13 +6,13 @@ use super::super::matmul::Launches;
 use super::super::{
     CudaStream, DeviceBuffer, DeviceRange, DeviceSliceMut, Gpu, GpuError, KernelSet, LayerPart,
 };
-use super::{BlobForm, Form, Layer, resident};
-use crate::resident::ResidentPlan;
 use super::ready::Ready;
 use super::region::{ALIGNMENT, RegionLayout, ResidentLayout, SPARE};
 use super::verify::{Checksums, regions};
+use super::{BlobForm, Form, Layer, resident};
 use crate::blob::header::{HEADER_BYTES, TABLE_BYTES, front_crc};
 use crate::launch_plan::{LayerShape, row_capacity};
+use crate::resident::ResidentPlan;
 use crate::{Blob, BlobError, Epilogue, Float, TileFault};
 use fused_rans_layout::{DecodeArgs, KernelId, LINE, LayerArgs, LayerFlags, WeightCoding};
 use std::borrow::Cow;
@@ -446,7 +446,7 @@ impl Layer {
     /// Loads the kernels that most programs need of a layer: the one that decodes, and the one that multiplies with up
     /// to 8 rows. Others are loaded when they are first used, since the driver compiles each for some time.
     pub(super) fn resolve(&self) -> Result<(), GpuError> {
-        self.load_decode_kernel()?;
+        self.gpu.decode_kernel(self.decode_kernel)?;
         let activations = if self.dtype() == crate::Dtype::F16 { Float::F16 } else { Float::Bf16 };
         // A layer that this device cannot multiply with can still be decoded.
         match self.launch_for(1, activations) {

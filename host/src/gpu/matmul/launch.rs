@@ -87,7 +87,8 @@ impl Layer {
         let is_ready = self.ready().order(cuda_stream)?;
         let batch = 8 * launch.plan.octets as usize;
         for first in (0..x.rows).step_by(batch) {
-            let rows = |data: u64, stride: usize, bytes: usize| data + (first * stride * bytes) as u64;
+            let rows =
+                |data: u64, stride: usize, bytes: usize| data + (first * stride * bytes) as u64;
             let x = Activations {
                 data: rows(x.data, x.row_stride, x.dtype.byte_len()),
                 rows: batch.min(x.rows - first),

@@ -158,7 +158,8 @@ fn store_exceptions(layer: &ResidentLayer, out: &Output, row: u32, col: u32) {
             if (place & 0xFFFF) >= first + tile {
                 break;
             }
-            let (row, col) = (row as usize % SLABS * SLAB_ROWS + in_slab as usize, (place & 0xFFFF) - first);
+            let (row, col) =
+                (row as usize % SLABS * SLAB_ROWS + in_slab as usize, (place & 0xFFFF) - first);
             out.store_weight(row, col as usize, place >> 16);
             at += 1;
         }

@@ -4,6 +4,10 @@
 //! activations in BF16 and all kernels that do not multiply compressed layers, `f16` has the matmul kernels for
 //! activations in FP16.
 
+#[cfg(all(feature = "bf16", not(feature = "lean")))]
+use super::decode::decode_tile;
+#[cfg(all(feature = "bf16", feature = "lean"))]
+use super::decode_resident::decode_slabs;
 #[cfg(feature = "bf16")]
 use super::{
     checksum::verify_region,
@@ -16,17 +20,13 @@ use crate::device::matmul::lean;
 #[cfg(not(feature = "lean"))]
 use crate::device::matmul::{Arguments, run};
 use core::arch::global_asm;
-#[cfg(all(feature = "bf16", not(feature = "lean")))]
-use super::decode::decode_tile;
-#[cfg(all(feature = "bf16", feature = "lean"))]
-use super::decode_resident::decode_slabs;
 #[cfg(feature = "bf16")]
 use fused_rans_layout::{ChecksumArgs, DenseArgs, REGION_THREADS};
 #[cfg(all(feature = "bf16", not(feature = "lean")))]
 use fused_rans_layout::{DecodeArgs, TILE_THREADS};
+use fused_rans_layout::{Dtype, LANES, TableKind, kernel_name, kernel_table};
 #[cfg(all(feature = "bf16", feature = "lean"))]
 use fused_rans_layout::{LEAN_DECODE_WARPS, LeanDecodeArgs};
-use fused_rans_layout::{Dtype, LANES, TableKind, kernel_name, kernel_table};
 #[cfg(feature = "lean")]
 use fused_rans_layout::{LeanMatmulArgs, max_lean_warps};
 #[cfg(not(feature = "lean"))]

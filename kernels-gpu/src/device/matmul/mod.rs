@@ -11,9 +11,9 @@ mod shared;
 mod sm80;
 
 use crate::MmaType;
-use shared::groups::HasZeroPoints;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use fused_rans_layout::{Dtype, LayerFlags, MatmulArgs, MatmulFlags, TableKind, TileEntry};
+use shared::groups::HasZeroPoints;
 
 #[cfg(not(feature = "lean"))]
 pub use sm80::run;

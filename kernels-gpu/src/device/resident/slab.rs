@@ -175,7 +175,8 @@ impl<'a> Slabs<'a> {
             if panel as u32 >= slab.coded_panels() {
                 return arrive_once(barrier);
             }
-            let from = self.layer.line(slab.entry.line + slab.entry.rows).wrapping_add(panel * bytes);
+            let from =
+                self.layer.line(slab.entry.line + slab.entry.rows).wrapping_add(panel * bytes);
             expect_once(barrier, bytes as u32);
             bulk_copy_once(self.raw + stage * bytes as u32, from, bytes as u32, barrier);
         }

@@ -8,16 +8,16 @@ use super::{Arguments, memory};
 use crate::device::matmul::Kind;
 use crate::device::matmul::shared::sums::{Sums, zero};
 use crate::device::payload::copy_table;
-use crate::device::resident::{LaneStream, Slab, Slabs};
 use crate::device::ptx::{
     async_copy_wait, barrier, barriers_made, block, broadcast_first_lane, is_elected, lane,
     make_barrier, reread_warp, reread_warps, start_next_launch, thread, threads,
     wait_for_last_launch,
 };
+use crate::device::resident::{LaneStream, Slab, Slabs};
 use crate::{WeightFormat, unrolled};
 use fused_rans_layout::{
-    LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, SlabPlace, TILE,
-    WARP_BARRIER_BYTES, x_row_bytes,
+    LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, SlabPlace, TILE, WARP_BARRIER_BYTES,
+    x_row_bytes,
 };
 
 /// Multiplies, with all threads of a block.
@@ -79,11 +79,7 @@ fn make_barriers<const B: usize>(own: u32, of_x: u32, warp: u32) {
 
 /// Returns the stages of activations of a run.
 #[inline(always)]
-fn stages<const B: usize>(
-    start: SlabPlace,
-    end: SlabPlace,
-    cols: u32,
-) -> u32 {
+fn stages<const B: usize>(start: SlabPlace, end: SlabPlace, cols: u32) -> u32 {
     let in_tile = (PANELS / XRing::<B>::PANELS) as u32;
     let in_row = cols.div_ceil((XRing::<B>::PANELS * PANEL_COLUMNS) as u32);
     let before = |col: u32| (in_tile * col).min(in_row);

@@ -5,11 +5,11 @@ use crate::device::matmul::Kind;
 use crate::device::matmul::shared::epilogue::{arrive, for_row, store_output};
 use crate::device::matmul::shared::sums::{Sums, add, for_each_fragment, zero};
 use crate::device::ptx::{
-    block, load_global, load_global_u16, load_partial, lane, reread_lane, store_global_4, to_f32,
+    block, lane, load_global, load_global_u16, load_partial, reread_lane, store_global_4, to_f32,
 };
-use crate::unrolled;
+use crate::{MmaType, unrolled};
 use fused_rans_layout::{
-    FRAGMENT, LANES, LeanPartition, SLAB_ROWS, SLAB_STRIPS, SPAN, TILE, lean_sum_bytes,
+    Dtype, FRAGMENT, LANES, LeanPartition, SLAB_ROWS, SLAB_STRIPS, SPAN, TILE, lean_sum_bytes,
 };
 
 /// A row of slabs, and the columns of tiles that a block has of it.
@@ -52,9 +52,17 @@ pub fn exceptions<const B: usize>(
             if row < arguments.layer.rows {
                 let mut span = first / SPAN as u32;
                 while span * (SPAN as u32) < last {
-                    row_exceptions::<B>(kind, arguments, row, span, first, last, |octet, low, product| {
-                        sums[strip][octet][2 * half + low] += product;
-                    });
+                    row_exceptions::<B>(
+                        kind,
+                        arguments,
+                        row,
+                        span,
+                        first,
+                        last,
+                        |octet, low, product| {
+                            sums[strip][octet][2 * half + low] += product;
+                        },
+                    );
                     span += 1;
                 }
             }
@@ -100,14 +108,41 @@ fn row_exceptions<const B: usize>(
                             let at = m as usize * arguments.x_row_stride as usize + col as usize;
                             // SAFETY: row and column of x exist.
                             let x = unsafe { load_global_u16(arguments.x.wrapping_add(at)) };
-                            let x = to_f32(kind.mma_type, x as u16);
-                            add(octet, low, f32::from_bits(difference) * x);
+                            add(
+                                octet,
+                                low,
+                                exception_product(kind, difference, place >> 16, x as u16),
+                            );
                         }
                     },
                 );
             },
         );
     }
+}
+
+/// Returns what an exception adds to the product of the weight that was decoded in its place. With an activation that is
+/// infinite, that product is, too: what counts then is the sign of the weight, and whether it is 0.
+#[inline(always)]
+fn exception_product(kind: Kind, difference: u32, weight: u32, x: u16) -> f32 {
+    let magnitude = u32::from(x) & 0x7FFF;
+    let (infinity, x) = match kind.mma_type {
+        MmaType::Bf16 => (0x7F80, to_f32(MmaType::Bf16, x)),
+        MmaType::F16 => (0x7C00, to_f32(MmaType::F16, x)),
+    };
+    let factor = f32::from_bits(difference);
+    if magnitude < infinity || factor.is_nan() {
+        return factor * x;
+    }
+    let (sign, is_zero) = match kind.dtype {
+        Dtype::Bf16 | Dtype::F16 => (weight >> 15, weight & 0x7FFF == 0),
+        Dtype::F8E4M3 => (weight >> 7 & 1, weight & 0x7F == 0),
+        // The high byte has the sign of a large integer, and is 0 for others.
+        Dtype::I8 if weight >> 8 != 0 => (weight >> 15, false),
+        Dtype::I8 => (weight >> 7, weight == 0),
+    };
+    let factor = if is_zero { 0.0 } else { f32::from_bits(1.0f32.to_bits() | sign << 31) };
+    factor * x
 }
 
 /// Ends a part: stores the outputs if it is all of its row of slabs. If not, saves its sums; the block that comes last
@@ -228,12 +263,7 @@ unsafe fn load_slot<const B: usize>(slot: *mut f32) -> Sums<B> {
 /// # Safety
 /// As for [`finish`].
 #[inline(always)]
-unsafe fn store<const B: usize>(
-    kind: Kind,
-    arguments: &Arguments,
-    slab_row: u32,
-    sums: &Sums<B>,
-) {
+unsafe fn store<const B: usize>(kind: Kind, arguments: &Arguments, slab_row: u32, sums: &Sums<B>) {
     let (g, t) = (reread_lane() as u32 / 4, reread_lane() as u32 % 4);
     unrolled::<4>(
         #[inline(always)]
@@ -244,8 +274,9 @@ unsafe fn store<const B: usize>(
                 return;
             }
             // SAFETY: there is one for each row of W, or none.
-            let (scale, bias) =
-                unsafe { (for_row(arguments.layer.scale, n, 1.0), for_row(arguments.layer.bias, n, 0.0)) };
+            let (scale, bias) = unsafe {
+                (for_row(arguments.layer.scale, n, 1.0), for_row(arguments.layer.bias, n, 0.0))
+            };
             unrolled::<B>(
                 #[inline(always)]
                 |octet| {
@@ -256,7 +287,9 @@ unsafe fn store<const B: usize>(
                             if m < arguments.x_rows {
                                 let at = m as usize * arguments.y_row_stride as usize + n as usize;
                                 let value = sums[strip][octet][2 * half + low] * scale + bias;
-                                let f32 = arguments.flags.contains(fused_rans_layout::MatmulFlags::OUTPUT_F32);
+                                let f32 = arguments
+                                    .flags
+                                    .contains(fused_rans_layout::MatmulFlags::OUTPUT_F32);
                                 // SAFETY: row and column of y exist.
                                 unsafe { store_output(kind.mma_type, arguments.y, f32, at, value) };
                             }

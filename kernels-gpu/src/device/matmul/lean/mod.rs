@@ -23,9 +23,7 @@ use crate::device::matmul::shared::groups::HasZeroPoints;
 use crate::device::ptx::{reread_warps, shared_memory};
 use crate::device::resident::ResidentLayer;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
-use fused_rans_layout::{
-    LeanMatmulArgs, LeanMemory, LeanPartition, MatmulFlags, SLAB_ROWS, TILE,
-};
+use fused_rans_layout::{LeanMatmulArgs, LeanMemory, LeanPartition, MatmulFlags, SLAB_ROWS, TILE};
 
 /// [`LeanMatmulArgs`], with pointers in place of addresses.
 #[derive(Clone, Copy)]

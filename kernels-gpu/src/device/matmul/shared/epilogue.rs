@@ -314,7 +314,15 @@ unsafe fn store<const B: usize, const S: usize>(
                         let at = m as usize * arguments.y_row_stride as usize + n as usize;
                         let value = sums[2 * half + low] * scale + bias;
                         // SAFETY: row and column of y exist.
-                        unsafe { store_output(kind.mma_type, arguments.y, arguments.outputs_are_f32(), at, value) };
+                        unsafe {
+                            store_output(
+                                kind.mma_type,
+                                arguments.y,
+                                arguments.outputs_are_f32(),
+                                at,
+                                value,
+                            )
+                        };
                     }
                 },
             );
