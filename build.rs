@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 /// Returns the path of the committed PTX of `set`.
 fn committed(set: KernelSet) -> PathBuf {
-    let path = format!("ptx/{}.gz", set.file_name());
+    let path = format!("ptx/{}.lzma", set.file_name());
     println!("cargo::rerun-if-changed={path}");
     cargo_path("CARGO_MANIFEST_DIR").join(path)
 }
@@ -50,7 +50,7 @@ fn build(set: KernelSet, setting: &str) -> Result<PathBuf, Error> {
     }
     println!("cargo::rerun-if-env-changed={TARGET_DIR}");
     let out = cargo_path("OUT_DIR");
-    let ptx = out.join(set.file_name() + ".gz");
+    let ptx = out.join(set.file_name() + ".lzma");
     PtxBuilder::fused_rans(DEVICE_CRATE, set)
         .toolchain(Toolchain::from_setting(setting))
         .target_dir(env::var_os(TARGET_DIR).map_or_else(|| out.join("ptx-builder"), PathBuf::from))

@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ptx=(ptx/fused_rans_sm_80.ptx.gz ptx/fused_rans_sm_90a.ptx.gz)
+ptx=(ptx/fused_rans_sm_80.ptx.lzma ptx/fused_rans_sm_90a.ptx.lzma)
 max_package_bytes=10485760 # the limit of crates.io
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"

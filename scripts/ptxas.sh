@@ -6,7 +6,7 @@
 #
 #   scripts/ptxas.sh [PTX...]
 #
-# PTX is a file of plain text, or a compressed one whose name ends in .gz. By default these are the committed files.
+# PTX is a file of plain text, or a compressed one whose name ends in .lzma. By default these are the committed files.
 # Runs the ptxas at the path $PTXAS, else that of PyPI's nvidia-cuda-nvcc, installed under target/. Needs no GPU.
 set -eu
 
@@ -19,7 +19,7 @@ max_spill_bytes=96 # bytes of stores plus bytes of loads
 max_stack_bytes=24
 
 root=$(dirname "$0")/..
-[ $# -gt 0 ] || set -- "$root/ptx/fused_rans_sm_80.ptx.gz" "$root/ptx/fused_rans_sm_90a.ptx.gz"
+[ $# -gt 0 ] || set -- "$root/ptx/fused_rans_sm_80.ptx.lzma" "$root/ptx/fused_rans_sm_90a.ptx.lzma"
 for ptx; do
     [ -r "$ptx" ] || { echo "$0: cannot read $ptx" >&2; exit 2; }
 done
@@ -41,7 +41,7 @@ check() {
     work_here=$work/$2
     mkdir -p "$work_here/logs"
     case $1 in
-    *.gz) gzip -dc "$1" >"$work_here/text" || return 1 ;;
+    *.lzma) xz -dc "$1" >"$work_here/text" || return 1 ;;
     *) cp "$1" "$work_here/text" ;;
     esac
     case $(grep -m 1 '^\.target ' "$work_here/text") in

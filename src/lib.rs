@@ -104,7 +104,8 @@ pub fn ptx(set: gpu::KernelSet) -> &'static str {
 
     fn decompress(compressed: &[u8]) -> String {
         let mut text = String::new();
-        let read = flate2::read::GzDecoder::new(compressed).read_to_string(&mut text);
+        let reader = lzma_rust2::LzmaReader::new_mem_limit(compressed, u32::MAX, None);
+        let read = reader.and_then(|mut reader| reader.read_to_string(&mut text));
         read.expect("the build script names a compressed text");
         text
     }

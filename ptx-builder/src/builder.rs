@@ -108,7 +108,7 @@ impl PtxBuilder {
     }
 
     /// Writes the PTX to this file, unless the file has the same content already. Compresses the PTX if
-    /// the file's name ends in `.gz`.
+    /// the file's name ends in `.lzma`.
     #[must_use]
     pub fn copy_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.copy_to = Some(path.into());

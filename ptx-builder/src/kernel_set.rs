@@ -42,7 +42,7 @@ impl KernelSet {
     }
 
     /// Returns the file name of the set's PTX as plain text, such as `fused_rans_sm_80.ptx`. The
-    /// compressed file's name is the same with `.gz` appended.
+    /// compressed file's name is the same with `.lzma` appended.
     #[must_use]
     pub fn file_name(self) -> String {
         format!("fused_rans_{}.ptx", self.arch().name())

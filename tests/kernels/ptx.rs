@@ -1,10 +1,10 @@
-//! Checks the embedded PTX of both sets of kernels: kernels, arguments, and instructions that all threads must execute together.
+//! Checks the embedded PTX of both sets: kernels, arguments, and instructions that all threads must execute together.
 
-use flate2::read::GzDecoder;
 use fused_rans_layout::{
     ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanDecodeArgs, LeanMatmulArgs,
     MatmulArgs, slabs_at_once,
 };
+use lzma_rust2::LzmaReader;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::LazyLock;
@@ -18,7 +18,8 @@ static SM90: LazyLock<String> =
 
 fn decompress(compressed: &[u8]) -> String {
     let mut text = String::new();
-    GzDecoder::new(compressed).read_to_string(&mut text).expect("compressed text");
+    let mut reader = LzmaReader::new_mem_limit(compressed, u32::MAX, None).expect("a header");
+    reader.read_to_string(&mut text).expect("compressed text");
     text
 }
 

@@ -10,8 +10,8 @@ use std::{
 const USAGE: &str = "\
 Usage: build-ptx [--check | --text FILE] [--set sm80|sm90] [--compiler auto|RUSTC|TOOLCHAIN]
 
-Builds kernels-gpu and writes the PTX of both sets of kernels: to ptx/fused_rans_sm_80.ptx.gz and
-ptx/fused_rans_sm_90a.ptx.gz.
+Builds kernels-gpu and writes the PTX of both sets of kernels: to ptx/fused_rans_sm_80.ptx.lzma and
+ptx/fused_rans_sm_90a.ptx.lzma.
   --check          do not write these files: compare them with a new build, print the paths of the
                    new build's texts, and exit with 1 if they differ (the compiler's host may differ);
                    if another compiler built a file, print a warning and do not compare
@@ -152,7 +152,7 @@ fn target() -> PathBuf {
 
 /// Returns the path of the committed PTX of `set`.
 fn committed(set: KernelSet) -> PathBuf {
-    root().join("ptx").join(set.file_name() + ".gz")
+    root().join("ptx").join(set.file_name() + ".lzma")
 }
 
 /// Returns the root of the repository.

@@ -358,7 +358,8 @@ mod on_the_fake {
         // Five errors: one for a CUDA stream, and one for each of four layers.
         let bias = Epilogue { scale: None, bias: Some(&[1.0; scenario::ROWS]) };
         let options = UploadOptions::new().epilogue(bias);
-        let needed = options.device_byte_len(&Blob::parse(&bench.layers[0]).unwrap());
+        let blob = Blob::parse(&bench.layers[0]).unwrap();
+        let needed = options.device_byte_len(&gpu, &blob).unwrap();
         assert!(full.0.len() == 5 && full.0.iter().all(GpuError::is_out_of_memory), "{full:?}");
         assert!(
             matches!(full.0[1], GpuError::OutOfMemory { bytes: Some(bytes), .. } if bytes == needed)

@@ -7,6 +7,7 @@ use super::ring::Ring;
 use super::segment::{Segment, SegmentInput, across};
 use crate::WeightFormat;
 use crate::device::matmul::shared::epilogue::{finish, finish_block, partition};
+use crate::device::matmul::shared::groups::HasZeroPoints;
 use crate::device::matmul::shared::sums::{Sums, zero};
 use crate::device::matmul::{Arguments, Kind};
 use crate::device::payload::copy_table;
