@@ -109,7 +109,7 @@ pub const fn x_stage_columns(octets: usize) -> usize {
     }
 }
 
-/// Returns the stages of activations. Warps may be as many stages apart as there are, less two.
+/// Returns the stages of activations. A warp waits for others that are as many stages behind.
 #[inline(always)]
 #[must_use]
 pub const fn x_stages(octets: usize) -> usize {

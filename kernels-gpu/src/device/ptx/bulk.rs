@@ -1,4 +1,7 @@
 //! Bulk copies, the barriers in shared memory that tell when they are done, and launches that overlap.
+//!
+//! These instructions wait for other threads, or elect one, and are `asm!` all the same: LLVM has no intrinsics for most of
+//! them. None is `pure`, so LLVM neither copies nor moves them, and kernels reach them with whole warps only.
 
 use core::arch::asm;
 

@@ -87,6 +87,7 @@ pub fn f16_to_f32(bits: u16) -> f32 {
 }
 
 /// Converts the bits of a BF16 or FP16 to F32.
+#[cfg(feature = "lean")]
 #[inline(always)]
 pub fn to_f32(mma_type: MmaType, bits: u16) -> f32 {
     match mma_type {

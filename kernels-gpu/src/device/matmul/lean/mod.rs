@@ -2,8 +2,8 @@
 //!
 //! Many warps with few registers: each decodes one slab at a time, in panels of 64 columns, and has the sums of its
 //! 32 rows. Words and raw planes come by bulk copies, one for each part, into buffers of the warp's own. The warps of a
-//! block stand below each other and share the activations of their tile's columns; they are no more than
-//! two stages apart. Everywhere here, `B` is the number of octets (8 rows of x) that a kernel takes.
+//! block stand below each other and share the activations of their tile's columns; they are no more
+//! stages apart than there are. Everywhere here, `B` is the number of octets (8 rows of x) that a kernel takes.
 //!
 //! - [`block`]: a block's run of slabs, from start to end.
 //! - [`panel`]: decode, dequantize, multiply; [`state`]: what changes along a slab.
