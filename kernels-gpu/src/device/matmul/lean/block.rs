@@ -87,6 +87,15 @@ fn stages<const B: usize>(start: SlabPlace, end: SlabPlace, cols: u32) -> u32 {
     (end.row_block - start.row_block) * in_row + before(columns) - before(start.col)
 }
 
+/// Returns the offset of the lane's activations in a stage. Lanes of rows that x does not have load those of its last row,
+/// which takes no time, where others would take some; their sums are not stored.
+#[inline(always)]
+fn activations_of_lane<const B: usize>(x_rows: u32) -> u32 {
+    let (g, t) = (lane() as u32 / 4, lane() as u32 % 4);
+    let row = if B == 1 { g.min(x_rows - 1) } else { g };
+    row * x_row_bytes(B) as u32 + 16 * t
+}
+
 /// A warp's way through its block's run: column of tiles by column of tiles.
 struct Walk<'a> {
     kind: Kind,
@@ -204,8 +213,7 @@ impl Walk<'_> {
             self.first_of(part.row_block + 1)
         };
         let (words, groups) = self.slabs.begin(slab);
-        let (g, t) = (lane() as u32 / 4, lane() as u32 % 4);
-        let of_lane = g * x_row_bytes(B) as u32 + 16 * t;
+        let of_lane = activations_of_lane::<B>(self.arguments.x_rows);
         let mut state = SlabState::new(self.kind, self.arguments, self.format, groups, of_lane);
         if slab.is_whole() {
             let mut stream = LaneStream::new(words);
