@@ -15,9 +15,9 @@ const UNEVEN_US: f64 = 2.0;
 
 /// Chooses the plan for at most `octets` octets of x; `None` if the layer does not fit.
 ///
-/// A block has a warp for each row of slabs of a row block. Few large layers come out even for every number of warps, so
-/// the plan is the one that takes least time by a model: how often all warps of a block take a slab, and how long that
-/// takes.
+/// A block has a warp for each row of slabs of a row block. Few large layers come out even for every number of warps.
+/// So the plan is the one that takes least time by a model: how often all warps of a block take a slab, and how long
+/// that takes.
 pub fn choose(device: Device, layer: LayerShape, octets: u32) -> Option<LaunchPlan> {
     let slab_rows = u32::try_from(layer.grid.rows.div_ceil(SLAB_ROWS)).ok()?;
     let most = (max_lean_warps(octets as usize) as u32).min(slab_rows);
@@ -39,6 +39,15 @@ pub fn choose(device: Device, layer: LayerShape, octets: u32) -> Option<LaunchPl
         }
     }
     best.map(|(_, plan)| plan)
+}
+
+/// Returns the plan that takes least shared memory; `None` if the kernels cannot divide the layer.
+pub fn smallest(device: Device, layer: LayerShape) -> Option<LaunchPlan> {
+    let slab_rows = u32::try_from(layer.grid.rows.div_ceil(SLAB_ROWS)).ok()?;
+    let warps = MIN_WARPS.min(slab_rows);
+    let blocks = most_blocks(device, layer, warps)?;
+    let plan = LaunchPlan { octets: 1, blocks, warps, buffer_rows: buffer_rows(layer) };
+    plan.lean_partition(layer).map(|_| plan)
 }
 
 /// Returns the most blocks, of `warps` warps, that a layer can have: each has a column of a row block at least.

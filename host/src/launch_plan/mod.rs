@@ -98,6 +98,19 @@ impl LaunchPlan {
         })
     }
 
+    /// Returns the size of shared memory in bytes that a block of the smallest plan has. Use it to say what a device
+    /// lacks that has no plan. Returns `None` if the kernels cannot divide the layer among the device's blocks.
+    #[must_use]
+    pub fn least_shared_memory(device: Device, layer: LayerShape) -> Option<u32> {
+        if layer.lean {
+            return lean::smallest(device, layer)?.shared_memory(layer);
+        }
+        let (blocks, buffer_rows) = (device.multiprocessors, row_capacity(layer));
+        let plan = Self { octets: 1, blocks, warps: 1, buffer_rows };
+        plan.partition(layer)?;
+        plan.shared_memory(layer)
+    }
+
     /// Returns the class of a number of rows of x: 0 for up to 8, 1 for up to 16, 2 for up to 32, and 3 for more. All
     /// numbers of a class have the same plan.
     #[must_use]
@@ -166,8 +179,8 @@ impl LaunchPlan {
         slots.checked_mul(sum_bytes(self.octets as usize))
     }
 
-    /// Returns the number of counters of a launch: one for each fragment of sums of every band, or for each row of slabs. Returns `None` if the
-    /// layer is too large.
+    /// Returns the number of counters of a launch: one for each fragment of sums of every band; for a resident layer,
+    /// one for each row of slabs. Returns `None` if the layer is too large.
     #[must_use]
     pub fn counters(self, layer: LayerShape) -> Option<usize> {
         if layer.lean {
@@ -279,6 +292,23 @@ mod tests {
         assert_eq!(LaunchPlan::new(device, layer((side, side), (24, 8)), 1), None);
         let none = Device { multiprocessors: 0, ..device };
         assert_eq!(LaunchPlan::new(none, layer((256, 256), (24, 8)), 1), None);
+    }
+
+    #[test]
+    fn the_least_shared_memory_is_what_a_device_needs() {
+        let device = |shared_memory| Device { multiprocessors: 10, shared_memory };
+        let small = device(0);
+        for (lean, shape) in [false, true].into_iter().flat_map(|l| SHAPES.map(|s| (l, s))) {
+            let layer = LayerShape { lean, ..layer(shape, (24, 8)) };
+            let needed = LaunchPlan::least_shared_memory(small, layer).expect("it can be divided");
+            assert!(LaunchPlan::new(device(needed), layer, 1).is_some(), "{layer:?}");
+            assert_eq!(LaunchPlan::new(device(needed - 1), layer, 1), None, "{layer:?}");
+            let side = 1 << 25;
+            let large = LayerShape { grid: TileGrid { rows: side, cols: side }, ..layer };
+            assert_eq!(LaunchPlan::least_shared_memory(small, large), None);
+            let none = Device { multiprocessors: 0, ..small };
+            assert_eq!(LaunchPlan::least_shared_memory(none, layer), None);
+        }
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl<'a> ResidentPlan<'a> {
     }
 
     /// Returns the numbers of the entries of row `tile_row` of tiles.
-    pub(super) fn entries(&self, tile_row: usize) -> Range<usize> {
+    pub(crate) fn entries(&self, tile_row: usize) -> Range<usize> {
         let of_row = SLABS * self.blob.grid().across();
         let limit = |row: usize| row.saturating_mul(of_row).min(self.index.len());
         limit(tile_row)..limit(tile_row + 1)

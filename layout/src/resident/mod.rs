@@ -124,7 +124,8 @@ pub const fn plain_slab_bytes(steps: usize, byte_len: usize) -> usize {
     panels(steps) * panel_plain_bytes(byte_len)
 }
 
-const _: () = assert!(panel_raw_bytes(1) % LINE == 0 && panel_plain_bytes(1) % LINE == 0);
+const _: () =
+    assert!(panel_raw_bytes(1).is_multiple_of(LINE) && panel_plain_bytes(1).is_multiple_of(LINE));
 
 #[cfg(test)]
 mod tests {

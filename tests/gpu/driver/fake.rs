@@ -9,6 +9,8 @@ use std::{env, fs};
 
 /// Environment variable of a process that must run on the fake driver.
 pub const WANTED: &str = "FUSED_RANS_FAKE_DRIVER";
+/// Environment variable of a process whose fake driver has no `cuLaunchKernelEx`.
+pub const OLD: &str = "FUSED_RANS_FAKE_OLD_DRIVER";
 const SOURCE: &str = include_str!("libcuda/lib.rs");
 const STATE: &str = include_str!("libcuda/state.rs");
 

@@ -1,5 +1,6 @@
 //! A compressed layer in device memory.
 
+mod chunk;
 mod decode;
 mod ready;
 mod region;

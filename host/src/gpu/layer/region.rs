@@ -113,6 +113,7 @@ impl ResidentLayout {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunk::tests::layer;
     use super::*;
 
     #[test]
@@ -144,5 +145,44 @@ mod tests {
     fn sizes_that_overflow_are_larger_than_any_memory() {
         let layout = RegionLayout::from_parts(usize::MAX - 10, usize::MAX, true, true, true);
         assert_eq!(layout.byte_len, usize::MAX);
+    }
+
+    #[test]
+    fn parts_of_resident_layers_are_aligned_and_do_not_overlap() {
+        let numbers = [1.0; 300];
+        for (rows, cols, groups) in
+            [(1, 1, false), (1, 1, true), (300, 257, false), (257, 300, true)]
+        {
+            let blob = layer(rows, cols, groups);
+            let plan = ResidentPlan::new(&blob).unwrap();
+            for [scale, bias] in [[false, false], [false, true], [true, false], [true, true]] {
+                let [scale, bias] = [scale, bias].map(|given| given.then_some(&numbers[..rows]));
+                let layout = ResidentLayout::new(&plan, Epilogue { scale, bias });
+                let (starts, exceptions) = layout.exceptions.unzip();
+                let parts = [
+                    (Some(layout.index), 8 * plan.index().len()),
+                    (layout.groups, plan.group_bytes()),
+                    (Some(layout.table), 4 * TABLE),
+                    (layout.exponent_table, 4 * TABLE),
+                    (starts, 4 * (rows + 1)),
+                    (exceptions, 8 * plan.max_exceptions()),
+                    (layout.scale, 4 * rows),
+                    (layout.bias, 4 * rows),
+                ];
+                let mut end = plan.slab_bytes();
+                for (start, bytes) in parts {
+                    let Some(start) = start else { continue };
+                    assert!(start >= end && start < end + ALIGNMENT && start % ALIGNMENT == 0);
+                    end = start + bytes;
+                }
+                assert_eq!(end, layout.byte_len);
+                assert_eq!(
+                    [layout.scale.is_some(), layout.bias.is_some()],
+                    [scale, bias].map(|x| x.is_some())
+                );
+                assert_eq!(layout.groups.is_some(), groups);
+                assert_eq!(layout.exceptions.is_some(), plan.max_exceptions() > 0);
+            }
+        }
     }
 }

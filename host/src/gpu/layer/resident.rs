@@ -1,8 +1,9 @@
-//! Uploading a layer for the lean kernels: the blob becomes resident chunk by chunk, while the chunk before is copied.
+//! Uploading a layer for the lean kernels.
 
 use super::super::kernels::LaunchSize;
 use super::super::matmul::Launches;
 use super::super::{CudaStream, DeviceRange, Gpu, GpuError, LayerPart};
+use super::chunk::queue_chunks;
 use super::ready::Ready;
 use super::region::ResidentLayout;
 use super::upload::{Wait, is_page_locked, memory_for, ready_after, scales};
@@ -10,17 +11,13 @@ use super::verify::{Checksums, regions};
 use super::{Form, Layer, UploadOptions};
 use crate::blob::header::front_crc;
 use crate::launch_plan::LayerShape;
-use crate::resident::{ExceptionTable, PlacedException, ResidentPlan};
+use crate::resident::{ExceptionTable, ResidentPlan};
 use crate::{Blob, BlobError, Epilogue};
 use fused_rans_layout::{
-    KernelId, LEAN_DECODE_WARPS, LINE, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMemory, Region,
-    SLABS, WeightCoding,
+    KernelId, LEAN_DECODE_WARPS, LINE, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMemory,
+    WeightCoding,
 };
 use std::borrow::Cow;
-use std::ops::Range;
-
-/// Bytes of a chunk, unless one row of tiles has more.
-const CHUNK: usize = 8 << 20;
 
 /// A resident layer's kernels' arguments, as far as they are the same for every launch.
 #[derive(Debug)]
@@ -50,7 +47,7 @@ impl ResidentForm {
     }
 }
 
-/// Uploads `blob`, whose tiles have been checked if they are to be.
+/// Uploads `blob`. Verifies checksum and contents of each tile when it rearranges it.
 pub fn upload(
     gpu: &Gpu,
     blob: &Blob<'_>,
@@ -136,7 +133,8 @@ impl<'a> HostParts<'a> {
     /// Queues the copies of all parts to the memory at `start`, and returns their checksums; the context must be current.
     fn queue(&self, start: u64, cuda_stream: &CudaStream) -> Result<Queued, GpuError> {
         let mut checksums = Checksums { front: None, parts: Vec::new() };
-        let exceptions = self.queue_chunks(start, cuda_stream, &mut checksums)?;
+        let exceptions =
+            queue_chunks(self.plan, &self.layout, start, cuda_stream, &mut checksums.parts)?;
         let table = ExceptionTable::new(self.plan.blob().grid(), exceptions)?;
         let layout = &self.layout;
         let placed = layout.exceptions.filter(|_| !table.exceptions.is_empty());
@@ -147,37 +145,13 @@ impl<'a> HostParts<'a> {
         });
         for (part, at, bytes) in self.numbers().chain(exceptions.into_iter().flatten()) {
             let address = start + at as u64;
-            // SAFETY: the part lies in the memory. It is read when the call returns, as the driver does with memory that
+            debug_assert!(at + bytes.len() <= layout.byte_len, "{part:?} is outside of the layer");
+            // SAFETY: the part lies in the memory, as the layout reserves it. It is read when the call returns, as the driver does with memory that
             // is not page-locked; what may be is the concern of who called `upload`.
             unsafe { cuda_stream.queue_host_copy(address, bytes)? };
             checksums.parts.extend(regions(address, bytes).map(|region| (part, region)));
         }
         Ok(Queued { checksums, has_exceptions: !table.exceptions.is_empty() })
-    }
-
-    /// Queues the copies of slabs and scales, each chunk's while the next one is made. Returns the exceptions.
-    fn queue_chunks(
-        &self,
-        start: u64,
-        cuda_stream: &CudaStream,
-        checksums: &mut Checksums,
-    ) -> Result<Vec<PlacedException>, GpuError> {
-        let chunks = chunks(self.plan);
-        let mut exceptions = Vec::new();
-        let (mut ready, mut next) = (Chunk::default(), Chunk::default());
-        for rows in chunks.into_iter().map(Some).chain([None]) {
-            let (copied, made) = rayon::join(
-                || ready.queue(self.plan, &self.layout, start, cuda_stream),
-                || rows.map_or(Ok(()), |rows| next.make(self.plan, rows)),
-            );
-            copied?;
-            made?;
-            std::mem::swap(&mut ready, &mut next);
-            exceptions.append(&mut ready.exceptions);
-            next.rows = 0..0;
-            ready.add_checksums(self.plan, &self.layout, start, &mut checksums.parts);
-        }
-        Ok(exceptions)
     }
 
     /// Returns the layer whose parts have been queued for `memory`.
@@ -251,116 +225,4 @@ impl<'a> HostParts<'a> {
 struct Queued {
     checksums: Checksums,
     has_exceptions: bool,
-}
-
-/// Returns the rows of tiles of each chunk.
-fn chunks(plan: &ResidentPlan<'_>) -> Vec<Range<usize>> {
-    let mut chunks: Vec<Range<usize>> = Vec::new();
-    let mut bytes = 0;
-    for row in 0..plan.tile_rows() {
-        let more = plan.slab_range(row).len() + plan.group_range(row).len();
-        match chunks.last_mut().filter(|_| bytes + more <= CHUNK) {
-            Some(last) => last.end += 1,
-            None => {
-                chunks.push(row..row + 1);
-                bytes = 0;
-            }
-        }
-        bytes += more;
-    }
-    chunks
-}
-
-/// Some rows of tiles, in the resident layout.
-#[derive(Default)]
-struct Chunk {
-    rows: Range<usize>,
-    slabs: Vec<u8>,
-    groups: Vec<u8>,
-    exceptions: Vec<PlacedException>,
-}
-
-impl Chunk {
-    /// Returns the slabs' and the scales' ranges in the layer.
-    fn ranges(&self, plan: &ResidentPlan<'_>) -> [Range<usize>; 2] {
-        let Range { start, end } = self.rows.clone();
-        if start == end {
-            return [0..0, 0..0];
-        }
-        let range = |of: &dyn Fn(usize) -> Range<usize>| of(start).start..of(end - 1).end;
-        [range(&|row| plan.slab_range(row)), range(&|row| plan.group_range(row))]
-    }
-
-    /// Makes rows `rows` of tiles.
-    fn make(&mut self, plan: &ResidentPlan<'_>, rows: Range<usize>) -> Result<(), GpuError> {
-        self.rows = rows;
-        let [slabs, groups] = self.ranges(plan);
-        for (bytes, len) in [(&mut self.slabs, slabs.len()), (&mut self.groups, groups.len())] {
-            let more = len.saturating_sub(bytes.len());
-            let reserved = bytes.try_reserve_exact(more);
-            reserved.map_err(|_| BlobError::Memory { bytes: len as u64 })?;
-            // Every byte is written.
-            bytes.resize(len, 0);
-        }
-        for row in self.rows.clone() {
-            let of = |range: Range<usize>, start| range.start - start..range.end - start;
-            let slabs = &mut self.slabs[of(plan.slab_range(row), slabs.start)];
-            let groups = &mut self.groups[of(plan.group_range(row), groups.start)];
-            plan.write_tile_row(row, slabs, groups, &mut self.exceptions)?;
-        }
-        Ok(())
-    }
-
-    /// Queues the copies to the layer at `start`. Both buffers are read when this returns.
-    fn queue(
-        &self,
-        plan: &ResidentPlan<'_>,
-        layout: &ResidentLayout,
-        start: u64,
-        cuda_stream: &CudaStream,
-    ) -> Result<(), GpuError> {
-        let [slabs, groups] = self.ranges(plan);
-        // Another thread than the caller's, perhaps.
-        cuda_stream.gpu().enter()?;
-        let groups_at = layout.groups.map(|at| at + groups.start);
-        let groups = groups_at.map(|at| (at, &self.groups[..groups.len()]));
-        for (at, bytes) in [(slabs.start, &self.slabs[..slabs.len()])].into_iter().chain(groups) {
-            if !bytes.is_empty() {
-                // SAFETY: the part lies in the memory. The buffers are not page-locked, so they have been read when the
-                // call returns.
-                unsafe { cuda_stream.queue_host_copy(start + at as u64, bytes)? };
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the checksums of each slab, and of the scales.
-    fn add_checksums(
-        &self,
-        plan: &ResidentPlan<'_>,
-        layout: &ResidentLayout,
-        start: u64,
-        parts: &mut Vec<(LayerPart, Region)>,
-    ) {
-        use rayon::prelude::*;
-        let [slabs, groups] = self.ranges(plan);
-        let across = plan.blob().grid().across();
-        let first = self.rows.start * SLABS * across;
-        let end = (self.rows.end * SLABS * across).min(plan.index().len());
-        let entries = if self.rows.is_empty() { &[][..] } else { &plan.index()[first..end] };
-        let of_slabs = entries.par_iter().enumerate().flat_map_iter(|(i, entry)| {
-            let at = entry.line as usize * LINE;
-            let next = entries.get(i + 1).map_or(slabs.end, |next| next.line as usize * LINE);
-            let bytes = &self.slabs[at - slabs.start..next - slabs.start];
-            let (row, col) = ((first + i) / across, (first + i) % across);
-            let part = LayerPart::Tile(row / SLABS * across + col);
-            regions(start + at as u64, bytes).map(move |region| (part, region))
-        });
-        parts.par_extend(of_slabs);
-        if let Some(at) = layout.groups {
-            let address = start + (at + groups.start) as u64;
-            let of_groups = regions(address, &self.groups[..groups.len()]);
-            parts.extend(of_groups.map(|region| (LayerPart::Groups, region)));
-        }
-    }
 }

@@ -18,14 +18,17 @@ use fused_rans_layout::{DecodeArgs, KernelId, LINE, LayerArgs, LayerFlags, Weigh
 use std::borrow::Cow;
 
 /// The checks of a blob's tiles during its upload. The structure of the blob is always checked.
+///
+/// On devices of compute capability 9.0 both checks are the same: the CPU rearranges every tile there, and verifies its
+/// checksum and contents when it reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Check {
     /// The CPU verifies checksums and contents of all tiles. Use it for blobs from any source.
     #[default]
     Full,
-    /// The device verifies the tiles' checksums, which is faster on hosts with few cores. Use it for blobs from a
-    /// trusted source.
+    /// The device verifies the tiles' checksums, which is faster on hosts with few cores. The CPU does not look at the
+    /// contents. Use it for blobs from a trusted source.
     ///
     /// This finds all damage. A forgery, with right checksums and invalid tiles, decodes to some weights; kernels
     /// access nothing but the layer and their operands (`docs/safety.md` in the repository).
@@ -79,7 +82,6 @@ impl<'a> UploadOptions<'a> {
 
     /// Returns the number of bytes of `gpu`'s memory that `blob` takes with these options. Use it to size an
     /// [`Arena`](super::super::Arena).
-    #[must_use]
     ///
     /// # Errors
     /// [`GpuError::Blob`] for a blob that is too large for the device's kernels.
@@ -122,8 +124,10 @@ impl Gpu {
     /// Uploads `blob` in the order of a CUDA stream, without waiting for the device. Use it to overlap uploads with
     /// other work. Kernels that use the layer, on any CUDA stream, start after the upload.
     ///
-    /// The blob may be dropped when this returns: this waits for the copy of a blob in page-locked memory (see
-    /// [`Gpu::queue_upload`]). [`Check::OnDevice`] waits for the CUDA stream, too.
+    /// Blob, scale and bias may be dropped when this returns: it waits for copies from page-locked memory (see
+    /// [`Gpu::queue_upload`]). [`Check::OnDevice`] waits for the CUDA stream, too, except on devices of compute
+    /// capability 9.0. There, this returns when the CPU has rearranged the blob, and waits only for a scale or a bias in
+    /// page-locked memory.
     ///
     /// # Errors
     /// See [`Gpu::upload_with`]. What fails on the device is reported by a later call.
@@ -172,13 +176,14 @@ fn upload(
     cuda_stream: &CudaStream,
     wait: Wait,
 ) -> Result<Layer, GpuError> {
+    if gpu.kernel_set() == KernelSet::Sm90 {
+        options.epilogue.check(blob.rows())?;
+        return resident::upload(gpu, blob, options, cuda_stream, wait);
+    }
     if options.check == Check::Full {
         blob.verify()?;
     }
     options.epilogue.check(blob.rows())?;
-    if gpu.kernel_set() == KernelSet::Sm90 {
-        return resident::upload(gpu, blob, options, cuda_stream, wait);
-    }
     let UploadOptions { epilogue, check, memory } = options;
     let parts = HostParts::new(blob, epilogue)?;
     gpu.enter()?;

@@ -5,7 +5,7 @@ use super::super::layer::{BlobForm, Form, ResidentForm};
 use super::super::{CudaStream, GpuError, Layer};
 use super::launches::Launch;
 use super::{Activations, Outputs, Workspace};
-use crate::launch_plan::{LaunchPlan, MAX_BATCH, row_capacity};
+use crate::launch_plan::{LaunchPlan, MAX_BATCH};
 use crate::{Float, MatmulError};
 use fused_rans_layout::{KernelId, LeanMatmulArgs, MatmulArgs, MatmulFlags, TILE};
 
@@ -51,10 +51,9 @@ impl Layer {
     /// Returns why there is no launch plan.
     #[cold]
     pub(super) fn no_plan(&self) -> GpuError {
-        let (shape, blocks) = (self.shape(), self.gpu().plan_device().multiprocessors);
-        let plan = LaunchPlan { octets: 1, blocks, warps: 1, buffer_rows: row_capacity(shape) };
-        match (plan.partition(shape), plan.shared_memory(shape)) {
-            (Some(_), Some(needed)) => GpuError::SharedMemory { needed },
+        let device = self.gpu().plan_device();
+        match LaunchPlan::least_shared_memory(device, self.shape()) {
+            Some(needed) if needed > device.shared_memory => GpuError::SharedMemory { needed },
             _ => self.too_large(),
         }
     }

@@ -504,18 +504,69 @@ pub unsafe extern "C" fn cuLaunchKernel(
     parameters: *const *const c_void,
     _extra: *const c_void,
 ) -> u32 {
-    call("cuLaunchKernel", |state| {
-        state.check_stream(stream)?;
-        state.check(blocks > 0 && threads > 0, "nothing to launch")?;
-        let words = state.kernel(kernel)? / 8;
-        let arguments: *const u64 = unsafe { (*parameters).cast() };
-        for at in 0..words {
-            let value = unsafe { arguments.add(at).read() };
-            // All other numbers in the structures are far smaller than any address.
-            if value >= FIRST_ADDRESS {
-                state.memory(value, 1)?;
-            }
-        }
-        Ok(())
+    call("cuLaunchKernel", |state| unsafe {
+        launch(state, kernel, blocks, threads, stream, parameters)
     })
+}
+
+/// `CUlaunchConfig`
+#[repr(C)]
+pub struct LaunchConfig {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared_memory: c_uint,
+    stream: u64,
+    attributes: *const LaunchAttribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`
+#[repr(C, align(8))]
+pub struct LaunchAttribute {
+    id: c_uint,
+    reserved: c_uint,
+    value: [c_uint; 16],
+}
+
+/// Expects one attribute: that the launch may start before the one before it has ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx(
+    config: *const LaunchConfig,
+    kernel: u64,
+    parameters: *const *const c_void,
+    _extra: *const c_void,
+) -> u32 {
+    call("cuLaunchKernelEx", |state| unsafe {
+        let config = &*config;
+        state.check(config.attribute_count == 1, "not one attribute")?;
+        let LaunchAttribute { id, value, .. } = &*config.attributes;
+        state.check((*id, value[0]) == (6, 1), "another attribute")?;
+        let ([blocks, 1, 1], [threads, 1, 1]) = (config.grid, config.block) else {
+            return state.check(false, "more than one dimension");
+        };
+        launch(state, kernel, blocks, threads, config.stream, parameters)
+    })
+}
+
+/// Checks a launch: the addresses in the kernel's arguments are of buffers.
+unsafe fn launch(
+    state: &mut State,
+    kernel: u64,
+    blocks: c_uint,
+    threads: c_uint,
+    stream: u64,
+    parameters: *const *const c_void,
+) -> Result<(), u32> {
+    state.check_stream(stream)?;
+    state.check(blocks > 0 && threads > 0, "nothing to launch")?;
+    let words = state.kernel(kernel)? / 8;
+    let arguments: *const u64 = unsafe { (*parameters).cast() };
+    for at in 0..words {
+        let value = unsafe { arguments.add(at).read() };
+        // All other numbers in the structures are far smaller than any address.
+        if value >= FIRST_ADDRESS {
+            state.memory(value, 1)?;
+        }
+    }
+    Ok(())
 }
