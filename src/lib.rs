@@ -79,7 +79,7 @@ pub use fused_rans_host::{
 };
 // For the other crates of this workspace.
 #[doc(hidden)]
-pub use fused_rans_host::{Frequencies, launch_plan, layout, matmul, reference, tile};
+pub use fused_rans_host::{Frequencies, launch_plan, layout, matmul, reference, resident, tile};
 
 /// Compiles the Rust code of the documents. With the feature `cuda` only, because a part of it needs that.
 #[cfg(all(doctest, feature = "cuda"))]

@@ -5,13 +5,14 @@
 //! The numbers are chosen so that all sums are exact in F64, in any order, and no activation is 0. So one wrong bit of one
 //! operand changes outputs, and the outputs must be equal.
 
+use crate::lanes::{Group, OfLanes, Operands, QUADS, Rows, mma_types, tables};
 use fused_rans::layout::{
     FRAGMENT, GROUP, GroupPlane, LANES, LINE, SLAB_ROWS, SLAB_STRIPS, SLABS, TABLE,
-    TAIL_LENGTH_BYTES, TILE, TableKind, TileEntry,
+    TAIL_LENGTH_BYTES, TILE, TileEntry,
 };
 use fused_rans::tile::{Tile, WordRows};
 use fused_rans::{Blob, Dtype, Encoder, Matrix, WeightsPerSymbol};
-use fused_rans_kernels::{IntegerOffset, Lane, MmaType, RawWords, SliceMemory, WeightFormat};
+use fused_rans_kernels::{Lane, MmaType, RawWords, SliceMemory, WeightFormat};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -23,44 +24,11 @@ use support::{AnyGroups, Job, Recipe, Weights, any_matrix, integer_splits};
 const S: usize = 2;
 /// Columns of a stage.
 const STAGE_COLUMNS: usize = 2 * FRAGMENT;
-/// Number of words of all lanes, four per lane.
-const QUADS: usize = 4 * LANES;
-
-/// A value per lane: a register, or several.
-type OfLanes<T> = [T; LANES];
-
-/// An A fragment of all lanes.
-type Operands = OfLanes<[u32; 4]>;
-
 /// The D fragments of a segment: both strips of the first slab, then of the other.
 type Sums = [OfLanes<[f64; 4]>; S * SLAB_STRIPS];
 
 /// Sums of 0.
 const ZERO: Sums = [[[0.0; 4]; LANES]; S * SLAB_STRIPS];
-
-/// Executes `mma.sync.aligned.m16n8k16`, with the fragments that the PTX ISA defines.
-fn mma(operand: MmaType, a: &Operands, b: &OfLanes<[u32; 2]>, d: &mut OfLanes<[f64; 4]>) {
-    let number = |bits: u32| match operand {
-        MmaType::Bf16 => bf16::from_bits(bits as u16).to_f64(),
-        MmaType::F16 => f16::from_bits(bits as u16).to_f64(),
-    };
-    let (mut rows, mut cols) = ([[0.0; 16]; 16], [[0.0; 16]; 8]);
-    for (lane, half) in (0..32).flat_map(|lane| [(lane, 0), (lane, 1)]) {
-        let (g, t) = (lane / 4, lane % 4);
-        let (low, high) = (2 * t + half, 2 * t + 8 + half);
-        let [a0, a1, a2, a3] = a[lane].map(|register| number(register >> (16 * half)));
-        (rows[g][low], rows[g + 8][low]) = (a0, a1);
-        (rows[g][high], rows[g + 8][high]) = (a2, a3);
-        [cols[g][low], cols[g][high]] = b[lane].map(|register| number(register >> (16 * half)));
-    }
-    for (lane, d) in d.iter_mut().enumerate() {
-        let (g, t) = (lane / 4, lane % 4);
-        for (i, d) in d.iter_mut().enumerate() {
-            let (row, col) = (&rows[g + i / 2 * 8], &cols[2 * t + i % 2]);
-            *d += row.iter().zip(col).map(|(a, b)| a * b).sum::<f64>();
-        }
-    }
-}
 
 /// The parts of a slab that a warp reads.
 struct Slab {
@@ -118,13 +86,6 @@ fn raw_words(bits: u32, raw: &[u32], panels: usize, [number, step, lane]: [usize
         words.one = raw[plane + number / 4 * QUADS + stride * lane + number % 4];
     }
     words
-}
-
-/// A lane's scales and zero points of a group: those of rows g and g + 8 of both strips.
-#[derive(Clone, Copy)]
-struct Group {
-    scales: [[f64; 2]; SLAB_STRIPS],
-    offsets: [[IntegerOffset; 2]; SLAB_STRIPS],
 }
 
 /// A layer, and the activations to multiply it with.
@@ -195,8 +156,11 @@ impl<'a> Kernel<'a> {
                     self.patch(&mut exceptions[s], first, operands, &groups[s]);
                 }
                 let x = x.map(|x| [x[2 * step], x[2 * step + 1]]);
-                let fragments = operands.iter().zip(&mut chunks);
-                fragments.for_each(|(operands, chunk)| mma(operand, operands, &x, chunk));
+                for (operands, chunk) in operands.iter().zip(&mut chunks) {
+                    let products = Rows::new(operand, operands).multiply(operand, &x);
+                    let chunk = chunk.as_flattened_mut().iter_mut();
+                    chunk.zip(products.as_flattened()).for_each(|(sum, product)| *sum += product);
+                }
             }
             let ends = self.blob.groups().is_some() && (number + 1) % (GROUP / STAGE_COLUMNS) == 0;
             if ends && number + 1 < stages {
@@ -231,27 +195,9 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// Returns group `number` of a slab for every lane. Reads the bytes that the device reads.
+    /// Returns group `number` of a slab for every lane.
     fn group(&self, slab: &Slab, number: usize) -> OfLanes<Group> {
-        let offset = |half, zero| match self.blob.dtype() {
-            Dtype::I8 => IntegerOffset::new(self.operand, &self.format, half == 1, zero),
-            _ => IntegerOffset::default(),
-        };
-        let offsets = [[offset(0, 0), offset(1, 0)]; 2];
-        let mut group = Group { scales: [[1.0; 2]; 2], offsets };
-        core::array::from_fn(|lane| {
-            let Some(plane) = self.blob.groups() else { return group };
-            let (scales, zeros) = slab.groups.split_at(GroupPlane::SCALE_BYTES);
-            let (at, g) = (16 * (lane / 4) + 8 * number, lane / 4);
-            for (strip, half) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let scale = scales[at + 4 * strip + 2 * half..].first_chunk().expect("16 bits");
-                group.scales[strip][half] = f16::from_le_bytes(*scale).to_f64();
-                // Two of every four bytes belong to this group.
-                let zeros = if plane.zeros { zeros[4 * g + 2 * number + strip] } else { 0x88 };
-                group.offsets[strip][half] = offset(half, i32::from(zeros >> (4 * half) & 15) - 8);
-            }
-            group
-        })
+        Group::of_lanes(self.operand, &self.format, self.blob.groups(), &slab.groups, number)
     }
 }
 
@@ -290,29 +236,18 @@ fn check(job: Job<'_>, groups: Option<&AnyGroups>) -> Option<Vec<u8>> {
     let mut rng = SmallRng::seed_from_u64(8);
     let activations: Vec<f32> =
         (0..8 * cols).map(|_| (2 * rng.random_range(-8i8..8) + 1).into()).collect();
-    let wide = blob.frequencies().exponent_table(blob.split());
-    let format = WeightFormat::from(blob.split());
-    let table = blob.frequencies().kernel_table(blob.split());
-    let table = table.as_slice().try_into().expect("an entry for each slot");
-    let operands = match dtype {
-        Dtype::Bf16 => &[MmaType::Bf16][..],
-        Dtype::F16 => &[MmaType::F16],
-        Dtype::F8E4M3 | Dtype::I8 => &[MmaType::Bf16, MmaType::F16],
-    };
-    for &operand in operands {
+    let tables = tables(&blob);
+    for &operand in mma_types(dtype) {
         let bits = |&x: &f32| match operand {
             MmaType::Bf16 => bf16::from_f32(x).to_bits(),
             MmaType::F16 => f16::from_f32(x).to_bits(),
         };
         let inputs: Vec<u16> = activations.iter().map(bits).collect();
         let (blob, tiles, x) = (&blob, tiles.as_ref()?, &inputs);
-        let kernel = Kernel { blob, tiles, table, format, operand, x };
-        let mut products = vec![kernel.multiply()];
-        if let Some(wide) = &wide {
-            let table = wide.as_slice().try_into().expect("an entry for each slot");
-            let format = WeightFormat::from_split(blob.split(), TableKind::Exponent);
-            products.push(Kernel { table, format, ..kernel }.multiply());
-        }
+        let products = tables.iter().map(|(format, table)| {
+            Kernel { blob, tiles, table, format: *format, operand, x }.multiply()
+        });
+        let products: Vec<_> = products.collect();
         for (row, weights) in weights.chunks_exact(cols).enumerate() {
             for (i, x) in activations.chunks_exact(cols).enumerate() {
                 let exact: f64 = weights.iter().zip(x).map(|(w, &x)| w * f64::from(x)).sum();

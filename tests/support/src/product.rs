@@ -282,6 +282,19 @@ impl Case {
         accumulator: Accumulator,
         y: &[u8],
     ) -> Result<(), String> {
+        self.check_bounded(weights, weights, inputs, accumulator, y)
+    }
+
+    /// Checks the buffer `y` as [`Case::check`] does, but bounds errors by the magnitudes in `bounds`, N x K, in place of the
+    /// weights': for kernels that make a weight of larger terms, whose roundings are larger, too.
+    pub fn check_bounded(
+        &self,
+        weights: &[f64],
+        bounds: &[f64],
+        inputs: &Inputs,
+        accumulator: Accumulator,
+        y: &[u8],
+    ) -> Result<(), String> {
         let (before, y) = y.split_at(self.offset_y);
         let mut untouched = before.to_vec();
         let x = numbers(self.x, &inputs.x[self.offset_x..]);
@@ -292,9 +305,10 @@ impl Case {
             let (row, rest) = row.split_at(self.recipe.rows * bytes);
             let gap = (self.stride_y - self.recipe.rows) * bytes;
             untouched.extend(rest.iter().take(gap));
-            let outputs = weights.par_chunks_exact(x.len()).zip(numbers(self.y, row)).enumerate();
-            outputs.try_for_each(|(n, (weights, found))| {
-                let exact = Exact::new(weights, x, inputs, n);
+            let rows = weights.par_chunks_exact(x.len()).zip(bounds.par_chunks_exact(x.len()));
+            let outputs = rows.zip(numbers(self.y, row)).enumerate();
+            outputs.try_for_each(|(n, ((weights, bounds), found))| {
+                let exact = Exact::new(weights, bounds, x, inputs, n);
                 exact.check(accumulator, self.y, found).map_err(|why| format!("[{m}][{n}]: {why}"))
             })?;
         }
@@ -404,7 +418,7 @@ pub struct Exact {
     pub value: f64,
     /// Number of terms of the sum, K.
     pub terms: usize,
-    /// The sum of |x||w| over all finite products.
+    /// The sum of |x||w| over all finite products, with the bound of w in place of w if there is one.
     pub magnitude: f64,
     /// |scale|.
     pub scale: f64,
@@ -413,12 +427,13 @@ pub struct Exact {
 }
 
 impl Exact {
-    /// Computes output `n` from a row of weights and a row of activations.
-    fn new(weights: &[f64], x: &[f64], inputs: &Inputs, n: usize) -> Self {
+    /// Computes output `n` from a row of weights, their bounds and a row of activations.
+    fn new(weights: &[f64], bounds: &[f64], x: &[f64], inputs: &Inputs, n: usize) -> Self {
         let (mut sum, mut magnitude) = (0.0, 0.0);
-        for product in weights.iter().zip(x).map(|(weight, x)| weight * x) {
+        for ((weight, bound), x) in weights.iter().zip(bounds).zip(x) {
+            let (product, bound) = (weight * x, f64::abs(bound * x));
             sum += product;
-            magnitude += if product.is_finite() { product.abs() } else { 0.0 };
+            magnitude += if product.is_finite() { bound } else { 0.0 };
         }
         let scale = inputs.scale.as_ref().map_or(1.0, |scale| scale[n].into());
         let bias = inputs.bias.as_ref().map_or(0.0, |bias| bias[n].into());

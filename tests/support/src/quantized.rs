@@ -24,7 +24,7 @@ pub fn quantized_cases() -> impl Iterator<Item = QuantizedCase> {
 }
 
 /// Returns matrices with large integers.
-fn large_integers() -> impl Iterator<Item = QuantizedCase> {
+pub fn large_integers() -> impl Iterator<Item = QuantizedCase> {
     let splits = crate::integer_splits().filter(|(split, _)| split.half_range() > 8);
     let cases = splits.flat_map(|(split, weights)| {
         [(Float::Bf16, 320, 576), (Float::F16, 300, 400)].map(|of| (split, weights, of))
