@@ -12,15 +12,15 @@ set -eu
 
 version=13.0.88
 common_archs="80 86 89 90 100 120"
-# Kernels that may spill, as lines of: a pattern of names, the limit in bytes of stores plus bytes of loads, and the limit
+# Kernels that may spill. A line is a pattern of names, the limit in bytes of stores plus bytes of loads, and the limit
 # in bytes of stack, both per thread. The first line that fits applies; no other kernel may spill.
 #
-# For sm_80 and later these are the kernels for 32 and 64 rows of x. Their sums alone take half of the registers, so with
-# some formats and architectures ptxas spills a few values outside the main loop.
+# For sm_80 and later these are the kernels for 32 and 64 rows of x. Their sums alone take half of the registers, so
+# with some formats and architectures ptxas spills a few values outside the main loop.
 common_limits='^matmul_.*_m(32|64)$ 96 24'
-# For sm_90a a block has up to 16 warps, with 128 registers per thread (for 64 rows 8 warps, with 255), and the kernels
-# take all of them: faster than fewer warps without spills. With the formats named here, ptxas lacks a few more. The more
-# rows of x, the more sums, and the more spills.
+# For sm_90a a block has up to 16 warps (for 64 rows of x up to 8), and the kernels fill the 128 (255) registers that
+# this leaves a thread. With the formats named here ptxas lacks a few more. More rows of x have more sums, so they spill
+# more.
 sm_90a_limits='^matmul_(i8_r0|i4)_b?f16_m8$ 24 16
 ^matmul_(i8_r0|i4|i4_x4|f16|f16_plain|bf16_plain)_b?f16_m16$ 120 40
 ^matmul_.*_m(32|64)$ 430 140'

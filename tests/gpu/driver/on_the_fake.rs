@@ -105,7 +105,7 @@ fn without_faults_everything_is_done_and_given_back() {
         let expected = match bench.set {
             KernelSet::Sm80 => [19, 0],
             KernelSet::Sm90 if is_old => [18, 0],
-            KernelSet::Sm90 => [12, 6],
+            KernelSet::Sm90 => [11, 7],
         };
         assert_eq!(launches, expected, "{counts:?}");
     }
