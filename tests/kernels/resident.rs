@@ -22,7 +22,7 @@ use fused_rans::layout::{
     TILE,
 };
 use fused_rans::resident::{ResidentLayer, ResidentPlan};
-use fused_rans::{Blob, Dtype, Float};
+use fused_rans::{Blob, Dtype, Encoder, Float, Matrix};
 use fused_rans_kernels::MmaType;
 use half::{bf16, f16};
 use matmul::Matmul;
@@ -98,7 +98,7 @@ fn multiply(
     y
 }
 
-/// Rounds an output to its type. Four bytes suffice for each type, and two are left out where it has two.
+/// Returns the bytes of an output, rounded to its type.
 fn rounded(dtype: Float, output: f32) -> Vec<u8> {
     match dtype {
         Float::Bf16 => bf16::from_f32(output).to_le_bytes().to_vec(),
@@ -198,11 +198,43 @@ fn plain_slabs_lie_beside_coded_ones() {
 
 #[test]
 fn exceptions_of_all_spans_count() {
-    let (rows, cols) = (40, SPAN + 1000);
-    let case = Case::ordinary(Dtype::Bf16, rows, cols, 2);
-    let recipe = Recipe { weights: Weights::Dirty, ..case.recipe };
-    let case = Case { recipe, values: Values::Sparse, ..case };
+    // Exceptions among integers are large enough to show in a sum, and not so large that nothing else does.
+    let case = Case::ordinary(Dtype::I8, 60, SPAN + 1000, 2);
+    let recipe = Recipe { weights: Weights::Integers(4), ..case.recipe };
+    let case = Case { recipe, ..case };
     assert_eq!(check(&case), Some(Ok(())), "{case:?}");
+    let bytes = case.blob().expect("it shrinks");
+    let blob = Blob::parse(&bytes).unwrap();
+    let table = build(&blob).exceptions;
+    assert!(table.starts[60] > 0 && table.starts[60] < table.starts[120]);
+    check_weights(&blob);
+}
+
+#[test]
+fn infinite_activations_meet_exceptions() {
+    let case = Case::ordinary(Dtype::Bf16, 128, 1000, 64);
+    let recipe = Recipe { weights: Weights::Dirty, ..case.recipe };
+    let case = Case { recipe, values: Values::NonFinite, ..case };
+    assert_eq!(check(&case), Some(Ok(())), "{case:?}");
+}
+
+#[test]
+fn windows_with_infinities_harm_nothing() {
+    // Exponent fields up to 255, which is the commonest, and others of the weights that have any bits.
+    let (rows, cols) = (320, 640);
+    let weights = Weights::Dirty.bytes(Dtype::Bf16, rows * cols, 4);
+    let weights = weights.as_chunks().0.iter().map(|&bits| u16::from_le_bytes(bits));
+    let raised = weights.map(|bits| match bits >> 7 & 0xFF {
+        field @ 100..=125 => bits & 0x807F | (field + 135).min(255) << 7,
+        _ => bits,
+    });
+    let weights: Vec<u8> = raised.flat_map(u16::to_le_bytes).collect();
+    let matrix = Matrix::from_bytes(Dtype::Bf16, &weights, rows, cols).unwrap();
+    let blob = Encoder::new().encode(matrix).unwrap();
+    let split = blob.split();
+    assert_eq!(split.base(), 240, "{split:?}");
+    assert!(blob.exception_count() > 1000);
+    check_weights(&blob);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Stage {
     bits: Vec<u16>,
     /// Elements from a row to the next.
     row_stride: usize,
+    /// The last row that lanes load. Kernels of one octet do not load rows that x does not have.
+    last_row: usize,
 }
 
 impl Activations<'_> {
@@ -47,7 +49,7 @@ impl Activations<'_> {
     fn stage(&self, octets: usize, first: usize) -> Stage {
         let (columns, row_stride) = (x_stage_columns(octets), x_row_bytes(octets) / 2);
         let mut bits = vec![0xFFFF; 8 * octets * row_stride];
-        let in_panels = first + columns <= self.cols || self.cols % PANEL_COLUMNS == 0;
+        let in_panels = first + columns <= self.cols || self.cols.is_multiple_of(PANEL_COLUMNS);
         for row in 0..self.rows {
             for chunk in 0..columns / CHUNK {
                 let (to, col) = (row * row_stride + CHUNK * chunk, first + CHUNK * chunk);
@@ -59,7 +61,8 @@ impl Activations<'_> {
                 }
             }
         }
-        Stage { bits, row_stride }
+        let last_row = if octets == 1 { self.rows - 1 } else { 8 * octets - 1 };
+        Stage { bits, row_stride, last_row }
     }
 
     /// Returns the chunk at column `col`, with zeros beyond the last column. In a last step without a partner, a lane of
@@ -92,7 +95,8 @@ impl Stage {
     pub fn fragment(&self, octet: usize, col: usize, step: usize) -> OfLanes<[u32; 2]> {
         core::array::from_fn(|lane| {
             let (g, t) = (lane / 4, lane % 4);
-            let at = (8 * octet + g) * self.row_stride + col + 8 * t + step / 2 * 32 + step % 2 * 4;
+            let row = (8 * octet + g).min(self.last_row);
+            let at = row * self.row_stride + col + 8 * t + step / 2 * 32 + step % 2 * 4;
             let word = |at| u32::from(self.bits[at]) | u32::from(self.bits[at + 1]) << 16;
             [word(at), word(at + 2)]
         })
