@@ -1,7 +1,8 @@
 //! A block's run of slabs.
 
 use super::activations::XRing;
-use super::finish::{Part, exceptions, finish};
+use super::exceptions::exceptions;
+use super::finish::{Part, finish};
 use super::panel::{coded_panel, plain_panel};
 use super::state::SlabState;
 use super::{Arguments, memory};

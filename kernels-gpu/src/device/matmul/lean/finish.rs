@@ -1,16 +1,12 @@
-//! The sums of a row of slabs: exceptions, the parts of several blocks, and outputs.
+//! The sums of a row of slabs: the parts of several blocks, and outputs.
 
 use super::Arguments;
 use crate::device::matmul::Kind;
 use crate::device::matmul::shared::epilogue::{arrive, for_row, store_output};
 use crate::device::matmul::shared::sums::{Sums, add, for_each_fragment, zero};
-use crate::device::ptx::{
-    block, lane, load_global, load_global_u16, load_partial, reread_lane, store_global_4, to_f32,
-};
-use crate::{MmaType, unrolled};
-use fused_rans_layout::{
-    Dtype, FRAGMENT, LANES, LeanPartition, SLAB_ROWS, SLAB_STRIPS, SPAN, TILE, lean_sum_bytes,
-};
+use crate::device::ptx::{block, lane, load_partial, reread_lane, store_global_4};
+use crate::unrolled;
+use fused_rans_layout::{FRAGMENT, LANES, LeanPartition, SLAB_ROWS, SLAB_STRIPS, lean_sum_bytes};
 
 /// A row of slabs, and the columns of tiles that a block has of it.
 #[derive(Clone, Copy)]
@@ -28,121 +24,6 @@ impl Part {
     pub fn slab_row(self, partition: LeanPartition) -> u32 {
         self.row_block * partition.warps + self.row
     }
-}
-
-/// Returns the products of the exceptions of a part: what the sums start with.
-#[inline(always)]
-pub fn exceptions<const B: usize>(
-    kind: Kind,
-    arguments: &Arguments,
-    partition: LeanPartition,
-    part: Part,
-) -> Sums<B> {
-    let mut sums = zero();
-    if arguments.layer.exception_starts.is_null() {
-        return sums;
-    }
-    let (first, last) = (part.from * TILE as u32, part.to * TILE as u32);
-    let row = part.slab_row(partition) * SLAB_ROWS as u32 + reread_lane() as u32 / 4;
-    unrolled::<4>(
-        #[inline(always)]
-        |i| {
-            let (strip, half) = (i / 2, i % 2);
-            let row = row + (FRAGMENT * strip + 8 * half) as u32;
-            if row < arguments.layer.rows {
-                let mut span = first / SPAN as u32;
-                while span * (SPAN as u32) < last {
-                    row_exceptions::<B>(
-                        kind,
-                        arguments,
-                        row,
-                        span,
-                        first,
-                        last,
-                        |octet, low, product| {
-                            sums[strip][octet][2 * half + low] += product;
-                        },
-                    );
-                    span += 1;
-                }
-            }
-        },
-    );
-    sums
-}
-
-/// Calls `add` with the products of the exceptions of a row in a span, as far as they lie in columns `first` to before
-/// `last`, and this lane's rows of x.
-#[inline(always)]
-fn row_exceptions<const B: usize>(
-    kind: Kind,
-    arguments: &Arguments,
-    row: u32,
-    span: u32,
-    first: u32,
-    last: u32,
-    mut add: impl FnMut(usize, usize, f32),
-) {
-    let start = (span as usize) * arguments.layer.rows as usize + row as usize;
-    let starts = arguments.layer.exception_starts.wrapping_add(start);
-    // SAFETY: there is a number for each row of each span, and one more.
-    let ([mut at], [end]) = unsafe { (load_global(starts), load_global(starts.wrapping_add(1))) };
-    let t = reread_lane() as u32 % 4;
-    while at < end {
-        let entry = arguments.layer.exceptions.wrapping_add(at as usize);
-        // SAFETY: below the number of exceptions.
-        let [difference, place] = unsafe { load_global(entry.cast()) };
-        at += 1;
-        let col = span * SPAN as u32 + (place & 0xFFFF);
-        if col < first || col >= last {
-            continue;
-        }
-        unrolled::<B>(
-            #[inline(always)]
-            |octet| {
-                unrolled::<2>(
-                    #[inline(always)]
-                    |low| {
-                        let m = 8 * octet as u32 + 2 * t + low as u32;
-                        if m < arguments.x_rows {
-                            let at = m as usize * arguments.x_row_stride as usize + col as usize;
-                            // SAFETY: row and column of x exist.
-                            let x = unsafe { load_global_u16(arguments.x.wrapping_add(at)) };
-                            add(
-                                octet,
-                                low,
-                                exception_product(kind, difference, place >> 16, x as u16),
-                            );
-                        }
-                    },
-                );
-            },
-        );
-    }
-}
-
-/// Returns what an exception adds to the product of the weight that was decoded in its place. With an activation that is
-/// infinite, that product is, too: what counts then is the sign of the weight, and whether it is 0.
-#[inline(always)]
-fn exception_product(kind: Kind, difference: u32, weight: u32, x: u16) -> f32 {
-    let magnitude = u32::from(x) & 0x7FFF;
-    let (infinity, x) = match kind.mma_type {
-        MmaType::Bf16 => (0x7F80, to_f32(MmaType::Bf16, x)),
-        MmaType::F16 => (0x7C00, to_f32(MmaType::F16, x)),
-    };
-    let factor = f32::from_bits(difference);
-    if magnitude < infinity || factor.is_nan() {
-        return factor * x;
-    }
-    let (sign, is_zero) = match kind.dtype {
-        Dtype::Bf16 | Dtype::F16 => (weight >> 15, weight & 0x7FFF == 0),
-        Dtype::F8E4M3 => (weight >> 7 & 1, weight & 0x7F == 0),
-        // The high byte has the sign of a large integer, and is 0 for others.
-        Dtype::I8 if weight >> 8 != 0 => (weight >> 15, false),
-        Dtype::I8 => (weight >> 7, weight == 0),
-    };
-    let factor = if is_zero { 0.0 } else { f32::from_bits(1.0f32.to_bits() | sign << 31) };
-    factor * x
 }
 
 /// Ends a part: stores the outputs if it is all of its row of slabs. If not, saves its sums; the block that comes last

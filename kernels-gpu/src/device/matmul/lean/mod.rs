@@ -8,10 +8,12 @@
 //! - [`block`]: a block's run of slabs, from start to end.
 //! - [`panel`]: decode, dequantize, multiply; [`state`]: what changes along a slab.
 //! - [`activations`]: stages of x that the block shares.
-//! - [`finish`]: exceptions, sums of several blocks, outputs.
+//! - [`exceptions`]: their products, which sums start with.
+//! - [`finish`]: sums of several blocks, outputs.
 
 mod activations;
 mod block;
+mod exceptions;
 mod finish;
 mod panel;
 mod state;
