@@ -2,7 +2,8 @@
 #![cfg(feature = "cuda")]
 
 use fused_rans::gpu::{
-    CudaStream, DeviceSlice, DeviceSliceMut, Gpu, GpuError, Layer, UploadOptions, Workspace,
+    CudaStream, DeviceSlice, DeviceSliceMut, Gpu, GpuError, KernelSet, Layer, UploadOptions,
+    Workspace,
 };
 use fused_rans::launch_plan::{self as plan, LaunchPlan};
 use fused_rans::layout::{FRAGMENT, GroupPlane, LANES, Place, SLABS, SlabShape, TILE, TileKind};
@@ -11,8 +12,9 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use support::product::{Accumulator, Case, Values, any_case, weight_numbers};
+use support::product::{Accumulator, Case, Inputs, Values, any_case, weight_numbers};
 use support::quantized::{QuantizedCase, quantized_cases};
+use support::resident::bounds_of_resident;
 use support::{Recipe, Weights, device, integer_splits};
 
 /// Bytes of the guards before and after every buffer, which must not change.
@@ -27,18 +29,30 @@ fn guarded(bytes: &[u8]) -> Vec<u8> {
 /// Multiplies on the device with the layer's own launch plan. Returns the buffer of y. Checks the guards. Any workspace
 /// that is large enough will do.
 fn multiply(gpu: &Gpu, layer: &Layer, case: &Case, workspace: &mut Workspace) -> Vec<u8> {
-    multiply_as(layer.plan(case.m).unwrap(), gpu, layer, case, workspace)
+    multiply_with(&case.inputs(), gpu, layer, case, workspace)
 }
 
-/// Multiplies on the device with a launch plan. Returns the buffer of y. Checks the guards.
-fn multiply_as(
-    plan: LaunchPlan,
+/// Multiplies as [`multiply`] does, with other inputs than the case's.
+fn multiply_with(
+    inputs: &Inputs,
     gpu: &Gpu,
     layer: &Layer,
     case: &Case,
     workspace: &mut Workspace,
 ) -> Vec<u8> {
-    let (inputs, y) = (case.inputs(), case.output_buffer());
+    multiply_as(layer.plan(case.m).unwrap(), inputs, gpu, layer, case, workspace)
+}
+
+/// Multiplies on the device with a launch plan. Returns the buffer of y. Checks the guards.
+fn multiply_as(
+    plan: LaunchPlan,
+    inputs: &Inputs,
+    gpu: &Gpu,
+    layer: &Layer,
+    case: &Case,
+    workspace: &mut Workspace,
+) -> Vec<u8> {
+    let y = case.output_buffer();
     let (x, mut y_bytes) = (guarded(&inputs.x), guarded(&y));
     let (mut x_buffer, mut y_buffer) =
         (gpu.alloc(x.len()).unwrap(), gpu.alloc(y_bytes.len()).unwrap());
@@ -73,12 +87,17 @@ fn check(gpu: &Gpu, case: &Case) -> Option<Result<(), String>> {
     let case = &case.aligned();
     let bytes = case.blob()?;
     let blob = Blob::parse(&bytes).unwrap();
-    let inputs = case.inputs();
+    let (mut inputs, weights) = (case.inputs(), case.weight_numbers());
+    let bounds = match gpu.kernel_set() {
+        KernelSet::Sm80 => weights.clone(),
+        KernelSet::Sm90 => bounds_of_resident(case, &blob, &weights, &mut inputs),
+    };
     let layer = gpu.upload_with(&blob, UploadOptions::new().epilogue(inputs.epilogue())).unwrap();
     let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
-    let y = multiply(gpu, &layer, case, &mut workspace);
-    assert!(y == multiply(gpu, &layer, case, &mut workspace), "not the same bits again");
-    Some(case.check(&case.weight_numbers(), &inputs, Accumulator::F32, &y))
+    let y = multiply_with(&inputs, gpu, &layer, case, &mut workspace);
+    let again = multiply_with(&inputs, gpu, &layer, case, &mut workspace);
+    assert!(y == again, "not the same bits again");
+    Some(case.check_bounded(&weights, &bounds, &inputs, Accumulator::F32, &y))
 }
 
 proptest! {
@@ -279,7 +298,7 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<&'static str> {
     let plans = [own, small, scarce].into_iter().filter(|plan| plan.is_possible(shape));
     plans
         .map(|plan| {
-            let y = multiply_as(plan, gpu, &layer, case, &mut workspace);
+            let y = multiply_as(plan, &inputs, gpu, &layer, case, &mut workspace);
             let result = case.check(&numbers, &inputs, Accumulator::F32, &y);
             assert_eq!(result, Ok(()), "{case:?} {plan:?}");
             layer.kernel_id(case.x, plan.octets).expect("there is one").name()

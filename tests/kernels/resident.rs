@@ -30,9 +30,9 @@ use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use slab::{Layer, Slab};
-use std::collections::BTreeSet;
-use support::product::{Accumulator, Case, Inputs, Values, any_case, numbers, weight_numbers};
+use support::product::{Accumulator, Case, Inputs, Values, any_case, weight_numbers};
 use support::quantized::{QuantizedCase, large_integers};
+use support::resident::bounds_of_resident;
 use support::{Recipe, Weights};
 
 /// The device whose launch plans are tried: an H200.
@@ -136,37 +136,9 @@ fn check_products(
 fn check(case: &Case) -> Option<Result<(), String>> {
     let bytes = case.blob()?;
     let (blob, weights) = (Blob::parse(&bytes).unwrap(), case.weight_numbers());
-    let (mut inputs, mut bounds) = (case.inputs(), weights.clone());
-    if blob.exception_count() > 0 {
-        assert!(!blob.has_groups(), "exceptions are not scaled");
-        let decoded = build(&blob).decoded_weights(blob.grid(), blob.split(), blob.frequencies());
-        let decoded = weight_numbers(blob.dtype(), &decoded.expect("a valid layer"));
-        // In place of an exception, the kernels multiply with the decoded weight and with its difference to the exception.
-        // If the exception is much smaller, the roundings of both products are not.
-        for (bound, decoded) in bounds.iter_mut().zip(&decoded) {
-            *bound = bound.abs().max(decoded.abs());
-        }
-        avoid_lost_infinities(case, &mut inputs, &weights, &decoded);
-    }
+    let mut inputs = case.inputs();
+    let bounds = bounds_of_resident(case, &blob, &weights, &mut inputs);
     Some(check_products(case, &blob, &inputs, (&weights, &bounds)))
-}
-
-/// Replaces infinite activations by NaNs where they meet an exception whose decoded weight is 0 or has another sign. The
-/// product with the decoded weight is then a NaN or another infinity, and whatever is added, the kernels' sum is a NaN.
-fn avoid_lost_infinities(case: &Case, inputs: &mut Inputs, weights: &[f64], decoded: &[f64]) {
-    let (cols, nan) = (case.recipe.cols, u16::MAX.to_le_bytes());
-    let differ = weights.iter().zip(decoded).enumerate().filter(|(_, (weight, decoded))| {
-        **weight != 0.0 && (**decoded == 0.0 || weight.signum() != decoded.signum())
-    });
-    let columns: BTreeSet<usize> = differ.map(|(at, _)| at % cols).collect();
-    for row in inputs.x[case.offset_x..].chunks_mut(2 * case.stride_x) {
-        let x = row.as_chunks_mut().0;
-        for &col in &columns {
-            if numbers(case.x, &x[col])[0].is_infinite() {
-                x[col] = nan;
-            }
-        }
-    }
 }
 
 proptest! {

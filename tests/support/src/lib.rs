@@ -13,6 +13,7 @@ pub mod product;
 pub mod quantized;
 pub mod readers;
 mod recipe;
+pub mod resident;
 pub mod seal;
 pub mod sources;
 pub mod step;
