@@ -12,7 +12,7 @@ fn main() {
 
 #[cfg(feature = "cuda")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let gpu = match fused_rans::gpu::open(0) {
+    let gpu = match fused_rans::gpu::open_as_tested(0) {
         Ok(gpu) => gpu,
         Err(error) => {
             println!("skipped: {error}");

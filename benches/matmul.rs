@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use clap::Parser;
 
     let args = bench::Args::parse();
-    match fused_rans::gpu::open(0) {
+    match fused_rans::gpu::open_as_tested(0) {
         Ok(gpu) => bench::run(gpu, args),
         Err(error) => {
             println!("skipped: {error}");

@@ -159,6 +159,23 @@ pub mod gpu {
         Gpu::open_with(ordinal, crate::ptx)
     }
 
+    /// Opens device number `ordinal` with the kernels that the environment variable `FUSED_RANS_KERNEL_SET` names, `sm80`
+    /// or `sm90`. For tests and benchmarks.
+    ///
+    /// # Errors
+    /// Those of [`open`].
+    #[doc(hidden)]
+    pub fn open_as_tested(ordinal: u32) -> Result<Gpu, GpuError> {
+        let named =
+            |set: &str| std::env::var("FUSED_RANS_KERNEL_SET").is_ok_and(|name| name == set);
+        let preferred = |capability| match (named("sm80"), named("sm90")) {
+            (true, _) => KernelSet::Sm80,
+            (_, true) => KernelSet::Sm90,
+            _ => KernelSet::preferred(capability),
+        };
+        Gpu::open_preferring(ordinal, preferred, crate::ptx)
+    }
+
     /// Opens the device of a rust-cuda context with this crate's kernels. Both share the context.
     ///
     /// # Errors

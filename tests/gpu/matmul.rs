@@ -96,7 +96,8 @@ fn check(gpu: &Gpu, case: &Case) -> Option<Result<(), String>> {
     let mut workspace = gpu.alloc_workspace(layer.workspace_size(case.m).unwrap()).unwrap();
     let y = multiply_with(&inputs, gpu, &layer, case, &mut workspace);
     let again = multiply_with(&inputs, gpu, &layer, case, &mut workspace);
-    assert!(y == again, "not the same bits again");
+    let differ = y.iter().zip(&again).filter(|(y, again)| y != again).count();
+    assert_eq!(differ, 0, "{case:?}: bytes that differ in a second run");
     Some(case.check_bounded(&weights, &bounds, &inputs, Accumulator::F32, &y))
 }
 

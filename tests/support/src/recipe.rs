@@ -18,13 +18,7 @@ use std::sync::OnceLock;
 #[cfg(feature = "cuda")]
 pub fn device() -> Option<&'static Gpu> {
     static DEVICE: OnceLock<Result<Gpu, GpuError>> = OnceLock::new();
-    // FUSED_RANS_KERNEL_SET=sm80 tests these kernels where others are preferred.
-    let older = std::env::var("FUSED_RANS_KERNEL_SET").is_ok_and(|set| set == "sm80");
-    let open = || match older {
-        true => Gpu::open_preferring(0, |_| gpu::KernelSet::Sm80, fused_rans::ptx),
-        false => gpu::open(0),
-    };
-    let device = DEVICE.get_or_init(open).as_ref();
+    let device = DEVICE.get_or_init(|| gpu::open_as_tested(0)).as_ref();
     device.map_err(|error| eprintln!("skipped: {error}")).ok()
 }
 

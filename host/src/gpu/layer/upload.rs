@@ -19,8 +19,8 @@ use std::borrow::Cow;
 
 /// The checks of a blob's tiles during its upload. The structure of the blob is always checked.
 ///
-/// On devices of compute capability 9.0 both checks are the same: the CPU rearranges every tile there, and verifies its
-/// checksum and contents when it reads it.
+/// With the kernels of [`KernelSet::Sm90`] both checks are the same: the CPU rearranges every tile for them, and verifies
+/// its checksum and contents when it reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Check {
@@ -125,9 +125,9 @@ impl Gpu {
     /// other work. Kernels that use the layer, on any CUDA stream, start after the upload.
     ///
     /// Blob, scale and bias may be dropped when this returns: it waits for copies from page-locked memory (see
-    /// [`Gpu::queue_upload`]). [`Check::OnDevice`] waits for the CUDA stream, too, except on devices of compute
-    /// capability 9.0. There, this returns when the CPU has rearranged the blob, and waits only for a scale or a bias in
-    /// page-locked memory.
+    /// [`Gpu::queue_upload`]). [`Check::OnDevice`] waits for the CUDA stream, too, except with the kernels of
+    /// [`KernelSet::Sm90`]. With them, this returns when the CPU has rearranged the blob, and waits only for a scale or a
+    /// bias in page-locked memory.
     ///
     /// # Errors
     /// See [`Gpu::upload_with`]. What fails on the device is reported by a later call.
