@@ -2,6 +2,7 @@
 
 mod chunk;
 mod decode;
+mod numbers;
 mod ready;
 mod region;
 mod resident;

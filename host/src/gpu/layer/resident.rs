@@ -4,20 +4,17 @@ use super::super::kernels::LaunchSize;
 use super::super::matmul::Launches;
 use super::super::{CudaStream, DeviceRange, Gpu, GpuError, LayerPart};
 use super::chunk::queue_chunks;
+use super::numbers::Numbers;
 use super::ready::Ready;
 use super::region::ResidentLayout;
-use super::upload::{Wait, is_page_locked, memory_for, ready_after, scales};
+use super::upload::{Wait, coding, complete, flags, memory_for, ready_after};
 use super::verify::{Checksums, regions};
 use super::{Form, Layer, UploadOptions};
 use crate::blob::header::front_crc;
 use crate::launch_plan::LayerShape;
 use crate::resident::{ExceptionTable, ResidentPlan};
 use crate::{Blob, BlobError, Epilogue};
-use fused_rans_layout::{
-    KernelId, LEAN_DECODE_WARPS, LINE, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMemory,
-    WeightCoding,
-};
-use std::borrow::Cow;
+use fused_rans_layout::{KernelId, LEAN_DECODE_WARPS, LINE, LeanDecodeArgs, LeanLayer, LeanMemory};
 
 /// A resident layer's kernels' arguments, as far as they are the same for every launch.
 #[derive(Debug)]
@@ -61,30 +58,20 @@ pub fn upload(
     gpu.enter()?;
     let memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
     let queued = parts.queue(memory.address(), cuda_stream);
-    if wait == Wait::Upload || wait == Wait::HostRead && parts.is_page_locked(gpu) {
-        cuda_stream.synchronize()?;
-    }
-    let layer = queued.and_then(|queued| {
-        let ready = ready_after(cuda_stream, wait)?;
-        let layer = parts.layer(gpu, memory, queued, ready)?;
+    // Slabs are copied from memory of our own.
+    let wait_now = wait.is_now(|| parts.numbers.is_page_locked(gpu));
+    complete(queued, wait_now, cuda_stream, |queued| {
+        let layer = parts.layer(gpu, memory, queued, ready_after(cuda_stream, wait)?)?;
         layer.resolve()?;
         Ok(layer)
-    });
-    if layer.is_err() {
-        // The caller may reuse the memory at once, on either side.
-        let _ = cuda_stream.synchronize();
-    }
-    layer
+    })
 }
 
 /// The parts of a resident layer in host memory, except the slabs.
 struct HostParts<'a> {
     plan: &'a ResidentPlan<'a>,
     layout: ResidentLayout,
-    table: Vec<u32>,
-    exponent_table: Option<Vec<u32>>,
-    scale: Option<Cow<'a, [f32]>>,
-    bias: Option<&'a [f32]>,
+    numbers: Numbers<'a>,
 }
 
 impl<'a> HostParts<'a> {
@@ -100,34 +87,16 @@ impl<'a> HostParts<'a> {
         Ok(Self {
             plan,
             layout: ResidentLayout::new(plan, epilogue),
-            table: blob.frequencies().kernel_table(blob.split()),
-            exponent_table: blob.frequencies().exponent_table(blob.split()),
-            scale: scales(blob, epilogue.scale),
-            bias: epilogue.bias,
+            numbers: Numbers::new(blob, epilogue),
         })
     }
 
-    /// Returns whether a part that is copied as it is may be page-locked memory of the caller's.
-    fn is_page_locked(&self, gpu: &Gpu) -> bool {
-        let scale: &[f32] = self.scale.as_deref().unwrap_or_default();
-        let bias: &[f32] = self.bias.unwrap_or_default();
-        [scale, bias].into_iter().any(|part| is_page_locked(gpu, bytemuck::cast_slice(part)))
-    }
-
     /// Returns part, offset and bytes of everything that is not made chunk by chunk.
-    fn numbers(&self) -> impl Iterator<Item = (LayerPart, usize, &[u8])> {
-        let layout = &self.layout;
-        let index = (LayerPart::Index, layout.index, bytemuck::cast_slice(self.plan.index()));
-        let table = (LayerPart::Table, layout.table, bytemuck::cast_slice(&self.table[..]));
-        let exponents = self.exponent_table.as_deref().zip(layout.exponent_table);
-        let exponents =
-            exponents.map(|(table, at)| (LayerPart::Table, at, bytemuck::cast_slice(table)));
-        let scale = self.scale.as_deref().zip(layout.scale);
-        let scale =
-            scale.map(|(numbers, at)| (LayerPart::Scale, at, bytemuck::cast_slice(numbers)));
-        let bias = self.bias.zip(layout.bias);
-        let bias = bias.map(|(numbers, at)| (LayerPart::Bias, at, bytemuck::cast_slice(numbers)));
-        [index, table].into_iter().chain(exponents).chain(scale).chain(bias)
+    fn parts(&self) -> impl Iterator<Item = (LayerPart, usize, &[u8])> {
+        let ResidentLayout { index, table, exponent_table, scale, bias, .. } = self.layout;
+        let index = (LayerPart::Index, index, bytemuck::cast_slice(self.plan.index()));
+        let numbers = self.numbers.parts([Some(table), exponent_table, scale, bias]);
+        [index].into_iter().chain(numbers)
     }
 
     /// Queues the copies of all parts to the memory at `start`, and returns their checksums; the context must be current.
@@ -143,11 +112,11 @@ impl<'a> HostParts<'a> {
             let starts = (part, starts, bytemuck::cast_slice(&table.starts[..]));
             [starts, (part, exceptions, bytemuck::cast_slice(&table.exceptions[..]))]
         });
-        for (part, at, bytes) in self.numbers().chain(exceptions.into_iter().flatten()) {
+        for (part, at, bytes) in self.parts().chain(exceptions.into_iter().flatten()) {
             let address = start + at as u64;
             debug_assert!(at + bytes.len() <= layout.byte_len, "{part:?} is outside of the layer");
-            // SAFETY: the part lies in the memory, as the layout reserves it. It is read when the call returns, as the driver does with memory that
-            // is not page-locked; what may be is the concern of who called `upload`.
+            // SAFETY: the part lies in the memory, as the layout reserves it. It is read when the call returns, as the driver
+            // does with memory that is not page-locked; what may be is the concern of who called `upload`.
             unsafe { cuda_stream.queue_host_copy(address, bytes)? };
             checksums.parts.extend(regions(address, bytes).map(|region| (part, region)));
         }
@@ -164,13 +133,7 @@ impl<'a> HostParts<'a> {
     ) -> Result<Layer, GpuError> {
         let blob = self.plan.blob();
         let (split, shape) = (blob.split(), LayerShape::of_resident(self.plan));
-        let coding = WeightCoding::new(
-            split.dtype(),
-            split.raw_bits(),
-            split.weights_per_symbol(),
-            self.layout.exponent_table.is_some(),
-            blob.groups().is_some(),
-        );
+        let coding = coding(blob, self.layout.exponent_table.is_some());
         let form = ResidentForm {
             args: self.args(memory.address(), shape, queued.has_exceptions),
             table: memory.address() + self.layout.table as u64,
@@ -198,9 +161,6 @@ impl<'a> HostParts<'a> {
         let address = |offset: Option<usize>| offset.map_or(0, |offset| start + offset as u64);
         // All of them may have gone into plain slabs.
         let exceptions = layout.exceptions.filter(|_| has_exceptions);
-        let flags = LayerFlags::empty()
-            .with(LayerFlags::ZERO_EXPONENT, blob.split().zero())
-            .with(LayerFlags::ZERO_POINTS, blob.groups().is_some_and(|groups| groups.zeros));
         LeanLayer {
             slabs: start,
             index: address(Some(layout.index)),
@@ -215,7 +175,7 @@ impl<'a> HostParts<'a> {
             cols: shape.grid.cols as u32,
             exponent_base: blob.split().base().into(),
             buffer_rows: self.plan.max_rows(),
-            flags,
+            flags: flags(blob),
             reserved: 0,
         }
     }

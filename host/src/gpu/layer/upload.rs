@@ -6,6 +6,7 @@ use super::super::matmul::Launches;
 use super::super::{
     CudaStream, DeviceBuffer, DeviceRange, DeviceSliceMut, Gpu, GpuError, KernelSet, LayerPart,
 };
+use super::numbers::Numbers;
 use super::ready::Ready;
 use super::region::{ALIGNMENT, RegionLayout, ResidentLayout, SPARE};
 use super::verify::{Checksums, regions};
@@ -15,7 +16,6 @@ use crate::launch_plan::{LayerShape, row_capacity};
 use crate::resident::ResidentPlan;
 use crate::{Blob, BlobError, Epilogue, Float, TileFault};
 use fused_rans_layout::{DecodeArgs, KernelId, LINE, LayerArgs, LayerFlags, WeightCoding};
-use std::borrow::Cow;
 
 /// The checks of a blob's tiles during its upload. The structure of the blob is always checked.
 ///
@@ -169,6 +169,13 @@ pub(super) enum Wait {
     Nothing,
 }
 
+impl Wait {
+    /// Returns whether an upload waits for its copies, of which some may be `from_page_locked` memory.
+    pub(super) fn is_now(self, from_page_locked: impl FnOnce() -> bool) -> bool {
+        self == Self::Upload || self == Self::HostRead && from_page_locked()
+    }
+}
+
 fn upload(
     gpu: &Gpu,
     blob: &Blob<'_>,
@@ -189,11 +196,26 @@ fn upload(
     gpu.enter()?;
     let mut memory = memory_for(gpu, memory, parts.layout.byte_len, cuda_stream)?;
     let queued = parts.queue(memory.as_mut_slice(), cuda_stream);
-    if wait == Wait::Upload || wait == Wait::HostRead && parts.is_page_locked(gpu) {
+    let wait_now = wait.is_now(|| parts.is_page_locked(gpu));
+    complete(queued, wait_now, cuda_stream, |()| {
+        let layer = parts.layer(gpu, blob, memory, ready_after(cuda_stream, wait)?)?;
+        layer.resolve()?;
+        if check == Check::Full { Ok(layer) } else { verified(layer, cuda_stream) }
+    })
+}
+
+/// Ends an upload whose parts were queued, or failed to be: waits for the copies if `wait_now`, and makes the layer.
+pub(super) fn complete<T>(
+    queued: Result<T, GpuError>,
+    wait_now: bool,
+    cuda_stream: &CudaStream,
+    make: impl FnOnce(T) -> Result<Layer, GpuError>,
+) -> Result<Layer, GpuError> {
+    if wait_now {
         // Whatever happened: the blob may be gone when this returns.
         cuda_stream.synchronize()?;
     }
-    let layer = queued.and_then(|()| finish(gpu, blob, parts, memory, check, wait, cuda_stream));
+    let layer = queued.and_then(make);
     if layer.is_err() {
         // The caller may reuse the memory at once, on either side.
         let _ = cuda_stream.synchronize();
@@ -201,22 +223,8 @@ fn upload(
     layer
 }
 
-/// Creates the layer whose parts have been queued, loads its kernels, and verifies it on the device if `check` says so.
-fn finish(
-    gpu: &Gpu,
-    blob: &Blob<'_>,
-    parts: HostParts<'_>,
-    memory: DeviceRange,
-    check: Check,
-    wait: Wait,
-    cuda_stream: &CudaStream,
-) -> Result<Layer, GpuError> {
-    let ready = ready_after(cuda_stream, wait)?;
-    let layer = parts.layer(gpu, blob, memory, ready)?;
-    layer.resolve()?;
-    if check == Check::Full {
-        return Ok(layer);
-    }
+/// Verifies a layer's tiles on the device.
+fn verified(layer: Layer, cuda_stream: &CudaStream) -> Result<Layer, GpuError> {
     match layer.verify_on(cuda_stream) {
         Ok(()) => Ok(layer),
         Err(GpuError::Damaged { part: LayerPart::Tile(tile) }) => {
@@ -281,19 +289,13 @@ struct HostParts<'a> {
     front: Vec<u8>,
     tiles: &'a [u8],
     tile_count: u32,
-    table: Vec<u32>,
-    exponent_table: Option<Vec<u32>>,
-    scale: Option<Cow<'a, [f32]>>,
-    bias: Option<&'a [f32]>,
+    numbers: Numbers<'a>,
 }
 
 impl<'a> HostParts<'a> {
     /// Returns whether a part that is not a copy may be page-locked memory of the caller's.
     fn is_page_locked(&self, gpu: &Gpu) -> bool {
-        let scale: &[f32] = self.scale.as_deref().unwrap_or_default();
-        let bias: &[f32] = self.bias.unwrap_or_default();
-        let parts = [self.tiles, bytemuck::cast_slice(scale), bytemuck::cast_slice(bias)];
-        parts.into_iter().any(|part| is_page_locked(gpu, part))
+        is_page_locked(gpu, self.tiles) || self.numbers.is_page_locked(gpu)
     }
 
     fn new(blob: &'a Blob<'_>, epilogue: Epilogue<'a>) -> Result<Self, GpuError> {
@@ -312,27 +314,14 @@ impl<'a> HostParts<'a> {
             front,
             tiles,
             tile_count,
-            table: blob.frequencies().kernel_table(blob.split()),
-            exponent_table: blob.frequencies().exponent_table(blob.split()),
-            scale: scales(blob, epilogue.scale),
-            bias: epilogue.bias,
+            numbers: Numbers::new(blob, epilogue),
         })
     }
 
     /// Returns part, offset and bytes of everything behind the blob.
     fn numbers(&self) -> impl Iterator<Item = (LayerPart, usize, &[u8])> {
-        let layout = &self.layout;
-        let table = Some((LayerPart::Table, layout.table, &self.table[..]));
-        let exponents = self.exponent_table.as_deref().zip(layout.exponent_table);
-        let exponents = exponents.map(|(table, at)| (LayerPart::Table, at, table));
-        let scale = self.scale.as_deref().zip(layout.scale);
-        let scale = scale.map(|(numbers, at)| (LayerPart::Scale, at, numbers));
-        let bias = self.bias.zip(layout.bias);
-        let bias = bias.map(|(numbers, at)| (LayerPart::Bias, at, numbers));
-        let tables = table.into_iter().chain(exponents);
-        let tables = tables.map(|(part, at, table)| (part, at, bytemuck::cast_slice(table)));
-        let vectors = scale.into_iter().chain(bias);
-        tables.chain(vectors.map(|(part, at, numbers)| (part, at, bytemuck::cast_slice(numbers))))
+        let RegionLayout { table, exponent_table, scale, bias, .. } = self.layout;
+        self.numbers.parts([Some(table), exponent_table, scale, bias])
     }
 
     /// Queues the copies to `memory`, which is as long as the layout says; the context must be current.
@@ -359,13 +348,7 @@ impl<'a> HostParts<'a> {
     ) -> Result<Layer, GpuError> {
         let (split, shape, start) = (blob.split(), LayerShape::new(blob), memory.address());
         let decode_kernel = KernelId::decode(split.dtype(), split.weights_per_symbol());
-        let coding = WeightCoding::new(
-            split.dtype(),
-            split.raw_bits(),
-            split.weights_per_symbol(),
-            self.layout.exponent_table.is_some(),
-            blob.groups().is_some(),
-        );
+        let coding = coding(blob, self.layout.exponent_table.is_some());
         let parts = self.numbers().flat_map(|(part, at, bytes)| {
             regions(start + at as u64, bytes).map(move |region| (part, region))
         });
@@ -435,8 +418,16 @@ fn index_address(start: u64) -> u64 {
     start + (HEADER_BYTES + TABLE_BYTES) as u64
 }
 
+/// Returns the coding of a blob's weights, for fused kernels with a table of exponents or without.
+pub(super) fn coding(blob: &Blob<'_>, exponents: bool) -> WeightCoding {
+    let split = blob.split();
+    let (dtype, raw_bits) = (split.dtype(), split.raw_bits());
+    let is_grouped = blob.groups().is_some();
+    WeightCoding::new(dtype, raw_bits, split.weights_per_symbol(), exponents, is_grouped)
+}
+
 /// Returns the flags of a blob that kernels need.
-fn flags(blob: &Blob<'_>) -> LayerFlags {
+pub(super) fn flags(blob: &Blob<'_>) -> LayerFlags {
     LayerFlags::empty()
         .with(LayerFlags::ZERO_EXPONENT, blob.split().zero())
         .with(LayerFlags::ZERO_POINTS, blob.groups().is_some_and(|groups| groups.zeros))
@@ -459,14 +450,4 @@ impl Layer {
             Err(_) => Ok(()),
         }
     }
-}
-
-/// Returns the factors of the outputs: the row scales of the weights, times `more`.
-pub(super) fn scales<'a>(blob: &Blob<'_>, more: Option<&'a [f32]>) -> Option<Cow<'a, [f32]>> {
-    let Some(stored) = blob.row_scales() else { return more.map(Cow::Borrowed) };
-    let scales = stored.iter().map(|scale| scale.to_f32());
-    Some(Cow::Owned(match more {
-        Some(more) => scales.zip(more).map(|(scale, more)| scale * more).collect(),
-        None => scales.collect(),
-    }))
 }
