@@ -166,6 +166,20 @@ fn numbers_that_lie_far_out_do_not_make_others_coarser() {
     }
 }
 
+/// With four weights per symbol, the coarsest step of one split may take more bits than the rate, and the finest of the next
+/// one far fewer: then two weights share a symbol.
+#[test]
+fn rates_between_two_splits_are_met() {
+    for (freedom, seed, bits) in
+        [(2.5, 59, 4.185_602_116_8), (2.5, 203, 4.184_359_825_6), (5.0, 274, 4.136_525_084_8)]
+    {
+        let numbers = student_t(freedom, 2048, 272, 1.0, seed);
+        let options = QuantizeOptions::new().weights_per_symbol(WeightsPerSymbol::Four);
+        let (found, _) = coded(&rate(bits).quantize(numbers.source(), options).unwrap(), &numbers);
+        assert!((found - bits).abs() < 0.05, "{found} instead of {bits}");
+    }
+}
+
 /// Rows that repeat at a regular distance, or are few and long, do not mislead the sample.
 #[test]
 fn samples_are_of_all_rows() {

@@ -138,7 +138,18 @@ impl Trial<'_> {
                 return found;
             }
         }
-        let codings = integer_codings(WeightsPerSymbol::Two, raw_bits);
+        self.search_without_gaps(bits)
+    }
+
+    /// Returns whether some sizes may be out of reach: between the coarsest step of one coding of four weights per symbol,
+    /// where a symbol is too frequent for it, and the finest step of the next one.
+    pub(super) fn may_have_gaps(&self) -> bool {
+        self.options.weights_per_symbol == WeightsPerSymbol::Four
+    }
+
+    /// Searches as [`Trial::search`] does, among the codings of two weights per symbol only.
+    pub(super) fn search_without_gaps(&self, bits: f64) -> Vec<Candidate> {
+        let codings = integer_codings(WeightsPerSymbol::Two, self.options.raw_bits);
         let found = self.search_codings(bits, &codings);
         assert!(!found.is_empty(), "two weights per symbol can code any integers");
         found
