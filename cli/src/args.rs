@@ -72,13 +72,16 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Compress {
-    /// Model to compress: a .safetensors file, a .safetensors.index.json file or a Hugging Face folder
-    #[arg(value_name = "MODEL")]
+    /// Model to compress: a .safetensors file, a .safetensors.index.json file or a folder
+    ///
+    /// Of a folder, everything is taken that a program needs to load the model: its .safetensors files, those in folders
+    /// inside of it, tokenizer, configuration and so on. What is left out is listed.
+    #[arg(value_name = "MODEL", value_parser = path())]
     pub(crate) input: PathBuf,
     /// Write the compressed file here, or the folder if MODEL is an index or a folder
     ///
     /// An existing file is replaced. A folder must be empty or not exist.
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = path())]
     pub(crate) output: PathBuf,
     /// Store weights as `lossless`, `int8`, `fp8`, `int4`, `int4-zero-points` or `rate=R`
     ///
@@ -89,7 +92,8 @@ pub(crate) struct Compress {
     /// for the best quality at a given size.
     ///
     /// All but `lossless` quantize linear layers only. Embeddings, norms and biases stay lossless
-    /// unless --include or a rule names them.
+    /// unless --include or a rule names them; routers, code books and parameters of state-space
+    /// models unless a rule does; scales of weights that are quantized already stay so always.
     #[arg(long, value_name = "FORMAT", default_value = "lossless", value_parser = format, verbatim_doc_comment)]
     pub(crate) format: Format,
     /// With --format rate=R, let R be the average of all layers
@@ -125,7 +129,23 @@ pub(crate) struct Compress {
     #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
     pub(crate) exclude: Option<Regex>,
     #[command(flatten)]
+    pub(crate) talk: Talk,
+    #[command(flatten)]
     pub(crate) threads: Threads,
+}
+
+/// What a job says beside its errors and warnings. All of it goes to standard error, but for JSON.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Talk {
+    /// Say nothing but warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// List every tensor and file that was left as it was or left out, and every file that was copied
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Print one line of JSON on standard output instead of text; use it in scripts
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Value of `--format`.
@@ -157,13 +177,15 @@ fn weights_per_symbol(text: &str) -> Result<WeightsPerSymbol, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Decompress {
     /// Compressed file, index or folder
-    #[arg(value_name = "COMPRESSED")]
+    #[arg(value_name = "COMPRESSED", value_parser = path())]
     pub(crate) input: PathBuf,
     /// Write the restored file here, or the folder if COMPRESSED is an index or a folder
     ///
     /// An existing file is replaced. A folder must be empty or not exist.
-    #[arg(short, long, value_name = "BACK")]
+    #[arg(short, long, value_name = "BACK", value_parser = path())]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
     #[command(flatten)]
     pub(crate) threads: Threads,
 }
@@ -171,7 +193,7 @@ pub(crate) struct Decompress {
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// File, index or folder, compressed or not
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = path())]
     pub(crate) file: PathBuf,
     /// Print one line of JSON instead of a table; use it in scripts
     #[arg(long)]
@@ -186,16 +208,15 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Compressed file, index or folder
-    #[arg(value_name = "COMPRESSED")]
+    #[arg(value_name = "COMPRESSED", value_parser = path())]
     pub(crate) file: PathBuf,
     /// Also compare every tensor with this original model
     ///
     /// Lossless tensors must be equal, bit for bit. For quantized tensors, prints the relative error.
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = path())]
     pub(crate) against: Option<PathBuf>,
-    /// Print one line of JSON instead of text; use it in scripts
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
     #[command(flatten)]
     pub(crate) threads: Threads,
 }
@@ -232,6 +253,16 @@ impl Threads {
     pub(crate) fn run<T: Send>(self, job: impl FnOnce() -> T + Send) -> Result<T, Failure> {
         Ok(file::on_threads(self.threads, job)?)
     }
+}
+
+/// Parses paths, but for `-`: files are mapped into memory and written at two places, which a pipe cannot do.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err(
+            "standard input and output cannot be used; name a file, or `./-` for a file called `-`",
+        ),
+        false => Ok(path),
+    })
 }
 
 /// Accepts only paths that end in `.svg`, so that a slip cannot replace weights by a chart.

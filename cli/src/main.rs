@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
+use report::text::printable;
 use terminal::{Failure, chain, tell};
 
 /// Runs the program.
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if is_broken_pipe(&*failure) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(&format!("error: {}", chain(&*failure)));
+            // Names and paths may contain anything.
+            tell(&format!("error: {}", printable(&chain(&*failure))));
             ExitCode::FAILURE
         }
     }

@@ -30,7 +30,9 @@ impl Place {
 
     /// Runs the program and parses the JSON that it prints.
     fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(args)).unwrap()
+        let Output { status, stdout, .. } = self.run(args);
+        assert!(status.success(), "{args:?}");
+        serde_json::from_slice(&stdout).unwrap()
     }
 }
 
@@ -89,7 +91,7 @@ fn the_number_of_threads_changes_nothing() {
 fn patterns_are_unanchored_and_both_apply() {
     let place = Place::new();
     let coded = |args: &[&str]| {
-        place.ok(&[&["compress", "in", "-o", "out"], args].concat());
+        assert!(place.run(&[&["compress", "in", "-o", "out"], args].concat()).status.success());
         place.ok(&["verify", "out", "--against", "in"]);
         let report = place.json(&["inspect", "--json", "out"]);
         let formats = report["tensors"].as_array().unwrap().iter();
@@ -207,9 +209,11 @@ fn warnings_go_to_standard_error() {
     let warnings = |args: &[&str]| {
         let Output { status, stdout, stderr } = place.run(args);
         let stderr = String::from_utf8(stderr).unwrap();
-        assert!(status.success() && !stdout.is_empty(), "{args:?}: {stderr}");
-        assert!(stderr.lines().all(|line| line.starts_with("warning: ")), "{stderr}");
-        stderr
+        assert!(status.success() && stdout.is_empty(), "{args:?}: {stderr}");
+        let mut lines: Vec<&str> = stderr.lines().collect();
+        assert!(lines.pop().is_some_and(|line| line.starts_with("out: ")), "{stderr}");
+        assert!(lines.iter().all(|line| line.starts_with("warning: ")), "{stderr}");
+        lines.join("\n")
     };
     let compress =
         |input: &str, args: &[&str]| warnings(&[&["compress", input, "-o", "out"], args].concat());
@@ -226,7 +230,9 @@ fn warnings_go_to_standard_error() {
     let rule = compress("in", &["--rules", "rules"]);
     assert!(rule.contains("the rule for `lm\\u{1b}head`") && lines(&rule) == 1, "{rule}");
     let narrow = compress("narrow", &["--format", "rate=3"]);
-    assert_eq!(narrow, "warning: 1 tensor stayed lossless: w (too small for the format)\n");
+    let small =
+        "warning: stayed lossless: 1 tensor too small for the format, 100.0 % of the weights: w";
+    assert_eq!(narrow, format!("warning: nothing is quantized\n{small}"));
     place.ok(&["verify", "out", "--against", "narrow"]);
 }
 
@@ -288,7 +294,14 @@ fn outputs_replace_files_but_never_the_input() {
     place.ok(&["compress", "in", "-o", "out"]);
     place.ok(&["verify", "out", "--against", "in"]);
     fs::create_dir(place.path("directory")).unwrap();
-    place.fails(&["compress", "in", "-o", "directory"], "not a regular file");
+    for output in ["directory", "directory/", "new/"] {
+        let example = format!("{}/in", output.trim_end_matches('/'));
+        let what = format!(
+            "{output}: a folder, but the output is one file: name a file in it, such as {example}"
+        );
+        place.fails(&["compress", "in", "-o", output], &what);
+        place.fails(&["decompress", "out", "-o", output], "a folder, but the output is one file");
+    }
     place.fails(&["compress", "in", "-o", "in"], "the output is the input");
     place.fails(&["compress", "in", "-o", "directory/../in"], "the output is the input");
     place.fails(&["decompress", "out", "-o", "./out"], "the output is the input");

@@ -14,6 +14,8 @@ use fused_rans::file::{
 };
 use support::craft::{Files, bf16, i8, noise, plain, tensor};
 
+use crate::counts;
+
 const ONE: &str = "model-00001-of-00002.safetensors";
 const TWO: &str = "model-00002-of-00002.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -84,9 +86,10 @@ fn folders_come_back() {
     entries.push(("tokenizer.model", noise(99)));
     let input = folder(&files, "in", &entries);
     let expected = contents(&input);
-    let left_out = [".gitattributes", "consolidated.safetensors", "onnx", "pytorch_model.bin"];
+    let left_out =
+        [".gitattributes", "consolidated.safetensors", "onnx/model.onnx", "pytorch_model.bin"];
     fs::create_dir(input.join("onnx")).unwrap();
-    fs::write(input.join("onnx/config.json"), "{}").unwrap();
+    fs::write(input.join("onnx/model.onnx"), "weights").unwrap();
     fs::write(input.join(".gitattributes"), "").unwrap();
     fs::write(input.join("pytorch_model.bin"), "weights").unwrap();
     fs::write(input.join("consolidated.safetensors"), "the same again").unwrap();
@@ -109,9 +112,16 @@ fn folders_come_back() {
     let (original_bytes, stored_bytes) = (sizes(&expected), sizes(&found));
     assert_eq!((summary.tensors, summary.blobs, summary.quantized), (4, 2, 0));
     assert_eq!((summary.original_bytes, summary.stored_bytes), (original_bytes, stored_bytes));
-    assert_eq!(verify(&packed, None).unwrap(), summary);
-    assert_eq!(verify(&packed, Some(&input)).unwrap(), summary);
-    assert_eq!(decompress(&packed, &back).unwrap(), summary);
+    let copied = ["config.json", INDEX, "tokenizer.model"].map(PathBuf::from);
+    assert_eq!(
+        (&summary.copied[..], &summary.left_out[..]),
+        (&copied[..], &left_out.map(PathBuf::from)[..])
+    );
+    assert_eq!(counts(&verify(&packed, None).unwrap()), counts(&summary));
+    assert_eq!(counts(&verify(&packed, Some(&input)).unwrap()), counts(&summary));
+    let restored = decompress(&packed, &back).unwrap();
+    assert_eq!(counts(&restored), counts(&summary));
+    assert_eq!((&restored.copied[..], restored.left_out.len()), (&copied[..], 0));
     assert_eq!(contents(&back), expected);
     assert_eq!(files.names(), ["back", "in", "packed"]);
 }
@@ -169,8 +179,8 @@ fn single_files_are_what_they_were() {
     let (output, back) = (files.path("out"), files.path("back"));
     let summary = compress(&input, &output).unwrap();
     assert!(fs::read(&output).unwrap() == packed);
-    assert_eq!(verify(&output, Some(&input)).unwrap(), summary);
-    assert_eq!(decompress(&output, &back).unwrap(), summary);
+    assert_eq!(counts(&verify(&output, Some(&input)).unwrap()), counts(&summary));
+    assert_eq!(counts(&decompress(&output, &back).unwrap()), counts(&summary));
     assert_eq!(fs::read(&back).unwrap(), weights()[0].1);
     assert!(Model::open(&output).unwrap().shards().eq([&output]));
     let missing = compress(&files.path("missing"), &output).unwrap_err();
@@ -178,32 +188,70 @@ fn single_files_are_what_they_were() {
 }
 
 #[test]
-fn folders_without_one_clear_model_are_refused() {
+fn folders_without_weights_are_refused() {
     let files = Files::new();
     let empty = folder(&files, "empty", &[("config.json", vec![]), ("model.bin", vec![])]);
     let found = fault(Model::open(&empty).unwrap_err());
     assert!(matches!(found, ModelFault::NoWeights { path } if path == empty));
+    assert_eq!(files.names(), ["empty"]);
+}
 
+/// Compresses and restores the folder `input`, and checks that every file of it comes back but those left out. Returns the
+/// warnings.
+fn comes_back_with_warnings(files: &Files, input: &Path) -> Vec<String> {
+    let (packed, back) = (files.path("packed"), files.path("back"));
+    let summary = compress(input, &packed).unwrap();
+    verify(&packed, Some(input)).unwrap();
+    decompress(&packed, &back).unwrap();
+    let mut expected = tree(input);
+    for name in &summary.left_out {
+        expected.remove(name).expect("a file");
+    }
+    assert_eq!(tree(&back), expected);
+    fs::remove_dir_all(packed).unwrap();
+    fs::remove_dir_all(back).unwrap();
+    summary.warnings.iter().map(ToString::to_string).collect()
+}
+
+/// Returns the bytes of all files of a folder and the folders in it, by their paths.
+fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder)).unwrap() {
+            let name = folder.join(entry.unwrap().file_name());
+            match fs::read(root.join(&name)) {
+                Ok(bytes) => _ = files.insert(name, bytes),
+                Err(_) => folders.push(name),
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn two_models_in_one_folder_both_come_back() {
+    let files = Files::new();
     let both = folder(&files, "both", &weights());
     fs::copy(both.join(ONE), both.join("model.safetensors")).unwrap();
-    let found = fault(compress(&both, &files.path("out")).unwrap_err());
-    let pair = ("model.safetensors".to_owned(), INDEX.to_owned());
+    let warnings = comes_back_with_warnings(&files, &both);
     assert!(
-        matches!(found, ModelFault::SeveralModels { first, second, .. } if (&first, &second) == (&pair.0, &pair.1))
+        warnings[0].contains("more than one model, model.safetensors and model.safetensors.index"),
+        "{warnings:?}"
     );
+    assert!(warnings[1].contains("is in"), "{warnings:?}");
+    assert_eq!(warnings.len(), 2);
 
     let indexes = folder(&files, "indexes", &weights());
     fs::rename(indexes.join(INDEX), indexes.join("a.safetensors.index.json")).unwrap();
     fs::write(indexes.join("b.safetensors.index.json"), &weights()[2].1).unwrap();
-    let found = Model::open(&indexes).unwrap_err();
-    assert_eq!(found.kind(), ErrorKind::InvalidArgument);
-    assert!(matches!(fault(found), ModelFault::SeveralModels { .. }));
+    assert_eq!(comes_back_with_warnings(&files, &indexes), [""; 0]);
     Model::open(indexes.join("a.safetensors.index.json")).unwrap();
-    assert_eq!(files.names(), ["both", "empty", "indexes"]);
+    assert_eq!(files.names(), ["both", "indexes"]);
 }
 
 #[test]
-fn tensors_in_two_shards_are_refused() {
+fn tensors_in_two_shards_come_back_with_a_warning() {
     let files = Files::new();
     let input = folder(&files, "in", &weights());
     let two = [tensor("norm", "BF16", &[7], bf16(7)), tensor("embed", "U8", &[0], vec![])];
@@ -214,12 +262,51 @@ fn tensors_in_two_shards_are_refused() {
             true => fs::write(input.join(INDEX), &index).unwrap(),
             false => fs::remove_file(input.join(INDEX)).unwrap(),
         }
-        let found = fault(compress(&input, &files.path("out")).unwrap_err());
-        let ModelFault::TensorTwice { path, other, tensor } = found else { panic!("{found:?}") };
-        assert_eq!((path, other), (input.join(TWO), input.join(ONE)));
+        let model = Model::open(&input).unwrap();
+        let [ModelFault::TensorTwice { path, other, tensor }] =
+            model.faults().collect::<Vec<_>>()[..]
+        else {
+            panic!("{model:?}")
+        };
+        assert_eq!((path, other), (&input.join(TWO), &input.join(ONE)));
         assert_eq!(tensor, "embed");
+        assert_eq!(comes_back_with_warnings(&files, &input).len(), 1);
     }
-    assert_eq!(files.names(), ["in"]);
+}
+
+#[test]
+fn folders_inside_of_a_folder_come_back() {
+    let files = Files::new();
+    let [(_, one), (_, two), (_, index)] = weights();
+    let input = folder(&files, "in", &[("model_index.json", b"{}".to_vec())]);
+    for (name, bytes) in [
+        ("unet/model.safetensors", &one),
+        ("unet/config.json", &b"{}".to_vec()),
+        ("text_encoder/model-00001-of-00002.safetensors", &one),
+        ("text_encoder/model-00002-of-00002.safetensors", &two),
+        ("text_encoder/model.safetensors.index.json", &index),
+        // Variants side by side.
+        ("vae/diffusion_pytorch_model.safetensors", &one),
+        ("vae/diffusion_pytorch_model.fp16.safetensors", &one),
+        ("1_Pooling/config.json", &b"{}".to_vec()),
+        ("unet/deep/er/note.txt", &b"x".to_vec()),
+        // Not of the model.
+        ("unet/model.fp16.safetensors", &one),
+        ("onnx/model.onnx", &b"x".to_vec()),
+        (".cache/x.safetensors", &one),
+    ] {
+        let path = input.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    fs::create_dir(input.join("empty")).unwrap();
+    let model = Model::open(&input).unwrap();
+    let left_out = [".cache", "onnx/model.onnx", "unet/model.fp16.safetensors"];
+    assert!(model.left_out().eq(left_out.map(Path::new)));
+    assert_eq!(model.shards().count(), 5);
+    fs::remove_dir_all(input.join(".cache")).unwrap();
+    let warnings = comes_back_with_warnings(&files, &input);
+    assert!(warnings.len() == 1 && warnings[0].contains("vae"), "{warnings:?}");
 }
 
 #[test]
@@ -306,7 +393,7 @@ fn links_are_followed() {
         fs::remove_file(snapshot.join(name)).unwrap();
         symlink("../blobs/absent", snapshot.join(name)).unwrap();
         let error = compress(&snapshot, &files.path("out")).unwrap_err();
-        assert!(error.to_string().contains(if name == TWO { INDEX } else { name }), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
     }
     let names = ["back", "blobs", "dangling", "link", "packed", "snapshot"];
     assert_eq!(files.names(), names);
@@ -359,8 +446,8 @@ fn plain_shards_among_compressed_ones_are_copied() {
     let total = Model::open(&input).unwrap().tensor_bytes();
     assert_eq!(steps.last(), Some(&(total, total)));
     assert_eq!((summary.tensors, summary.blobs), (4, 1));
-    assert_eq!(verify(&mixed, None).unwrap(), summary);
-    assert_eq!(verify(&mixed, Some(&input)).unwrap(), summary);
+    assert_eq!(counts(&verify(&mixed, None).unwrap()), counts(&summary));
+    assert_eq!(counts(&verify(&mixed, Some(&input)).unwrap()), counts(&summary));
 
     // These fail before any work is done.
     let progress = Progress::new(|_, _| unreachable!());

@@ -1,76 +1,103 @@
 //! The command `fused-rans compress`.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fused_rans::file::{self, Calibration, CompressOptions, Progress, Rules, Summary};
+use regex::Regex;
 
+use super::outcome;
 use crate::args::{Compress, Format};
 use crate::progress::Bar;
 use crate::report::text::{percent, printable, size};
-use crate::terminal::{Failure, chain, say, tell};
+use crate::terminal::{Failure, chain};
 
-/// Compresses the input and prints its sizes.
+/// Compresses the input and says what became of it.
 pub(crate) fn run(args: Compress) -> Result<(), Failure> {
-    let (input, output, threads) = (args.input.clone(), args.output.clone(), args.threads);
-    let options = options(args)?;
-    let bar = Bar::new("compressing");
+    let (input, output) = (args.input.clone(), args.output.clone());
+    let (talk, threads) = (args.talk, args.threads);
+    let patterns = Patterns::new(&args);
+    let options = options(args, &patterns)?;
+    let bar = Bar::new("compressing", talk);
     let job = || {
         let progress = Progress::new(|done, total| bar.set(done, total));
         file::compress(&input, &output, &options, progress)
     };
-    let summary = threads.run(job)??;
+    let done = threads.run(job)?;
     drop(bar);
-    warn(&summary);
-    for name in file::Model::open(&input)?.left_out() {
-        tell(&format!("left out: {}", name.display()));
-    }
-    let Summary { tensors, blobs, quantized, calibrated, original_bytes, stored_bytes, .. } =
-        summary;
-    let quantized = match (quantized, calibrated) {
-        (0, _) => String::new(),
-        (_, 0) => format!(", {quantized} of them quantized"),
-        _ => format!(", {quantized} of them quantized, {calibrated} with calibration"),
+    let status = |summary: &Summary| {
+        let Summary { tensors, blobs, quantized, calibrated, .. } = *summary;
+        let quantized = match (quantized, calibrated) {
+            (0, _) => String::new(),
+            (_, 0) => format!(", {quantized} of them quantized"),
+            _ => format!(", {quantized} of them quantized, {calibrated} with calibration"),
+        };
+        format!(
+            "{}: {} -> {} ({blobs} of {tensors} tensors compressed{quantized}{})",
+            printable(&output.to_string_lossy()),
+            size(summary.original_bytes),
+            size(summary.stored_bytes),
+            percent(summary.stored_bytes, summary.original_bytes)
+        )
     };
-    say(&format!(
-        "{}: {} -> {} ({blobs} of {tensors} tensors compressed{quantized}{})",
-        output.display(),
-        size(original_bytes),
-        size(stored_bytes),
-        percent(stored_bytes, original_bytes)
-    ))
+    outcome::report(done, [&input, &output], talk, &patterns.warnings(), status)
 }
 
-/// Prints a warning for every request without effect, and one for all matrices too small for the format.
-fn warn(summary: &Summary) {
-    for warning in &summary.warnings {
-        tell(&format!("warning: {}", printable(&warning.to_string())));
+/// The patterns that select tensors. They note whether they ever matched.
+#[derive(Clone)]
+struct Patterns {
+    include: Option<Pattern>,
+    exclude: Option<Pattern>,
+}
+
+#[derive(Clone)]
+struct Pattern {
+    regex: Regex,
+    has_matched: Arc<AtomicBool>,
+}
+
+impl Patterns {
+    fn new(args: &Compress) -> Self {
+        let pattern = |regex: &Option<Regex>| {
+            let regex = regex.clone()?;
+            Some(Pattern { regex, has_matched: Arc::default() })
+        };
+        Self { include: pattern(&args.include), exclude: pattern(&args.exclude) }
     }
-    let names = &summary.too_small;
-    if !names.is_empty() {
-        let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
-        let listed = listing(names);
-        tell(&format!(
-            "warning: {} {tensors} stayed lossless: {listed} (too small for the format)",
-            names.len()
-        ));
+
+    /// Returns whether the tensor `name` is selected.
+    fn select(&self, name: &str) -> bool {
+        // Both are asked, so that both note a match.
+        let includes = self.include.as_ref().is_none_or(|pattern| pattern.is_match(name));
+        let excludes = self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(name));
+        includes && !excludes
+    }
+
+    /// Returns a warning for each pattern that has matched no tensor.
+    fn warnings(&self) -> Vec<String> {
+        let patterns = [("--include", &self.include), ("--exclude", &self.exclude)];
+        let idle = patterns.into_iter().filter_map(|(option, pattern)| {
+            let pattern = pattern.as_ref()?;
+            let idle = !pattern.has_matched.load(Ordering::Relaxed);
+            idle.then(|| format!("{option} {}: no tensor has this in its name", pattern.regex))
+        });
+        idle.collect()
     }
 }
 
-/// Lists the first of `names` and counts the rest.
-fn listing(names: &[String]) -> String {
-    const MAX_LISTED: usize = 8;
-    let shown: Vec<String> = names.iter().take(MAX_LISTED).map(|name| printable(name)).collect();
-    match names.len().saturating_sub(MAX_LISTED) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
+impl Pattern {
+    fn is_match(&self, name: &str) -> bool {
+        let is_match = self.regex.is_match(name);
+        self.has_matched.fetch_or(is_match, Ordering::Relaxed);
+        is_match
     }
 }
 
 /// Translates the arguments to options of the library. Reads the files with rules and moments.
-fn options(args: Compress) -> Result<CompressOptions, Failure> {
-    let Compress { include, exclude, .. } = args;
+fn options(args: Compress, patterns: &Patterns) -> Result<CompressOptions, Failure> {
     let options = CompressOptions::default().weights_per_symbol(args.weights_per_symbol);
-    let mut options = options.quantize_embeddings(include.is_some()).share_rate(args.spread);
+    let mut options = options.quantize_embeddings(args.include.is_some()).share_rate(args.spread);
     if let Format::Quantized(quantizer) = args.format {
         options = options.quantize(quantizer);
     }
@@ -84,21 +111,6 @@ fn options(args: Compress) -> Result<CompressOptions, Failure> {
     if let Some(path) = args.calibration {
         options = options.calibration(Calibration::open(path)?);
     }
-    Ok(options.select(move |name| {
-        include.as_ref().is_none_or(|pattern| pattern.is_match(name))
-            && !exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_names_are_cut_short() {
-        let names: Vec<String> = (0..11).map(|n| format!("{n}\n")).collect();
-        assert_eq!(listing(&names[..2]), r"0\n, 1\n");
-        assert_eq!(listing(&names[..8]), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n");
-        assert_eq!(listing(&names), r"0\n, 1\n, 2\n, 3\n, 4\n, 5\n, 6\n, 7\n and 3 more");
-    }
+    let patterns = patterns.clone();
+    Ok(options.select(move |name| patterns.select(name)))
 }

@@ -2,20 +2,24 @@
 
 use fused_rans::file::{self, Progress, Summary};
 
+use super::outcome;
 use crate::args::Decompress;
 use crate::progress::Bar;
-use crate::report::text::size;
-use crate::terminal::{Failure, say};
+use crate::report::text::{printable, size};
+use crate::terminal::Failure;
 
-/// Restores the input and prints its sizes.
+/// Restores the input and says what became of it.
 pub(crate) fn run(args: &Decompress) -> Result<(), Failure> {
-    let bar = Bar::new("restoring");
+    let bar = Bar::new("restoring", args.talk);
     let job = || {
         let progress = Progress::new(|done, total| bar.set(done, total));
         file::decompress(&args.input, &args.output, progress)
     };
-    let Summary { stored_bytes, original_bytes, .. } = args.threads.run(job)??;
+    let done = args.threads.run(job)?;
     drop(bar);
-    let path = args.output.display();
-    say(&format!("{path}: {} -> {}", size(stored_bytes), size(original_bytes)))
+    let status = |summary: &Summary| {
+        let path = printable(&args.output.to_string_lossy());
+        format!("{path}: {} -> {}", size(summary.stored_bytes), size(summary.original_bytes))
+    };
+    outcome::report(done, [&args.input, &args.output], args.talk, &[], status)
 }

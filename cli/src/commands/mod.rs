@@ -5,4 +5,5 @@ pub(crate) mod compress;
 pub(crate) mod decompress;
 pub(crate) mod demo;
 pub(crate) mod inspect;
+mod outcome;
 pub(crate) mod verify;

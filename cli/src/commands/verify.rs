@@ -15,7 +15,7 @@ const LARGE_ERROR: f64 = 0.5;
 
 /// Verifies the input and prints the result as text or JSON.
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
-    let bar = Bar::new("verifying");
+    let bar = Bar::new("verifying", args.talk);
     let job = || {
         let progress = Progress::new(|done, total| bar.set(done, total));
         match &args.against {
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     if let Ok(Summary { errors, .. }) = &verified {
         warn_of_errors(errors);
     }
-    if args.json {
+    if args.talk.json {
         let mut result = match &verified {
             Ok(summary) => json!({
                 "ok": true,
@@ -49,14 +49,20 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         return said;
     }
     let Summary { tensors, blobs, quantized, errors, .. } = verified?;
+    if args.talk.quiet {
+        return Ok(());
+    }
     if !errors.is_empty() {
         say(error_table(&errors).to_string().trim_end())?;
     }
-    let path = args.file.display();
+    let path = printable(&args.file.to_string_lossy());
     let equal = match (&args.against, quantized) {
-        (Some(against), 0) => format!(", all equal to {}", against.display()),
+        (Some(against), 0) => format!(", all equal to {}", printable(&against.to_string_lossy())),
         (Some(against), _) => {
-            format!(", all but {quantized} quantized ones equal to {}", against.display())
+            format!(
+                ", all but {quantized} quantized ones equal to {}",
+                printable(&against.to_string_lossy())
+            )
         }
         (None, 0) => String::new(),
         (None, _) => format!(", {quantized} of them quantized"),

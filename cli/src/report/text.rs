@@ -26,12 +26,18 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// Formats the stored share of the original bytes as `, 68.2 % of the size`; empty if the original has no bytes.
-#[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
 pub(crate) fn percent(stored: u64, original: u64) -> String {
     if original == 0 {
         return String::new();
     }
-    format!(", {:.1} % of the size", 100.0 * stored as f64 / original as f64)
+    format!(", {} of the size", share(stored, original))
+}
+
+/// Formats a share of the whole as `68.2 %`.
+#[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    let share = if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    format!("{:.1} %", 100.0 * share)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ pub use jobs::decompress::decompress;
 pub use jobs::inspect::{CodingReport, Report, StoredAs, TensorReport, Totals, inspect};
 pub use jobs::verify::{verify, verify_against};
 pub use model::Model;
+pub use policy::kept::{Kept, KeptReason};
 pub use policy::options::CompressOptions;
 #[cfg(feature = "quantize")]
 pub use policy::quantizing::{Calibration, Rules, RulesError};

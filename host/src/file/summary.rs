@@ -1,9 +1,14 @@
 //! Results of jobs.
 
+use std::error::Error;
+use std::path::PathBuf;
+
 use serde::Serialize;
 
+use crate::file::error::ModelFault;
 use crate::file::format::compressed::CompressedFile;
-use crate::file::model::Shard;
+use crate::file::model::{Model, Shard};
+use crate::file::policy::kept::Kept;
 use crate::file::policy::warning::Warning;
 
 /// The result of a job: counts and sizes over all files of the model.
@@ -19,20 +24,41 @@ pub struct Summary {
     /// Number of tensors quantized with second moments of their inputs, which are among the quantized ones. Set by
     /// [`compress`](crate::file::compress) only.
     pub calibrated: usize,
-    /// Names of the tensors that a quantizer was chosen for, but that are too small for it: they are stored without
-    /// loss. Set by [`compress`](crate::file::compress) only.
-    pub too_small: Vec<String>,
+    /// Number of elements of all tensors. Set by [`compress`](crate::file::compress) only.
+    pub weights: u64,
+    /// The tensors that are stored otherwise than the options ask for. Set by [`compress`](crate::file::compress) only.
+    pub kept: Vec<Kept>,
     /// Size of the plain files in bytes.
     pub original_bytes: u64,
     /// Size of the compressed files in bytes.
     pub stored_bytes: u64,
     /// Error of each quantized tensor. Set by [`verify_against`](crate::file::verify_against) only.
     pub errors: Vec<RelativeError>,
-    /// Options without effect. Set by [`compress`](crate::file::compress) only.
+    /// Options without effect, and faults of the model that did not matter. Set by [`compress`](crate::file::compress) and
+    /// [`decompress`](crate::file::decompress).
     pub warnings: Vec<Warning>,
+    /// Paths, in the model's folder, of the files that were copied. Set by [`compress`](crate::file::compress) and
+    /// [`decompress`](crate::file::decompress).
+    pub copied: Vec<PathBuf>,
+    /// Paths, in the model's folder, of the entries that were left out. Set like [`Self::copied`].
+    pub left_out: Vec<PathBuf>,
 }
 
 impl Summary {
+    /// Starts the summary of a job that writes a model.
+    pub(in crate::file) fn of_model(model: &Model) -> Self {
+        let text = |fault: &ModelFault| match fault.source() {
+            Some(source) => format!("{fault}: {source}"),
+            None => fault.to_string(),
+        };
+        Self {
+            warnings: model.faults().map(|fault| Warning::Model(text(fault))).collect(),
+            copied: model.companions().map(PathBuf::from).collect(),
+            left_out: model.left_out().map(PathBuf::from).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Counts the tensors of a compressed file.
     pub(in crate::file) fn from_compressed(file: &CompressedFile) -> Self {
         Self {
@@ -53,17 +79,21 @@ impl Summary {
 
     /// Adds the summary of another file.
     pub(in crate::file) fn add(&mut self, file: Self) {
-        let Self { tensors, blobs, quantized, calibrated, .. } = file;
-        let Self { too_small, original_bytes, stored_bytes, errors, warnings, .. } = file;
+        let Self { tensors, blobs, quantized, calibrated, weights, .. } = file;
+        let Self { kept, original_bytes, stored_bytes, errors, warnings, copied, left_out, .. } =
+            file;
         self.tensors += tensors;
         self.blobs += blobs;
         self.quantized += quantized;
         self.calibrated += calibrated;
         self.original_bytes += original_bytes;
         self.stored_bytes += stored_bytes;
-        self.too_small.extend(too_small);
+        self.weights += weights;
+        self.kept.extend(kept);
         self.errors.extend(errors);
         self.warnings.extend(warnings);
+        self.copied.extend(copied);
+        self.left_out.extend(left_out);
     }
 }
 

@@ -102,7 +102,7 @@ fn folders_name_the_file_that_has_no_space() {
 fn where_nothing_can_be_said_the_exit_status_tells() {
     let place = start();
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
-    for args in [&["compress", "in", "-o", "out"][..], &["inspect", "in", "--json"]] {
+    for args in [&["compress", "in", "-o", "out", "--json"][..], &["inspect", "in", "--json"]] {
         let Output { status, stderr, .. } = place.command(args).stdout(full()).output().unwrap();
         assert_eq!(status.code(), Some(1));
         assert!(stderr.starts_with(b"error: cannot write to standard output: No space left"));

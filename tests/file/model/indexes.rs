@@ -5,7 +5,7 @@ use std::fs;
 use fused_rans::ErrorKind;
 use fused_rans::file::{IndexFault, Model, ModelFault};
 
-use super::{INDEX, ONE, TWO, compress, fault, folder, weights};
+use super::{INDEX, ONE, TWO, comes_back_with_warnings, compress, fault, folder, weights};
 use support::craft::Files;
 
 /// Returns the fault of the index `text` of two shards. Opening the folder and opening the index must give the same.
@@ -47,21 +47,37 @@ fn invalid_indexes_are_refused() {
         assert_eq!((tensor.as_str(), shard.as_str()), ("z", name));
     }
 
-    let found = map(r#""z":"absent.safetensors""#);
-    assert!(
-        matches!(&found, IndexFault::NoShard { tensor, shard } if tensor == "z" && shard == "absent.safetensors"),
-        "{found:?}"
-    );
-    for misplaced in ["head", "nowhere"] {
-        let found = map(&format!(r#""z":"{ONE}","{misplaced}":"{ONE}","norm":"{TWO}""#));
-        assert!(
-            matches!(&found, IndexFault::NotInShard { tensor, shard } if tensor == misplaced && shard == ONE),
-            "{found:?}"
-        );
-    }
     let twice = map(&format!(r#""z":"{ONE}","norm":"{TWO}","z":"{ONE}""#));
     assert!(matches!(twice, IndexFault::Duplicate(tensor) if tensor == "z"));
     assert!(matches!(map(""), IndexFault::Empty));
+}
+
+/// All files of the folder come back, whatever the index says of them.
+#[test]
+fn indexes_that_are_wrong_give_warnings() {
+    let files = Files::new();
+    let input = folder(&files, "in", &weights());
+    let warning = |map: &str| {
+        fs::write(input.join(INDEX), format!(r#"{{"weight_map":{map}}}"#)).unwrap();
+        let warnings = comes_back_with_warnings(&files, &input);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        warnings[0].clone()
+    };
+    let stale = warning(r#"{"z":"absent.safetensors"}"#);
+    assert!(stale.ends_with("tensor `z`: its file `absent.safetensors` does not exist"), "{stale}");
+    assert_eq!(Model::open(&input).unwrap().shards().count(), 2);
+    // By itself, such an index names no model.
+    let found = fault(Model::open(input.join(INDEX)).unwrap_err());
+    assert!(matches!(found, ModelFault::Index { source: IndexFault::NoShard { .. }, .. }));
+    for misplaced in ["head", "nowhere"] {
+        let found = warning(&format!(r#"{{"z":"{ONE}","{misplaced}":"{ONE}","norm":"{TWO}"}}"#));
+        let expected = format!("tensor `{misplaced}` is not in its file `{ONE}`");
+        assert!(found.ends_with(&expected), "{found}");
+        Model::open(input.join(INDEX)).unwrap();
+    }
+    // Some editors put a mark before the text.
+    fs::write(input.join(INDEX), [b"\xEF\xBB\xBF", &weights()[2].1[..]].concat()).unwrap();
+    assert_eq!(comes_back_with_warnings(&files, &input), [""; 0]);
 }
 
 #[test]

@@ -37,7 +37,9 @@ pub enum HeaderFault {
     #[error("tensor `{0}`: dtype and shape do not match the number of bytes")]
     Size(String),
     /// Data beyond the last tensor.
-    #[error("the tensors take {expected} bytes, the file holds {found}")]
+    #[error(
+        "the tensors take {expected} bytes, but {found} come after the header: cut off what is too much, or save the file again"
+    )]
     Trailing {
         /// Bytes of all tensors.
         expected: u64,

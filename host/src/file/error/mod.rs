@@ -66,6 +66,24 @@ pub enum FileError {
         /// File at fault.
         path: PathBuf,
     },
+    /// The output is a folder, but the job writes a file.
+    #[error("{}: a folder, but the output is one file: name a file in it, such as {}", path.display(), example.display())]
+    FolderOutput {
+        /// The output.
+        path: PathBuf,
+        /// A file in the folder.
+        example: PathBuf,
+    },
+    /// The file is in another format than safetensors.
+    #[error("{}: this is {what}; {advice}", path.display())]
+    OtherFormat {
+        /// File at fault.
+        path: PathBuf,
+        /// What the file is.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
     /// `compress` was given a file that is compressed.
     #[error("{}: already compressed by fused-rans; decompress it first", path.display())]
     AlreadyCompressed {
@@ -182,6 +200,8 @@ impl FileError {
             Self::Memory { .. } => ErrorKind::OutOfMemory,
             Self::SameFile { .. }
             | Self::NotAFile { .. }
+            | Self::FolderOutput { .. }
+            | Self::OtherFormat { .. }
             | Self::AlreadyCompressed { .. }
             | Self::NotCompressed { .. }
             | Self::HeaderTooLarge { .. }

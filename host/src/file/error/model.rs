@@ -9,14 +9,22 @@ use crate::ErrorKind;
 #[non_exhaustive]
 pub enum ModelFault {
     /// A folder without any safetensors file.
-    #[error("{}: no .safetensors file is in this folder", path.display())]
+    #[error("{}: no .safetensors file is in this folder, nor in a folder inside of it", path.display())]
     NoWeights {
         /// Folder at fault.
         path: PathBuf,
     },
-    /// A folder that holds more than one model, so that the caller must choose.
+    /// A folder with more entries than any model.
+    #[error("{}: more than {limit} files are in this folder: name a model's own folder", path.display())]
+    TooManyEntries {
+        /// Folder at fault.
+        path: PathBuf,
+        /// Largest number of entries.
+        limit: usize,
+    },
+    /// A folder that holds more than one model. A warning of [`Model::faults`](crate::file::Model::faults).
     #[error(
-        "{}: this folder holds more than one model, {first} and {second}; name one of these files",
+        "{}: this folder holds more than one model, {first} and {second}; to take one, name it",
         path.display()
     )]
     SeveralModels {
@@ -28,14 +36,15 @@ pub enum ModelFault {
         second: String,
     },
     /// The index is invalid, or disagrees with the shards.
-    #[error("{}: invalid index", path.display())]
+    #[error("{}: this index is wrong (without it, all files of its folder are the model)", path.display())]
     Index {
         /// Index at fault.
         path: PathBuf,
         /// The fault.
         source: IndexFault,
     },
-    /// Two shards contain a tensor of the same name.
+    /// Two files of a folder contain a tensor of the same name. A warning of
+    /// [`Model::faults`](crate::file::Model::faults).
     #[error("{}: tensor `{tensor}` is in {}, too", path.display(), other.display())]
     TensorTwice {
         /// Shard at fault.
@@ -124,6 +133,7 @@ impl ModelFault {
     pub(in crate::file) fn kind(&self) -> ErrorKind {
         match self {
             Self::NoWeights { .. }
+            | Self::TooManyEntries { .. }
             | Self::SeveralModels { .. }
             | Self::OutputExists { .. }
             | Self::OutputInside { .. } => ErrorKind::InvalidArgument,

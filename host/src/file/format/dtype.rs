@@ -92,6 +92,16 @@ impl TensorDtype {
         }
     }
 
+    /// Returns whether tensors of this type may hold the codes of quantized weights: integers, or floats of up to a byte.
+    #[must_use]
+    pub const fn may_be_codes(self) -> bool {
+        use TensorDtype::{F4, F6_E2M3, F6_E3M2, F8_E4M3, F8_E4M3FNUZ, F8_E5M2, F8_E5M2FNUZ};
+        use TensorDtype::{I8, I16, I32, U8, U16, U32};
+        matches!(self, I8 | I16 | I32 | U8 | U16 | U32)
+            || matches!(self, F8_E4M3 | F8_E4M3FNUZ | F8_E5M2 | F8_E5M2FNUZ)
+            || matches!(self, F4 | F6_E2M3 | F6_E3M2)
+    }
+
     /// Returns the type of the numbers, if such a tensor can be quantized.
     #[must_use]
     pub const fn float(self) -> Option<crate::Float> {

@@ -9,6 +9,7 @@ use memmap2::Mmap;
 
 use crate::file::error::{FileError, HeaderFault};
 use crate::file::format::header::{Header, LENGTH_BYTES, MAX_HEADER};
+use crate::file::format::kind::other_format;
 
 /// Size and time of modification of a file, by which a change is recognized. A change of the same size within the
 /// resolution of the file system's clock is not.
@@ -62,14 +63,18 @@ impl Mapped {
             needed: needed as u64,
             found,
         };
-        if status.len() < LENGTH_BYTES as u64 {
-            return Err(truncated(LENGTH_BYTES, status.len()));
+        if status.len() == 0 {
+            // Nothing can be mapped.
+            return Err(truncated(LENGTH_BYTES, 0));
         }
         let stamp = Stamp::new(&file).map_err(FileError::io(path, "open"))?;
         // SAFETY: the mapping is read-only and private to this value. Nothing can ensure that no other program changes the
         // file meanwhile; the documentation of `file` demands it of the caller.
         let map = unsafe { Mmap::map(&file) }.map_err(FileError::io(path, "map"))?;
         let found = map.len() as u64;
+        if let Some((what, advice)) = other_format(&map, found) {
+            return Err(FileError::OtherFormat { path: path.to_owned(), what, advice });
+        }
         let Some((length, rest)) = map.split_first_chunk::<LENGTH_BYTES>() else {
             return Err(truncated(LENGTH_BYTES, found));
         };

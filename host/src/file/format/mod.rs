@@ -4,6 +4,7 @@ pub mod compressed;
 pub mod container;
 pub mod dtype;
 pub mod header;
+pub mod kind;
 pub mod lossless;
 pub mod mapped;
 pub mod plain;

@@ -8,7 +8,6 @@ use crc32c::crc32c;
 use crate::file::error::FileError;
 use crate::file::format::container::{self, Stored};
 use crate::file::format::dtype::TensorDtype;
-use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
 use crate::file::model::{Model, PathKind};
 use crate::file::policy::CompressPlan;
@@ -57,7 +56,7 @@ fn compress_file(
     progress.add_to_total(file.header().data_len as u64);
     let plan = CompressPlan::new(&files, options, progress)?;
     let mut summary = writer.write(file, &plan, progress)?;
-    summary.warnings = plan.warnings();
+    summary.warnings = plan.warnings(summary.quantized, &summary.kept);
     Ok(summary)
 }
 
@@ -77,13 +76,13 @@ fn compress_model(
     let files = model.shards().map(PlainFile::open).collect::<Result<Vec<_>, _>>()?;
     progress.add_to_total(files.iter().map(|file| file.header().data_len as u64).sum());
     let plan = CompressPlan::new(&files, options, progress)?;
-    let mut summary = Summary::default();
+    let mut summary = Summary::of_model(&model);
     for (file, shard) in files.iter().zip(model.files()) {
-        let written = Writer::create(&folder.file(shard.name()), file)
+        let written = Writer::create(&folder.create_parent(&shard.name)?, file)
             .and_then(|writer| writer.write(file, &plan, progress));
         summary.add(written.map_err(|error| folder.renamed(error))?);
     }
-    summary.warnings = plan.warnings();
+    summary.warnings.extend(plan.warnings(summary.quantized, &summary.kept));
     folder.commit()?;
     Ok(summary)
 }
@@ -116,7 +115,8 @@ impl Writer {
         for tensor in file.tensors() {
             let EncodedTensor { blob, outcome } =
                 plan.encode(file.path(), tensor, file.data(tensor))?;
-            count(&mut summary, tensor, outcome);
+            summary.weights += tensor.weights();
+            count(&mut summary, outcome);
             let Some(blob) = blob else {
                 raw.push(tensor);
                 continue;
@@ -154,10 +154,10 @@ impl Writer {
 }
 
 /// Counts a tensor by its outcome.
-fn count(summary: &mut Summary, tensor: &Tensor, outcome: Outcome) {
+fn count(summary: &mut Summary, outcome: Outcome) {
     match outcome {
-        Outcome::Lossless => {}
-        Outcome::TooSmall => summary.too_small.push(tensor.name.clone()),
+        Outcome::AsAsked => {}
+        Outcome::Kept(kept) => summary.kept.push(kept),
         Outcome::Quantized => summary.quantized += 1,
         Outcome::Calibrated => {
             summary.quantized += 1;

@@ -47,7 +47,7 @@ fn decompress_model(
     let folder = OutputFolder::create(output, model.root())?;
     folder.copy_all(model.root(), model.companions())?;
     progress.add_to_total(model.tensor_bytes());
-    let mut summary = Summary::default();
+    let mut summary = Summary::of_model(&model);
     for shard in model.files() {
         let restored = decompress_shard(shard, &folder, progress);
         summary.add(restored.map_err(|error| folder.renamed(error))?);
@@ -63,9 +63,9 @@ fn decompress_shard(
 ) -> Result<Summary, FileError> {
     if shard.is_compressed {
         let file = CompressedFile::open(&shard.path)?;
-        return decompress_file(&file, &folder.file(shard.name()), progress);
+        return decompress_file(&file, &folder.create_parent(&shard.name)?, progress);
     }
-    folder.copy(&shard.path, shard.name())?;
+    folder.copy(&shard.path, &shard.name)?;
     progress.add(shard.tensor_bytes);
     Ok(Summary::from_plain(shard))
 }

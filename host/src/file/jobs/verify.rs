@@ -116,7 +116,7 @@ fn check_counterparts(model: &Model, against: &Model) -> Result<(), FileError> {
     }
     for (one, other) in [(model, against), (against, model)] {
         let is_missing = |shard: &&Shard| {
-            other.files().binary_search_by(|other| other.name().cmp(shard.name())).is_err()
+            other.files().binary_search_by(|other| other.name.cmp(&shard.name)).is_err()
         };
         if let Some(shard) = one.files().iter().find(is_missing) {
             let (path, against) = (shard.path.clone(), other.path().to_owned());

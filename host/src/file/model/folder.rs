@@ -1,12 +1,12 @@
-//! Hugging Face folders: which files are the model, and which are copied along with it.
+//! Folders: which files are models, and which are copied along with them.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::index::{self, Index};
-use super::{INDEX_SUFFIX, is_safetensors};
-use crate::file::error::{FileError, ModelFault};
+use super::{INDEX_SUFFIX, has_suffix, is_safetensors};
+use crate::file::error::{FileError, IndexFault, ModelFault};
 
 /// Name of the only file of a model that is not sharded.
 const SINGLE: &str = "model.safetensors";
@@ -14,68 +14,160 @@ const SINGLE: &str = "model.safetensors";
 /// Name of the index that is preferred where there are several.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Extensions of weights in other formats.
-const OTHER_WEIGHTS: [&str; 8] = ["bin", "pt", "pth", "gguf", "onnx", "h5", "msgpack", "ckpt"];
+/// Endings of weights in other formats, and of archives of them.
+const OTHER_WEIGHTS: [&str; 31] = [
+    "bin",
+    "pt",
+    "pth",
+    "ckpt",
+    "pkl",
+    "pickle",
+    "gguf",
+    "ggml",
+    "onnx",
+    "onnx_data",
+    "h5",
+    "hdf5",
+    "keras",
+    "msgpack",
+    "ot",
+    "tflite",
+    "pb",
+    "npz",
+    "npy",
+    "mlmodel",
+    "nemo",
+    "mar",
+    "engine",
+    "plan",
+    "pdparams",
+    "pdiparams",
+    "zip",
+    "tar",
+    "7z",
+    "rar",
+    "llamafile",
+];
 
-/// The files of a folder, by their roles.
+/// Endings of files whose download has not been completed.
+const INCOMPLETE: [&str; 6] = ["incomplete", "part", "partial", "crdownload", "download", "aria2"];
+
+/// Depth of folders in folders that are read. A pipeline has one level.
+const MAX_DEPTH: usize = 8;
+
+/// Most entries that are read, so that a slip like `/` ends with an error.
+const MAX_ENTRIES: usize = 100_000;
+
+/// The files of a folder and of the folders in it, by their roles. Paths are relative to it, and in the order of their
+/// names.
+#[derive(Debug, Default)]
 pub(in crate::file) struct Folder {
-    pub(in crate::file) index: Option<(OsString, Index)>,
-    /// The model's safetensors files, in the order of their names.
-    pub(in crate::file) shards: Vec<OsString>,
-    /// Files that are copied as they are, the index among them.
-    pub(in crate::file) companions: Vec<OsString>,
-    /// Entries that are left out: other weights, hidden files, folders.
-    pub(in crate::file) left_out: Vec<OsString>,
+    /// The indexes that hold, with the folder that each is in.
+    pub(in crate::file) indexes: Vec<(PathBuf, Index)>,
+    /// The safetensors files.
+    pub(in crate::file) shards: Vec<PathBuf>,
+    /// Files that are copied as they are, the indexes among them.
+    pub(in crate::file) companions: Vec<PathBuf>,
+    /// Entries that are left out: other weights, incomplete downloads, hidden files, links to folders.
+    pub(in crate::file) left_out: Vec<PathBuf>,
+    /// What is wrong, but does not keep the files from being compressed one by one.
+    pub(in crate::file) faults: Vec<ModelFault>,
+    /// Number of entries read.
+    pub(in crate::file) entries: usize,
 }
 
 impl Folder {
-    /// Lists the folder `path`, and chooses the model in it.
-    pub(in crate::file) fn read(path: &Path) -> Result<Self, FileError> {
-        let Listing { weights, indexes, mut companions, mut left_out } = Listing::read(path)?;
-        let (index, shards) = choose(path, &weights, &indexes)?;
-        let name = index.as_ref().map(|(name, _)| name);
-        companions.extend(name.cloned());
-        left_out
-            .extend(weights.into_iter().filter(|weights| shards.binary_search(weights).is_err()));
-        left_out.extend(indexes.into_iter().filter(|index| Some(index) != name));
-        companions.sort_unstable();
-        left_out.sort_unstable();
-        Ok(Self { index, shards, companions, left_out })
+    /// Lists the folder `root` and the folders in it, and chooses the models in each.
+    pub(in crate::file) fn read(root: &Path) -> Result<Self, FileError> {
+        let mut all = Self::default();
+        all.read_part(root, Path::new(""), 0)?;
+        if all.shards.is_empty() {
+            return Err(ModelFault::NoWeights { path: root.to_owned() }.into());
+        }
+        for paths in [&mut all.shards, &mut all.companions, &mut all.left_out] {
+            paths.sort_unstable();
+        }
+        Ok(all)
     }
-}
 
-/// The chosen index, if there is one, and the shards.
-type Choice = (Option<(OsString, Index)>, Vec<OsString>);
+    /// Adds the folder `part` of `root`, which lies so deep in it.
+    fn read_part(&mut self, root: &Path, part: &Path, depth: usize) -> Result<(), FileError> {
+        let Listing { weights, indexes, companions, left_out, folders } =
+            Listing::read(&root.join(part))?;
+        self.entries += weights.len() + companions.len() + left_out.len() + folders.len();
+        if self.entries > MAX_ENTRIES {
+            let path = root.to_owned();
+            return Err(ModelFault::TooManyEntries { path, limit: MAX_ENTRIES }.into());
+        }
+        let paths = |names: Vec<OsString>| names.into_iter().map(|name| part.join(name));
+        self.companions.extend(paths(companions));
+        self.left_out.extend(paths(left_out));
+        self.choose(root, part, weights, indexes)?;
+        for folder in folders {
+            let folder = part.join(folder);
+            match depth < MAX_DEPTH {
+                true => self.read_part(root, &folder, depth + 1)?,
+                false => self.left_out.push(folder),
+            }
+        }
+        Ok(())
+    }
 
-/// Chooses the model: the files that the index lists, or `model.safetensors`, or else all files. Refuses a folder with
-/// an index and a `model.safetensors` that it does not list, since programs differ in which of the two they load.
-fn choose(path: &Path, weights: &[OsString], indexes: &[OsString]) -> Result<Choice, FileError> {
-    let several = |first: &OsStr, second: &OsStr| ModelFault::SeveralModels {
-        path: path.to_owned(),
-        first: first.to_string_lossy().into_owned(),
-        second: second.to_string_lossy().into_owned(),
-    };
-    let single = weights.iter().find(|name| *name == SINGLE);
-    let name = match (indexes.iter().find(|name| *name == INDEX), indexes) {
-        (Some(name), _) | (None, [name]) => name,
-        (None, [first, second, ..]) if single.is_none() => {
-            return Err(several(first, second).into());
+    /// Chooses the models among the safetensors files `weights` of the folder `part`: the files that the indexes list, and
+    /// `model.safetensors`; without these, all. An index that lists missing files is one of other shards: then all, too.
+    fn choose(
+        &mut self,
+        root: &Path,
+        part: &Path,
+        weights: Vec<OsString>,
+        indexes: Vec<OsString>,
+    ) -> Result<(), FileError> {
+        // Programs load the one of this name; others beside it are of variants.
+        let is_preferred = |name: &OsString| indexes.len() == 1 || *name == INDEX;
+        let has_preferred = indexes.iter().any(is_preferred);
+        let mut chosen: Vec<OsString> =
+            weights.iter().filter(|name| *name == SINGLE).cloned().collect();
+        let mut is_stale = false;
+        for name in &indexes {
+            if has_preferred && !is_preferred(name) {
+                self.left_out.push(part.join(name));
+                continue;
+            }
+            let path = root.join(part).join(name);
+            let index = index::read(&path)?;
+            self.companions.push(part.join(name));
+            let missing = index.iter().find(|(shard, _)| {
+                weights.binary_search_by(|name| name.as_os_str().cmp(shard.as_ref())).is_err()
+            });
+            if let Some((shard, tensors)) = missing {
+                let fault =
+                    IndexFault::NoShard { tensor: tensors[0].clone(), shard: shard.clone() };
+                self.faults.push(ModelFault::Index { path, source: fault });
+                is_stale = true;
+                continue;
+            }
+            if let Some(single) = weights.iter().find(|name| *name == SINGLE)
+                && !index.contains_key(SINGLE)
+            {
+                let [first, second] =
+                    [single, name].map(|name| name.to_string_lossy().into_owned());
+                self.faults.push(ModelFault::SeveralModels {
+                    path: root.join(part),
+                    first,
+                    second,
+                });
+            }
+            chosen.extend(index.keys().map(OsString::from));
+            self.indexes.push((part.join(name), index));
         }
-        (None, _) => {
-            let shards = single.map_or_else(|| weights.to_vec(), |single| vec![single.clone()]);
-            return match shards.is_empty() {
-                true => Err(ModelFault::NoWeights { path: path.to_owned() }.into()),
-                false => Ok((None, shards)),
-            };
+        for name in weights {
+            let path = part.join(&name);
+            match chosen.is_empty() || is_stale || chosen.contains(&name) {
+                true => self.shards.push(path),
+                false => self.left_out.push(path),
+            }
         }
-    };
-    let index = index::read(&path.join(name))?;
-    match single {
-        Some(single) if !index.contains_key(SINGLE) => Err(several(single, name).into()),
-        _ => {
-            let shards = index.keys().map(OsString::from).collect();
-            Ok((Some((name.clone(), index)), shards))
-        }
+        Ok(())
     }
 }
 
@@ -86,6 +178,16 @@ struct Listing {
     indexes: Vec<OsString>,
     companions: Vec<OsString>,
     left_out: Vec<OsString>,
+    folders: Vec<OsString>,
+}
+
+/// What an entry of a folder is, apart from its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryKind {
+    File,
+    Folder,
+    /// A link to a folder, a device, a pipe.
+    Other,
 }
 
 impl Listing {
@@ -97,30 +199,35 @@ impl Listing {
         names.sort_unstable();
         let mut listing = Self::default();
         for name in names {
-            // Follows links. A broken link counts as a file: copying it, or opening it as a shard, then reports what is
-            // missing.
-            let is_file = fs::metadata(path.join(&name)).map_or(true, |status| status.is_file());
-            listing.kind(&name, is_file).push(name);
+            let entry = path.join(&name);
+            let kind = match (fs::symlink_metadata(&entry), fs::metadata(&entry)) {
+                (Ok(status), _) if status.is_dir() => EntryKind::Folder,
+                (_, Ok(status)) if !status.is_file() => EntryKind::Other,
+                // A broken link counts as a file: copying it, or opening it as a shard, then reports what is missing.
+                _ => EntryKind::File,
+            };
+            listing.list(&name, kind).push(name);
         }
         Ok(listing)
     }
 
     /// Returns the list that an entry of this name belongs to.
-    fn kind(&mut self, name: &OsStr, is_file: bool) -> &mut Vec<OsString> {
+    fn list(&mut self, name: &OsString, kind: EntryKind) -> &mut Vec<OsString> {
         let text = name.to_string_lossy();
         // Weights in other formats have indexes, too: `pytorch_model.bin.index.json`.
         let indexed = Path::new(text.strip_suffix(".index.json").unwrap_or(&text));
         let other = indexed.extension().is_some_and(|ending| {
-            OTHER_WEIGHTS.iter().any(|other| ending.eq_ignore_ascii_case(other))
+            let mut others = OTHER_WEIGHTS.iter().chain(&INCOMPLETE);
+            others.any(|other| ending.eq_ignore_ascii_case(other))
         });
-        if !is_file || text.starts_with('.') || other {
-            &mut self.left_out
-        } else if text.ends_with(INDEX_SUFFIX) {
-            &mut self.indexes
-        } else if is_safetensors(Path::new(name)) {
-            &mut self.weights
-        } else {
-            &mut self.companions
+        match kind {
+            _ if text.starts_with('.') => &mut self.left_out,
+            EntryKind::Folder => &mut self.folders,
+            EntryKind::Other => &mut self.left_out,
+            EntryKind::File if other => &mut self.left_out,
+            EntryKind::File if has_suffix(&text, INDEX_SUFFIX) => &mut self.indexes,
+            EntryKind::File if is_safetensors(Path::new(name)) => &mut self.weights,
+            EntryKind::File => &mut self.companions,
         }
     }
 }
@@ -133,22 +240,25 @@ mod tests {
     fn files_are_classified_by_name() {
         let kind = |name: &str| {
             let mut listing = Listing::default();
-            listing.kind(name.as_ref(), true).push(name.into());
-            let Listing { weights, indexes, companions, left_out } = listing;
+            listing.list(&name.into(), EntryKind::File).push(name.into());
+            let Listing { weights, indexes, companions, left_out, .. } = listing;
             [weights, indexes, companions, left_out].iter().position(|names| !names.is_empty())
         };
-        for name in ["model.safetensors", "model-00001-of-00002.safetensors", "a.b.safetensors"] {
+        for name in ["model.safetensors", "model-00001-of-00002.safetensors", "A.B.SAFETENSORS"] {
             assert_eq!(kind(name), Some(0), "{name}");
         }
-        for name in ["model.safetensors.index.json", "model.fp16.safetensors.index.json"] {
+        for name in ["model.safetensors.index.json", "MODEL.fp16.SafeTensors.Index.json"] {
             assert_eq!(kind(name), Some(1), "{name}");
         }
         let companions = ["config.json", "tokenizer.model", "LICENSE", "README.md", "index.json"];
-        for name in companions.into_iter().chain(["safetensors", "bin", "merges.txt"]) {
+        for name in companions.into_iter().chain(["safetensors", "bin", "merges.txt.gz"]) {
             assert_eq!(kind(name), Some(2), "{name}");
         }
         let left_out = ["pytorch_model.bin", "a.GGUF", ".gitattributes", "._model.safetensors"];
-        for name in left_out.into_iter().chain(["pytorch_model.bin.index.json", "x.onnx"]) {
+        let left_out = left_out.into_iter().chain(["pytorch_model.bin.index.json", "x.onnx"]);
+        let left_out =
+            left_out.chain(["model-2.safetensors.incomplete", "y.Part", "rust_model.ot"]);
+        for name in left_out.chain(["64.tflite", "weights.npz", "x.npy", "m.mlmodel", "m.nemo"]) {
             assert_eq!(kind(name), Some(3), "{name}");
         }
     }

@@ -16,6 +16,9 @@ use crate::file::format::header::Pairs;
 /// tensor.
 const MAX_INDEX: u64 = 100_000_000;
 
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Names of the shards, each with the names of the tensors that it should contain.
 pub(in crate::file) type Index = BTreeMap<String, Vec<String>>;
 
@@ -41,6 +44,7 @@ fn parse(text: &[u8]) -> Result<Index, IndexFault> {
     if text.len() as u64 > MAX_INDEX {
         return Err(IndexFault::TooLarge(MAX_INDEX));
     }
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let WeightMap(mut pairs) =
         serde_json::from_slice(text).map_err(|error| IndexFault::Json(error.into()))?;
     pairs.0.sort_unstable();

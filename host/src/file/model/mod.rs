@@ -3,26 +3,27 @@
 //! | path | model | output |
 //! |---|---|---|
 //! | `*.safetensors.index.json` | the index and the files that it lists | a folder of these |
-//! | a folder | the files that its index lists, or its `model.safetensors`, or else all its `*.safetensors` | a folder, with tokenizer, configuration and so on |
+//! | a folder | in it and in each folder inside of it: the files that an index lists, or `model.safetensors`, or else all `*.safetensors` | a folder, with tokenizer, configuration and so on |
 //! | anything else | a single file | a file |
 //!
-//! Jobs process the files of a model one after another. Files keep their names, and the index is copied as it is: a
-//! compressed model is a model again. Jobs leave out weights in other formats, safetensors files that are not part of the
-//! model, hidden files, and folders inside the folder.
+//! Jobs process the files of a model one after another. Files keep their names, and indexes are copied as they are: a
+//! compressed model is a model again. Jobs leave out weights in other formats, incomplete downloads, safetensors files
+//! that are not part of the model, hidden entries, and links to folders.
+//!
+//! Jobs do not need an index to be right, since they give back every file byte for byte: what is wrong with it is a
+//! warning. Only an index that cannot be read, or that leads out of its folder, is an error.
 //!
 //! An output folder must be empty or not exist. It appears only when complete.
 
+mod agreement;
 mod folder;
 mod index;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use folder::Folder;
-use index::Index;
 
 use crate::file::error::{FileError, IndexFault, ModelFault};
 use crate::file::format::header::Tensor;
@@ -35,10 +36,10 @@ const INDEX_SUFFIX: &str = ".safetensors.index.json";
 /// A model on disk. Open one to list its files before a job, or without one.
 ///
 /// A path is a single safetensors file, the index of a sharded model (`*.safetensors.index.json`), or a folder: then
-/// the model is what the folder's index lists, or its `model.safetensors`, or else all its safetensors files.
+/// the model is what its index lists, or its `model.safetensors`, or else all its safetensors files, and the same for each
+/// folder inside of it.
 ///
-/// The headers of all files have been read and agree with the index. The weights have not been read, and no file is
-/// kept open.
+/// The headers of all files have been read. The weights have not been read, and no file is kept open.
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
@@ -46,14 +47,17 @@ pub struct Model {
     root: PathBuf,
     /// In the order of their names.
     shards: Vec<Shard>,
-    companions: Vec<OsString>,
-    left_out: Vec<OsString>,
+    companions: Vec<PathBuf>,
+    left_out: Vec<PathBuf>,
+    faults: Vec<ModelFault>,
 }
 
 /// One safetensors file of a model.
 #[derive(Debug)]
 pub(in crate::file) struct Shard {
     pub(in crate::file) path: PathBuf,
+    /// Its path in the folder of the model.
+    pub(in crate::file) name: PathBuf,
     pub(in crate::file) is_compressed: bool,
     /// Number of tensors.
     pub(in crate::file) tensors: usize,
@@ -76,7 +80,7 @@ impl PathKind {
     pub(in crate::file) fn new(path: &Path) -> Result<Self, FileError> {
         let status = fs::metadata(path).map_err(FileError::io(path, "open"))?;
         let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-        Ok(match name.ends_with(INDEX_SUFFIX) {
+        Ok(match has_suffix(&name, INDEX_SUFFIX) {
             _ if status.is_dir() => Self::Folder,
             true => Self::Index,
             false => Self::File,
@@ -89,34 +93,29 @@ impl Model {
     /// the headers of all its files.
     ///
     /// # Errors
-    /// [`FileError::Model`] if an index is invalid or disagrees with its shards, if two shards contain the same tensor,
-    /// and if a folder contains no model, or more than one; the errors of [`TensorFile::open`]; [`FileError::Io`].
+    /// [`FileError::Model`] if an index is invalid, if one that was named lists missing files, and if a folder contains no
+    /// safetensors file; the errors of [`TensorFile::open`]; [`FileError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let path = path.as_ref();
-        let (root, shards, companions, left_out) = match PathKind::new(path)? {
-            PathKind::File => {
-                let (shards, _) = read_shards(vec![path.to_owned()])?;
-                (parent(path), shards, Vec::new(), Vec::new())
+        let (root, folder) = match PathKind::new(path)? {
+            PathKind::File => (parent(path), Folder::default()),
+            PathKind::Index => (parent(path), indexed(path)?),
+            PathKind::Folder => (path, Folder::read(path)?),
+        };
+        let Folder { indexes, shards, companions, left_out, mut faults, .. } = folder;
+        let (shards, names) = match shards.is_empty() {
+            true => {
+                let (shard, names) = Shard::read(path.to_owned(), name_of(path))?;
+                (vec![shard], vec![names])
             }
-            PathKind::Index => {
-                let root = parent(path);
-                let index = index::read(path)?;
-                let shards = read_indexed(path, &index, paths(root, index.keys()))?;
-                let companions = path.file_name().map(OsStr::to_owned).into_iter().collect();
-                (root, shards, companions, Vec::new())
-            }
-            PathKind::Folder => {
-                let Folder { index, shards, companions, left_out } = Folder::read(path)?;
-                let shards = paths(path, &shards);
-                let shards = match index {
-                    Some((name, index)) => read_indexed(&path.join(name), &index, shards)?,
-                    None => read_shards(shards)?.0,
-                };
-                (path, shards, companions, left_out)
+            false => {
+                let read = shards.into_iter().map(|name| Shard::read(root.join(&name), name));
+                read.collect::<Result<Vec<_>, _>>()?.into_iter().unzip()
             }
         };
+        faults.extend(agreement::faults(root, &indexes, &shards, &names));
         let (path, root) = (path.to_owned(), root.to_owned());
-        Ok(Self { path, root, shards, companions, left_out })
+        Ok(Self { path, root, shards, companions, left_out, faults })
     }
 
     /// Opens a model with at least one compressed file.
@@ -156,27 +155,35 @@ impl Model {
         self.shards.iter().map(|shard| shard.tensor_bytes).sum()
     }
 
-    /// Returns the names of the files that jobs copy as they are: the index and, of a folder, tokenizer, configuration
-    /// and so on.
+    /// Returns the paths, in the model's folder, of the files that jobs copy as they are: the indexes and, of a folder,
+    /// tokenizer, configuration and so on.
     pub fn companions(&self) -> impl Iterator<Item = &Path> {
-        self.companions.iter().map(Path::new)
+        self.companions.iter().map(PathBuf::as_path)
     }
 
-    /// Returns the names of the folder's entries that jobs leave out: weights in other formats or of other models,
-    /// hidden files, folders. Empty for a model that was opened by its index.
+    /// Returns the paths, in the model's folder, of the entries that jobs leave out: weights in other formats or of other
+    /// models, incomplete downloads, hidden entries, links to folders. Empty for a model that was opened by its index.
     pub fn left_out(&self) -> impl Iterator<Item = &Path> {
-        self.left_out.iter().map(Path::new)
+        self.left_out.iter().map(PathBuf::as_path)
+    }
+
+    /// Returns what is wrong with the model, though its files can be compressed one by one: an index of other shards, a
+    /// tensor that the index lists elsewhere or that is in two files, two models in one folder.
+    pub fn faults(&self) -> impl Iterator<Item = &ModelFault> {
+        self.faults.iter()
     }
 }
 
 impl Shard {
-    /// Reads the header of the shard `path`. Returns the names of its tensors, too, in the order of their data.
-    fn read(path: PathBuf) -> Result<(Self, Vec<String>), FileError> {
+    /// Reads the header of the shard `path`, whose path in the model is `name`. Returns the names of its tensors, too, in
+    /// the order of their data.
+    fn read(path: PathBuf, name: PathBuf) -> Result<(Self, Vec<String>), FileError> {
         let file = TensorFile::open(&path)?;
         let tensors = file.tensors();
         let names: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
         let shard = Self {
             path,
+            name,
             is_compressed: matches!(file, TensorFile::Compressed(_)),
             tensors: names.len(),
             tensor_bytes: tensors.iter().map(Tensor::byte_len).sum(),
@@ -184,63 +191,41 @@ impl Shard {
         };
         Ok((shard, names))
     }
-
-    /// Returns the name of the file.
-    pub(in crate::file) fn name(&self) -> &OsStr {
-        self.path.file_name().unwrap_or_default()
-    }
 }
 
-/// Returns the paths of the files `names` in the folder `root`.
-fn paths(root: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> Vec<PathBuf> {
-    names.into_iter().map(|name| root.join(name)).collect()
-}
-
-/// Index of the shard that contains a tensor, by the tensor's name.
-type Places = HashMap<String, usize>;
-
-/// Reads the headers of the shards that the index `path` lists, in its order, and checks that they agree with it.
-fn read_indexed(path: &Path, index: &Index, shards: Vec<PathBuf>) -> Result<Vec<Shard>, FileError> {
-    let invalid = |fault| Err(index::invalid(path, fault));
+/// Returns the files that the index `path` lists.
+fn indexed(path: &Path) -> Result<Folder, FileError> {
+    let index = index::read(path)?;
+    let root = parent(path);
     // Before any header is read, which takes a while for many shards.
-    for ((shard, tensors), file) in index.iter().zip(&shards) {
-        if !file.try_exists().map_err(FileError::io(file, "open"))? {
+    for (shard, tensors) in &index {
+        let file = root.join(shard);
+        if !file.try_exists().map_err(FileError::io(&file, "open"))? {
             let (tensor, shard) = (tensors[0].clone(), shard.clone());
-            return invalid(IndexFault::NoShard { tensor, shard });
+            return Err(index::invalid(path, IndexFault::NoShard { tensor, shard }));
         }
     }
-    let (shards, places) = read_shards(shards)?;
-    for (place, (shard, tensors)) in index.iter().enumerate() {
-        if let Some(tensor) = tensors.iter().find(|tensor| places.get(*tensor) != Some(&place)) {
-            let (tensor, shard) = (tensor.clone(), shard.clone());
-            return invalid(IndexFault::NotInShard { tensor, shard });
-        }
-    }
-    Ok(shards)
+    let name = name_of(path);
+    Ok(Folder {
+        shards: index.keys().map(PathBuf::from).collect(),
+        companions: vec![name.clone()],
+        indexes: vec![(name, index)],
+        ..Folder::default()
+    })
 }
 
-/// Reads the headers of shards, and checks that no tensor is in two of them.
-fn read_shards(paths: Vec<PathBuf>) -> Result<(Vec<Shard>, Places), FileError> {
-    let mut shards: Vec<Shard> = Vec::with_capacity(paths.len());
-    let mut places = Places::new();
-    for path in paths {
-        let (shard, names) = Shard::read(path)?;
-        for tensor in names {
-            match places.entry(tensor) {
-                Entry::Vacant(entry) => _ = entry.insert(shards.len()),
-                Entry::Occupied(entry) => {
-                    let (path, other) = (shard.path, shards[*entry.get()].path.clone());
-                    let tensor = entry.key().clone();
-                    return Err(ModelFault::TensorTwice { path, other, tensor }.into());
-                }
-            }
-        }
-        shards.push(shard);
-    }
-    Ok((shards, places))
+/// Returns the name of a file, as a path.
+fn name_of(path: &Path) -> PathBuf {
+    path.file_name().map(PathBuf::from).unwrap_or_default()
 }
 
 /// Returns whether the name of a file is that of a safetensors file.
 fn is_safetensors(name: &Path) -> bool {
-    name.extension().is_some_and(|ending| ending == "safetensors")
+    name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"))
+}
+
+/// Returns whether a name has this ending, in any case.
+fn has_suffix(name: &str, suffix: &str) -> bool {
+    let start = name.len().checked_sub(suffix.len());
+    start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }

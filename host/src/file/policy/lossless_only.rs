@@ -7,6 +7,7 @@ use crate::file::format::header::Tensor;
 use crate::file::format::lossless::{LosslessCoding, encode_lossless};
 use crate::file::format::plain::PlainFile;
 use crate::file::policy::encoded::{EncodedTensor, Outcome};
+use crate::file::policy::kept::Kept;
 use crate::file::policy::options::CompressOptions;
 use crate::file::policy::warning::Warning;
 use crate::file::progress::Progress;
@@ -39,21 +40,22 @@ impl<'a> CompressPlan<'a> {
         tensor: &Tensor,
         data: &[u8],
     ) -> Result<EncodedTensor, FileError> {
-        let outcome = Outcome::Lossless;
         if !self.options.selects(&tensor.name) {
-            return Ok(EncodedTensor { blob: None, outcome });
+            return Ok(EncodedTensor { blob: None, outcome: Outcome::AsAsked });
         }
         let weights_per_symbol = self.options.weights_per_symbol;
         let blob =
             encode_lossless(tensor, data, LosslessCoding { weights_per_symbol, raw_bits: None })
                 .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?;
-        Ok(EncodedTensor { blob, outcome })
+        Ok(EncodedTensor::lossless(tensor, blob))
     }
 
-    /// Returns the options that have no effect on any tensor: none can.
-    #[expect(clippy::unused_self, reason = "plans of quantizers have warnings")]
-    pub(in crate::file) fn warnings(&self) -> Vec<Warning> {
-        Vec::new()
+    /// Returns the options without effect.
+    pub(in crate::file) fn warnings(&self, _quantized: usize, _kept: &[Kept]) -> Vec<Warning> {
+        let mut tensors = self.files.iter().flat_map(PlainFile::tensors).peekable();
+        let is_empty = tensors.peek().is_none();
+        let is_selected = tensors.any(|tensor| self.options.selects(&tensor.name));
+        if is_empty || is_selected { Vec::new() } else { vec![Warning::NothingSelected] }
     }
 
     /// Checks that no file has changed since the job opened it.

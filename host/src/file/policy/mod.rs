@@ -1,6 +1,7 @@
 //! Which tensors are compressed, and how: options, rules, calibration, the plan of a job, warnings.
 
 pub mod encoded;
+pub mod kept;
 pub mod options;
 pub mod warning;
 

@@ -19,7 +19,14 @@ pub(in crate::file) struct OutputFile {
 impl OutputFile {
     /// Starts the output `path` of a job that reads `input`.
     pub(in crate::file) fn create(path: &Path, input: &Path) -> Result<Self, FileError> {
-        match fs::metadata(path) {
+        let status = fs::metadata(path);
+        let is_folder = status.as_ref().is_ok_and(fs::Metadata::is_dir);
+        if is_folder || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            let name = input.file_name().unwrap_or("model.safetensors".as_ref());
+            let (path, example) = (path.to_owned(), path.join(name));
+            return Err(FileError::FolderOutput { path, example });
+        }
+        match status {
             Ok(status) if !status.is_file() => {
                 return Err(FileError::NotAFile { path: path.to_owned() });
             }

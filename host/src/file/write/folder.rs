@@ -1,6 +1,5 @@
 //! Output folders.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -48,19 +47,27 @@ impl OutputFolder {
     }
 
     /// Returns the current path of the file `name` in the folder.
-    pub(in crate::file) fn file(&self, name: &OsStr) -> PathBuf {
+    pub(in crate::file) fn file(&self, name: &Path) -> PathBuf {
         self.temporary.path().join(name)
     }
 
+    /// Creates the folders that the file `name` is in. Returns its current path.
+    pub(in crate::file) fn create_parent(&self, name: &Path) -> Result<PathBuf, FileError> {
+        let file = self.file(name);
+        let made = make(|| fs::create_dir_all(parent(&file)));
+        made.map_err(FileError::io(&self.path.join(name), "write"))?;
+        Ok(file)
+    }
+
     /// Copies a file into the folder. Follows links.
-    pub(in crate::file) fn copy(&self, from: &Path, name: &OsStr) -> Result<(), FileError> {
+    pub(in crate::file) fn copy(&self, from: &Path, name: &Path) -> Result<(), FileError> {
         let status = fs::metadata(from).map_err(FileError::io(from, "open"))?;
         if !status.is_file() {
             return Err(FileError::NotAFile { path: from.to_owned() });
         }
         let mut source = File::open(from).map_err(FileError::io(from, "open"))?;
         let stamp = Stamp::new(&source).map_err(FileError::io(from, "read"))?;
-        let (to, copy) = (self.file(name), self.path.join(name));
+        let (to, copy) = (self.create_parent(name)?, self.path.join(name));
         let target = make(|| File::create_new(to));
         let mut target = target.map_err(FileError::io(&copy, "write"))?;
         io::copy(&mut source, &mut target).map_err(|fault| {
@@ -77,7 +84,7 @@ impl OutputFolder {
         root: &Path,
         names: impl IntoIterator<Item = &'a Path>,
     ) -> Result<(), FileError> {
-        names.into_iter().try_for_each(|name| self.copy(&root.join(name), name.as_os_str()))
+        names.into_iter().try_for_each(|name| self.copy(&root.join(name), name))
     }
 
     /// Replaces a path of [`Self::file`] in an error by the file's final path.

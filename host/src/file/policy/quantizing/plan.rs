@@ -1,28 +1,32 @@
 //! The plan of a job: which tensor is stored in which form, over all files.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use crate::Blob;
 use crate::file::error::{FileError, TensorFault};
+use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::Tensor;
 use crate::file::format::lossless::{LosslessCoding, encode_lossless};
 use crate::file::format::plain::PlainFile;
 use crate::file::policy::encoded::{EncodedTensor, Outcome};
+use crate::file::policy::kept::{Kept, KeptReason};
 use crate::file::policy::options::CompressOptions;
 use crate::file::policy::quantizing::calibration::Calibration;
-use crate::file::policy::quantizing::rates::shared_rates;
+use crate::file::policy::quantizing::rates::{SharedRates, shared_rates};
+use crate::file::policy::quantizing::side_data::CodePlaces;
 use crate::file::policy::quantizing::treatment::{Quantization, Treatment};
 use crate::file::policy::warning::Warning;
 use crate::file::progress::Progress;
-use crate::quantize::{Moments, NumberMatrix, QuantizeError, QuantizeOptions, Quantizer, Rate};
+use crate::quantize::{Moments, NumberMatrix, QuantizeError, QuantizeOptions, Quantizer};
+use crate::{Blob, WeightsPerSymbol};
 
 /// Encodes the tensors of a job's files: by the options, and with the rates that were chosen for all files together.
 pub(in crate::file) struct CompressPlan<'a> {
     files: &'a [PlainFile],
     options: &'a CompressOptions,
-    /// Rates of the tensors that share an average rate, by name.
-    rates: HashMap<String, Rate>,
+    /// Where the model has tensors of codes.
+    codes: CodePlaces<'a>,
+    /// Rates of the tensors that share an average rate.
+    rates: SharedRates,
 }
 
 impl<'a> CompressPlan<'a> {
@@ -32,8 +36,9 @@ impl<'a> CompressPlan<'a> {
         options: &'a CompressOptions,
         progress: &mut Progress<'_>,
     ) -> Result<Self, FileError> {
-        let rates = shared_rates(files, options, progress)?;
-        Ok(Self { files, options, rates })
+        let codes = CodePlaces::new(files.iter().flat_map(PlainFile::tensors));
+        let rates = shared_rates(files, options, &codes, progress)?;
+        Ok(Self { files, options, codes, rates })
     }
 
     /// Encodes `tensor` of the file `path`, whose bytes are `data`.
@@ -43,17 +48,32 @@ impl<'a> CompressPlan<'a> {
         tensor: &Tensor,
         data: &[u8],
     ) -> Result<EncodedTensor, FileError> {
-        match Treatment::new(self.options, tensor) {
-            Treatment::Raw => Ok(EncodedTensor { blob: None, outcome: Outcome::Lossless }),
-            Treatment::Lossless(coding) => {
-                let blob = encode_lossless(tensor, data, coding)
-                    .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?;
-                Ok(EncodedTensor { blob, outcome: Outcome::Lossless })
+        let lossless = |coding| {
+            encode_lossless(tensor, data, coding)
+                .map_err(|fault| FileError::tensor(path, &tensor.name, fault))
+        };
+        match self.treatment(tensor) {
+            Treatment::Raw => Ok(EncodedTensor { blob: None, outcome: Outcome::AsAsked }),
+            Treatment::Lossless(coding) => Ok(EncodedTensor::lossless(tensor, lossless(coding)?)),
+            Treatment::Keep(coding, reason, rule) => {
+                Ok(self.kept(tensor, lossless(coding)?, reason, rule))
             }
             Treatment::Quantize(quantization) => {
                 self.encode_quantized(path, tensor, data, quantization)
             }
         }
+    }
+
+    /// Returns the result for a tensor that is not quantized, for this reason, although this rule asks for it.
+    fn kept(
+        &self,
+        tensor: &Tensor,
+        blob: Option<Blob<'static>>,
+        reason: KeptReason,
+        rule: Option<usize>,
+    ) -> EncodedTensor {
+        let rule = rule.map(|index| self.options.quantize.rules.pattern(index).to_owned());
+        EncodedTensor { blob, outcome: Outcome::Kept(Kept::new(tensor, reason, rule)) }
     }
 
     /// Quantizes and encodes `tensor`, or encodes it without loss if it is too small for that.
@@ -65,7 +85,7 @@ impl<'a> CompressPlan<'a> {
         quantization: Quantization,
     ) -> Result<EncodedTensor, FileError> {
         let fault = |fault| FileError::tensor(path, &tensor.name, fault);
-        let quantizer = self.quantizer(&tensor.name, quantization);
+        let quantizer = self.quantizer(path, &tensor.name, quantization);
         // The other quantizers do not use moments.
         let moments = match quantizer {
             Quantizer::Rate(_) => self.options.quantize.moments(&tensor.name)?,
@@ -79,45 +99,63 @@ impl<'a> CompressPlan<'a> {
         let weights_per_symbol = quantization.weights_per_symbol;
         let coding = LosslessCoding { weights_per_symbol, raw_bits: None };
         let blob = encode_lossless(tensor, data, coding).map_err(fault)?;
-        Ok(EncodedTensor { blob, outcome: Outcome::TooSmall })
+        Ok(self.kept(tensor, blob, KeptReason::TooSmall, quantization.rule))
     }
 
-    /// Returns the quantizer of the tensor `name`, with its share of the rate.
-    fn quantizer(&self, name: &str, quantization: Quantization) -> Quantizer {
-        let rate = self.rates.get(name).copied().filter(|_| !quantization.pinned);
+    fn treatment(&self, tensor: &Tensor) -> Treatment {
+        Treatment::new(self.options, &self.codes, tensor)
+    }
+
+    /// Returns the quantizer of the tensor `name` of the file `path`, with its share of the rate.
+    fn quantizer(&self, path: &Path, name: &str, quantization: Quantization) -> Quantizer {
+        let rate = self
+            .rates
+            .get(&(path.to_owned(), name.to_owned()))
+            .copied()
+            .filter(|_| quantization.rule.is_none());
         rate.map_or(quantization.quantizer, Quantizer::Rate)
     }
 
-    /// Returns the options that have no effect on any tensor.
-    pub(in crate::file) fn warnings(&self) -> Vec<Warning> {
-        let tensors: Vec<&Tensor> = self.files.iter().flat_map(PlainFile::tensors).collect();
-        let quantized =
-            tensors.iter().filter_map(|tensor| match Treatment::new(self.options, tensor) {
-                Treatment::Quantize(quantization) => Some((tensor.name.as_str(), quantization)),
-                _ => None,
-            });
-        let quantized: Vec<(&str, Quantization)> = quantized.collect();
-        let is_rate =
-            |quantization: Quantization| matches!(quantization.quantizer, Quantizer::Rate(_));
+    /// Returns the options without effect, of a job that has quantized `quantized` tensors and has kept `kept`.
+    pub(in crate::file) fn warnings(&self, quantized: usize, kept: &[Kept]) -> Vec<Warning> {
+        let tensors = self.files.iter().flat_map(PlainFile::tensors);
+        let selected: Vec<&Tensor> =
+            tensors.filter(|tensor| self.options.selects(&tensor.name)).collect();
+        if selected.is_empty() && self.files.iter().any(|file| !file.tensors().is_empty()) {
+            return vec![Warning::NothingSelected];
+        }
+        let quantizations = selected.iter().filter_map(|tensor| match self.treatment(tensor) {
+            Treatment::Quantize(quantization) => Some((tensor.name.as_str(), quantization)),
+            _ => None,
+        });
+        let quantizations: Vec<(&str, Quantization)> = quantizations.collect();
         let settings = &self.options.quantize;
         let mut warnings = Vec::new();
-        if settings.quantizer.is_some() && quantized.is_empty() {
+        if settings.quantizer.is_some() && quantized == 0 {
             warnings.push(Warning::Format);
         }
-        if settings.share_rate && !quantized.iter().any(|(_, how)| how.shared_rate().is_some()) {
+        let any = |test: fn(&Quantization) -> bool| quantizations.iter().any(|(_, how)| test(how));
+        if settings.share_rate && !any(|how| how.shared_rate().is_some()) {
             warnings.push(Warning::ShareRate);
         }
+        if self.options.weights_per_symbol != WeightsPerSymbol::default()
+            && !any(|how| how.quantizer != Quantizer::Fp8)
+            && !selected.iter().any(|tensor| tensor.dtype == TensorDtype::I8)
+        {
+            warnings.push(Warning::WeightsPerSymbol);
+        }
         if let Some(calibration) = &settings.calibration {
-            let mut rates = quantized.iter().filter(|(_, how)| is_rate(*how)).peekable();
-            if rates.peek().is_none() {
+            if !any(|how| matches!(how.quantizer, Quantizer::Rate(_))) {
                 warnings.push(Warning::Calibration);
-            } else if !rates.any(|(name, _)| calibration.has_moments(name)) {
+            } else if !quantizations.iter().any(|(name, how)| {
+                matches!(how.quantizer, Quantizer::Rate(_)) && calibration.has_moments(name)
+            }) {
                 warnings.push(Warning::OtherCalibration);
             }
         }
-        let names = tensors.iter().map(|tensor| tensor.name.as_str());
-        let unused = settings.rules.unused(names.filter(|name| self.options.selects(name)));
-        warnings.extend(unused.map(|name| Warning::Rule(name.to_owned())));
+        let names = selected.iter().map(|tensor| tensor.name.as_str());
+        warnings.extend(settings.rules.unused(names).map(|name| Warning::Rule(name.to_owned())));
+        warnings.extend(Warning::of_rules(kept));
         warnings
     }
 

@@ -1,14 +1,19 @@
 //! The rates of tensors that share an average rate.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use crate::file::error::FileError;
 use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
 use crate::file::policy::options::CompressOptions;
+use crate::file::policy::quantizing::side_data::CodePlaces;
 use crate::file::policy::quantizing::treatment::{Quantization, Treatment};
 use crate::file::progress::Progress;
 use crate::quantize::{NumberMatrix, QuantizeError, QuantizeOptions, Rate, RateCurve, share_rate};
+
+/// Rates of tensors, by their files and names: files of variants have tensors of the same names.
+pub(super) type SharedRates = HashMap<(PathBuf, String), Rate>;
 
 /// A tensor that shares the average rate with others.
 struct Share<'a> {
@@ -19,20 +24,21 @@ struct Share<'a> {
     rate: Rate,
 }
 
-/// Returns the rates of all tensors of `files` that share an average rate, by name. Reads these tensors only, and adds
+/// Returns the rates of all tensors of `files` that share an average rate. Reads these tensors only, and adds
 /// them to `progress`.
 pub(super) fn shared_rates(
     files: &[PlainFile],
     options: &CompressOptions,
+    codes: &CodePlaces<'_>,
     progress: &mut Progress<'_>,
-) -> Result<HashMap<String, Rate>, FileError> {
-    let shares = shares(files, options);
+) -> Result<SharedRates, FileError> {
+    let shares = shares(files, options, codes);
     progress.add_to_total(shares.iter().map(|share| share.tensor.byte_len()).sum());
     let (mut names, mut curves) = (Vec::new(), Vec::new());
     let mut average = None;
     for share in &shares {
         if let Some(curve) = curve(share, options)? {
-            names.push(share.tensor.name.clone());
+            names.push((share.file.path().to_owned(), share.tensor.name.clone()));
             curves.push(curve);
             average = Some(share.rate);
         }
@@ -43,11 +49,15 @@ pub(super) fn shared_rates(
 }
 
 /// Lists the tensors that share a rate: none, unless the options say so.
-fn shares<'a>(files: &'a [PlainFile], options: &CompressOptions) -> Vec<Share<'a>> {
+fn shares<'a>(
+    files: &'a [PlainFile],
+    options: &CompressOptions,
+    codes: &CodePlaces<'_>,
+) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
     for file in files.iter().filter(|_| options.quantize.share_rate) {
         for tensor in file.tensors() {
-            if let Treatment::Quantize(quantization) = Treatment::new(options, tensor)
+            if let Treatment::Quantize(quantization) = Treatment::new(options, codes, tensor)
                 && let Some(rate) = quantization.shared_rate()
             {
                 shares.push(Share { file, tensor, quantization, rate });

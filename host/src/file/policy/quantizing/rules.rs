@@ -32,7 +32,8 @@ pub struct Rules(Vec<(Regex, Rule)>);
 /// The settings of a rule, or of all rules that match a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Rule {
-    pub(super) format: Option<Target>,
+    /// With the index of the rule that it is from.
+    pub(super) format: Option<(Target, usize)>,
     pub(super) weight: Option<f64>,
     pub(super) raw_bits: Option<u8>,
     pub(super) weights_per_symbol: Option<WeightsPerSymbol>,
@@ -88,7 +89,8 @@ impl Rules {
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         let rules: RulesText =
             toml::from_str(text).map_err(|error| RulesError::Toml(error.into()))?;
-        rules.layer.into_iter().map(RuleText::check).collect::<Result<_, _>>().map(Self)
+        let checked = rules.layer.into_iter().enumerate().map(|(index, rule)| rule.check(index));
+        checked.collect::<Result<_, _>>().map(Self)
     }
 
     /// Returns the combined settings for the tensor `name`.
@@ -100,6 +102,11 @@ impl Rules {
             raw_bits: rule.raw_bits.or(all.raw_bits),
             weights_per_symbol: rule.weights_per_symbol.or(all.weights_per_symbol),
         })
+    }
+
+    /// Returns the pattern of the rule with this index.
+    pub(super) fn pattern(&self, index: usize) -> &str {
+        self.0[index].0.as_str()
     }
 
     /// Returns the patterns that match none of the tensors `names`.
@@ -115,8 +122,8 @@ impl Rules {
 }
 
 impl RuleText {
-    /// Checks the values, and compiles the name.
-    fn check(self) -> Result<(Regex, Rule), RulesError> {
+    /// Checks the values, and compiles the name. `index` is the rule's place among all.
+    fn check(self, index: usize) -> Result<(Regex, Rule), RulesError> {
         let Self { name, format, weight, raw_bits, weights_per_symbol } = self;
         let value = |what: String| RulesError::Value { name: name.clone(), what };
         let format = match format.as_deref() {
@@ -143,6 +150,7 @@ impl RuleText {
         if let Some(raw_bits) = raw_bits.filter(|&raw_bits| !fits(raw_bits)) {
             return Err(value(format!("{raw_bits} raw bits; there are 0 to 5")));
         }
+        let format = format.map(|format| (format, index));
         let rule =
             Rule { format, weight, raw_bits, weights_per_symbol: weights_per_symbol.transpose()? };
         match Regex::new(&name) {

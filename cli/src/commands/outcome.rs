@@ -1,0 +1,98 @@
+//! What the commands that write a model say in the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fused_rans::file::{FileError, Kept, Summary};
+use serde_json::{Value, json};
+
+use crate::args::Talk;
+use crate::report::kept::kept_lines;
+use crate::report::text::{printable, size};
+use crate::terminal::{Failure, chain, say, tell};
+
+/// Size in bytes from which a copied file is listed: tokenizers are smaller.
+const LARGE_COPY: u64 = 100_000_000;
+
+/// Reports on a job from the first of `paths` to the second: in JSON on standard output, or in lines on standard error.
+/// `warnings` are the command's own, `status` makes the last line.
+pub(super) fn report(
+    done: Result<Summary, FileError>,
+    paths: [&PathBuf; 2],
+    talk: Talk,
+    warnings: &[String],
+    status: impl FnOnce(&Summary) -> String,
+) -> Result<(), Failure> {
+    let [input, output] = paths;
+    if talk.json {
+        let mut result = match &done {
+            Ok(summary) => to_json(summary, warnings),
+            Err(error) => json!({ "ok": false, "error": chain(error) }),
+        };
+        result["input"] = input.to_string_lossy().into();
+        result["output"] = output.to_string_lossy().into();
+        // A failed job must reach the exit status even if the output cannot be written.
+        let said = say(&result.to_string());
+        done?;
+        return said;
+    }
+    let summary = done?;
+    for warning in warning_texts(&summary, warnings) {
+        tell(&format!("warning: {}", printable(&warning)));
+    }
+    for line in kept_lines(&summary, talk.verbose) {
+        if !talk.quiet || line.starts_with("warning: ") {
+            tell(&line);
+        }
+    }
+    if !talk.quiet {
+        file_lines(&summary, input, talk.verbose).iter().for_each(|line| tell(line));
+        tell(&status(&summary));
+    }
+    Ok(())
+}
+
+/// Returns the texts of all warnings, the job's and the command's.
+fn warning_texts(summary: &Summary, warnings: &[String]) -> Vec<String> {
+    let mut texts: Vec<String> = summary.warnings.iter().map(ToString::to_string).collect();
+    texts.extend(warnings.iter().cloned());
+    let has_kept = summary.kept.iter().any(|kept| kept.reason.is_stored_as_it_is());
+    if summary.blobs == 0 && has_kept {
+        texts.push("nothing is compressed".to_owned());
+    }
+    texts
+}
+
+/// Returns the lines on the files of a folder that were left out or copied; of these only large ones, unless `all`.
+fn file_lines(summary: &Summary, input: &Path, all: bool) -> Vec<String> {
+    let path = |path: &PathBuf| printable(&path.to_string_lossy());
+    let left_out = summary.left_out.iter().map(|name| format!("left out: {}", path(name)));
+    let copied = summary.copied.iter().filter_map(|name| {
+        let bytes = fs::metadata(input.join(name)).map_or(0, |status| status.len());
+        (all || bytes >= LARGE_COPY).then(|| format!("copied: {} ({})", path(name), size(bytes)))
+    });
+    left_out.chain(copied).collect()
+}
+
+fn to_json(summary: &Summary, warnings: &[String]) -> Value {
+    let texts = |paths: &[PathBuf]| -> Vec<String> {
+        paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    };
+    let kept = |kept: &Kept| {
+        let Kept { tensor, weights, bytes, reason, .. } = kept;
+        json!({ "tensor": tensor, "weights": weights, "bytes": bytes, "reason": reason.to_string() })
+    };
+    json!({
+        "ok": true,
+        "tensors": summary.tensors,
+        "compressed_tensors": summary.blobs,
+        "quantized_tensors": summary.quantized,
+        "calibrated_tensors": summary.calibrated,
+        "original_bytes": summary.original_bytes,
+        "stored_bytes": summary.stored_bytes,
+        "kept": summary.kept.iter().map(kept).collect::<Vec<_>>(),
+        "warnings": warning_texts(summary, warnings),
+        "copied": texts(&summary.copied),
+        "left_out": texts(&summary.left_out),
+    })
+}
