@@ -1,5 +1,6 @@
 //! The program `fused-rans`.
 
+mod cases;
 #[cfg(target_os = "linux")]
 mod faults;
 mod large;

@@ -38,12 +38,11 @@ pub(crate) fn kept_lines(summary: &Summary, all: bool) -> Vec<String> {
         let is_large = part as f64 >= LARGE * whole as f64
             && !matches!(reason, KeptReason::Name | KeptReason::SideData);
         let warning = if is_large || *reason == KeptReason::TooSmall { "warning: " } else { "" };
-        let (count, what) = (tensors.len(), describe(*reason));
+        let ((before, after), count) = (describe(*reason), tensors.len());
         let plural = if count == 1 { "" } else { "s" };
         let named = if all { count } else { MAX_NAMED };
         let names = listing(tensors.iter().map(|kept| kept.tensor.as_str()), named);
         let share = share(part, whole);
-        let (before, after) = what;
         Some(format!(
             "{warning}{before} {count} tensor{plural} {after}, {share} of the weights: {names}"
         ))
@@ -59,13 +58,11 @@ fn describe(reason: KeptReason) -> (&'static str, String) {
         KeptReason::NotSmaller => {
             ("stored as they are:", "that would not become smaller".to_owned())
         }
-        KeptReason::Codes(dtype) => {
-            ("not quantized:", format!("quantized before ({dtype}), compressed without loss"))
-        }
+        KeptReason::Codes(dtype) => ("not quantized:", format!("quantized before ({dtype})")),
         KeptReason::SideData => {
-            ("not quantized:", "that belong to tensors quantized before".to_owned())
+            ("not quantized:", "with scales or the like of weights quantized before".to_owned())
         }
-        KeptReason::Name => ("left lossless by name:", "that are no linear layers".to_owned()),
+        KeptReason::Name => ("left lossless by name:", "other than linear layers".to_owned()),
         KeptReason::TooSmall => ("stayed lossless:", "too small for the format".to_owned()),
         other => ("kept:", format!("because each {other}")),
     }

@@ -1,6 +1,6 @@
 //! Tables of tensors for `inspect` and `verify`.
 
-use fused_rans::file::{CodingReport, RelativeError, Report, StoredAs, TensorReport};
+use fused_rans::file::{CodingReport, RelativeError, Report, StoredAs, TensorReport, WorstLine};
 
 use super::table::{Align, Table};
 use super::text::{printable, shape, size};
@@ -73,12 +73,24 @@ fn coding(coding: &CodingReport) -> String {
     text
 }
 
-/// Returns the table of relative errors that `verify --against` prints for quantized tensors.
+/// Returns the table of relative errors that `verify --against` prints for quantized tensors. Rows and columns have their
+/// index behind their error.
 pub(crate) fn error_table(errors: &[RelativeError]) -> Table {
-    let mut table =
-        Table::new(&[("quantized tensor", Align::Left), ("relative error", Align::Right)]);
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("quantized tensor", Left),
+        ("relative error", Right),
+        ("worst row", Right),
+        ("worst column", Right),
+    ]);
+    let line = |worst: &WorstLine| format!("{:.5} ({})", worst.relative_error, worst.index);
     for error in errors {
-        table.row(vec![printable(&error.tensor), format!("{:.5}", error.relative_error)]);
+        table.row(vec![
+            printable(&error.tensor),
+            format!("{:.5}", error.relative_error),
+            line(&error.worst_row),
+            line(&error.worst_column),
+        ]);
     }
     table
 }

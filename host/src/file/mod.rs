@@ -52,7 +52,7 @@ pub use policy::options::CompressOptions;
 pub use policy::quantizing::{Calibration, Rules, RulesError};
 pub use policy::warning::Warning;
 pub use progress::Progress;
-pub use summary::{RelativeError, Summary};
+pub use summary::{RelativeError, Summary, WorstLine};
 pub use threads::on_threads;
 #[doc(hidden)]
 pub use write::temporary::Temporary;

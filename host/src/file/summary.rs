@@ -105,4 +105,19 @@ pub struct RelativeError {
     pub tensor: String,
     /// Root mean square of the differences, divided by the root mean square of the original numbers.
     pub relative_error: f64,
+    /// The row with the largest relative error of its own. In a linear layer rows are outputs.
+    pub worst_row: WorstLine,
+    /// The column with the largest relative error of its own.
+    pub worst_column: WorstLine,
+}
+
+/// The row or column of a tensor with the largest relative error.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct WorstLine {
+    /// Its index.
+    pub index: usize,
+    /// Root mean square of its differences, divided by the root mean square of its original numbers. Infinite where those
+    /// are 0, and others are not; JSON has null for it.
+    pub relative_error: f64,
 }

@@ -9,7 +9,7 @@ use crate::Float;
 use crate::file::error::FileError;
 use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
-use crate::file::summary::RelativeError;
+use crate::file::summary::{RelativeError, WorstLine};
 
 /// A plain file with the same tensors as another file.
 pub(in crate::file) struct Comparison<'a> {
@@ -63,7 +63,7 @@ impl<'a> Comparison<'a> {
         if data == other { Ok(()) } else { Err(self.differs(tensor, "bytes")) }
     }
 
-    /// Measures how far a tensor's numbers, of type `dtype`, are from its counterpart's.
+    /// Measures how far a tensor's numbers are from its counterpart's. `matrix` is its type, rows and columns.
     ///
     /// # Errors
     /// [`FileError::Differs`] for another dtype or shape, and for a number in either that is not finite: quantizers accept
@@ -71,16 +71,21 @@ impl<'a> Comparison<'a> {
     pub(in crate::file) fn relative_error(
         &self,
         tensor: &Tensor,
-        dtype: Float,
+        matrix: (Float, usize, usize),
         data: &[u8],
     ) -> Result<RelativeError, FileError> {
         let other = self.counterpart(tensor)?;
-        let (error, square) = squares(dtype, data, other);
-        if !error.is_finite() {
+        let errors = MatrixErrors::measure(matrix, data, other);
+        let total = errors.rows.iter().fold(Squares::default(), |sum, &row| sum.plus(row));
+        if !total.error.is_finite() {
             return Err(self.differs(tensor, "a number that is NaN or infinite"));
         }
-        let relative_error = if error == 0.0 { 0.0 } else { (error / square).sqrt() };
-        Ok(RelativeError { tensor: tensor.name.clone(), relative_error })
+        Ok(RelativeError {
+            tensor: tensor.name.clone(),
+            relative_error: total.relative_error(),
+            worst_row: worst(&errors.rows),
+            worst_column: worst(&errors.cols),
+        })
     }
 
     /// Returns the bytes of a tensor's counterpart, if that has the same dtype and shape.
@@ -105,18 +110,79 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Returns two sums of squares: of the differences between `data` and `original`, both of type `dtype`, and of the numbers
-/// of `original`. The first is finite if all numbers are, since F64 has room for the squares of F32.
-fn squares(dtype: Float, data: &[u8], original: &[u8]) -> (f64, f64) {
-    const CHUNK: usize = 1 << 16;
-    let chunks = data.par_chunks(CHUNK).zip(original.par_chunks(CHUNK)).map(|(data, original)| {
-        let mut numbers = [const { Vec::new() }; 2];
-        for (numbers, data) in numbers.iter_mut().zip([data, original]) {
-            numbers.resize(data.len() / dtype.byte_len(), 0.0);
-            dtype.load(data, numbers);
+/// Two sums of squares: of differences, and of the original numbers.
+#[derive(Clone, Copy, Default)]
+struct Squares {
+    error: f64,
+    original: f64,
+}
+
+impl Squares {
+    /// The sums for one number. They are finite if it is, since F64 has room for the squares of F32.
+    fn new(number: f32, original: f32) -> Self {
+        let (number, original) = (f64::from(number), f64::from(original));
+        Self { error: (number - original).powi(2), original: original * original }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { error: self.error + other.error, original: self.original + other.original }
+    }
+
+    fn relative_error(self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { (self.error / self.original).sqrt() }
+    }
+}
+
+/// The sums of each row and of each column of a matrix.
+struct MatrixErrors {
+    rows: Vec<Squares>,
+    cols: Vec<Squares>,
+}
+
+impl MatrixErrors {
+    /// Compares the numbers `data` with those of `original`, two matrices of this type and size.
+    fn measure((dtype, rows, cols): (Float, usize, usize), data: &[u8], original: &[u8]) -> Self {
+        // A few tasks for each thread, so that few sums of columns have to be added.
+        let rows_per_task = rows.div_ceil(4 * rayon::current_num_threads());
+        let bytes = rows_per_task * cols * dtype.byte_len();
+        let tasks = data.par_chunks(bytes).zip(original.par_chunks(bytes));
+        let parts: Vec<Self> =
+            tasks.map(|(data, original)| Self::of_rows(dtype, cols, data, original)).collect();
+        let mut all = Self { rows: Vec::with_capacity(rows), cols: vec![Squares::default(); cols] };
+        for part in parts {
+            all.rows.extend(part.rows);
+            for (sum, col) in all.cols.iter_mut().zip(part.cols) {
+                *sum = sum.plus(col);
+            }
         }
-        let pairs = numbers[0].iter().zip(&numbers[1]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-        pairs.fold((0.0, 0.0), |(error, square), (a, b)| (error + (a - b).powi(2), square + b * b))
-    });
-    chunks.reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
+        all
+    }
+
+    /// Compares some rows.
+    fn of_rows(dtype: Float, cols: usize, data: &[u8], original: &[u8]) -> Self {
+        let bytes = cols * dtype.byte_len();
+        let mut sums = Self { rows: Vec::new(), cols: vec![Squares::default(); cols] };
+        let mut numbers = [vec![0.0; cols], vec![0.0; cols]];
+        for (data, original) in data.chunks_exact(bytes).zip(original.chunks_exact(bytes)) {
+            dtype.load(data, &mut numbers[0]);
+            dtype.load(original, &mut numbers[1]);
+            let mut row = Squares::default();
+            let pairs = numbers[0].iter().zip(&numbers[1]);
+            for (col, (&number, &original)) in sums.cols.iter_mut().zip(pairs) {
+                let squares = Squares::new(number, original);
+                row = row.plus(squares);
+                *col = col.plus(squares);
+            }
+            sums.rows.push(row);
+        }
+        sums
+    }
+}
+
+/// Returns the row or column with the largest relative error.
+fn worst(sums: &[Squares]) -> WorstLine {
+    let errors = sums.iter().map(|sum| sum.relative_error()).enumerate();
+    let (index, relative_error) =
+        errors.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or_default();
+    WorstLine { index, relative_error }
 }

@@ -83,7 +83,7 @@ fn compare_compressed(
         let data = file.original(index, &mut scratch)?;
         match tensor.numbers().filter(|_| file.quantized()[index]) {
             None => comparison.check_equal(tensor, data)?,
-            Some((dtype, ..)) => errors.push(comparison.relative_error(tensor, dtype, data)?),
+            Some(matrix) => errors.push(comparison.relative_error(tensor, matrix, data)?),
         }
         progress.add(tensor.byte_len());
     }

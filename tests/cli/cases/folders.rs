@@ -1,0 +1,139 @@
+//! Folders as people have them.
+
+use std::fs;
+
+use super::{numbers, says};
+use crate::place::Place;
+
+fn layer(name: &str) -> [support::craft::Tensor; 1] {
+    [numbers(name, "BF16", &[128, 128])]
+}
+
+impl Place {
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Compresses and restores the folder `in`. Checks that all files come back but those that were listed as left out.
+    /// Returns the lines that were said.
+    fn folder_comes_back(&self) -> Vec<String> {
+        let lines = self.lines(&["compress", "in", "-o", "out"]);
+        self.lines(&["decompress", "out", "-o", "back"]);
+        let (mut expected, found) = (self.tree("in"), self.tree("back"));
+        for line in lines.iter().filter_map(|line| line.strip_prefix("left out: ")) {
+            expected.remove(line).expect("a file of the folder");
+        }
+        assert!(found == expected, "{:?}", found.keys());
+        fs::remove_dir_all(self.path("out")).unwrap();
+        fs::remove_dir_all(self.path("back")).unwrap();
+        lines
+    }
+}
+
+#[test]
+fn pipelines_and_pooling() {
+    let place = Place::empty();
+    for part in ["unet", "vae", "text_encoder/deep"] {
+        place.put(&format!("in/{part}/model.safetensors"), &layer("w"));
+        place.write(&format!("in/{part}/config.json"), b"{}");
+    }
+    place.write("in/model_index.json", b"{}");
+    assert!(says(&place.folder_comes_back(), &["3 of 3 tensors compressed"]));
+
+    let place = Place::empty();
+    place.put("in/model.safetensors", &layer("w"));
+    place.write("in/1_Pooling/config.json", b"{}");
+    place.write("in/modules.json", b"[]");
+    assert_eq!(place.folder_comes_back().len(), 1);
+}
+
+#[test]
+fn other_weights_and_halves_of_downloads_are_left_out() {
+    let place = Place::empty();
+    place.put("in/OLD.SAFETENSORS", &layer("a"));
+    place.put("in/weights.safetensors", &layer("b"));
+    let left_out = [
+        "64.tflite",
+        "coreml.zip",
+        "flax_model.msgpack",
+        "m.mlmodel",
+        "m.nemo",
+        "model-2.safetensors.incomplete",
+        "model.onnx_data",
+        "onnx/model.ONNX",
+        "rust_model.ot",
+        "state.pkl",
+        "weights.npz",
+        "x.npy",
+        "y.part",
+    ];
+    for name in left_out {
+        place.write(&format!("in/{name}"), b"x");
+    }
+    place.write("in/tokenizer.json", b"{}");
+    let lines = place.folder_comes_back();
+    let listed: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("left out: ")).collect();
+    assert_eq!(listed, left_out);
+    assert!(says(&lines, &["2 of 2 tensors compressed"]), "{lines:?}");
+    let lines = place.lines(&["compress", "in", "-o", "out", "-v"]);
+    assert!(says(&lines, &["copied: tokenizer.json (2 bytes)"]), "{lines:?}");
+    // What was put beside the compressed files later is told, too.
+    place.write("out/head.pt", b"x");
+    let lines = place.lines(&["decompress", "out", "-o", "back"]);
+    assert!(lines.contains(&"left out: head.pt".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn indexes_that_are_wrong_are_no_obstacle() {
+    let index = |entries: &[(&str, &str)]| {
+        let map: serde_json::Map<String, serde_json::Value> =
+            entries.iter().map(|&(name, file)| (name.to_owned(), file.into())).collect();
+        serde_json::json!({ "weight_map": map }).to_string().into_bytes()
+    };
+    let name = "in/model.safetensors.index.json";
+    let (a, b) = ("a.safetensors", "b.safetensors");
+    let cases = [
+        ("stale", index(&[("a", "model-00001-of-00013.safetensors")]), "does not exist"),
+        ("tied", index(&[("a", a), ("b", b), ("lm_head.weight", a)]), "is not in its file"),
+        ("twice", index(&[("a", a), ("b", b), ("x", a)]), "tensor `x` is in"),
+    ];
+    for (case, index, what) in cases {
+        let place = Place::empty();
+        let twice = |name: &str| {
+            let mut tensors = layer(name).to_vec();
+            if case == "twice" {
+                tensors.extend(layer("x"));
+            }
+            tensors
+        };
+        place.put("in/a.safetensors", &twice("a"));
+        place.put("in/b.safetensors", &twice("b"));
+        place.write(name, &index);
+        let lines = place.folder_comes_back();
+        assert!(says(&lines, &["warning: ", what]), "{case}: {lines:?}");
+        assert_eq!(lines.len(), 2, "{lines:?}");
+    }
+    // Saved by an editor that puts a mark before the text.
+    let place = Place::empty();
+    place.put("in/a.safetensors", &layer("a"));
+    place.write(name, &[b"\xEF\xBB\xBF", &index(&[("a", a)])[..]].concat());
+    assert_eq!(place.folder_comes_back().len(), 1);
+    // What cannot be read says how to go on.
+    place.write(name, &[0xFF, 0xFE, b'{', 0]);
+    let error = place.error(&["compress", "in", "-o", "out"]);
+    assert!(error.contains("without it, all files of its folder are the model"), "{error}");
+}
+
+#[test]
+fn variants_side_by_side() {
+    let place = Place::empty();
+    place.put("in/diffusion_pytorch_model.safetensors", &layer("w"));
+    place.put("in/diffusion_pytorch_model.fp16.safetensors", &layer("w"));
+    let lines = place.folder_comes_back();
+    assert!(says(&lines, &["warning: ", "tensor `w` is in"]), "{lines:?}");
+    // Each has its own share of a rate.
+    place.lines(&["compress", "in", "-o", "out", "--format", "rate=4", "--spread"]);
+    place.ok(&["verify", "out"]);
+}
