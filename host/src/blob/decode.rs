@@ -3,9 +3,11 @@
 use super::Blob;
 use super::header::check_size;
 use super::tile::Tile;
+use super::values::DequantizedValues;
 use crate::codec::{fast, parallel_crc};
 use crate::element::{Element, as_bytes_mut, zeros};
 use crate::{BlobError, Float};
+use crc32c::crc32c_combine;
 use fused_rans_layout::{Entry, TABLE, TILE};
 use rayon::prelude::*;
 
@@ -19,13 +21,66 @@ impl Blob<'_> {
     pub fn decode(&self, out: &mut [u8]) -> Result<(), BlobError> {
         check_size(self.dtype().byte_len(), self.rows(), self.cols(), out.len())?;
         let table = self.frequencies().decode_table();
-        let row_bytes = self.cols() * self.dtype().byte_len();
-        let tile_rows = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
-        tile_rows.try_for_each(|(tile_row, out)| self.decode_tile_row(tile_row, out, &table))?;
+        self.decode_tile_rows(0, out, &table)?;
         if parallel_crc(out) == self.weights_crc() {
             Ok(())
         } else {
             Err(BlobError::WeightsChecksum)
+        }
+    }
+
+    /// Decodes some rows of tiles, from row of tiles `first` on, without a check of the weights' checksum.
+    fn decode_tile_rows(
+        &self,
+        first: usize,
+        out: &mut [u8],
+        table: &[Entry; TABLE],
+    ) -> Result<(), BlobError> {
+        let row_bytes = self.cols() * self.dtype().byte_len();
+        let tile_rows = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
+        tile_rows.try_for_each(|(row, out)| self.decode_tile_row(first + row, out, table))
+    }
+
+    /// Decodes, or dequantizes to `dtype`, part by part, so that the whole matrix need not be in memory. Each part is some
+    /// rows of tiles, of about `part_bytes` bytes, but at least one. `memory` returns memory for a part, whose contents do
+    /// not matter, and `take` gets the parts in order. **Only when all parts have been decoded are they verified.**
+    ///
+    /// # Errors
+    /// The errors of [`Blob::decode`] and [`Blob::dequantize`], and those of `take`.
+    pub(crate) fn decode_parts<E: From<BlobError>>(
+        &self,
+        dtype: Option<Float>,
+        part_bytes: usize,
+        mut memory: impl FnMut() -> Vec<u8>,
+        mut take: impl FnMut(Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (rows, stored_row) = (self.rows(), self.cols() * self.dtype().byte_len());
+        let row = dtype.map_or(stored_row, |dtype| self.cols() * dtype.byte_len());
+        let rows_per_part = (part_bytes / row / TILE).max(1) * TILE;
+        let table = self.frequencies().decode_table();
+        let values = dtype.map(|dtype| Ok((dtype, self.values()?))).transpose()?;
+        let (mut crc, mut stored) = (0, Vec::new());
+        for first in (0..rows).step_by(rows_per_part) {
+            let rows = rows_per_part.min(rows - first);
+            let mut out = memory();
+            resize(&mut out, rows * row)?;
+            let decoded = match &values {
+                None => &mut out,
+                Some(_) => {
+                    resize(&mut stored, rows * stored_row)?;
+                    &mut stored
+                }
+            };
+            self.decode_tile_rows(first / TILE, decoded, &table)?;
+            crc = crc32c_combine(crc, parallel_crc(decoded), decoded.len());
+            if let Some((dtype, values)) = &values {
+                self.dequantize_rows(*dtype, values, first, &stored, &mut out)?;
+            }
+            take(out)?;
+        }
+        match crc == self.weights_crc() {
+            true => Ok(()),
+            false => Err(BlobError::WeightsChecksum.into()),
         }
     }
 
@@ -67,13 +122,25 @@ impl Blob<'_> {
         let (rows, cols) = (self.rows(), self.cols());
         check_size(dtype.byte_len(), rows, cols, out.len())?;
         let weights = self.decode_to_bytes()?;
-        let values = self.values()?;
-        let stored = weights.par_chunks(cols * self.dtype().byte_len());
-        let outs = out.par_chunks_mut(cols * dtype.byte_len());
+        self.dequantize_rows(dtype, &self.values()?, 0, &weights, out)
+    }
+
+    /// Dequantizes the rows from row `first` on, whose decoded weights are `stored`.
+    fn dequantize_rows(
+        &self,
+        dtype: Float,
+        values: &DequantizedValues,
+        first: usize,
+        stored: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), BlobError> {
+        let stored = stored.par_chunks(self.cols() * self.dtype().byte_len());
+        let outs = out.par_chunks_mut(self.cols() * dtype.byte_len());
         outs.zip(stored).enumerate().try_for_each_init(
-            || zeros(cols),
+            || zeros(self.cols()),
             |row_values, (row, (out, stored))| {
                 let row_values = row_values.as_mut().map_err(|error| error.clone())?;
+                let row = first + row;
                 values.dequantize_row(self.row_scale(row), row, stored, row_values);
                 dtype.store_all(row_values, out);
                 Ok(())
@@ -135,4 +202,14 @@ impl Blob<'_> {
                 .map_err(|fault| BlobError::Tile { tile, fault }),
         }
     }
+}
+
+/// Gives a buffer this length. The contents do not matter.
+fn resize(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), BlobError> {
+    if let Some(more) = bytes.checked_sub(buffer.len()) {
+        // The size comes from a blob with tiles for that many weights, but even so no blob may abort the process.
+        buffer.try_reserve_exact(more).map_err(|_| BlobError::Memory { bytes: bytes as u64 })?;
+    }
+    buffer.resize(bytes, 0);
+    Ok(())
 }

@@ -198,8 +198,11 @@ impl Blob<'static> {
         mut front: Front,
         start: usize,
         tiles: Vec<(TileEntry, Vec<u8>)>,
+        memory: Vec<u8>,
     ) -> Self {
-        let mut bytes = Vec::with_capacity(front.header.bytes as usize);
+        let mut bytes = memory;
+        bytes.clear();
+        bytes.reserve_exact(front.header.bytes as usize);
         front.write(start, &mut bytes);
         for (_, payload) in tiles {
             bytes.extend_from_slice(&payload);

@@ -68,13 +68,23 @@ impl Encoder {
     /// [`max_bytes`](Encoder::max_bytes)): store the matrix uncompressed. [`BlobError::TooLarge`] if the format cannot
     /// address the matrix; [`BlobError::TooManyLargeIntegers`] if no integer of a whole tile fits in a byte.
     pub fn encode(&self, matrix: Matrix<'_>) -> Result<Blob<'static>, BlobError> {
+        self.encode_to(matrix, Vec::new())
+    }
+
+    /// Compresses `matrix` as [`Self::encode`] does, into `memory`, whose contents do not matter. Reused memory saves the
+    /// operating system the work of clearing it.
+    pub(crate) fn encode_to(
+        &self,
+        matrix: Matrix<'_>,
+        memory: Vec<u8>,
+    ) -> Result<Blob<'static>, BlobError> {
         let tiles = self.check(matrix)?;
         let model = CodingModel::from_matrix(matrix, self.request(matrix));
         let table = model.frequencies.encode_table();
         let tiles = (0..tiles).into_par_iter();
         let tiles = tiles.map(|tile| fast::encode_tile(matrix, &model, &table, tile));
         let tiles = tiles.collect::<Option<_>>().ok_or(BlobError::TooManyLargeIntegers)?;
-        self.assemble(matrix, &model, tiles)
+        self.assemble(matrix, &model, tiles, memory)
     }
 
     /// Checks that a blob of the matrix may be small enough. Returns the number of tiles.
@@ -116,6 +126,7 @@ impl Encoder {
         matrix: Matrix<'_>,
         model: &CodingModel,
         tiles: Vec<(TileEntry, Vec<u8>)>,
+        memory: Vec<u8>,
     ) -> Result<Blob<'static>, BlobError> {
         let grid @ TileGrid { rows, cols } = matrix.grid();
         let too_large = BlobError::TooLarge { rows, cols };
@@ -141,7 +152,7 @@ impl Encoder {
         let row_scales = row_scales.map(<[_]>::to_vec);
         let frequencies = model.frequencies.clone();
         let front = Front { header, format, grid, frequencies, index, row_scales };
-        Ok(Blob::from_parts(front, start, tiles))
+        Ok(Blob::from_parts(front, start, tiles, memory))
     }
 }
 

@@ -14,7 +14,7 @@ fn files_of_other_kinds_are_named() {
         (b"\n<HTML>", "HTML", "download"),
         (b"PK\x03\x04000000000000000", "zip archive", "save it as safetensors"),
         (b"\x80\x02}q\0.", "pickle", "save it as safetensors"),
-        (b"GGUF\x03\0\0\0000000000000", "GGUF", "fused-rans-quality convert"),
+        (b"GGUF\x03\0\0\0xxxxxxxxxxxx", "GGUF", "fused-rans-quality convert"),
         (br#"{"weight_map": {"a": "model.safetensors"}}"#, "JSON", ".safetensors.index.json"),
         (&[0; 4096], "zeros", "download it again"),
     ];

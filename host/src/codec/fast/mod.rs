@@ -28,13 +28,17 @@ vectorized! {
     /// Counts the exponents of the weights in `data`.
     pub fn count_exponents(dtype: Dtype, data: &[u8]) -> [u64; 256] {
         let mut counter = Counter::new();
-        let mut exponents = [0; 1024];
+        let mut exponents = [0; 1 << 12];
         for data in data.chunks(exponents.len() * dtype.byte_len()) {
             let exponents = &mut exponents[..data.len() / dtype.byte_len()];
             by_type!(dtype, TYPE => {
                 for_each_weight(TYPE, data, exponents, |weight, exponent| *exponent = TYPE.exponent(weight));
             });
-            counter.add(exponents);
+            match dtype {
+                // Small integers are on both sides of 0, that is 256.
+                Dtype::I8 => counter.add(exponents),
+                _ => counter.add_near(exponents),
+            }
         }
         counter.sums()
     }

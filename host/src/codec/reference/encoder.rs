@@ -30,7 +30,7 @@ pub fn encode(encoder: &Encoder, matrix: Matrix<'_>) -> Result<Blob<'static>, Bl
     let states = symbol_states(&model.frequencies);
     let tiles = tiles.map(|tile| encode_tile(matrix, &model, &states, tile));
     let tiles = tiles.collect::<Option<_>>().ok_or(BlobError::TooManyLargeIntegers)?;
-    encoder.assemble(matrix, &model, tiles)
+    encoder.assemble(matrix, &model, tiles, Vec::new())
 }
 
 /// Returns the weight at (`row`, `col`) of a tile; `None` for padding.

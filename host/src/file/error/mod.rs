@@ -174,7 +174,7 @@ pub enum FileError {
         what: &'static str,
     },
     /// The weights of a tensor do not fit into memory.
-    #[error("{}: tensor `{tensor}`: no memory for its {bytes} bytes", path.display())]
+    #[error("{}: tensor `{tensor}`: no memory for {bytes} bytes of it", path.display())]
     Memory {
         /// File at fault.
         path: PathBuf,

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crc32c::crc32c;
-
-use crate::Blob;
+use crate::codec::parallel_crc;
 use crate::file::error::{FileError, HeaderFault, TensorFault};
 use crate::file::format::container::{self, Metadata};
 use crate::file::format::header::{Header, LENGTH_BYTES, Tensor};
 use crate::file::format::mapped::Mapped;
 use crate::file::format::plain::PlainFile;
+use crate::file::write::behind::Piece;
 use crate::layout::LINE;
+use crate::{Blob, BlobError};
 
 /// A compressed file, open for reading. Use it to reach single blobs; [`decompress`](crate::file::decompress) restores
 /// whole files.
@@ -31,6 +31,21 @@ pub struct CompressedFile {
     by_name: HashMap<String, usize>,
     /// Whether each tensor of `original` is quantized.
     quantized: Vec<bool>,
+}
+
+/// Size in bytes of the parts in which tensors are decoded: so large that all threads have work for long.
+const PART_BYTES: usize = 1 << 25;
+
+/// Why decoding part by part failed.
+enum PartFault<E> {
+    Blob(BlobError),
+    Take(E),
+}
+
+impl<E> From<BlobError> for PartFault<E> {
+    fn from(fault: BlobError) -> Self {
+        Self::Blob(fault)
+    }
 }
 
 /// The stored form of a tensor.
@@ -197,6 +212,35 @@ impl CompressedFile {
         self.bytes(&self.parts[index])
     }
 
+    /// Passes the bytes of a tensor as they were before compression to `take`, in order; of a quantized one, the bytes of its
+    /// dequantized values. `memory` returns memory for a part, whose contents do not matter.
+    /// **Only when this returns without an error are they verified.**
+    pub(in crate::file) fn original_parts<'a, E: From<FileError>>(
+        &'a self,
+        index: usize,
+        memory: impl FnMut() -> Vec<u8>,
+        mut take: impl FnMut(Piece<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let tensor = &self.original.tensors[index];
+        let Some(blob) = self.blob_at(index)? else {
+            let part = &self.parts[index];
+            let bytes = self.bytes(part);
+            return match parallel_crc(bytes) == part.crc {
+                true => take(Piece::Mapped(bytes)),
+                false => Err(self.fault(tensor, TensorFault::Checksum).into()),
+            };
+        };
+        let dtype = tensor.numbers().filter(|_| self.quantized[index]).map(|(dtype, ..)| dtype);
+        let decoded = blob.decode_parts(dtype, PART_BYTES, memory, |bytes| {
+            take(Piece::Lent(bytes)).map_err(PartFault::Take)
+        });
+        decoded.map_err(|fault| match fault {
+            PartFault::Blob(BlobError::Memory { bytes }) => self.no_memory(tensor, bytes).into(),
+            PartFault::Blob(fault) => self.fault(tensor, fault).into(),
+            PartFault::Take(error) => error,
+        })
+    }
+
     /// Returns the verified bytes of a tensor as they were before compression; of a quantized one, the bytes of its
     /// dequantized values. `scratch` is memory to decode into, reused from call to call; its contents do not matter.
     pub(in crate::file) fn original<'a>(
@@ -208,7 +252,7 @@ impl CompressedFile {
         let Some(blob) = self.blob_at(index)? else {
             let part = &self.parts[index];
             let bytes = self.bytes(part);
-            return match crc32c(bytes) == part.crc {
+            return match parallel_crc(bytes) == part.crc {
                 true => Ok(bytes),
                 false => Err(self.fault(tensor, TensorFault::Checksum)),
             };
@@ -216,11 +260,8 @@ impl CompressedFile {
         let bytes = tensor.range.len();
         if let Some(more) = bytes.checked_sub(scratch.len()) {
             // The size comes from a blob with tiles for that many weights, but even so no file may abort the process.
-            scratch.try_reserve_exact(more).map_err(|_| FileError::Memory {
-                path: self.path().to_owned(),
-                tensor: tensor.name.clone(),
-                bytes: bytes as u64,
-            })?;
+            let reserved = scratch.try_reserve_exact(more);
+            reserved.map_err(|_| self.no_memory(tensor, bytes as u64))?;
             scratch.resize(bytes, 0);
         }
         let out = &mut scratch[..bytes];
@@ -234,6 +275,11 @@ impl CompressedFile {
 
     fn bytes(&self, part: &Part) -> &[u8] {
         &self.mapped.data()[part.stored.range.clone()]
+    }
+
+    fn no_memory(&self, tensor: &Tensor, bytes: u64) -> FileError {
+        let (path, tensor) = (self.path().to_owned(), tensor.name.clone());
+        FileError::Memory { path, tensor, bytes }
     }
 
     fn fault(&self, tensor: &Tensor, fault: impl Into<TensorFault>) -> FileError {

@@ -85,7 +85,7 @@ impl<'a> FileLayer<'a> {
             TensorFile::Compressed(file) => file.blob_at(self.index),
             TensorFile::Plain(file) => {
                 let tensor = &file.tensors()[self.index];
-                encode_lossless(tensor, file.data(tensor), LosslessCoding::default())
+                encode_lossless(tensor, file.data(tensor), LosslessCoding::default(), Vec::new())
                     .map_err(|fault| FileError::tensor(file.path(), &tensor.name, fault))
             }
         }

@@ -1,13 +1,13 @@
 //! Plain files in, compressed files out.
 
-use std::borrow::Cow;
 use std::path::Path;
 
-use crc32c::crc32c;
-
+use crate::Blob;
+use crate::codec::parallel_crc;
 use crate::file::error::FileError;
 use crate::file::format::container::{self, Stored};
 use crate::file::format::dtype::TensorDtype;
+use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
 use crate::file::model::{Model, PathKind};
 use crate::file::policy::CompressPlan;
@@ -15,6 +15,7 @@ use crate::file::policy::encoded::{EncodedTensor, Outcome};
 use crate::file::policy::options::CompressOptions;
 use crate::file::progress::Progress;
 use crate::file::summary::Summary;
+use crate::file::write::behind::{Piece, write_behind};
 use crate::file::write::file::OutputFile;
 use crate::file::write::folder::OutputFolder;
 use crate::layout::LINE;
@@ -23,8 +24,8 @@ use crate::layout::LINE;
 /// file by file. An output file is replaced if it exists, an output folder must be empty or not exist; both appear only
 /// when complete.
 ///
-/// Runs on rayon's current thread pool. Beside the mapped input it takes the memory of one tensor and its blob, and with
-/// a calibration three times that of the tensor's second moments in F64.
+/// Runs on rayon's current thread pool, and on a thread that writes. Beside the mapped input it takes the memory of three
+/// blobs, with a quantizer that of one tensor, too, and with a calibration three times that of the tensor's second moments in F64.
 ///
 /// # Errors
 /// The errors of [`Model::open`]; [`FileError::AlreadyCompressed`] if any file is compressed; [`FileError::SameFile`],
@@ -112,37 +113,29 @@ impl Writer {
     ) -> Result<Summary, FileError> {
         let mut summary = Summary { tensors: file.tensors().len(), ..Summary::default() };
         let (mut stored, mut raw) = (Vec::with_capacity(summary.tensors), Vec::new());
-        for tensor in file.tensors() {
-            let EncodedTensor { blob, outcome } =
-                plan.encode(file.path(), tensor, file.data(tensor))?;
-            summary.weights += tensor.weights();
-            count(&mut summary, outcome);
-            let Some(blob) = blob else {
-                raw.push(tensor);
-                continue;
-            };
-            let (bytes, crc) = (blob.as_bytes().len(), blob.crc());
-            debug_assert!(bytes.is_multiple_of(LINE), "the next blob must be aligned, too");
-            let (dtype, shape) = (TensorDtype::U8, vec![bytes].into());
-            let name = &tensor.name;
-            stored.push(Stored { name, dtype, shape, bytes, crc });
-            self.out.write(blob.as_bytes())?;
-            progress.add(tensor.byte_len());
-        }
-        summary.blobs = stored.len();
-        for tensor in raw {
-            let data = file.data(tensor);
-            let (shape, crc) = (Cow::from(&tensor.shape), crc32c(data));
-            stored.push(Stored {
-                name: &tensor.name,
-                dtype: tensor.dtype,
-                shape,
-                bytes: data.len(),
-                crc,
-            });
-            self.out.write(data)?;
-            progress.add(tensor.byte_len());
-        }
+        write_behind(&mut self.out, |queue| {
+            for tensor in file.tensors() {
+                let EncodedTensor { blob, outcome } =
+                    plan.encode(file.path(), tensor, file.data(tensor), queue.memory())?;
+                summary.weights += tensor.weights();
+                count(&mut summary, outcome);
+                let Some(blob) = blob else {
+                    raw.push(tensor);
+                    continue;
+                };
+                stored.push(stored_blob(&tensor.name, &blob));
+                queue.push(Piece::Lent(blob.into_bytes()))?;
+                progress.add(tensor.byte_len());
+            }
+            summary.blobs = stored.len();
+            for tensor in raw {
+                let data = file.data(tensor);
+                stored.push(stored_raw(tensor, data));
+                queue.push(Piece::Mapped(data))?;
+                progress.add(tensor.byte_len());
+            }
+            Ok(())
+        })?;
         self.out.seek(0)?;
         self.out.write(&container::head(&file.header_text(), &stored, self.data_start))?;
         summary.original_bytes = file.file_bytes();
@@ -151,6 +144,20 @@ impl Writer {
         summary.stored_bytes = self.out.commit()?;
         Ok(summary)
     }
+}
+
+/// Describes a tensor that is stored as a blob.
+fn stored_blob<'a>(name: &'a str, blob: &Blob<'_>) -> Stored<'a> {
+    let (bytes, crc) = (blob.as_bytes().len(), blob.crc());
+    debug_assert!(bytes.is_multiple_of(LINE), "the next blob must be aligned, too");
+    Stored { name, dtype: TensorDtype::U8, shape: vec![bytes].into(), bytes, crc }
+}
+
+/// Describes a tensor that is stored as it is.
+fn stored_raw<'a>(tensor: &'a Tensor, data: &[u8]) -> Stored<'a> {
+    let Tensor { name, dtype, shape, .. } = tensor;
+    let crc = parallel_crc(data);
+    Stored { name, dtype: *dtype, shape: shape.into(), bytes: data.len(), crc }
 }
 
 /// Counts a tensor by its outcome.

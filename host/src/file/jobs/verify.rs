@@ -1,5 +1,6 @@
 //! Compressed files, checked and compared.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use crate::file::error::{FileError, ModelFault};
@@ -9,6 +10,7 @@ use crate::file::jobs::compare::Comparison;
 use crate::file::model::{Model, Shard};
 use crate::file::progress::Progress;
 use crate::file::summary::Summary;
+use crate::file::write::behind::Piece;
 
 /// Checks every checksum of the compressed model `path`, and decodes every tensor. Files that are not compressed, while
 /// others are, have no checksums: only their headers are checked.
@@ -32,10 +34,19 @@ fn verify_shard(shard: &Shard, progress: &mut Progress<'_>) -> Result<Summary, F
         return Ok(Summary::from_plain(shard));
     }
     let file = CompressedFile::open(&shard.path)?;
-    let mut scratch = Vec::new();
-    for (index, tensor) in file.tensors().iter().enumerate() {
-        file.original(index, &mut scratch)?;
-        progress.add(tensor.byte_len());
+    let scratch = Cell::new(Vec::new());
+    for index in 0..file.tensor_count() {
+        file.original_parts(
+            index,
+            || scratch.take(),
+            |piece| {
+                progress.add(piece.bytes().len() as u64);
+                if let Piece::Lent(bytes) = piece {
+                    scratch.set(bytes);
+                }
+                Ok::<(), FileError>(())
+            },
+        )?;
     }
     file.check_unchanged()?;
     Ok(Summary::from_compressed(&file))

@@ -33,20 +33,25 @@ impl<'a> CompressPlan<'a> {
         Ok(Self { files, options })
     }
 
-    /// Encodes `tensor` of the file `path`, whose bytes are `data`.
+    /// Encodes `tensor` of the file `path`, whose bytes are `data`, into `memory`, whose contents do not matter.
     pub(in crate::file) fn encode(
         &self,
         path: &Path,
         tensor: &Tensor,
         data: &[u8],
+        memory: Vec<u8>,
     ) -> Result<EncodedTensor, FileError> {
         if !self.options.selects(&tensor.name) {
             return Ok(EncodedTensor { blob: None, outcome: Outcome::AsAsked });
         }
         let weights_per_symbol = self.options.weights_per_symbol;
-        let blob =
-            encode_lossless(tensor, data, LosslessCoding { weights_per_symbol, raw_bits: None })
-                .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?;
+        let blob = encode_lossless(
+            tensor,
+            data,
+            LosslessCoding { weights_per_symbol, raw_bits: None },
+            memory,
+        )
+        .map_err(|fault| FileError::tensor(path, &tensor.name, fault))?;
         Ok(EncodedTensor::lossless(tensor, blob))
     }
 

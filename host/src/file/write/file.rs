@@ -48,6 +48,19 @@ impl OutputFile {
         Ok(Self { path: path.to_owned(), file, temporary })
     }
 
+    /// Returns its final path.
+    pub(in crate::file) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes to a file that exists, and is not renamed.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(in crate::file) fn for_test(path: &Path) -> Self {
+        let file = File::options().write(true).open(path).unwrap();
+        let ((), temporary) = Temporary::create(&std::env::temp_dir(), |_| Ok(())).unwrap();
+        Self { path: path.to_owned(), file: BufWriter::new(file), temporary }
+    }
+
     /// Appends `bytes`.
     pub(in crate::file) fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.file.write_all(bytes).map_err(FileError::io(&self.path, "write"))

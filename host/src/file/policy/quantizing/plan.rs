@@ -41,15 +41,17 @@ impl<'a> CompressPlan<'a> {
         Ok(Self { files, options, codes, rates })
     }
 
-    /// Encodes `tensor` of the file `path`, whose bytes are `data`.
+    /// Encodes `tensor` of the file `path`, whose bytes are `data`, into `memory` if it is encoded without loss. The
+    /// contents of `memory` do not matter.
     pub(in crate::file) fn encode(
         &self,
         path: &Path,
         tensor: &Tensor,
         data: &[u8],
+        memory: Vec<u8>,
     ) -> Result<EncodedTensor, FileError> {
         let lossless = |coding| {
-            encode_lossless(tensor, data, coding)
+            encode_lossless(tensor, data, coding, memory)
                 .map_err(|fault| FileError::tensor(path, &tensor.name, fault))
         };
         match self.treatment(tensor) {
@@ -98,7 +100,7 @@ impl<'a> CompressPlan<'a> {
         }
         let weights_per_symbol = quantization.weights_per_symbol;
         let coding = LosslessCoding { weights_per_symbol, raw_bits: None };
-        let blob = encode_lossless(tensor, data, coding).map_err(fault)?;
+        let blob = encode_lossless(tensor, data, coding, Vec::new()).map_err(fault)?;
         Ok(self.kept(tensor, blob, KeptReason::TooSmall, quantization.rule))
     }
 
