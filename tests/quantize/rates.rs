@@ -181,6 +181,26 @@ fn rates_between_two_splits_are_met() {
     }
 }
 
+/// Four weights per symbol cost little against two, at every rate.
+#[test]
+fn four_weights_per_symbol_cost_little() {
+    for numbers in [normal(1024, 1024, 1.0, 7), student_t(2.5, 1024, 1024, 1.0, 8)] {
+        for rate_bits in [3.0, 3.5, 4.0, 4.1, 4.2, 4.6, 5.01, 5.5] {
+            let [four, two] = [WeightsPerSymbol::Four, WeightsPerSymbol::Two].map(|count| {
+                let options = QuantizeOptions::new().weights_per_symbol(count);
+                let quantized = rate(rate_bits).quantize(numbers.source(), options).unwrap();
+                let (found, _) = coded(&quantized, &numbers);
+                assert!(
+                    (found - rate_bits).abs() < 0.06,
+                    "{found} instead of {rate_bits}, {count:?}"
+                );
+                dequantize(&quantized, &numbers).1
+            });
+            assert!(four < 1.7 * two, "{rate_bits}: {four}, {two}");
+        }
+    }
+}
+
 /// Rows that repeat at a regular distance, or are few and long, do not mislead the sample.
 #[test]
 fn samples_are_of_all_rows() {

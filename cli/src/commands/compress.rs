@@ -18,14 +18,14 @@ pub(crate) fn run(args: Compress) -> Result<(), Failure> {
     let (input, output) = (args.input.clone(), args.output.clone());
     let (talk, threads) = (args.talk, args.threads);
     let patterns = Patterns::new(&args);
-    let options = options(args, &patterns)?;
-    let bar = Bar::new("compressing", talk);
-    let job = || {
-        let progress = Progress::new(|done, total| bar.set(done, total));
-        file::compress(&input, &output, &options, progress)
-    };
-    let done = threads.run(job)?;
-    drop(bar);
+    let done = options(args, &patterns).and_then(|options| {
+        let bar = Bar::new("compressing", talk);
+        let job = || {
+            let progress = Progress::new(|done, total| bar.set(done, total));
+            file::compress(&input, &output, &options, progress)
+        };
+        Ok(threads.run(job)??)
+    });
     let status = |summary: &Summary| {
         let Summary { tensors, blobs, quantized, calibrated, .. } = *summary;
         let quantized = match (quantized, calibrated) {

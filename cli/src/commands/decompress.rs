@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Decompress) -> Result<(), Failure> {
         let progress = Progress::new(|done, total| bar.set(done, total));
         file::decompress(&args.input, &args.output, progress)
     };
-    let done = args.threads.run(job)?;
+    let done = args.threads.run(job).and_then(|done| Ok(done?));
     drop(bar);
     let status = |summary: &Summary| {
         let path = printable(&args.output.to_string_lossy());

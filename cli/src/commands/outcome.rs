@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fused_rans::file::{FileError, Kept, Summary};
+use fused_rans::file::{Kept, Summary};
 use serde_json::{Value, json};
 
 use crate::args::Talk;
@@ -17,7 +17,7 @@ const LARGE_COPY: u64 = 100_000_000;
 /// Reports on a job from the first of `paths` to the second: in JSON on standard output, or in lines on standard error.
 /// `warnings` are the command's own, `status` makes the last line.
 pub(super) fn report(
-    done: Result<Summary, FileError>,
+    done: Result<Summary, Failure>,
     paths: [&PathBuf; 2],
     talk: Talk,
     warnings: &[String],
@@ -27,7 +27,7 @@ pub(super) fn report(
     if talk.json {
         let mut result = match &done {
             Ok(summary) => to_json(summary, warnings),
-            Err(error) => json!({ "ok": false, "error": chain(error) }),
+            Err(error) => json!({ "ok": false, "error": chain(&**error) }),
         };
         result["input"] = input.to_string_lossy().into();
         result["output"] = output.to_string_lossy().into();
@@ -56,8 +56,7 @@ pub(super) fn report(
 fn warning_texts(summary: &Summary, warnings: &[String]) -> Vec<String> {
     let mut texts: Vec<String> = summary.warnings.iter().map(ToString::to_string).collect();
     texts.extend(warnings.iter().cloned());
-    let has_kept = summary.kept.iter().any(|kept| kept.reason.is_stored_as_it_is());
-    if summary.blobs == 0 && has_kept {
+    if summary.blobs == 0 && !summary.kept.is_empty() {
         texts.push("nothing is compressed".to_owned());
     }
     texts
@@ -67,8 +66,10 @@ fn warning_texts(summary: &Summary, warnings: &[String]) -> Vec<String> {
 fn file_lines(summary: &Summary, input: &Path, all: bool) -> Vec<String> {
     let path = |path: &PathBuf| printable(&path.to_string_lossy());
     let left_out = summary.left_out.iter().map(|name| format!("left out: {}", path(name)));
+    // Beside the index, if the model was opened by that.
+    let root = if input.is_dir() { input } else { input.parent().unwrap_or(Path::new("")) };
     let copied = summary.copied.iter().filter_map(|name| {
-        let bytes = fs::metadata(input.join(name)).map_or(0, |status| status.len());
+        let bytes = fs::metadata(root.join(name)).map_or(0, |status| status.len());
         (all || bytes >= LARGE_COPY).then(|| format!("copied: {} ({})", path(name), size(bytes)))
     });
     left_out.chain(copied).collect()
@@ -79,8 +80,8 @@ fn to_json(summary: &Summary, warnings: &[String]) -> Value {
         paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
     };
     let kept = |kept: &Kept| {
-        let Kept { tensor, weights, bytes, reason, .. } = kept;
-        json!({ "tensor": tensor, "weights": weights, "bytes": bytes, "reason": reason.to_string() })
+        let Kept { tensor, weights, bytes, reason, rule, .. } = kept;
+        json!({ "tensor": tensor, "weights": weights, "bytes": bytes, "reason": reason.to_string(), "rule": rule })
     };
     json!({
         "ok": true,

@@ -37,7 +37,8 @@ pub(crate) fn kept_lines(summary: &Summary, all: bool) -> Vec<String> {
         }
         let is_large = part as f64 >= LARGE * whole as f64
             && !matches!(reason, KeptReason::Name | KeptReason::SideData);
-        let warning = if is_large || *reason == KeptReason::TooSmall { "warning: " } else { "" };
+        let warning =
+            if is_large || *reason == KeptReason::TooSmall && !is_small { "warning: " } else { "" };
         let ((before, after), count) = (describe(*reason), tensors.len());
         let plural = if count == 1 { "" } else { "s" };
         let named = if all { count } else { MAX_NAMED };
@@ -54,6 +55,7 @@ pub(crate) fn kept_lines(summary: &Summary, all: bool) -> Vec<String> {
 fn describe(reason: KeptReason) -> (&'static str, String) {
     match reason {
         KeptReason::Dtype(dtype) => ("stored as they are:", format!("of type {dtype}")),
+        KeptReason::Dimensions(1) => ("stored as they are:", "of one dimension".to_owned()),
         KeptReason::Dimensions(count) => ("stored as they are:", format!("of {count} dimensions")),
         KeptReason::NotSmaller => {
             ("stored as they are:", "that would not become smaller".to_owned())

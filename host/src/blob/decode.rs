@@ -47,6 +47,7 @@ impl Blob<'_> {
     ///
     /// # Errors
     /// The errors of [`Blob::decode`] and [`Blob::dequantize`], and those of `take`.
+    #[cfg(feature = "file")]
     pub(crate) fn decode_parts<E: From<BlobError>>(
         &self,
         dtype: Option<Float>,
@@ -204,6 +205,7 @@ impl Blob<'_> {
     }
 }
 
+#[cfg(feature = "file")]
 /// Gives a buffer this length. The contents do not matter.
 fn resize(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), BlobError> {
     if let Some(more) = bytes.checked_sub(buffer.len()) {

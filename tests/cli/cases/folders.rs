@@ -123,7 +123,57 @@ fn indexes_that_are_wrong_are_no_obstacle() {
     // What cannot be read says how to go on.
     place.write(name, &[0xFF, 0xFE, b'{', 0]);
     let error = place.error(&["compress", "in", "-o", "out"]);
-    assert!(error.contains("without it, all files of its folder are the model"), "{error}");
+    assert!(
+        error.contains("delete the index: then all files of its folder are the model"),
+        "{error}"
+    );
+}
+
+/// A download that is not complete is no model.
+#[test]
+fn missing_shards_are_an_error() {
+    let place = Place::empty();
+    place.put("in/a.safetensors", &layer("a"));
+    let index = br#"{"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}"#;
+    place.write("in/model.safetensors.index.json", index);
+    let error = place.error(&["compress", "in", "-o", "out"]);
+    assert!(error.contains("complete the download, or delete the index"), "{error}");
+    assert!(error.ends_with("tensor `b`: its file `b.safetensors` does not exist"), "{error}");
+}
+
+#[test]
+fn caches_are_told_from_models() {
+    let place = Place::empty();
+    place.put("in/blobs/0123abcd", &layer("w"));
+    place.put("in/snapshots/main/model.safetensors", &layer("w"));
+    let error = place.error(&["compress", "in", "-o", "out"]);
+    assert!(error.contains("name one of the folders in its `snapshots`"), "{error}");
+    place.ok(&["compress", "in/snapshots/main", "-o", "out"]);
+}
+
+/// Copies of a model inside of its folder, and states of its training, are no parts of it. What else is there comes along.
+#[test]
+fn models_inside_of_a_model_are_left_out() {
+    let place = Place::empty();
+    place.put("in/model.safetensors", &layer("w"));
+    place.put("in/original/model.safetensors", &layer("w"));
+    place.write("in/original/params.json", b"{}");
+    place.write("in/checkpoint-1/broken.safetensors", b"no");
+    place.write("in/checkpoint-1/model.safetensors.index.json", b"no");
+    let lines = place.folder_comes_back();
+    let left_out = [
+        "checkpoint-1/broken.safetensors",
+        "checkpoint-1/model.safetensors.index.json",
+        "original/model.safetensors",
+    ];
+    for name in left_out {
+        assert!(lines.contains(&format!("left out: {name}")), "{lines:?}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    // But those of a pipeline are, where the root has weights, too.
+    place.write("in/modules.json", b"[]");
+    std::fs::remove_dir_all(place.path("in/checkpoint-1")).unwrap();
+    assert!(says(&place.folder_comes_back(), &["2 of 2 tensors compressed"]));
 }
 
 #[test]

@@ -135,6 +135,27 @@ fn reasons_are_given_with_shares() {
         let lines = place.lines(&["compress", "in", "-o", "out", "--format", format]);
         assert!(says(&lines, &[first]) && says(&lines, &["warning: ", second]), "{lines:?}");
     }
+    // One large vector, which no format takes.
+    place.put("in", &[numbers("w", "BF16", &[1 << 17])]);
+    for format in ["lossless", "rate=4"] {
+        let lines = place.lines(&["compress", "in", "-o", "out", "--format", format]);
+        let what =
+            "warning: stored as they are: 1 tensor of one dimension, 100.0 % of the weights: w";
+        assert!(lines.contains(&what.to_owned()), "{lines:?}");
+        assert!(says(&lines, &["warning: nothing is compressed"]), "{lines:?}");
+    }
+    // A mask is not a quantized layer, and vectors are no fault of a rule.
+    let mask = codes("attention.bias", "U8", &[1, 1, 256, 256], 1);
+    place.put(
+        "in",
+        &[mask, q(), numbers("layers.norm.weight", "BF16", &[256]), numbers("e", "BF16", &[0, 8])],
+    );
+    fs::write(place.path("rules"), "[[layer]]\nname = 'layers|e'\nformat = 'int8'\n").unwrap();
+    for args in [["--format", "int8"], ["--rules", "rules"]] {
+        let lines = place.lines(&[&["compress", "in", "-o", "out"], &args[..]].concat());
+        assert!(!says(&lines, &["quantized before"]), "{lines:?}");
+        assert!(!says(&lines, &["layers.norm"]) && !says(&lines, &["but e "]), "{lines:?}");
+    }
     // Rules that ask for what cannot be had.
     place.put("in", &[experts(), fp8(), q()].into_iter().take(2).collect::<Vec<_>>());
     let rules = "[[layer]]\nname = 'experts'\nformat = 'int4'\n[[layer]]\nname = 'q_p'\nformat = 'rate=3'\n";
@@ -175,6 +196,8 @@ fn programs_read_json() {
     assert_eq!(back["stored_bytes"], done["stored_bytes"]);
     let failed = json(&["decompress", "in", "-o", "x", "--json"]);
     assert!(failed["error"].as_str().unwrap().contains("not a file that fused-rans compressed"));
+    let failed = json(&["compress", "in", "-o", "x", "--json", "--rules", "nothing"]);
+    assert!(failed["error"].as_str().unwrap().starts_with("nothing: "), "{failed}");
     let failed = json(&["compress", "nothing", "-o", "x", "--json"]);
     assert!(failed["error"].as_str().unwrap().contains("cannot open"));
 }

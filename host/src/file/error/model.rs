@@ -14,6 +14,12 @@ pub enum ModelFault {
         /// Folder at fault.
         path: PathBuf,
     },
+    /// A folder of a Hugging Face cache, which has every file twice.
+    #[error("{}: this is a cache, not a model: name one of the folders in its `snapshots`", path.display())]
+    Cache {
+        /// Folder at fault.
+        path: PathBuf,
+    },
     /// A folder with more entries than any model.
     #[error("{}: more than {limit} files are in this folder: name a model's own folder", path.display())]
     TooManyEntries {
@@ -36,7 +42,7 @@ pub enum ModelFault {
         second: String,
     },
     /// The index is invalid, or disagrees with the shards.
-    #[error("{}: this index is wrong (without it, all files of its folder are the model)", path.display())]
+    #[error("{}: this index does not fit (complete the download, or delete the index: then all files of its folder are the model)", path.display())]
     Index {
         /// Index at fault.
         path: PathBuf,
@@ -45,7 +51,7 @@ pub enum ModelFault {
     },
     /// Two files of a folder contain a tensor of the same name. A warning of
     /// [`Model::faults`](crate::file::Model::faults).
-    #[error("{}: tensor `{tensor}` is in {}, too", path.display(), other.display())]
+    #[error("{}: tensor `{tensor}` is in {}, too; each file is taken as it is", path.display(), other.display())]
     TensorTwice {
         /// Shard at fault.
         path: PathBuf,
@@ -133,6 +139,7 @@ impl ModelFault {
     pub(in crate::file) fn kind(&self) -> ErrorKind {
         match self {
             Self::NoWeights { .. }
+            | Self::Cache { .. }
             | Self::TooManyEntries { .. }
             | Self::SeveralModels { .. }
             | Self::OutputExists { .. }

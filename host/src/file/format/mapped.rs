@@ -72,18 +72,29 @@ impl Mapped {
         // file meanwhile; the documentation of `file` demands it of the caller.
         let map = unsafe { Mmap::map(&file) }.map_err(FileError::io(path, "map"))?;
         let found = map.len() as u64;
-        if let Some((what, advice)) = other_format(&map, found) {
-            return Err(FileError::OtherFormat { path: path.to_owned(), what, advice });
-        }
+        // Asked only where the header is wrong: the length of a right one may look like anything.
+        let other = || {
+            let (what, advice) = other_format(&map, found)?;
+            Some(FileError::OtherFormat { path: path.to_owned(), what, advice })
+        };
         let Some((length, rest)) = map.split_first_chunk::<LENGTH_BYTES>() else {
-            return Err(truncated(LENGTH_BYTES, found));
+            return Err(other().unwrap_or_else(|| truncated(LENGTH_BYTES, found)));
         };
         let length = u64::from_le_bytes(*length);
         let header_len = match usize::try_from(length) {
             Ok(bytes) if bytes <= MAX_HEADER => bytes,
-            _ => return Err(FileError::header(path)(HeaderFault::TooLarge(length))),
+            _ => {
+                let too_large = || FileError::header(path)(HeaderFault::TooLarge(length));
+                return Err(other().unwrap_or_else(too_large));
+            }
         };
         let data_start = LENGTH_BYTES + header_len;
+        let is_object = rest.trim_ascii_start().first() == Some(&b'{');
+        if (rest.len() < header_len || !is_object)
+            && let Some(other) = other()
+        {
+            return Err(other);
+        }
         if rest.len() < header_len {
             return Err(truncated(data_start, found));
         }

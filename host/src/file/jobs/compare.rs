@@ -75,16 +75,18 @@ impl<'a> Comparison<'a> {
         data: &[u8],
     ) -> Result<RelativeError, FileError> {
         let other = self.counterpart(tensor)?;
-        let errors = MatrixErrors::measure(matrix, data, other);
-        let total = errors.rows.iter().fold(Squares::default(), |sum, &row| sum.plus(row));
+        let (dtype, _, cols) = matrix;
+        let matrices = Matrices { dtype, cols, data, original: other };
+        let rows = matrices.rows();
+        let total = rows.iter().fold(Squares::default(), |sum, &row| sum.plus(row));
         if !total.error.is_finite() {
             return Err(self.differs(tensor, "a number that is NaN or infinite"));
         }
         Ok(RelativeError {
             tensor: tensor.name.clone(),
             relative_error: total.relative_error(),
-            worst_row: worst(&errors.rows),
-            worst_column: worst(&errors.cols),
+            worst_row: worst(&rows),
+            worst_column: worst(&matrices.cols()),
         })
     }
 
@@ -133,56 +135,70 @@ impl Squares {
     }
 }
 
-/// The sums of each row and of each column of a matrix.
-struct MatrixErrors {
-    rows: Vec<Squares>,
-    cols: Vec<Squares>,
+/// Numbers that are loaded at a time.
+const CHUNK: usize = 1 << 12;
+
+/// Two matrices of the same type and size.
+#[derive(Clone, Copy)]
+struct Matrices<'a> {
+    dtype: Float,
+    cols: usize,
+    data: &'a [u8],
+    original: &'a [u8],
 }
 
-impl MatrixErrors {
-    /// Compares the numbers `data` with those of `original`, two matrices of this type and size.
-    fn measure((dtype, rows, cols): (Float, usize, usize), data: &[u8], original: &[u8]) -> Self {
-        // A few tasks for each thread, so that few sums of columns have to be added.
-        let rows_per_task = rows.div_ceil(4 * rayon::current_num_threads());
-        let bytes = rows_per_task * cols * dtype.byte_len();
-        let tasks = data.par_chunks(bytes).zip(original.par_chunks(bytes));
-        let parts: Vec<Self> =
-            tasks.map(|(data, original)| Self::of_rows(dtype, cols, data, original)).collect();
-        let mut all = Self { rows: Vec::with_capacity(rows), cols: vec![Squares::default(); cols] };
-        for part in parts {
-            all.rows.extend(part.rows);
-            for (sum, col) in all.cols.iter_mut().zip(part.cols) {
-                *sum = sum.plus(col);
+impl Matrices<'_> {
+    /// Returns the sums of each row.
+    fn rows(self) -> Vec<Squares> {
+        let row_bytes = self.cols * self.dtype.byte_len();
+        let rows = self.data.par_chunks(row_bytes).zip(self.original.par_chunks(row_bytes));
+        let sums = rows.map(|(data, original)| {
+            let mut sum = Squares::default();
+            let chunk_bytes = CHUNK * self.dtype.byte_len();
+            for (data, original) in data.chunks(chunk_bytes).zip(original.chunks(chunk_bytes)) {
+                self.for_each(data, original, |_, squares| sum = sum.plus(squares));
             }
-        }
-        all
+            sum
+        });
+        sums.collect()
     }
 
-    /// Compares some rows.
-    fn of_rows(dtype: Float, cols: usize, data: &[u8], original: &[u8]) -> Self {
-        let bytes = cols * dtype.byte_len();
-        let mut sums = Self { rows: Vec::new(), cols: vec![Squares::default(); cols] };
-        let mut numbers = [vec![0.0; cols], vec![0.0; cols]];
-        for (data, original) in data.chunks_exact(bytes).zip(original.chunks_exact(bytes)) {
-            dtype.load(data, &mut numbers[0]);
-            dtype.load(original, &mut numbers[1]);
-            let mut row = Squares::default();
-            let pairs = numbers[0].iter().zip(&numbers[1]);
-            for (col, (&number, &original)) in sums.cols.iter_mut().zip(pairs) {
-                let squares = Squares::new(number, original);
-                row = row.plus(squares);
-                *col = col.plus(squares);
+    /// Returns the sums of each column. Every task has some columns of all rows, so that no thread needs sums of all.
+    fn cols(self) -> Vec<Squares> {
+        let (bytes, mut sums) = (self.dtype.byte_len(), vec![Squares::default(); self.cols]);
+        sums.par_chunks_mut(CHUNK).enumerate().for_each(|(block, sums)| {
+            let first = block * CHUNK * bytes;
+            let place = first..first + sums.len() * bytes;
+            let rows =
+                self.data.chunks(self.cols * bytes).zip(self.original.chunks(self.cols * bytes));
+            for (data, original) in rows {
+                let (data, original) = (&data[place.clone()], &original[place.clone()]);
+                self.for_each(data, original, |col, squares| sums[col] = sums[col].plus(squares));
             }
-            sums.rows.push(row);
-        }
+        });
         sums
     }
+
+    /// Calls `f` for at most [`CHUNK`] numbers, with their indexes.
+    fn for_each(self, data: &[u8], original: &[u8], mut f: impl FnMut(usize, Squares)) {
+        let (mut numbers, count) = ([[0.0; CHUNK]; 2], data.len() / self.dtype.byte_len());
+        for (numbers, data) in numbers.iter_mut().zip([data, original]) {
+            self.dtype.load(data, &mut numbers[..count]);
+        }
+        let [numbers, originals] = &numbers;
+        let pairs = numbers[..count].iter().zip(&originals[..count]).enumerate();
+        pairs.for_each(|(col, (&number, &original))| f(col, Squares::new(number, original)));
+    }
 }
 
-/// Returns the row or column with the largest relative error.
+/// Returns the row or column with the largest relative error, the first of equals.
 fn worst(sums: &[Squares]) -> WorstLine {
     let errors = sums.iter().map(|sum| sum.relative_error()).enumerate();
-    let (index, relative_error) =
-        errors.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or_default();
-    WorstLine { index, relative_error }
+    let first = WorstLine { index: 0, relative_error: 0.0 };
+    errors.fold(first, |worst, (index, relative_error)| {
+        match relative_error > worst.relative_error {
+            true => WorstLine { index, relative_error },
+            false => worst,
+        }
+    })
 }

@@ -52,6 +52,9 @@ const OTHER_WEIGHTS: [&str; 31] = [
 /// Endings of files whose download has not been completed.
 const INCOMPLETE: [&str; 6] = ["incomplete", "part", "partial", "crdownload", "download", "aria2"];
 
+/// Files of models that consist of the models in folders: of diffusers and of sentence-transformers.
+const PIPELINES: [&str; 2] = ["model_index.json", "modules.json"];
+
 /// Depth of folders in folders that are read. A pipeline has one level.
 const MAX_DEPTH: usize = 8;
 
@@ -79,8 +82,17 @@ pub(in crate::file) struct Folder {
 impl Folder {
     /// Lists the folder `root` and the folders in it, and chooses the models in each.
     pub(in crate::file) fn read(root: &Path) -> Result<Self, FileError> {
+        let listing = Listing::read(root)?;
+        let has = |name: &str| listing.folders.iter().any(|folder| folder == name);
+        if has("blobs") && has("snapshots") {
+            return Err(ModelFault::Cache { path: root.to_owned() }.into());
+        }
+        // A model may have others inside of it: copies in other formats, earlier states of a training.
+        let is_pipeline =
+            PIPELINES.iter().any(|name| listing.companions.iter().any(|file| file == name));
+        let takes_parts = is_pipeline || listing.weights.is_empty();
         let mut all = Self::default();
-        all.read_part(root, Path::new(""), 0)?;
+        all.add_part(root, Path::new(""), listing, (0, takes_parts))?;
         if all.shards.is_empty() {
             return Err(ModelFault::NoWeights { path: root.to_owned() }.into());
         }
@@ -90,10 +102,16 @@ impl Folder {
         Ok(all)
     }
 
-    /// Adds the folder `part` of `root`, which lies so deep in it.
-    fn read_part(&mut self, root: &Path, part: &Path, depth: usize) -> Result<(), FileError> {
-        let Listing { weights, indexes, companions, left_out, folders } =
-            Listing::read(&root.join(part))?;
+    /// Adds the folder `part` of `root`, which lies so deep in it. The weights in folders inside of it are left out unless
+    /// `takes_parts`.
+    fn add_part(
+        &mut self,
+        root: &Path,
+        part: &Path,
+        listing: Listing,
+        (depth, takes_parts): (usize, bool),
+    ) -> Result<(), FileError> {
+        let Listing { weights, indexes, companions, left_out, folders } = listing;
         self.entries += weights.len() + companions.len() + left_out.len() + folders.len();
         if self.entries > MAX_ENTRIES {
             let path = root.to_owned();
@@ -102,19 +120,25 @@ impl Folder {
         let paths = |names: Vec<OsString>| names.into_iter().map(|name| part.join(name));
         self.companions.extend(paths(companions));
         self.left_out.extend(paths(left_out));
-        self.choose(root, part, weights, indexes)?;
+        match depth == 0 || takes_parts {
+            true => self.choose(root, part, weights, indexes)?,
+            false => self.left_out.extend(paths(weights).chain(paths(indexes))),
+        }
         for folder in folders {
             let folder = part.join(folder);
-            match depth < MAX_DEPTH {
-                true => self.read_part(root, &folder, depth + 1)?,
-                false => self.left_out.push(folder),
+            // A folder that may not be read, such as `lost+found`, is no part of a model.
+            match Listing::read(&root.join(&folder)) {
+                Ok(listing) if depth < MAX_DEPTH => {
+                    self.add_part(root, &folder, listing, (depth + 1, takes_parts))?;
+                }
+                _ => self.left_out.push(folder),
             }
         }
         Ok(())
     }
 
     /// Chooses the models among the safetensors files `weights` of the folder `part`: the files that the indexes list, and
-    /// `model.safetensors`; without these, all. An index that lists missing files is one of other shards: then all, too.
+    /// `model.safetensors`; without these, all. An index of which no file is there is one of other shards: then all, too.
     fn choose(
         &mut self,
         root: &Path,
@@ -142,6 +166,10 @@ impl Folder {
             if let Some((shard, tensors)) = missing {
                 let fault =
                     IndexFault::NoShard { tensor: tensors[0].clone(), shard: shard.clone() };
+                if index.keys().any(|shard| weights.iter().any(|name| name == shard.as_str())) {
+                    // A download that is not complete: nobody wants to find out later.
+                    return Err(index::invalid(&path, fault));
+                }
                 self.faults.push(ModelFault::Index { path, source: fault });
                 is_stale = true;
                 continue;

@@ -29,6 +29,9 @@ impl Kept {
     }
 }
 
+/// Number of elements from which a vector is listed: one tile of a matrix.
+const LARGE_VECTOR: u64 = 1 << 16;
+
 /// Why a tensor was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,13 +60,13 @@ impl KeptReason {
     }
 
     /// Returns why a selected tensor without a blob is stored as it is. `None` for a tensor without elements, and for
-    /// the few elements of scalars and vectors.
+    /// the few elements of most scalars and vectors.
     pub(in crate::file) fn of_raw(tensor: &Tensor) -> Option<Self> {
-        let dimensions = tensor.shape.len();
+        let (dimensions, weights) = (tensor.shape.len(), tensor.weights());
         match tensor.dtype.codec() {
-            _ if tensor.weights() == 0 || dimensions < 2 => None,
+            _ if weights == 0 || dimensions < 2 && weights < LARGE_VECTOR => None,
             None => Some(Self::Dtype(tensor.dtype)),
-            Some(_) if dimensions > 2 => Some(Self::Dimensions(dimensions)),
+            Some(_) if dimensions != 2 => Some(Self::Dimensions(dimensions)),
             Some(_) => Some(Self::NotSmaller),
         }
     }
@@ -74,6 +77,7 @@ impl fmt::Display for KeptReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dtype(dtype) => write!(f, "is {dtype}"),
+            Self::Dimensions(1) => f.write_str("has one dimension"),
             Self::Dimensions(count) => write!(f, "has {count} dimensions"),
             Self::NotSmaller => f.write_str("would not become smaller"),
             Self::Codes(dtype) => write!(f, "is quantized already ({dtype})"),

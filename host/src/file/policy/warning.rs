@@ -84,6 +84,7 @@ impl fmt::Display for Warning {
                 write!(f, "the rule for `{pattern}` asks for a quantizer, but {tensor} {reason}")?;
                 match more {
                     0 => Ok(()),
+                    1 => f.write_str("; one more tensor is not quantized, either"),
                     more => write!(f, "; {more} more tensors are not quantized, either"),
                 }
             }

@@ -104,11 +104,23 @@ impl OutputFolder {
         let finish = || -> io::Result<()> {
             // If the system crashes, the final name must not lead to a part of the files.
             #[cfg(unix)]
-            File::open(temporary.path())?.sync_all()?;
+            sync_folders(temporary.path())?;
             temporary.persist(&place)
         };
         finish().map_err(FileError::io(&path, "write"))
     }
+}
+
+/// Syncs a folder, and the folders in it.
+#[cfg(unix)]
+fn sync_folders(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
 }
 
 /// Returns whether there is an empty folder at `place`, which the caller wrote as `path`. Anything else there is an

@@ -77,14 +77,6 @@ impl Rate {
             trial.allow_large_integers(1)?;
             (quantized, result) = trial.round_best(self.bits, &unlimited);
         }
-        if result.excess_bits < -MAX_EXCESS_BITS && trial.may_have_gaps() {
-            let others = trial.search_without_gaps(self.bits);
-            let (other, found) = trial.round_best(self.bits, &others);
-            let fits = found.excess_bits <= MAX_EXCESS_BITS;
-            if fits && found.squared_error < result.squared_error {
-                (quantized, result) = (other, found);
-            }
-        }
         if result.excess_bits.is_infinite() {
             return Err(QuantizeError::TooSmall { rows: source.rows(), cols: source.cols() });
         }

@@ -30,6 +30,8 @@ pub(super) const MAX_CANDIDATES: usize = 3;
 /// Largest decode-time penalty of exceptions, in bits per weight, with which four weights share a symbol. Above it two do,
 /// because their widest split holds any byte without exceptions.
 const MAX_EXCEPTION_PENALTY_BITS: f64 = 0.2;
+/// Most bits per weight, by their worth in errors, that four weights per symbol may cost against two.
+const MAX_FOUR_BITS: f64 = 0.3;
 /// Limits on the large integers of a row that are tried: at most one in so many weights. The first is the share up to
 /// which exceptions cost hardly any time; each next one allows 16 times as many.
 const WEIGHTS_PER_LARGE_INTEGER: [usize; 3] = [WEIGHTS_PER_EXCEPTION as usize, 256, 16];
@@ -135,20 +137,29 @@ impl Trial<'_> {
                     && best.exception_penalty_bits <= MAX_EXCEPTION_PENALTY_BITS
             };
             if found.first().is_some_and(is_good) {
-                return found;
+                return match raw_bits {
+                    Some(_) => found,
+                    None => self.unless_much_worse(bits, found),
+                };
             }
         }
-        self.search_without_gaps(bits)
+        self.search_two(bits)
     }
 
-    /// Returns whether some sizes may be out of reach: between the coarsest step of one coding of four weights per symbol,
-    /// where a symbol is too frequent for it, and the finest step of the next one.
-    pub(super) fn may_have_gaps(&self) -> bool {
-        self.options.weights_per_symbol == WeightsPerSymbol::Four
+    /// Returns `found`, codings of four weights per symbol, unless they cost more than [`MAX_FOUR_BITS`] against two.
+    ///
+    /// Between the coarsest step of one split, at which a symbol is as frequent as four weights per symbol allow, and the
+    /// finest of the next one, the size does not follow the step: then the rate is met with far larger errors.
+    fn unless_much_worse(&self, bits: f64, found: Vec<Candidate>) -> Vec<Candidate> {
+        let two = self.search_two(bits);
+        match found[0].squared_error <= (2.0 * MAX_FOUR_BITS).exp2() * two[0].squared_error {
+            true => found,
+            false => two,
+        }
     }
 
     /// Searches as [`Trial::search`] does, among the codings of two weights per symbol only.
-    pub(super) fn search_without_gaps(&self, bits: f64) -> Vec<Candidate> {
+    fn search_two(&self, bits: f64) -> Vec<Candidate> {
         let codings = integer_codings(WeightsPerSymbol::Two, self.options.raw_bits);
         let found = self.search_codings(bits, &codings);
         assert!(!found.is_empty(), "two weights per symbol can code any integers");

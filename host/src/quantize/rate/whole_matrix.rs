@@ -15,9 +15,6 @@ const MAX_CORRECTIONS: usize = 8;
 /// How much coarser than the sample's the step of the whole matrix may be, as log2, before other codings are tried. The
 /// ranking of the codings was made for the errors of the sample's step.
 const MAX_STEP_GROWTH_LOG2: f64 = 0.25;
-/// Bits per weight that a step twice as large or small must bring the matrix nearer to its rate, to be worth its error.
-/// It brings one bit, but nothing where symbols cannot become more frequent.
-const MIN_BITS_PER_STEP_LOG2: f64 = 0.1;
 /// Bits per weight by which the exception penalty of the whole matrix may exceed the sample's before another coding is
 /// chosen.
 const PENALTY_SLACK_BITS: f64 = 0.3;
@@ -58,8 +55,7 @@ impl Trial<'_> {
             }
             let (other, found) =
                 self.round_all(&Candidate { step_log2, ..best }, f64::INFINITY, bits);
-            let nearer = distance(best.excess_bits) - distance(found.excess_bits);
-            if nearer > MIN_BITS_PER_STEP_LOG2 * (found.step_log2 - best.step_log2).abs() {
+            if distance(found.excess_bits) < distance(best.excess_bits) {
                 (quantized, best) = (other, found);
             }
             last = found;

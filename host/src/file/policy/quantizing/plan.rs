@@ -12,7 +12,7 @@ use crate::file::policy::kept::{Kept, KeptReason};
 use crate::file::policy::options::CompressOptions;
 use crate::file::policy::quantizing::calibration::Calibration;
 use crate::file::policy::quantizing::rates::{SharedRates, shared_rates};
-use crate::file::policy::quantizing::side_data::CodePlaces;
+use crate::file::policy::quantizing::side_data::FolderPlaces;
 use crate::file::policy::quantizing::treatment::{Quantization, Treatment};
 use crate::file::policy::warning::Warning;
 use crate::file::progress::Progress;
@@ -23,8 +23,8 @@ use crate::{Blob, WeightsPerSymbol};
 pub(in crate::file) struct CompressPlan<'a> {
     files: &'a [PlainFile],
     options: &'a CompressOptions,
-    /// Where the model has tensors of codes.
-    codes: CodePlaces<'a>,
+    /// Where each folder of the model has tensors of codes.
+    codes: FolderPlaces<'a>,
     /// Rates of the tensors that share an average rate.
     rates: SharedRates,
 }
@@ -36,7 +36,7 @@ impl<'a> CompressPlan<'a> {
         options: &'a CompressOptions,
         progress: &mut Progress<'_>,
     ) -> Result<Self, FileError> {
-        let codes = CodePlaces::new(files.iter().flat_map(PlainFile::tensors));
+        let codes = FolderPlaces::new(files);
         let rates = shared_rates(files, options, &codes, progress)?;
         Ok(Self { files, options, codes, rates })
     }
@@ -54,7 +54,7 @@ impl<'a> CompressPlan<'a> {
             encode_lossless(tensor, data, coding, memory)
                 .map_err(|fault| FileError::tensor(path, &tensor.name, fault))
         };
-        match self.treatment(tensor) {
+        match self.treatment(path, tensor) {
             Treatment::Raw => Ok(EncodedTensor { blob: None, outcome: Outcome::AsAsked }),
             Treatment::Lossless(coding) => Ok(EncodedTensor::lossless(tensor, lossless(coding)?)),
             Treatment::Keep(coding, reason, rule) => {
@@ -104,8 +104,8 @@ impl<'a> CompressPlan<'a> {
         Ok(self.kept(tensor, blob, KeptReason::TooSmall, quantization.rule))
     }
 
-    fn treatment(&self, tensor: &Tensor) -> Treatment {
-        Treatment::new(self.options, &self.codes, tensor)
+    fn treatment(&self, path: &Path, tensor: &Tensor) -> Treatment {
+        Treatment::new(self.options, self.codes.of(path), tensor)
     }
 
     /// Returns the quantizer of the tensor `name` of the file `path`, with its share of the rate.
@@ -120,16 +120,20 @@ impl<'a> CompressPlan<'a> {
 
     /// Returns the options without effect, of a job that has quantized `quantized` tensors and has kept `kept`.
     pub(in crate::file) fn warnings(&self, quantized: usize, kept: &[Kept]) -> Vec<Warning> {
-        let tensors = self.files.iter().flat_map(PlainFile::tensors);
-        let selected: Vec<&Tensor> =
-            tensors.filter(|tensor| self.options.selects(&tensor.name)).collect();
+        let tensors = self
+            .files
+            .iter()
+            .flat_map(|file| file.tensors().iter().map(|tensor| (file.path(), tensor)));
+        let selected: Vec<(&Path, &Tensor)> =
+            tensors.filter(|(_, tensor)| self.options.selects(&tensor.name)).collect();
         if selected.is_empty() && self.files.iter().any(|file| !file.tensors().is_empty()) {
             return vec![Warning::NothingSelected];
         }
-        let quantizations = selected.iter().filter_map(|tensor| match self.treatment(tensor) {
-            Treatment::Quantize(quantization) => Some((tensor.name.as_str(), quantization)),
-            _ => None,
-        });
+        let quantizations =
+            selected.iter().filter_map(|&(path, tensor)| match self.treatment(path, tensor) {
+                Treatment::Quantize(quantization) => Some((tensor.name.as_str(), quantization)),
+                _ => None,
+            });
         let quantizations: Vec<(&str, Quantization)> = quantizations.collect();
         let settings = &self.options.quantize;
         let mut warnings = Vec::new();
@@ -142,7 +146,7 @@ impl<'a> CompressPlan<'a> {
         }
         if self.options.weights_per_symbol != WeightsPerSymbol::default()
             && !any(|how| how.quantizer != Quantizer::Fp8)
-            && !selected.iter().any(|tensor| tensor.dtype == TensorDtype::I8)
+            && !selected.iter().any(|(_, tensor)| tensor.dtype == TensorDtype::I8)
         {
             warnings.push(Warning::WeightsPerSymbol);
         }
@@ -155,7 +159,7 @@ impl<'a> CompressPlan<'a> {
                 warnings.push(Warning::OtherCalibration);
             }
         }
-        let names = selected.iter().map(|tensor| tensor.name.as_str());
+        let names = selected.iter().map(|(_, tensor)| tensor.name.as_str());
         warnings.extend(settings.rules.unused(names).map(|name| Warning::Rule(name.to_owned())));
         warnings.extend(Warning::of_rules(kept));
         warnings

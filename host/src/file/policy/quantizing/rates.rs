@@ -7,7 +7,7 @@ use crate::file::error::FileError;
 use crate::file::format::header::Tensor;
 use crate::file::format::plain::PlainFile;
 use crate::file::policy::options::CompressOptions;
-use crate::file::policy::quantizing::side_data::CodePlaces;
+use crate::file::policy::quantizing::side_data::FolderPlaces;
 use crate::file::policy::quantizing::treatment::{Quantization, Treatment};
 use crate::file::progress::Progress;
 use crate::quantize::{NumberMatrix, QuantizeError, QuantizeOptions, Rate, RateCurve, share_rate};
@@ -29,7 +29,7 @@ struct Share<'a> {
 pub(super) fn shared_rates(
     files: &[PlainFile],
     options: &CompressOptions,
-    codes: &CodePlaces<'_>,
+    codes: &FolderPlaces<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<SharedRates, FileError> {
     let shares = shares(files, options, codes);
@@ -52,12 +52,13 @@ pub(super) fn shared_rates(
 fn shares<'a>(
     files: &'a [PlainFile],
     options: &CompressOptions,
-    codes: &CodePlaces<'_>,
+    codes: &FolderPlaces<'_>,
 ) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
     for file in files.iter().filter(|_| options.quantize.share_rate) {
         for tensor in file.tensors() {
-            if let Treatment::Quantize(quantization) = Treatment::new(options, codes, tensor)
+            if let Treatment::Quantize(quantization) =
+                Treatment::new(options, codes.of(file.path()), tensor)
                 && let Some(rate) = quantization.shared_rate()
             {
                 shares.push(Share { file, tensor, quantization, rate });

@@ -70,8 +70,8 @@ impl Treatment {
             (Some((Target::Quantized(quantizer), index)), _) => (quantizer, Some(index)),
             (None, Some(quantizer)) => (quantizer, None),
         };
-        // Nobody expects that all formats apply to vectors.
-        if rule_index.is_none() && tensor.shape.len() < 2 {
+        // Nobody expects that formats apply to vectors.
+        if tensor.shape.len() < 2 || tensor.weights() == 0 {
             return Self::Lossless(coding);
         }
         match obstacle(settings, codes, tensor, rule_index.is_some()) {
@@ -97,7 +97,8 @@ fn obstacle(
     let Some((_, rows, cols)) = tensor.numbers() else {
         return Some(match tensor.dtype {
             dtype if dtype.float().is_some() => KeptReason::Dimensions(tensor.shape.len()),
-            dtype if dtype.may_be_codes() => KeptReason::Codes(dtype),
+            // A mask or a table of places has more dimensions, or a name that says so.
+            dtype if dtype.may_be_codes() && tensor.shape.len() == 2 => KeptReason::Codes(dtype),
             dtype => KeptReason::Dtype(dtype),
         });
     };
