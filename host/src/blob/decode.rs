@@ -7,7 +7,6 @@ use super::values::DequantizedValues;
 use crate::codec::{fast, parallel_crc};
 use crate::element::{Element, as_bytes_mut, zeros};
 use crate::{BlobError, Float};
-use crc32c::crc32c_combine;
 use fused_rans_layout::{Entry, TABLE, TILE};
 use rayon::prelude::*;
 
@@ -73,7 +72,7 @@ impl Blob<'_> {
                 }
             };
             self.decode_tile_rows(first / TILE, decoded, &table)?;
-            crc = crc32c_combine(crc, parallel_crc(decoded), decoded.len());
+            crc = crc32c::crc32c_combine(crc, parallel_crc(decoded), decoded.len());
             if let Some((dtype, values)) = &values {
                 self.dequantize_rows(*dtype, values, first, &stored, &mut out)?;
             }
@@ -205,8 +204,8 @@ impl Blob<'_> {
     }
 }
 
-#[cfg(feature = "file")]
 /// Gives a buffer this length. The contents do not matter.
+#[cfg(feature = "file")]
 fn resize(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), BlobError> {
     if let Some(more) = bytes.checked_sub(buffer.len()) {
         // The size comes from a blob with tiles for that many weights, but even so no blob may abort the process.
