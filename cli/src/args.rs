@@ -215,8 +215,12 @@ pub(crate) struct Verify {
     /// Lossless tensors must be equal, bit for bit. For quantized tensors, prints the relative error.
     #[arg(long, value_name = "MODEL", value_parser = path())]
     pub(crate) against: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) talk: Talk,
+    /// Say nothing but warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print one line of JSON instead of text; use it in scripts
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) threads: Threads,
 }

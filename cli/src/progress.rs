@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::Talk;
 use crate::report::text::{share, size};
 use crate::terminal::tell;
 
@@ -37,8 +36,8 @@ pub(crate) struct Lines {
 
 impl Bar {
     /// Creates a bar that counts bytes, or nothing where the caller wants quiet.
-    pub(crate) fn new(what: &'static str, talk: Talk) -> Self {
-        if talk.quiet {
+    pub(crate) fn new(what: &'static str, quiet: bool) -> Self {
+        if quiet {
             return Self::Nothing;
         }
         if !stderr().is_terminal() {

@@ -19,7 +19,7 @@ pub(crate) fn run(args: Compress) -> Result<(), Failure> {
     let (talk, threads) = (args.talk, args.threads);
     let patterns = Patterns::new(&args);
     let done = options(args, &patterns).and_then(|options| {
-        let bar = Bar::new("compressing", talk);
+        let bar = Bar::new("compressing", talk.quiet);
         let job = || {
             let progress = Progress::new(|done, total| bar.set(done, total));
             file::compress(&input, &output, &options, progress)

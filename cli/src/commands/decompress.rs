@@ -10,7 +10,7 @@ use crate::terminal::Failure;
 
 /// Restores the input and says what became of it.
 pub(crate) fn run(args: &Decompress) -> Result<(), Failure> {
-    let bar = Bar::new("restoring", args.talk);
+    let bar = Bar::new("restoring", args.talk.quiet);
     let job = || {
         let progress = Progress::new(|done, total| bar.set(done, total));
         file::decompress(&args.input, &args.output, progress)

@@ -15,7 +15,7 @@ const LARGE_ERROR: f64 = 0.5;
 
 /// Verifies the input and prints the result as text or JSON.
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
-    let bar = Bar::new("verifying", args.talk);
+    let bar = Bar::new("verifying", args.quiet);
     let job = || {
         let progress = Progress::new(|done, total| bar.set(done, total));
         match &args.against {
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     if let Ok(Summary { errors, .. }) = &verified {
         warn_of_errors(errors);
     }
-    if args.talk.json {
+    if args.json {
         let mut result = match &verified {
             Ok(summary) => json!({
                 "ok": true,
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         return said;
     }
     let Summary { tensors, blobs, quantized, errors, .. } = verified?;
-    if args.talk.quiet {
+    if args.quiet {
         return Ok(());
     }
     if !errors.is_empty() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::index::{self, Index};
-use super::{INDEX_SUFFIX, has_suffix, is_safetensors};
+use super::{INDEX_SUFFIX, is_safetensors};
 use crate::file::error::{FileError, IndexFault, ModelFault};
 
 /// Name of the only file of a model that is not sharded.
@@ -149,8 +149,11 @@ impl Folder {
         // Programs load the one of this name; others beside it are of variants.
         let is_preferred = |name: &OsString| indexes.len() == 1 || *name == INDEX;
         let has_preferred = indexes.iter().any(is_preferred);
-        let mut chosen: Vec<OsString> =
-            weights.iter().filter(|name| *name == SINGLE).cloned().collect();
+        // In parts of a pipeline other files are variants of it, which have other names in other parts.
+        let is_model = part.as_os_str().is_empty();
+        let single =
+            weights.iter().filter(|name| *name == SINGLE && (is_model || !indexes.is_empty()));
+        let mut chosen: Vec<OsString> = single.cloned().collect();
         let mut is_stale = false;
         for name in &indexes {
             if has_preferred && !is_preferred(name) {
@@ -197,6 +200,12 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Returns whether a name is that of an index, of a variant, too: `model.safetensors.index.fp16.json`.
+fn is_index(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with(INDEX_SUFFIX) || name.ends_with(".json") && name.contains(".safetensors.index.")
 }
 
 /// The entries of a folder by kind, each in the order of their names.
@@ -253,7 +262,7 @@ impl Listing {
             EntryKind::Folder => &mut self.folders,
             EntryKind::Other => &mut self.left_out,
             EntryKind::File if other => &mut self.left_out,
-            EntryKind::File if has_suffix(&text, INDEX_SUFFIX) => &mut self.indexes,
+            EntryKind::File if is_index(&text) => &mut self.indexes,
             EntryKind::File if is_safetensors(Path::new(name)) => &mut self.weights,
             EntryKind::File => &mut self.companions,
         }
@@ -275,7 +284,8 @@ mod tests {
         for name in ["model.safetensors", "model-00001-of-00002.safetensors", "A.B.SAFETENSORS"] {
             assert_eq!(kind(name), Some(0), "{name}");
         }
-        for name in ["model.safetensors.index.json", "MODEL.fp16.SafeTensors.Index.json"] {
+        let variants = ["model.safetensors.index.fp16.json", "MODEL.fp16.SafeTensors.Index.json"];
+        for name in variants.into_iter().chain(["model.safetensors.index.json"]) {
             assert_eq!(kind(name), Some(1), "{name}");
         }
         let companions = ["config.json", "tokenizer.model", "LICENSE", "README.md", "index.json"];
