@@ -43,7 +43,7 @@ impl Counter {
             let least = largest.saturating_sub(NEAR as u8 - 1);
             let mut counts = [[0_u8; LINE]; NEAR];
             for line in lines {
-                for (value, counts) in (least..).zip(&mut counts) {
+                for (value, counts) in (least..=u8::MAX).zip(&mut counts) {
                     for (count, &found) in counts.iter_mut().zip(line) {
                         *count += u8::from(found == value);
                     }
