@@ -12,7 +12,7 @@ use fused_rans::ErrorKind;
 use fused_rans::file::{
     self, CompressOptions, FileError, Model, ModelFault, Progress, Summary, inspect,
 };
-use support::craft::{Files, bf16, i8, noise, plain, tensor};
+use support::craft::{Files, bf16, i8, noise, plain, tensor, tree};
 
 use crate::counts;
 
@@ -211,22 +211,6 @@ fn comes_back_with_warnings(files: &Files, input: &Path) -> Vec<String> {
     fs::remove_dir_all(packed).unwrap();
     fs::remove_dir_all(back).unwrap();
     summary.warnings.iter().map(ToString::to_string).collect()
-}
-
-/// Returns the bytes of all files of a folder and the folders in it, by their paths.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root.join(&folder)).unwrap() {
-            let name = folder.join(entry.unwrap().file_name());
-            match fs::read(root.join(&name)) {
-                Ok(bytes) => _ = files.insert(name, bytes),
-                Err(_) => folders.push(name),
-            }
-        }
-    }
-    files
 }
 
 #[test]

@@ -11,14 +11,11 @@ use fused_rans::file::{
 use fused_rans::quantize::{NumberMatrix, QuantizeError, Quantizer};
 use fused_rans::{Blob, Dtype, Float, Matrix, encode};
 use support::craft::{Files, Tensor, bf16, framed, i8, noise, plain, resealed, tensor, unframed};
-use support::sources::{normal, store};
+use support::sources::{numbers_of, store};
 
 /// Returns a matrix of normally distributed numbers.
 fn numbers(name: &str, dtype: &'static str, rows: usize, cols: usize) -> Tensor {
-    let float = Float::ALL.into_iter().find(|float| float.name() == dtype).unwrap();
-    let values = normal(rows, cols, 0.02, name.len() as u64).values;
-    let data = values.into_iter().flat_map(|x| store(float, x)).collect();
-    tensor(name, dtype, &[rows, cols], data)
+    numbers_of(name, dtype, &[rows, cols])
 }
 
 /// Returns a model: matrices of each type, tensors that quantizers leave alone, tensors that they cannot take.

@@ -10,7 +10,7 @@ use regex::Regex;
 use super::outcome;
 use crate::args::{Compress, Format};
 use crate::progress::Bar;
-use crate::report::text::{percent, printable, size};
+use crate::report::text::{percent, printable_path, size};
 use crate::terminal::{Failure, chain};
 
 /// Compresses the input and says what became of it.
@@ -35,7 +35,7 @@ pub(crate) fn run(args: Compress) -> Result<(), Failure> {
         };
         format!(
             "{}: {} -> {} ({blobs} of {tensors} tensors compressed{quantized}{})",
-            printable(&output.to_string_lossy()),
+            printable_path(&output),
             size(summary.original_bytes),
             size(summary.stored_bytes),
             percent(summary.stored_bytes, summary.original_bytes)

@@ -5,7 +5,7 @@ use fused_rans::file::{self, Progress, Summary};
 use super::outcome;
 use crate::args::Decompress;
 use crate::progress::Bar;
-use crate::report::text::{printable, size};
+use crate::report::text::{printable_path, size};
 use crate::terminal::Failure;
 
 /// Restores the input and says what became of it.
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Decompress) -> Result<(), Failure> {
     let done = args.threads.run(job).and_then(|done| Ok(done?));
     drop(bar);
     let status = |summary: &Summary| {
-        let path = printable(&args.output.to_string_lossy());
+        let path = printable_path(&args.output);
         format!("{path}: {} -> {}", size(summary.stored_bytes), size(summary.original_bytes))
     };
     outcome::report(done, [&args.input, &args.output], args.talk, &[], status)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::Talk;
 use crate::report::kept::kept_lines;
-use crate::report::text::{printable, size};
+use crate::report::text::{printable, printable_path, size};
 use crate::terminal::{Failure, chain, say, tell};
 
 /// Size in bytes from which a copied file is listed: tokenizers are smaller.
@@ -25,16 +25,8 @@ pub(super) fn report(
 ) -> Result<(), Failure> {
     let [input, output] = paths;
     if talk.json {
-        let mut result = match &done {
-            Ok(summary) => to_json(summary, warnings),
-            Err(error) => json!({ "ok": false, "error": chain(&**error) }),
-        };
-        result["input"] = input.to_string_lossy().into();
-        result["output"] = output.to_string_lossy().into();
-        // A failed job must reach the exit status even if the output cannot be written.
-        let said = say(&result.to_string());
-        done?;
-        return said;
+        let paths = json!({ "input": input.to_string_lossy(), "output": output.to_string_lossy() });
+        return say_json(done, |summary| to_json(summary, warnings), paths);
     }
     let summary = done?;
     for warning in warning_texts(&summary, warnings) {
@@ -52,6 +44,26 @@ pub(super) fn report(
     Ok(())
 }
 
+/// Prints the result of a job as one line of JSON: the entries of `to_json`, or the error, with `ok`; and the entries of
+/// `paths`. Returns the error of a failed job, so that it reaches the exit status even if nothing can be printed.
+pub(super) fn say_json(
+    done: Result<Summary, Failure>,
+    to_json: impl FnOnce(&Summary) -> Value,
+    paths: Value,
+) -> Result<(), Failure> {
+    let mut result = match &done {
+        Ok(summary) => to_json(summary),
+        Err(error) => json!({ "error": chain(&**error) }),
+    };
+    result["ok"] = done.is_ok().into();
+    if let (Value::Object(result), Value::Object(paths)) = (&mut result, paths) {
+        result.extend(paths);
+    }
+    let said = say(&result.to_string());
+    done?;
+    said
+}
+
 /// Returns the texts of all warnings, the job's and the command's.
 fn warning_texts(summary: &Summary, warnings: &[String]) -> Vec<String> {
     let mut texts: Vec<String> = summary.warnings.iter().map(ToString::to_string).collect();
@@ -64,13 +76,14 @@ fn warning_texts(summary: &Summary, warnings: &[String]) -> Vec<String> {
 
 /// Returns the lines on the files of a folder that were left out or copied; of these only large ones, unless `all`.
 fn file_lines(summary: &Summary, input: &Path, all: bool) -> Vec<String> {
-    let path = |path: &PathBuf| printable(&path.to_string_lossy());
-    let left_out = summary.left_out.iter().map(|name| format!("left out: {}", path(name)));
+    let left_out =
+        summary.left_out.iter().map(|name| format!("left out: {}", printable_path(name)));
     // Beside the index, if the model was opened by that.
     let root = if input.is_dir() { input } else { input.parent().unwrap_or(Path::new("")) };
     let copied = summary.copied.iter().filter_map(|name| {
         let bytes = fs::metadata(root.join(name)).map_or(0, |status| status.len());
-        (all || bytes >= LARGE_COPY).then(|| format!("copied: {} ({})", path(name), size(bytes)))
+        (all || bytes >= LARGE_COPY)
+            .then(|| format!("copied: {} ({})", printable_path(name), size(bytes)))
     });
     left_out.chain(copied).collect()
 }
@@ -84,7 +97,6 @@ fn to_json(summary: &Summary, warnings: &[String]) -> Value {
         json!({ "tensor": tensor, "weights": weights, "bytes": bytes, "reason": reason.to_string(), "rule": rule })
     };
     json!({
-        "ok": true,
         "tensors": summary.tensors,
         "compressed_tensors": summary.blobs,
         "quantized_tensors": summary.quantized,

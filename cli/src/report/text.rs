@@ -1,9 +1,16 @@
 //! Names, shapes and sizes as text.
 
+use std::path::Path;
+
 /// Escapes control characters, which would disturb a terminal.
 pub(crate) fn printable(name: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     name.chars().map(escape).collect()
+}
+
+/// Returns a path without what would disturb a terminal.
+pub(crate) fn printable_path(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 /// Formats a shape as `512x2048`, or `scalar` if it has no dimension.

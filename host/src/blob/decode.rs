@@ -45,8 +45,7 @@ impl Blob<'_> {
     /// not matter, and `take` gets the parts in order. **Only when all parts have been decoded are they verified.**
     ///
     /// # Errors
-    /// The errors of [`Blob::decode`] and [`Blob::dequantize`], and those of `take`.
-    #[cfg(feature = "file")]
+    /// Fails as [`Blob::decode`], [`Blob::dequantize`] and `take` do.
     pub(crate) fn decode_parts<E: From<BlobError>>(
         &self,
         dtype: Option<Float>,
@@ -205,7 +204,6 @@ impl Blob<'_> {
 }
 
 /// Gives a buffer this length. The contents do not matter.
-#[cfg(feature = "file")]
 fn resize(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), BlobError> {
     if let Some(more) = bytes.checked_sub(buffer.len()) {
         // The size comes from a blob with tiles for that many weights, but even so no blob may abort the process.

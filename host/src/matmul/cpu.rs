@@ -2,12 +2,12 @@
 
 use super::{Activations, Epilogue, MatmulError, Outputs, check};
 use crate::blob::values::DequantizedValues;
-use crate::codec::parallel_crc;
 use crate::element::zeros;
 use crate::vectorized::vectorized;
 use crate::{Blob, BlobError};
-use fused_rans_layout::{Entry, TABLE, TILE};
+use fused_rans_layout::TILE;
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// Number of rows of activations that each dequantized row of weights is multiplied with.
 const ROWS_OF_X: usize = 32;
@@ -60,31 +60,20 @@ impl Blob<'_> {
             return Ok(());
         }
         let mut products = Products { blob: self, values: self.values()?, x, y, epilogue };
-        let table = self.frequencies().decode_table();
         let row_bytes = self.cols() * self.dtype().byte_len();
-        let rows_at_once = rayon::current_num_threads().saturating_mul(TILE).min(self.rows());
-        let mut weights: Vec<u8> = zeros(rows_at_once * row_bytes)?;
-        let mut crc = 0;
-        for first_row in (0..self.rows()).step_by(rows_at_once) {
-            let rows = rows_at_once.min(self.rows() - first_row);
-            let weights = &mut weights[..rows * row_bytes];
-            self.decode_rows(first_row, weights, &table)?;
-            crc = crc32c::crc32c_combine(crc, parallel_crc(weights), weights.len());
-            products.compute(first_row, weights)?;
-        }
-        if crc == self.weights_crc() { Ok(()) } else { Err(BlobError::WeightsChecksum.into()) }
-    }
-
-    /// Decodes rows into `out`, starting at `first_row`, a multiple of [`TILE`].
-    fn decode_rows(
-        &self,
-        first_row: usize,
-        out: &mut [u8],
-        table: &[Entry; TABLE],
-    ) -> Result<(), BlobError> {
-        let row_bytes = self.cols() * self.dtype().byte_len();
-        let tile_rows = out.par_chunks_mut(TILE.min(self.rows()) * row_bytes).enumerate();
-        tile_rows.try_for_each(|(i, out)| self.decode_tile_row(first_row / TILE + i, out, table))
+        let part_bytes = rayon::current_num_threads().saturating_mul(TILE * row_bytes);
+        let (scratch, mut first_row) = (Cell::new(Vec::new()), 0);
+        self.decode_parts(
+            None,
+            part_bytes,
+            || scratch.take(),
+            |weights| {
+                products.compute(first_row, &weights)?;
+                first_row += weights.len() / row_bytes;
+                scratch.set(weights);
+                Ok(())
+            },
+        )
     }
 }
 

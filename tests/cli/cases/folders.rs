@@ -1,9 +1,11 @@
 //! Folders as people have them.
 
 use std::fs;
+use std::path::Path;
 
 use super::{numbers, says};
 use crate::place::Place;
+use support::craft::tree;
 
 fn layer(name: &str) -> [support::craft::Tensor; 1] {
     [numbers(name, "BF16", &[128, 128])]
@@ -16,14 +18,14 @@ impl Place {
         fs::write(path, bytes).unwrap();
     }
 
-    /// Compresses and restores the folder `in`. Checks that all files come back but those that were listed as left out.
+    /// Compresses and restores the folder `in`. Checks that every file comes back unless it was listed as left out.
     /// Returns the lines that were said.
     fn folder_comes_back(&self) -> Vec<String> {
         let lines = self.lines(&["compress", "in", "-o", "out"]);
         self.lines(&["decompress", "out", "-o", "back"]);
-        let (mut expected, found) = (self.tree("in"), self.tree("back"));
+        let (mut expected, found) = (tree(&self.path("in")), tree(&self.path("back")));
         for line in lines.iter().filter_map(|line| line.strip_prefix("left out: ")) {
-            expected.remove(line).expect("a file of the folder");
+            expected.remove(Path::new(line)).expect("a file of the folder");
         }
         assert!(found == expected, "{:?}", found.keys());
         fs::remove_dir_all(self.path("out")).unwrap();
@@ -170,7 +172,7 @@ fn models_inside_of_a_model_are_left_out() {
         assert!(lines.contains(&format!("left out: {name}")), "{lines:?}");
     }
     assert_eq!(lines.len(), 4, "{lines:?}");
-    // But those of a pipeline are, where the root has weights, too.
+    // A pipeline has parts, even where its root has weights.
     place.write("in/modules.json", b"[]");
     std::fs::remove_dir_all(place.path("in/checkpoint-1")).unwrap();
     assert!(says(&place.folder_comes_back(), &["2 of 2 tensors compressed"]));

@@ -6,14 +6,12 @@ mod messages;
 mod names;
 mod quantized_before;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::Output;
 
-use fused_rans::Float;
 use safetensors::SafeTensors;
 use support::craft::{Tensor, bf16, plain, tensor};
-use support::sources::{normal, store};
+pub use support::sources::numbers_of as numbers;
 
 use crate::place::Place;
 
@@ -60,36 +58,11 @@ impl Place {
         changed.sort();
         (lines, changed)
     }
-
-    /// Returns the bytes of all files of the folder `name`, by their paths in it.
-    pub fn tree(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        let mut folders = vec![String::new()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(self.path(name).join(&folder)).unwrap() {
-                let entry = entry.unwrap();
-                let name = format!("{folder}{}", entry.file_name().to_str().unwrap());
-                match entry.path().is_dir() {
-                    true => folders.push(format!("{name}/")),
-                    false => _ = files.insert(name, fs::read(entry.path()).unwrap()),
-                }
-            }
-        }
-        files
-    }
 }
 
 /// Returns whether a line has all these parts.
 pub fn says(lines: &[String], parts: &[&str]) -> bool {
     lines.iter().any(|line| parts.iter().all(|part| line.contains(part)))
-}
-
-/// Returns a matrix of normally distributed numbers.
-pub fn numbers(name: &str, dtype: &'static str, shape: &[usize]) -> Tensor {
-    let float = Float::ALL.into_iter().find(|float| float.name() == dtype).unwrap();
-    let count = shape.iter().product::<usize>();
-    let values = normal(1, count, 0.02, name.len() as u64).values;
-    tensor(name, dtype, shape, values.into_iter().flat_map(|x| store(float, x)).collect())
 }
 
 /// Returns a tensor of this many bytes for each element, whatever they mean.

@@ -1,5 +1,6 @@
 //! Writes safetensors files by hand, independently of the code under test.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -161,6 +162,22 @@ impl Files {
         assert!(!self.names().iter().any(|name| name == "restored" || name.starts_with('.')));
         verified
     }
+}
+
+/// Returns the bytes of all files of a folder and the folders in it, by their paths.
+pub fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder)).unwrap() {
+            let name = folder.join(entry.unwrap().file_name());
+            match fs::read(root.join(&name)) {
+                Ok(bytes) => _ = files.insert(name, bytes),
+                Err(_) => folders.push(name),
+            }
+        }
+    }
+    files
 }
 
 /// Compresses a file with default options.

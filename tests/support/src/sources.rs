@@ -8,6 +8,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal, StudentT};
 
+use crate::craft::{Tensor, tensor};
+
 /// A matrix of numbers.
 #[derive(Clone, Debug)]
 pub struct Numbers {
@@ -76,6 +78,14 @@ pub fn store(dtype: Float, number: f32) -> Vec<u8> {
         Float::F32 => number.to_le_bytes().to_vec(),
         _ => unimplemented!("{dtype}"),
     }
+}
+
+/// Returns a tensor of normally distributed numbers of a type by its safetensors name. Its name chooses the numbers.
+pub fn numbers_of(name: &str, dtype: &'static str, shape: &[usize]) -> Tensor {
+    let float = Float::ALL.into_iter().find(|float| float.name() == dtype).unwrap();
+    let count = shape.iter().product::<usize>();
+    let values = normal(1, count, 0.02, name.len() as u64).values;
+    tensor(name, dtype, shape, values.into_iter().flat_map(|x| store(float, x)).collect())
 }
 
 /// Returns the quantizer to `bits` bits per weight.

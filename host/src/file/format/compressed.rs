@@ -1,5 +1,6 @@
 //! Compressed files.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -219,6 +220,17 @@ impl CompressedFile {
         &'a self,
         index: usize,
         memory: impl FnMut() -> Vec<u8>,
+        take: impl FnMut(Piece<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.decode_original(index, PART_BYTES, memory, take)
+    }
+
+    /// Does what [`Self::original_parts`] does, with parts of about `part_bytes` bytes.
+    fn decode_original<'a, E: From<FileError>>(
+        &'a self,
+        index: usize,
+        part_bytes: usize,
+        memory: impl FnMut() -> Vec<u8>,
         mut take: impl FnMut(Piece<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         let tensor = &self.original.tensors[index];
@@ -231,55 +243,36 @@ impl CompressedFile {
             };
         };
         let dtype = tensor.numbers().filter(|_| self.quantized[index]).map(|(dtype, ..)| dtype);
-        let decoded = blob.decode_parts(dtype, PART_BYTES, memory, |bytes| {
+        let decoded = blob.decode_parts(dtype, part_bytes, memory, |bytes| {
             take(Piece::Lent(bytes)).map_err(PartFault::Take)
         });
         decoded.map_err(|fault| match fault {
-            PartFault::Blob(BlobError::Memory { bytes }) => self.no_memory(tensor, bytes).into(),
+            PartFault::Blob(BlobError::Memory { bytes }) => {
+                let (path, tensor) = (self.path().to_owned(), tensor.name.clone());
+                FileError::Memory { path, tensor, bytes }.into()
+            }
             PartFault::Blob(fault) => self.fault(tensor, fault).into(),
             PartFault::Take(error) => error,
         })
     }
 
-    /// Returns the verified bytes of a tensor as they were before compression; of a quantized one, the bytes of its
-    /// dequantized values. `scratch` is memory to decode into, reused from call to call; its contents do not matter.
-    pub(in crate::file) fn original<'a>(
-        &'a self,
+    /// Returns the verified bytes of a tensor, whole: those that [`Self::original_parts`] passes on.
+    pub(in crate::file) fn original(
+        &self,
         index: usize,
-        scratch: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], FileError> {
-        let tensor = &self.original.tensors[index];
-        let Some(blob) = self.blob_at(index)? else {
-            let part = &self.parts[index];
-            let bytes = self.bytes(part);
-            return match parallel_crc(bytes) == part.crc {
-                true => Ok(bytes),
-                false => Err(self.fault(tensor, TensorFault::Checksum)),
-            };
+        memory: Vec<u8>,
+    ) -> Result<Piece<'_>, FileError> {
+        let (memory, mut whole) = (Cell::new(memory), Piece::Mapped(&[]));
+        let set = |piece| {
+            whole = piece;
+            Ok::<(), FileError>(())
         };
-        let bytes = tensor.range.len();
-        if let Some(more) = bytes.checked_sub(scratch.len()) {
-            // The size comes from a blob with tiles for that many weights, but even so no file may abort the process.
-            let reserved = scratch.try_reserve_exact(more);
-            reserved.map_err(|_| self.no_memory(tensor, bytes as u64))?;
-            scratch.resize(bytes, 0);
-        }
-        let out = &mut scratch[..bytes];
-        let decoded = match tensor.numbers().filter(|_| self.quantized[index]) {
-            Some((dtype, ..)) => blob.dequantize(dtype, out),
-            None => blob.decode(out),
-        };
-        decoded.map_err(|fault| self.fault(tensor, fault))?;
-        Ok(out)
+        self.decode_original(index, usize::MAX, || memory.take(), set)?;
+        Ok(whole)
     }
 
     fn bytes(&self, part: &Part) -> &[u8] {
         &self.mapped.data()[part.stored.range.clone()]
-    }
-
-    fn no_memory(&self, tensor: &Tensor, bytes: u64) -> FileError {
-        let (path, tensor) = (self.path().to_owned(), tensor.name.clone());
-        FileError::Memory { path, tensor, bytes }
     }
 
     fn fault(&self, tensor: &Tensor, fault: impl Into<TensorFault>) -> FileError {

@@ -10,7 +10,6 @@ use crate::file::jobs::compare::Comparison;
 use crate::file::model::{Model, Shard};
 use crate::file::progress::Progress;
 use crate::file::summary::Summary;
-use crate::file::write::behind::Piece;
 
 /// Checks every checksum of the compressed model `path`, and decodes every tensor. Files that are not compressed, while
 /// others are, have no checksums: only their headers are checked.
@@ -41,9 +40,7 @@ fn verify_shard(shard: &Shard, progress: &mut Progress<'_>) -> Result<Summary, F
             || scratch.take(),
             |piece| {
                 progress.add(piece.bytes().len() as u64);
-                if let Piece::Lent(bytes) = piece {
-                    scratch.set(bytes);
-                }
+                scratch.set(piece.into_memory());
                 Ok::<(), FileError>(())
             },
         )?;
@@ -91,11 +88,13 @@ fn compare_compressed(
     let comparison = Comparison::new(file.path(), file.tensors(), &other.path)?;
     let (mut scratch, mut errors) = (Vec::new(), Vec::new());
     for (index, tensor) in file.tensors().iter().enumerate() {
-        let data = file.original(index, &mut scratch)?;
+        let piece = file.original(index, scratch)?;
+        let data = piece.bytes();
         match tensor.numbers().filter(|_| file.quantized()[index]) {
             None => comparison.check_equal(tensor, data)?,
             Some(matrix) => errors.push(comparison.relative_error(tensor, matrix, data)?),
         }
+        scratch = piece.into_memory();
         progress.add(tensor.byte_len());
     }
     file.check_unchanged()?;

@@ -80,7 +80,7 @@ impl PathKind {
     pub(in crate::file) fn new(path: &Path) -> Result<Self, FileError> {
         let status = fs::metadata(path).map_err(FileError::io(path, "open"))?;
         let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-        Ok(match has_suffix(&name, INDEX_SUFFIX) {
+        Ok(match name.to_ascii_lowercase().ends_with(INDEX_SUFFIX) {
             _ if status.is_dir() => Self::Folder,
             true => Self::Index,
             false => Self::File,
@@ -222,10 +222,4 @@ fn name_of(path: &Path) -> PathBuf {
 /// Returns whether the name of a file is that of a safetensors file.
 fn is_safetensors(name: &Path) -> bool {
     name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"))
-}
-
-/// Returns whether a name has this ending, in any case.
-fn has_suffix(name: &str, suffix: &str) -> bool {
-    let start = name.len().checked_sub(suffix.len());
-    start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }

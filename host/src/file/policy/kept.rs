@@ -6,7 +6,7 @@ use crate::file::format::dtype::TensorDtype;
 use crate::file::format::header::Tensor;
 
 /// A tensor that [`compress`](crate::file::compress) has stored as it is, or without loss although a quantizer was
-/// chosen; and why. Tensors that are not selected, and those that a rule names as `raw` or `lossless`, are not listed.
+/// chosen, with the reason. The list leaves out tensors that are not selected, or that a rule stores `raw` or `lossless`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {

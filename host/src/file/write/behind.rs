@@ -20,6 +20,14 @@ impl Piece<'_> {
             Self::Mapped(bytes) => bytes,
         }
     }
+
+    /// Returns the memory that the piece was lent; empty if it was not.
+    pub(in crate::file) fn into_memory(self) -> Vec<u8> {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Mapped(_) => Vec::new(),
+        }
+    }
 }
 
 /// The pieces that wait for the thread that writes them: at most one, beside the one that it writes.
@@ -71,7 +79,7 @@ impl From<FileError> for Failure {
 /// written.
 ///
 /// # Errors
-/// Those of `job`, and of writing.
+/// Fails as `job` and as writing do.
 pub(in crate::file) fn write_behind<'a, T>(
     out: &mut OutputFile,
     job: impl FnOnce(&Queue<'a>) -> Result<T, Failure>,

@@ -30,8 +30,8 @@ impl<'a> Numbers<'a> {
         vectors.into_iter().flatten().any(|part| is_page_locked(gpu, bytemuck::cast_slice(part)))
     }
 
-    /// Returns part, offset and bytes of the numbers whose offsets are given: those of the decode table, the exponent
-    /// table, the scale and the bias.
+    /// Returns part, offset and bytes of the numbers that have an offset. `offsets` are the offsets of decode table,
+    /// exponent table, scale and bias.
     pub fn parts(
         &self,
         offsets: [Option<usize>; 4],

@@ -85,7 +85,7 @@ pub(super) fn kind(name: &str, rows: usize, cols: usize) -> Option<NameKind> {
 struct Parts<'a> {
     /// The words of the part that says what the tensor is.
     subject: Vec<&'a str>,
-    /// Those of the parts before it, without numbers.
+    /// The words of each part before the subject, without numbers.
     before: Vec<Vec<&'a str>>,
     /// Whether the subject is a sequence, and the tensor of one of its layers: `subject.0.weight`.
     is_numbered: bool,
