@@ -28,9 +28,10 @@ pub use launch::{
     x_stages,
 };
 pub use resident::{
-    LeanPartition, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS, PANELS, ResidentException, SPAN,
-    SlabEntry, SlabPlace, SlabRun, coded_slab_bytes, panel_plain_bytes, panel_plane_start,
-    panel_plane_words, panel_raw_bytes, panel_word_offset, panels, plain_slab_bytes,
+    ExceptionEnds, LeanPartition, MAX_COPIED_UNITS, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS,
+    PANELS, ROW_CLASSES, SlabEntry, SlabException, SlabPlace, SlabRun, UNIT, activation_column,
+    activation_place, exception_units, panel_plain_bytes, panel_plane_start, panel_plane_words,
+    panel_raw_bytes, panel_word_offset, panels, slab_bytes,
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,

@@ -7,7 +7,7 @@
 //!
 //! - [`slab`]: words, raw planes and plain weights, from the layer to MMA operands.
 //! - [`activations`]: stages of x.
-//! - [`matmul`]: runs of slabs, sums of several blocks, outputs; [`exceptions`]: what the sums start with.
+//! - [`matmul`]: runs of slabs, sums of several blocks, outputs; [`exceptions`]: what they add to the sums.
 
 mod activations;
 mod exceptions;
@@ -18,8 +18,7 @@ use crate::lanes::{Operands, mma_types, number, tables};
 use activations::Activations;
 use fused_rans::launch_plan::{Device, LaunchPlan, LayerShape};
 use fused_rans::layout::{
-    LeanPartition, PANEL_FRAGMENTS, PANEL_STEPS, Place, SLAB_ROWS, SLAB_STRIPS, SPAN, SlabShape,
-    TILE,
+    LeanPartition, PANEL_FRAGMENTS, PANEL_STEPS, Place, SLAB_ROWS, SLAB_STRIPS, SlabShape, TILE,
 };
 use fused_rans::resident::{ResidentLayer, ResidentPlan};
 use fused_rans::{Blob, Dtype, Encoder, Float, Matrix};
@@ -169,17 +168,48 @@ fn plain_slabs_lie_beside_coded_ones() {
 }
 
 #[test]
-fn exceptions_of_all_spans_count() {
+fn exceptions_of_all_columns_count() {
     // Exceptions among integers are large enough to show in a sum, and not so large that nothing else does.
-    let case = Case::ordinary(Dtype::I8, 60, SPAN + 1000, 2);
+    let case = Case::ordinary(Dtype::I8, 60, 67_000, 2);
     let recipe = Recipe { weights: Weights::Integers(4), ..case.recipe };
     let case = Case { recipe, ..case };
     assert_eq!(check(&case), Some(Ok(())), "{case:?}");
     let bytes = case.blob().expect("it shrinks");
     let blob = Blob::parse(&bytes).unwrap();
-    let table = build(&blob).exceptions;
-    assert!(table.starts[60] > 0 && table.starts[60] < table.starts[120]);
+    let layer = build(&blob);
+    let columns: Vec<_> = layer.placed_exceptions(blob.grid()).map(|(_, col, _)| col).collect();
+    assert!(columns.iter().any(|&col| col < 1 << 15) && columns.iter().any(|&col| col >> 16 > 0));
     check_weights(&blob);
+}
+
+#[test]
+fn slabs_with_many_exceptions_count() {
+    // So many in a slab that they do not come with its words; in others, the buffers are longer than the words. Columns of
+    // whole tiles, of an odd step at the edge, and of one that is not whole.
+    for ((one_of, copied), cols) in
+        [((41, false), 512), ((121, true), 512), ((41, false), 560), ((121, true), 563)]
+    {
+        let case = Case::ordinary(Dtype::Bf16, 320, cols, 3);
+        let mut weights = case.weights();
+        for (at, weight) in weights.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            if at % one_of == 0 {
+                *weight = (5u16 << 7 | at as u16 & 0x807F).to_le_bytes();
+            }
+        }
+        let matrix = Matrix::from_bytes(Dtype::Bf16, &weights, 320, cols).unwrap();
+        let blob = Encoder::new().encode(matrix).unwrap();
+        let (layer, across) = (build(&blob), blob.grid().across());
+        for (number, entry) in layer.index.iter().enumerate() {
+            assert!(entry.rows > 0 && entry.exceptions > 5);
+            let is_copied = entry.copied_units() == entry.front_units();
+            assert!(is_copied == copied || number % across == 2, "{entry:?}");
+        }
+        let numbers = weight_numbers(Dtype::Bf16, &weights);
+        let mut inputs = case.inputs();
+        let bounds = bounds_of_resident(&case, &blob, &numbers, &mut inputs);
+        assert_eq!(check_products(&case, &blob, &inputs, (&numbers, &bounds)), Ok(()));
+        check_weights(&blob);
+    }
 }
 
 #[test]
@@ -298,13 +328,8 @@ impl Expected {
             }
         }
         let mut differences = vec![None; weights.len()];
-        let table = build(blob).exceptions;
-        for (number, bounds) in table.starts.windows(2).enumerate() {
-            for exception in &table.exceptions[bounds[0] as usize..bounds[1] as usize] {
-                let col = number / rows * SPAN + usize::from(exception.col);
-                let difference = f32::from_bits(exception.difference);
-                differences[number % rows * cols + col] = Some(difference);
-            }
+        for (row, col, exception) in build(blob).placed_exceptions(blob.grid()) {
+            differences[row * cols + col] = Some(f32::from_bits(exception.difference));
         }
         Self { dtype, rows, cols, weights, differences }
     }

@@ -154,8 +154,6 @@ pub enum LayerPart {
     Index,
     /// Scales and zero points of groups, in a resident layer.
     Groups,
-    /// Exceptions of a resident layer.
-    Exceptions,
     /// The tile of this number.
     Tile(usize),
 }
@@ -169,7 +167,6 @@ impl fmt::Display for LayerPart {
             Self::Bias => out.write_str("bias"),
             Self::Index => out.write_str("index of slabs"),
             Self::Groups => out.write_str("scales of groups"),
-            Self::Exceptions => out.write_str("exceptions"),
             Self::Tile(number) => write!(out, "tile {number}"),
         }
     }

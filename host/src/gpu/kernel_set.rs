@@ -11,12 +11,13 @@ pub enum KernelSet {
 }
 
 impl KernelSet {
-    /// Returns the set to try first on a device of compute capability `(major, minor)`: [`KernelSet::Sm80`] on every device.
-    /// The other set is faster on an H200, but one of its products was not the same bits in a second run; until that is
-    /// understood, only tests and benchmarks ask for it (`docs/limits.md`).
+    /// Returns the set to try first on a device of compute capability `(major, minor)`.
     #[must_use]
-    pub const fn preferred(_capability: (i32, i32)) -> Self {
-        Self::Sm80
+    pub const fn preferred(capability: (i32, i32)) -> Self {
+        match capability {
+            (9, 0) => Self::Sm90,
+            _ => Self::Sm80,
+        }
     }
 
     /// Returns the set to try if the driver refuses this one.

@@ -23,7 +23,7 @@ pub struct Device {
 pub struct LayerShape {
     /// Rows and columns of the matrix.
     pub grid: TileGrid,
-    /// Largest number of rows of words of a slab.
+    /// Largest number of rows of words of a slab; for a resident layer, with the exceptions that are copied with them.
     pub rows_of_words: u32,
     /// Number of raw bits of a weight.
     pub raw_bits: u32,
@@ -51,7 +51,7 @@ impl LayerShape {
     /// Reads the properties of a resident layer.
     #[must_use]
     pub fn of_resident(plan: &ResidentPlan<'_>) -> Self {
-        Self { rows_of_words: plan.max_rows(), lean: true, ..Self::new(plan.blob()) }
+        Self { rows_of_words: plan.buffer_rows(), lean: true, ..Self::new(plan.blob()) }
     }
 }
 

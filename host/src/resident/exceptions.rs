@@ -1,97 +1,33 @@
-//! Exceptions of a resident layer.
+//! Exceptions of a slab in the resident layout.
 //!
 //! A kernel either replaces the decoded weight or adds what it lacks: the product of the difference and the activation.
-//! So an exception lists both, and the difference is between the numbers that the kernel multiplies.
+//! So an exception has both, and the difference is between the numbers that the kernel multiplies.
 
-use super::{allocate, reserve};
+use super::word_at;
+use crate::TileFault;
 use crate::blob::tile::Slab;
-use crate::{BlobError, TileFault};
 use fused_rans_layout::{
-    Dtype, Entry, LANES, LINE, MAX_SYMBOLS, PROB_BITS, Place, Plane, ResidentException, SPAN,
-    Split, TABLE, TileEntry, TileGrid, e4m3_to_f32, exchange_signs, planes,
+    Dtype, Entry, ExceptionEnds, LANES, LINE, MAX_SYMBOLS, PROB_BITS, Place, Plane, ROW_CLASSES,
+    SlabException, Split, TABLE, TileEntry, UNIT, activation_place, e4m3_to_f32, exception_units,
+    exchange_signs, planes,
 };
 use half::{bf16, f16};
-use rayon::prelude::*;
-
-/// An exception and its place in the matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlacedException {
-    /// Number of the span of columns.
-    pub span: u32,
-    /// Row of the matrix.
-    pub row: u32,
-    /// The exception, with its column in the span.
-    pub exception: ResidentException,
-}
-
-/// The exceptions of a layer, sorted by span, row and column.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExceptionTable {
-    /// Number of exceptions before those of each row of each span, and of all: those of row `row` in span `span` end
-    /// where `starts[span * rows + row + 1]` says. Empty if there are no exceptions.
-    pub starts: Vec<u32>,
-    /// The exceptions.
-    pub exceptions: Vec<ResidentException>,
-}
-
-impl ExceptionTable {
-    /// Sorts the exceptions of a matrix, which [`ResidentPlan::write_tile_row`](super::ResidentPlan::write_tile_row)
-    /// has listed.
-    ///
-    /// # Errors
-    /// [`BlobError::TooLarge`] if they cannot be counted in 32 bits; [`BlobError::Memory`] if the table does not fit
-    /// into memory.
-    ///
-    /// # Panics
-    /// If one is outside the matrix.
-    pub fn new(grid: TileGrid, mut placed: Vec<PlacedException>) -> Result<Self, BlobError> {
-        if placed.is_empty() {
-            return Ok(Self::default());
-        }
-        let TileGrid { rows, cols } = grid;
-        let too_large = BlobError::TooLarge { rows, cols };
-        u32::try_from(placed.len()).map_err(|_| too_large.clone())?;
-        let numbers = cols.div_ceil(SPAN).checked_mul(rows).and_then(|rows| rows.checked_add(1));
-        let mut starts = allocate(numbers.ok_or(too_large)?, 0)?;
-        placed.par_sort_unstable_by_key(|placed| (placed.span, placed.row, placed.exception.col));
-        for placed in &placed {
-            starts[placed.span as usize * rows + placed.row as usize + 1] += 1;
-        }
-        let mut before = 0;
-        for start in &mut starts {
-            before += *start;
-            *start = before;
-        }
-        let mut exceptions = reserve(placed.len())?;
-        exceptions.extend(placed.iter().map(|placed| placed.exception));
-        Ok(Self { starts, exceptions })
-    }
-}
 
 /// A slab with its exceptions.
 #[derive(Clone, Copy)]
 pub(super) struct SlabExceptions<'a> {
     pub slab: Slab<'a>,
     pub split: Split,
-    /// First row of the slab in the matrix.
-    pub row: usize,
-    /// First column of the slab in the matrix.
-    pub left: usize,
 }
 
 impl SlabExceptions<'_> {
-    /// Checks whether there are any.
-    pub fn any(self) -> bool {
-        self.slab.exceptions().next().is_some()
-    }
-
-    /// Appends the exceptions of a coded slab. `rows` holds its rows of words. Decodes the streams of the lanes that
+    /// Writes the exceptions of a coded slab to `out`. `rows` holds its rows of words. Decodes the streams of the lanes that
     /// have exceptions, each up to its last one.
-    pub fn append(
+    pub fn write(
         self,
         table: &[Entry; TABLE],
         rows: &[u8],
-        all: &mut Vec<PlacedException>,
+        out: &mut [u8],
     ) -> Result<(), TileFault> {
         let weights_per_symbol = self.split.weights_per_symbol();
         let mut own: Vec<_> = self.slab.exceptions().collect();
@@ -101,6 +37,7 @@ impl SlabExceptions<'_> {
         });
         let lane_of = |&(row, col, _): &(usize, usize, u16)| self.slab.shape.place(row, col).lane;
         let mut symbols = [0; MAX_SYMBOLS];
+        let mut all = Vec::with_capacity(own.len());
         for of_lane in own.chunk_by(|a, b| lane_of(a) == lane_of(b)) {
             let &(row, col, _) = of_lane.last().expect("chunks are not empty");
             let last = self.slab.shape.place(row, col);
@@ -110,18 +47,19 @@ impl SlabExceptions<'_> {
             }
             for &(row, col, weight) in of_lane {
                 let decoded = self.decoded(self.slab.shape.place(row, col), symbols);
-                all.push(self.place(row, col, weight, decoded));
+                all.push(self.exception((row, col), weight, decoded));
             }
         }
+        write_all(all, out);
         Ok(())
     }
 
-    /// Appends the large integers of a plain slab, which holds their low bytes, and all other weights as they are.
-    pub fn append_large(self, all: &mut Vec<PlacedException>) {
-        if self.split.dtype() == Dtype::I8 {
-            let large = self.slab.exceptions().filter(|&(_, _, weight)| weight > 0xFF);
-            all.extend(large.map(|(row, col, weight)| self.place(row, col, weight, weight & 0xFF)));
-        }
+    /// Writes the large integers of a plain slab to `out`. The slab holds their low bytes, and all other weights as they are.
+    pub fn write_large(self, out: &mut [u8]) {
+        let large = self.slab.exceptions().filter(|&(_, _, weight)| weight > 0xFF);
+        let large =
+            large.map(|(row, col, weight)| self.exception((row, col), weight, weight & 0xFF));
+        write_all(large.collect(), out);
     }
 
     /// Returns the weight that `symbols`, those of the lane, and the raw planes have at `place`.
@@ -141,23 +79,28 @@ impl SlabExceptions<'_> {
         self.split.join(coded, raw as u16)
     }
 
-    /// Makes the exception of `weight` at (`row`, `col`) of the slab, where a kernel decodes `decoded`.
-    fn place(self, row: usize, col: usize, weight: u16, decoded: u16) -> PlacedException {
+    /// Makes the exception of `weight` at (row, column) of the slab, where a kernel decodes `decoded`.
+    fn exception(self, (row, col): (usize, usize), weight: u16, decoded: u16) -> SlabException {
         let dtype = self.split.dtype();
         // The other byte of an FP8 exception means nothing.
         let weight = if dtype == Dtype::F8E4M3 { weight & 0xFF } else { weight };
         let difference = (number(dtype, weight) - number(dtype, decoded)) as f32;
-        let col = self.left + col;
-        PlacedException {
-            span: (col / SPAN) as u32,
-            row: (self.row + row) as u32,
-            exception: ResidentException {
-                difference: difference.to_bits(),
-                col: (col % SPAN) as u16,
-                weight,
-            },
-        }
+        let place = activation_place(self.slab.shape.steps, col) as u8;
+        SlabException { difference: difference.to_bits(), place, row: row as u8, weight }
     }
+}
+
+/// Writes exceptions to `out`, which has room for as many or more.
+fn write_all(mut all: Vec<SlabException>, out: &mut [u8]) {
+    debug_assert!(exception_units(all.len()) * UNIT <= out.len());
+    let class = |one: &SlabException| usize::from(one.row) % ROW_CLASSES;
+    all.sort_unstable_by_key(|one| (class(one), one.place, one.row));
+    let ends = core::array::from_fn(|last| all.partition_point(|one| class(one) <= last) as u16);
+    let (head, rest) = out.split_at_mut(size_of::<ExceptionEnds>());
+    head.copy_from_slice(bytemuck::bytes_of(&ExceptionEnds(ends)));
+    let (own, padding) = rest.split_at_mut(all.len() * size_of::<SlabException>());
+    own.copy_from_slice(bytemuck::cast_slice(&all));
+    padding.fill(0);
 }
 
 /// Returns the number that a kernel multiplies for `weight`. Of an integer, both bytes count.
@@ -200,9 +143,4 @@ fn decode_lane(table: &[Entry; TABLE], rows: &[u8], lane: usize, symbols: &mut [
         (sub, bits) = (entry.sub(), entry.bits());
     }
     taken
-}
-
-/// Reads word number `index` of `bytes`.
-pub(super) fn word_at(bytes: &[u8], index: usize) -> u32 {
-    u32::from_le_bytes(bytes.as_chunks().0[index])
 }

@@ -18,7 +18,6 @@ mod reader;
 mod tests;
 mod write;
 
-pub use exceptions::{ExceptionTable, PlacedException};
 pub use plan::ResidentPlan;
 
 use crate::BlobError;
@@ -33,17 +32,8 @@ pub struct ResidentLayer {
     pub index: Vec<SlabEntry>,
     /// Scales and zero points, a [`GroupPlane`](fused_rans_layout::GroupPlane) per slab; empty without groups.
     pub groups: Vec<u8>,
-    /// Exceptions, and where those of each row start.
-    pub exceptions: ExceptionTable,
-    /// Rows of words of the longest slab, at least 2.
-    pub max_rows: u32,
-}
-
-/// Allocates `len` copies of `value`. Fails instead of aborting, since a small blob may ask for a large layer.
-fn allocate<T: Clone>(len: usize, value: T) -> Result<Vec<T>, BlobError> {
-    let mut all = reserve(len)?;
-    all.resize(len, value);
-    Ok(all)
+    /// Lines of a buffer that has room for any slab's words, and exceptions that are copied with them.
+    pub buffer_rows: u32,
 }
 
 /// Allocates room for `len` elements. Fails instead of aborting.
@@ -52,4 +42,9 @@ fn reserve<T>(len: usize) -> Result<Vec<T>, BlobError> {
     let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
     all.try_reserve_exact(len).map_err(|_| BlobError::Memory { bytes })?;
     Ok(all)
+}
+
+/// Reads word number `index` of `bytes`.
+fn word_at(bytes: &[u8], index: usize) -> u32 {
+    u32::from_le_bytes(bytes.as_chunks().0[index])
 }

@@ -5,7 +5,7 @@ use crate::blob::tile::exception_count;
 use crate::{Blob, BlobError};
 use fused_rans_layout::{
     Dtype, Entry, LINE, PANEL_COLUMNS, SLAB_ROWS, SLAB_STRIPS, SLABS, SlabEntry, Split, TABLE,
-    TILE, TileEntry, TileKind, TileShape, coded_slab_bytes, plain_slab_bytes,
+    TILE, TileEntry, TileKind, TileShape, UNIT, exception_units, slab_bytes,
 };
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -19,8 +19,7 @@ pub struct ResidentPlan<'a> {
     pub(super) blob: &'a Blob<'a>,
     index: Vec<SlabEntry>,
     slab_bytes: usize,
-    max_rows: u32,
-    max_exceptions: usize,
+    buffer_rows: u32,
     /// The decode table, made when a slab first needs it: most blobs need none.
     table: OnceLock<Box<[Entry; TABLE]>>,
 }
@@ -34,7 +33,7 @@ impl<'a> ResidentPlan<'a> {
     /// where it has huge numbers, to slabs with exceptions.
     ///
     /// # Errors
-    /// [`BlobError::TooLarge`] if rows, columns, lines or exceptions cannot be counted in 32 bits;
+    /// [`BlobError::TooLarge`] if rows, columns or units of slabs cannot be counted in 32 bits;
     /// [`BlobError::Memory`] if the index does not fit into memory.
     pub fn new(blob: &'a Blob<'a>) -> Result<Self, BlobError> {
         let (rows, cols) = (blob.rows(), blob.cols());
@@ -45,27 +44,27 @@ impl<'a> ResidentPlan<'a> {
         let grid = blob.grid();
         let (slab_rows, across) = (rows.div_ceil(SLAB_ROWS), grid.across());
         let slabs = slab_rows.checked_mul(across).ok_or(too_large.clone())?;
-        let (mut index, mut line) = (reserve(slabs)?, 0u32);
-        let (mut max_rows, mut max_exceptions) = (MIN_ROWS, 0);
+        let (mut index, mut start) = (reserve(slabs)?, 0u32);
+        let mut buffer_rows = MIN_ROWS;
         let window = Window::new(blob.split());
         for (row, col) in (0..slab_rows).flat_map(|row| (0..across).map(move |col| (row, col))) {
             let (tile, slab) = (row / SLABS * across + col, row % SLABS);
             let (entry, shape) = (&blob.index()[tile], grid.shape(tile));
             let exceptions = exception_count(entry, shape, slab);
             let words = word_rows(entry, slab, shape, exceptions, window);
-            index.push(SlabEntry { line, rows: words });
-            let bytes = slab_bytes(blob.split(), words, shape.steps());
-            line = line.checked_add((bytes / LINE) as u32).ok_or(too_large.clone())?;
-            max_rows = max_rows.max(words);
             // A plain slab has its exceptions in it, except large integers.
-            if words > 0 || blob.has_large_integers() {
-                max_exceptions += exceptions;
-            }
+            let listed = if words > 0 || blob.has_large_integers() { exceptions } else { 0 };
+            // Both are small: see the assertions beside `SlabEntry`.
+            let units = exception_units(listed) as u16;
+            let entry = SlabEntry { start, rows: words as u16, exceptions: units };
+            index.push(entry);
+            start =
+                start.checked_add(units_of(entry, blob.split(), shape)).ok_or(too_large.clone())?;
+            buffer_rows = buffer_rows.max(entry.copied_units().div_ceil((LINE / UNIT) as u32));
         }
-        let slab_bytes = (line as usize).checked_mul(LINE).ok_or(too_large.clone())?;
-        u32::try_from(max_exceptions).map_err(|_| too_large)?;
+        let slab_bytes = (start as usize).checked_mul(UNIT).ok_or(too_large)?;
         let table = OnceLock::new();
-        Ok(Self { blob, index, slab_bytes, max_rows, max_exceptions, table })
+        Ok(Self { blob, index, slab_bytes, buffer_rows, table })
     }
 
     /// Returns the entries of the slabs: number `r * across + c` is that in row `r` of slabs and column `c` of tiles.
@@ -97,17 +96,11 @@ impl<'a> ResidentPlan<'a> {
         self.blob
     }
 
-    /// Returns the rows of words of the longest slab, at least 2.
+    /// Returns the lines of a buffer that has room for any slab's words, and for exceptions that are copied with them; at
+    /// least 2.
     #[must_use]
-    pub fn max_rows(&self) -> u32 {
-        self.max_rows
-    }
-
-    /// Returns an upper bound of the number of exceptions. It is exact unless the blob has large integers, since only
-    /// the payload says which exceptions of a plain slab are such.
-    #[must_use]
-    pub fn max_exceptions(&self) -> usize {
-        self.max_exceptions
+    pub fn buffer_rows(&self) -> u32 {
+        self.buffer_rows
     }
 
     /// Returns the number of rows of tiles.
@@ -145,7 +138,7 @@ impl<'a> ResidentPlan<'a> {
     /// Returns the offset of the slab with number `entry` in bytes; the size of all slabs if there is none.
     fn start_of(&self, entry: usize) -> usize {
         // Cannot overflow: the end of the slabs, `slab_bytes`, does not.
-        self.index.get(entry).map_or(self.slab_bytes, |entry| entry.line as usize * LINE)
+        self.index.get(entry).map_or(self.slab_bytes, |entry| entry.start as usize * UNIT)
     }
 
     /// Returns the size in bytes of a slab's scales and zero points.
@@ -159,12 +152,10 @@ impl<'a> ResidentPlan<'a> {
     }
 }
 
-/// Returns the size of a slab in bytes.
-fn slab_bytes(split: Split, rows: u32, steps: usize) -> usize {
-    match rows {
-        0 => plain_slab_bytes(steps, split.dtype().byte_len()),
-        rows => coded_slab_bytes(rows as usize, steps, split.raw_bits().into()),
-    }
+/// Returns the units of a slab.
+fn units_of(entry: SlabEntry, split: Split, shape: TileShape) -> u32 {
+    let (raw_bits, byte_len) = (split.raw_bits().into(), split.dtype().byte_len());
+    (slab_bytes(entry, shape.steps(), raw_bits, byte_len) / UNIT) as u32
 }
 
 /// Faults that the numbers of a window can cause. Both come from its largest exponent field, and concern no integers

@@ -2,14 +2,16 @@
 //! the kernels, for tests.
 
 use super::ResidentLayer;
-use super::exceptions::{number, word_at};
+use super::exceptions::number;
+use super::word_at;
 use crate::Frequencies;
 use crate::codec::reference::places;
 use crate::codec::reference::stream::decode_stream;
 use fused_rans_layout::{
-    Entry, LANES, LINE, Place, SLAB_ROWS, SLAB_STRIPS, SPAN, SlabShape, Split, TABLE, TILE,
-    TileGrid, coded_slab_bytes, exchange_signs, panel_plane_start, panel_plane_words,
-    panel_raw_bytes, panel_word_offset, plain_slab_bytes, planes,
+    Entry, ExceptionEnds, LANES, LINE, Place, ROW_CLASSES, SLAB_ROWS, SLAB_STRIPS, SlabEntry,
+    SlabException, SlabShape, Split, TABLE, TILE, TileGrid, UNIT, activation_column,
+    exchange_signs, panel_plane_start, panel_plane_words, panel_raw_bytes, panel_word_offset,
+    planes, slab_bytes,
 };
 
 impl ResidentLayer {
@@ -48,14 +50,12 @@ impl ResidentLayer {
             let (top, left) = (at / across * SLAB_ROWS, at % across * TILE);
             let steps = grid.shape(at % across).steps();
             let slab = SlabReader { shape: SlabShape { strips: SLAB_STRIPS, steps }, split };
-            let stored = self.slabs.get(entry.line as usize * LINE..)?;
-            let found = match entry.rows as usize {
-                0 => slab.plain(stored.get(..plain_slab_bytes(steps, bytes))?),
-                rows => {
-                    let raw_bits = split.raw_bits().into();
-                    let stored = stored.get(..coded_slab_bytes(rows, steps, raw_bits))?;
-                    slab.coded(&table, stored.split_at(rows * LINE))?
-                }
+            let stored = self.slabs.get(entry.start as usize * UNIT..)?;
+            let stored = stored.get(..slab_bytes(*entry, steps, split.raw_bits().into(), bytes))?;
+            let (front, rest) = stored.split_at(entry.front_units() as usize * UNIT);
+            let found = match entry.rows {
+                0 => slab.plain(rest),
+                rows => slab.coded(&table, (&front[..usize::from(rows) * LINE], rest))?,
             };
             for ((_, row, col), weight) in places(slab.shape).zip(found) {
                 let (row, col) = (top + row, left + col);
@@ -73,17 +73,34 @@ impl ResidentLayer {
         Some(weights)
     }
 
-    /// Lists the exceptions: (row, column, exception).
-    pub(super) fn placed_exceptions(
+    /// Lists the exceptions, slab by slab: (row, column, exception).
+    pub fn placed_exceptions(
         &self,
         grid: TileGrid,
-    ) -> impl Iterator<Item = (usize, usize, fused_rans_layout::ResidentException)> {
-        let rows = self.exceptions.starts.windows(2).enumerate();
-        rows.flat_map(move |(number, bounds)| {
-            let own = &self.exceptions.exceptions[bounds[0] as usize..bounds[1] as usize];
-            let (span, row) = (number / grid.rows, number % grid.rows);
-            own.iter().map(move |&one| (row, span * SPAN + usize::from(one.col), one))
+    ) -> impl Iterator<Item = (usize, usize, SlabException)> {
+        let across = grid.across();
+        self.index.iter().enumerate().flat_map(move |(number, &entry)| {
+            let (top, left) = (number / across * SLAB_ROWS, number % across * TILE);
+            let steps = grid.shape(number % across).steps();
+            let place = move |one: SlabException| {
+                let col = activation_column(steps, one.place.into());
+                (top + usize::from(one.row), left + col, one)
+            };
+            self.exceptions_of(entry).into_iter().map(place)
         })
+    }
+
+    /// Returns the exceptions of a slab, in their order.
+    #[must_use]
+    pub fn exceptions_of(&self, entry: SlabEntry) -> Vec<SlabException> {
+        let start = (entry.start + entry.word_units()) as usize * UNIT;
+        let all = &self.slabs[start..][..usize::from(entry.exceptions) * UNIT];
+        let Some((ends, all)) = all.split_at_checked(size_of::<ExceptionEnds>()) else {
+            return Vec::new();
+        };
+        let ExceptionEnds(ends) = bytemuck::pod_read_unaligned(ends);
+        let all = all.chunks_exact(size_of::<SlabException>()).map(bytemuck::pod_read_unaligned);
+        all.take(ends[ROW_CLASSES - 1].into()).collect()
     }
 }
 

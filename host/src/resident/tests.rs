@@ -6,12 +6,16 @@ use crate::blob::header::{HEADER_BYTES, Header, TABLE_BYTES, front_crc};
 use crate::blob::tile::Tile;
 use crate::codec::reference;
 use crate::{Blob, BlobError, Dtype, Encoder, Groups, LargeInteger, Matrix, TileFault};
-use fused_rans_layout::{LINE, SLAB_ROWS, TILE, TileEntry, WeightsPerSymbol};
+use fused_rans_layout::{
+    LINE, ROW_CLASSES, SLAB_ROWS, SlabEntry, SlabException, TILE, TileEntry, UNIT,
+    WeightsPerSymbol, exception_units,
+};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Normal};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Additions to the weights of a test matrix.
@@ -152,7 +156,7 @@ fn check_exceptions(blob: &Blob<'_>, layer: &ResidentLayer) {
     let (grid, dtype) = (blob.grid(), blob.dtype());
     let decoded = layer.decoded_weights(grid, blob.split(), blob.frequencies()).expect("valid");
     let mut large = Vec::new();
-    let mut last = None;
+    let mut seen = BTreeSet::new();
     for (row, col, exception) in layer.placed_exceptions(grid) {
         let at = (row * grid.cols + col) * dtype.byte_len();
         let bytes = &decoded[at..][..dtype.byte_len()];
@@ -168,14 +172,30 @@ fn check_exceptions(blob: &Blob<'_>, layer: &ResidentLayer) {
             let error = (f64::from(difference) - (weight - decoded)).abs();
             assert!(error <= (weight - decoded).abs() * 2f64.powi(-24));
         }
-        let place = (col >> 16, row, col);
-        assert!(last.replace(place) < Some(place), "sorted by span, row and column");
+        assert!(seen.insert((row, col)), "two exceptions in a place");
         if dtype == Dtype::I8 {
             large.extend(LargeInteger::from_weight(row, col, exception.weight));
         }
     }
     large.sort_unstable();
     assert_eq!(large, blob.large_integers().expect("intact"));
+    check_order(layer);
+}
+
+/// Checks the order of each slab's exceptions, and that their classes end where the slab says.
+fn check_order(layer: &ResidentLayer) {
+    for &entry in &layer.index {
+        let all = layer.exceptions_of(entry);
+        let class = |one: &SlabException| usize::from(one.row) % ROW_CLASSES;
+        assert!(all.is_sorted_by_key(|one| (class(one), one.place, one.row)));
+        assert!(exception_units(all.len()) <= entry.exceptions.into());
+        let at = (entry.start + entry.word_units()) as usize * UNIT;
+        for last in 0..ROW_CLASSES * usize::from(!all.is_empty()) {
+            let end =
+                u16::from_le_bytes([layer.slabs[at + 2 * last], layer.slabs[at + 2 * last + 1]]);
+            assert_eq!(usize::from(end), all.iter().filter(|one| class(one) <= last).count());
+        }
+    }
 }
 
 /// Checks which slabs are plain, and the bounds that the plan promises.
@@ -183,16 +203,13 @@ fn check_index(blob: &Blob<'_>, layer: &ResidentLayer) {
     let plan = ResidentPlan::new(blob).expect("small");
     let grid = blob.grid();
     assert_eq!(layer.index.len(), grid.rows.div_ceil(SLAB_ROWS) * grid.across());
-    assert_eq!(layer.max_rows, layer.index.iter().map(|entry| entry.rows).max().unwrap().max(2));
+    let lines = |entry: &SlabEntry| (entry.copied_units() as usize * UNIT).div_ceil(LINE) as u32;
+    assert_eq!(layer.buffer_rows, layer.index.iter().map(lines).max().unwrap().max(2));
     assert!(layer.index.iter().all(|entry| entry.rows != 1));
-    let count = layer.exceptions.exceptions.len();
-    assert!(
-        count <= plan.max_exceptions() && plan.max_exceptions() as u64 <= blob.exception_count()
-    );
-    assert!(blob.has_large_integers() || count == plan.max_exceptions());
-    let spans = grid.cols.div_ceil(1 << 16);
-    let starts = if count == 0 { 0 } else { spans * grid.rows + 1 };
-    assert_eq!(layer.exceptions.starts.len(), starts);
+    let count = layer.placed_exceptions(grid).count() as u64;
+    assert!(count <= blob.exception_count());
+    let is_coded = layer.index.iter().all(|entry| entry.rows > 0);
+    assert!(!is_coded || count == blob.exception_count());
     let ranges = (0..plan.tile_rows()).map(|row| plan.slab_range(row));
     let end = ranges.fold(0, |end, range| {
         assert_eq!(range.start, end);
@@ -219,15 +236,13 @@ fn in_dirty_buffers(blob: &Blob<'_>) -> ResidentLayer {
     let plan = ResidentPlan::new(blob).expect("small");
     let mut slabs = vec![0xA5; plan.slab_bytes()];
     let mut groups = vec![0xA5; plan.group_bytes()];
-    let mut placed = Vec::new();
     for row in (0..plan.tile_rows()).rev() {
         let slabs = &mut slabs[plan.slab_range(row)];
         let groups = &mut groups[plan.group_range(row)];
-        plan.write_tile_row(row, slabs, groups, &mut placed).expect("intact");
+        plan.write_tile_row(row, slabs, groups).expect("intact");
     }
-    let exceptions = super::ExceptionTable::new(blob.grid(), placed).expect("small");
-    let (index, max_rows) = (plan.index().to_vec(), plan.max_rows());
-    ResidentLayer { slabs, index, groups, exceptions, max_rows }
+    let (index, buffer_rows) = (plan.index().to_vec(), plan.buffer_rows());
+    ResidentLayer { slabs, index, groups, buffer_rows }
 }
 
 proptest! {
@@ -362,11 +377,7 @@ fn single_strips_are_plain() {
 fn check_size(name: &str, case: &Case) {
     let blob = case.blob();
     let layer = check(&blob);
-    let bytes = layer.slabs.len()
-        + size_of_val(&layer.index[..])
-        + layer.groups.len()
-        + size_of_val(&layer.exceptions.starts[..])
-        + size_of_val(&layer.exceptions.exceptions[..]);
+    let bytes = layer.slabs.len() + size_of_val(&layer.index[..]) + layer.groups.len();
     let weights = (case.rows * case.cols) as f64;
     let bits = |bytes: usize| 8.0 * bytes as f64 / weights;
     let (resident, stored) = (bits(bytes), bits(blob.as_bytes().len()));
@@ -407,11 +418,11 @@ fn speed() {
             let mut groups = vec![1; plan.group_bytes()];
             let mut best = f64::INFINITY;
             for _ in 0..5 {
-                let (start, mut exceptions) = (Instant::now(), Vec::new());
+                let start = Instant::now();
                 for row in 0..plan.tile_rows() {
                     let slabs = &mut slabs[plan.slab_range(row)];
                     let groups = &mut groups[plan.group_range(row)];
-                    plan.write_tile_row(row, slabs, groups, &mut exceptions).expect("intact");
+                    plan.write_tile_row(row, slabs, groups).expect("intact");
                 }
                 best = best.min(start.elapsed().as_secs_f64());
             }

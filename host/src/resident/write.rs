@@ -1,6 +1,6 @@
 //! Filling of a resident layer, row of tiles by row of tiles.
 
-use super::exceptions::{ExceptionTable, PlacedException, SlabExceptions};
+use super::exceptions::SlabExceptions;
 use super::plain::write_plain;
 use super::plan::ResidentPlan;
 use super::{ResidentLayer, reserve};
@@ -9,7 +9,7 @@ use crate::codec::fast;
 use crate::element::zeros;
 use crate::{BlobError, TileFault};
 use fused_rans_layout::{
-    LANES, LINE, Plane, SLAB_ROWS, SLABS, SlabEntry, TileShape, panel_plane_start,
+    LANES, LINE, Plane, SLAB_ROWS, SLABS, SlabEntry, TileShape, UNIT, panel_plane_start,
     panel_plane_words, panel_raw_bytes, panel_word_offset, planes,
 };
 use rayon::prelude::*;
@@ -35,27 +35,22 @@ impl ResidentPlan<'_> {
         for tile_row in 0..self.tile_rows() {
             let of_slabs = split_off(&mut rest, self.slab_range(tile_row).len());
             let of_groups = split_off(&mut rest_of_groups, self.group_range(tile_row).len());
-            parts.push((tile_row, of_slabs, of_groups, Vec::new()));
+            parts.push((tile_row, of_slabs, of_groups));
         }
-        parts.par_iter_mut().try_for_each(|(tile_row, slabs, groups, exceptions)| {
-            self.write_tile_row(*tile_row, slabs, groups, exceptions)
+        parts.into_par_iter().try_for_each(|(tile_row, slabs, groups)| {
+            self.write_tile_row(tile_row, slabs, groups)
         })?;
-        let mut exceptions = reserve(self.max_exceptions())?;
-        parts.iter_mut().for_each(|(_, _, _, of_row)| exceptions.append(of_row));
-        drop(parts);
-        let exceptions = ExceptionTable::new(self.blob.grid(), exceptions)?;
-        let max_rows = self.max_rows();
-        Ok(ResidentLayer { slabs, index: self.into_index(), groups, exceptions, max_rows })
+        let buffer_rows = self.buffer_rows();
+        Ok(ResidentLayer { slabs, index: self.into_index(), groups, buffer_rows })
     }
 
     /// Writes row `tile_row` of tiles: `slabs` has the bytes of [`slab_range`](Self::slab_range), `groups` those of
-    /// [`group_range`](Self::group_range). Writes every byte, so both may hold anything before. Appends the exceptions,
-    /// in no order. Reads and checks each tile once; tiles run in parallel on rayon's current thread pool.
+    /// [`group_range`](Self::group_range). Writes every byte, so both may hold anything before. Reads and checks each tile
+    /// once; tiles run in parallel on rayon's current thread pool.
     ///
     /// # Errors
     /// [`BlobError::Tile`] for a damaged tile, after which the slices hold unspecified bytes. A stream that is too long
-    /// is found only where it must be decoded: in plain slabs, and in lanes with exceptions. [`BlobError::Memory`] if
-    /// the exceptions do not fit into memory.
+    /// is found only where it must be decoded: in plain slabs, and in lanes with exceptions.
     ///
     /// # Panics
     /// If a slice has another size, or there is no such row.
@@ -64,7 +59,6 @@ impl ResidentPlan<'_> {
         tile_row: usize,
         slabs: &mut [u8],
         groups: &mut [u8],
-        exceptions: &mut Vec<PlacedException>,
     ) -> Result<(), BlobError> {
         assert_eq!(slabs.len(), self.slab_range(tile_row).len(), "size of the slabs");
         assert_eq!(groups.len(), self.group_range(tile_row).len(), "size of the groups");
@@ -72,14 +66,7 @@ impl ResidentPlan<'_> {
         let outs = self.divide(tile_row, slabs, groups)?;
         let first_tile = tile_row * across;
         let tiles = outs.into_par_iter().enumerate();
-        let found: Vec<Vec<PlacedException>> = tiles
-            .map(|(col, out)| self.write_tile(first_tile + col, out))
-            .collect::<Result<_, _>>()?;
-        let count: usize = found.iter().map(Vec::len).sum();
-        let bytes = (count * size_of::<PlacedException>()) as u64;
-        exceptions.try_reserve(count).map_err(|_| BlobError::Memory { bytes })?;
-        exceptions.extend(found.iter().flatten());
-        Ok(())
+        tiles.try_for_each(|(col, out)| self.write_tile(first_tile + col, out))
     }
 
     /// Divides the bytes of a row of tiles among its tiles.
@@ -101,8 +88,8 @@ impl ResidentPlan<'_> {
         Ok(outs)
     }
 
-    /// Writes tile number `tile`. Returns its exceptions.
-    fn write_tile(&self, tile: usize, out: TileOut<'_>) -> Result<Vec<PlacedException>, BlobError> {
+    /// Writes tile number `tile`.
+    fn write_tile(&self, tile: usize, out: TileOut<'_>) -> Result<(), BlobError> {
         let stored = self.blob.tile(tile)?;
         let plane_bytes = self.group_plane_bytes();
         for (number, group) in out.groups.into_iter().enumerate() {
@@ -111,35 +98,34 @@ impl ResidentPlan<'_> {
         match stored {
             Tile::Raw { weights, .. } => {
                 self.write_plain_slabs(self.blob.grid().shape(tile), weights, out.slabs);
-                Ok(Vec::new())
+                Ok(())
             }
             Tile::Coded(coded) => self
-                .write_coded_tile(tile, &coded, out.slabs)
+                .write_coded_tile(&coded, out.slabs)
                 .map_err(|fault| BlobError::Tile { tile, fault }),
         }
     }
 
-    /// Writes the slabs of a coded tile, plain ones included. Returns the exceptions.
+    /// Writes the slabs of a coded tile, plain ones included.
     fn write_coded_tile(
         &self,
-        tile: usize,
         coded: &CodedTile<'_>,
         mut outs: Vec<(SlabEntry, &mut [u8])>,
-    ) -> Result<Vec<PlacedException>, TileFault> {
-        let (top, left) = self.blob.grid().origin(tile);
-        let (split, mut all) = (self.blob.split(), Vec::new());
-        for (number, (slab, (entry, out))) in coded.slabs().zip(&mut outs).enumerate() {
-            let exceptions = SlabExceptions { slab, split, row: top + number * SLAB_ROWS, left };
-            if entry.rows == 0 {
-                exceptions.append_large(&mut all);
-                continue;
+    ) -> Result<(), TileFault> {
+        let split = self.blob.split();
+        for (slab, (entry, out)) in coded.slabs().zip(&mut outs) {
+            let (words, rest) = out.split_at_mut(entry.word_units() as usize * UNIT);
+            let (listed, planes) = rest.split_at_mut(usize::from(entry.exceptions) * UNIT);
+            let exceptions = SlabExceptions { slab, split };
+            if entry.rows > 0 {
+                slab.write_rows(words);
+                if !listed.is_empty() {
+                    exceptions.write(self.table(), words, listed)?;
+                }
+                write_planes(&slab, split.raw_bits(), planes);
+            } else if !listed.is_empty() {
+                exceptions.write_large(listed);
             }
-            let rows = &mut out[..entry.rows as usize * LINE];
-            slab.write_rows(rows);
-            if exceptions.any() {
-                exceptions.append(self.table(), rows, &mut all)?;
-            }
-            write_planes(&slab, split.raw_bits(), &mut out[entry.rows as usize * LINE..]);
         }
         if outs.iter().any(|(entry, _)| entry.rows == 0) {
             let mut weights = vec![0; coded.shape.weights() * split.dtype().byte_len()];
@@ -148,7 +134,7 @@ impl ResidentPlan<'_> {
             fast::decode_tile(coded, split, self.table(), &mut rows)?;
             self.write_plain_slabs(coded.shape, &weights, outs);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Writes those slabs of a tile that are plain. `weights` holds those of the tile, row by row.
@@ -161,6 +147,7 @@ impl ResidentPlan<'_> {
         let byte_len = self.blob.dtype().byte_len();
         let slab_bytes = SLAB_ROWS * shape.cols * byte_len;
         for ((entry, out), weights) in outs.into_iter().zip(weights.chunks(slab_bytes)) {
+            let out = &mut out[entry.front_units() as usize * UNIT..];
             match byte_len {
                 _ if entry.rows > 0 => {}
                 1 => write_plain::<1>(shape, weights, out),

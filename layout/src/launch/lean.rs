@@ -15,10 +15,6 @@ pub struct LeanLayer {
     pub table: u64,
     /// Address of scales and zero points, one [`GroupPlane`](crate::GroupPlane) per slab, or 0.
     pub groups: u64,
-    /// Address of the number of exceptions before each row of each span, and in all; or 0 if there are none.
-    pub exception_starts: u64,
-    /// Address of the [`ResidentException`](crate::ResidentException)s.
-    pub exceptions: u64,
     /// Address of an F32 factor for every row of W, or 0.
     pub scale: u64,
     /// Address of an F32 summand for every row of W, or 0.
@@ -29,7 +25,7 @@ pub struct LeanLayer {
     pub cols: u32,
     /// Exponent field that the coded bits 0 mean.
     pub exponent_base: u32,
-    /// Rows of words of the longest slab; at least 2.
+    /// Lines of a buffer: for the words of the longest slab, at least 2, and the exceptions that come with words.
     pub buffer_rows: u32,
     /// Properties of the layer.
     pub flags: LayerFlags,
@@ -67,11 +63,11 @@ pub struct LeanMatmulArgs {
 }
 
 const _: () = assert!(
-    size_of::<LeanLayer>() == 88
-        && core::mem::offset_of!(LeanLayer, rows) == 64
-        && core::mem::offset_of!(LeanLayer, reserved) == 84
-        && size_of::<LeanMatmulArgs>() == 144
-        && core::mem::offset_of!(LeanMatmulArgs, x_rows) == 120
+    size_of::<LeanLayer>() == 72
+        && core::mem::offset_of!(LeanLayer, rows) == 48
+        && core::mem::offset_of!(LeanLayer, reserved) == 68
+        && size_of::<LeanMatmulArgs>() == 128
+        && core::mem::offset_of!(LeanMatmulArgs, x_rows) == 104
 );
 
 /// Arguments of the kernels that decode a resident layer to row-major weights.
@@ -89,7 +85,7 @@ pub struct LeanDecodeArgs {
 }
 
 const _: () = assert!(
-    size_of::<LeanDecodeArgs>() == 104 && core::mem::offset_of!(LeanDecodeArgs, raw_bits) == 96
+    size_of::<LeanDecodeArgs>() == 88 && core::mem::offset_of!(LeanDecodeArgs, raw_bits) == 80
 );
 
 /// Warps of a block that decodes a resident layer.

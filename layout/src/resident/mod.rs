@@ -23,37 +23,127 @@ pub const PANEL_FRAGMENTS: usize = PANEL_STEPS * crate::SLAB_STRIPS;
 
 /// Where a slab lies. The entries of a row of slabs follow each other, the first row's first.
 ///
-/// A coded slab consists of its rows of words and of the raw planes of its panels. A plain slab, with no rows, has its
-/// weights as they are, in the order of the fragments.
+/// A coded slab consists of its rows of words, its exceptions, and the raw planes of its panels. A plain slab, with no rows,
+/// has its weights as they are, in the order of the fragments, behind its exceptions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SlabEntry {
-    /// First line, from the start of the layer's slabs.
-    pub line: u32,
+    /// Where it starts, in [`UNIT`]s from the start of the layer's slabs.
+    pub start: u32,
     /// Rows of words; 0 for a plain slab.
-    pub rows: u32,
+    pub rows: u16,
+    /// Units of its exceptions; 0 if it has none.
+    pub exceptions: u16,
 }
 
-/// A weight that replaces the decoded one in its place. Exceptions are sorted by span, row and column.
+/// Bytes of a unit, in which the places and sizes of slabs are counted: what bulk copies are made of.
+pub const UNIT: usize = 16;
+
+impl SlabEntry {
+    /// Returns the units of its rows of words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word_units(self) -> u32 {
+        self.rows as u32 * (LINE / UNIT) as u32
+    }
+
+    /// Returns the units from the start of the slab to its raw planes, or to its weights if it is plain.
+    #[inline(always)]
+    #[must_use]
+    pub const fn front_units(self) -> u32 {
+        self.word_units() + self.exceptions as u32
+    }
+
+    /// Returns the units from its start that are copied to shared memory at once: its words, and its exceptions if there are
+    /// not more than [`MAX_COPIED_UNITS`] of them.
+    #[inline(always)]
+    #[must_use]
+    pub const fn copied_units(self) -> u32 {
+        if self.exceptions as usize > MAX_COPIED_UNITS {
+            self.word_units()
+        } else {
+            self.front_units()
+        }
+    }
+}
+
+/// A weight that replaces the decoded one in its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct ResidentException {
+pub struct SlabException {
     /// The weight less the decoded one, as the bits of an F32.
     pub difference: u32,
-    /// Column, from the start of its span.
-    pub col: u16,
+    /// Where the activations of its column are, among those of the tile: see [`activation_place`].
+    pub place: u8,
+    /// Row in the slab.
+    pub row: u8,
     /// The weight's bits; of an integer, both bytes.
     pub weight: u16,
 }
 
-/// Columns of a span: what the columns of exceptions are counted in.
-pub const SPAN: usize = 1 << 16;
+/// Rows of a slab that the same lanes have the sums of are as many apart.
+pub const ROW_CLASSES: usize = 8;
 
-const _: () = assert!(size_of::<SlabEntry>() == 8 && offset_of!(SlabEntry, rows) == 4);
+/// The start of a slab's exceptions: how many there are in the first classes of rows. Row `r` is in class
+/// `r % ROW_CLASSES`. The exceptions follow, class by class, and in each from the first place to the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExceptionEnds(pub [u16; ROW_CLASSES]);
+
+/// Returns the units that `count` exceptions of a slab take.
+#[inline(always)]
+#[must_use]
+pub const fn exception_units(count: usize) -> usize {
+    if count == 0 {
+        return 0;
+    }
+    (size_of::<ExceptionEnds>() + count * size_of::<SlabException>()).div_ceil(UNIT)
+}
+
+/// Most units of exceptions that are copied to shared memory together with a slab's words, so that a slab with many does not
+/// make all buffers large. Kernels read more than so many from device memory.
+pub const MAX_COPIED_UNITS: usize = 64;
+
+/// Returns where the activations of column `col` of a tile with `steps` steps are among those of the tile, as a kernel copies
+/// them: in the place of the column, except in a last step without a partner. There, a lane has four columns in place of
+/// eight, and the copy of its eight activations has these, then four zeros.
+#[inline(always)]
+#[must_use]
+pub const fn activation_place(steps: usize, col: usize) -> usize {
+    let single = first_single(steps);
+    if col < single { col } else { single + (col - single) / 4 * 8 + (col - single) % 4 }
+}
+
+/// Returns the column whose activations are at `place`: the inverse of [`activation_place`].
+#[inline(always)]
+#[must_use]
+pub const fn activation_column(steps: usize, place: usize) -> usize {
+    let single = first_single(steps);
+    if place < single { place } else { single + (place - single) / 8 * 4 + (place - single) % 4 }
+}
+
+/// Returns the first column of the step without a partner, or the column after the last if all have one.
+#[inline(always)]
+const fn first_single(steps: usize) -> usize {
+    (steps - steps % 2) * crate::FRAGMENT
+}
+
 const _: () = assert!(
-    size_of::<ResidentException>() == 8
-        && offset_of!(ResidentException, col) == 4
-        && offset_of!(ResidentException, weight) == 6
+    size_of::<SlabEntry>() == 8
+        && offset_of!(SlabEntry, rows) == 4
+        && offset_of!(SlabEntry, exceptions) == 6
+);
+const _: () = assert!(
+    size_of::<SlabException>() == 8
+        && offset_of!(SlabException, place) == 4
+        && offset_of!(SlabException, row) == 5
+        && offset_of!(SlabException, weight) == 6
+);
+const _: () = assert!(size_of::<ExceptionEnds>() == UNIT && LINE.is_multiple_of(UNIT));
+// So the units of all exceptions that a slab can have, and its rows of words, fit into 16 bits.
+const _: () = assert!(
+    exception_units(crate::SLAB_ROWS * crate::TILE) <= u16::MAX as usize
+        && crate::MAX_WORD_ROWS <= u16::MAX as usize
 );
 
 // SAFETY: all fields are integers, for which zeros are a value.
@@ -64,10 +154,16 @@ unsafe impl Zeroable for SlabEntry {}
 unsafe impl Pod for SlabEntry {}
 // SAFETY: as for `SlabEntry`.
 #[allow(unsafe_code, reason = "bytemuck's derive macro would be a dependency of every user")]
-unsafe impl Zeroable for ResidentException {}
+unsafe impl Zeroable for SlabException {}
 // SAFETY: as for `SlabEntry`.
 #[allow(unsafe_code, reason = "bytemuck's derive macro would be a dependency of every user")]
-unsafe impl Pod for ResidentException {}
+unsafe impl Pod for SlabException {}
+// SAFETY: as for `SlabEntry`.
+#[allow(unsafe_code, reason = "bytemuck's derive macro would be a dependency of every user")]
+unsafe impl Zeroable for ExceptionEnds {}
+// SAFETY: as for `SlabEntry`.
+#[allow(unsafe_code, reason = "bytemuck's derive macro would be a dependency of every user")]
+unsafe impl Pod for ExceptionEnds {}
 
 /// Returns the panels of a slab of `steps` steps.
 #[inline(always)]
@@ -112,16 +208,14 @@ pub const fn panel_plane_start(raw_bits: u32, width: u32) -> usize {
     panel_raw_bytes(raw_bits & !(2 * width - 1))
 }
 
-/// Returns the bytes of a coded slab with `rows` rows of words.
+/// Returns the bytes of a slab of `steps` steps. `raw_bits` are those of a weight, and `byte_len` the bytes of one.
 #[must_use]
-pub const fn coded_slab_bytes(rows: usize, steps: usize, raw_bits: u32) -> usize {
-    rows * LINE + panels(steps) * panel_raw_bytes(raw_bits)
-}
-
-/// Returns the bytes of a plain slab.
-#[must_use]
-pub const fn plain_slab_bytes(steps: usize, byte_len: usize) -> usize {
-    panels(steps) * panel_plain_bytes(byte_len)
+pub const fn slab_bytes(entry: SlabEntry, steps: usize, raw_bits: u32, byte_len: usize) -> usize {
+    let panel = match entry.rows {
+        0 => panel_plain_bytes(byte_len),
+        _ => panel_raw_bytes(raw_bits),
+    };
+    entry.front_units() as usize * UNIT + panels(steps) * panel
 }
 
 const _: () =
@@ -133,6 +227,28 @@ mod tests {
     use crate::{SlabShape, planes};
     extern crate std;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn each_column_has_a_place_of_its_own_among_the_activations() {
+        for steps in 1..=crate::TILE / crate::FRAGMENT {
+            let cols = 0..steps * crate::FRAGMENT;
+            let places: BTreeSet<_> =
+                cols.clone().map(|col| activation_place(steps, col)).collect();
+            assert_eq!(places.len(), cols.len());
+            assert!(places.last().is_some_and(|&last| last < PANEL_COLUMNS * panels(steps)));
+            for col in cols {
+                assert_eq!(activation_column(steps, activation_place(steps, col)), col);
+            }
+        }
+        assert_eq!(
+            [0, 47, 48, 51, 52, 63].map(|col| activation_place(16, col)),
+            [0, 47, 48, 51, 52, 63]
+        );
+        assert_eq!(
+            [31, 32, 35, 36, 40, 47].map(|col| activation_place(3, col)),
+            [31, 32, 35, 40, 48, 59]
+        );
+    }
 
     #[test]
     fn planes_of_a_panel_fill_it() {

@@ -90,6 +90,11 @@ fn single_step(cols: usize) -> Option<usize> {
 }
 
 impl Stage {
+    /// Returns the activation of row `row` of x at `place` of the stage.
+    pub fn get(&self, row: usize, place: usize) -> u16 {
+        self.bits[row * self.row_stride + place]
+    }
+
     /// Returns the B fragment of an octet for step `step` of the panel that starts at column `col` of the stage. A lane's
     /// activations of two steps are 16 bytes, which the kernels load at once.
     pub fn fragment(&self, octet: usize, col: usize, step: usize) -> OfLanes<[u32; 2]> {

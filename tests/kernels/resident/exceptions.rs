@@ -1,67 +1,43 @@
-//! Products of exceptions. Does the same as `exceptions` in `kernels-gpu/src/device/matmul/lean/finish.rs`.
+//! Products of exceptions. Does the same as `kernels-gpu/src/device/matmul/lean/exceptions.rs`.
 
-use super::matmul::{Matmul, Part, Sums};
+use super::activations::Stage;
+use super::matmul::{Matmul, Sums};
 use crate::lanes::number;
 use fused_rans::Dtype;
-use fused_rans::layout::{FRAGMENT, LANES, ResidentException, SLAB_ROWS, SPAN, TILE};
+use fused_rans::layout::{LANES, ROW_CLASSES, SlabException, x_stage_columns};
 use fused_rans_kernels::MmaType;
 
 impl Matmul<'_> {
-    /// Returns the products of the exceptions of a part: what the sums start with.
-    pub fn exceptions(&self, part: Part) -> Sums {
-        let mut sums = self.zero();
-        let layer = self.layer.resident;
-        if layer.exceptions.starts.is_empty() {
-            return sums;
-        }
-        let (first, last) = (part.from as usize * TILE, part.to as usize * TILE);
-        let row = part.slab_row(self.partition) * SLAB_ROWS;
-        for (lane, i) in (0..LANES).flat_map(|lane| (0..4).map(move |i| (lane, i))) {
-            let (strip, half) = (i / 2, i % 2);
-            let row = row + lane / 4 + FRAGMENT * strip + 8 * half;
-            if row >= self.layer.blob.rows() {
+    /// Adds the products of those exceptions of a slab whose activations are in `stage`, which starts with place `first` of
+    /// the tile: each lane those of its class of rows.
+    pub fn add_exceptions(
+        &self,
+        exceptions: &[SlabException],
+        stage: &Stage,
+        first: usize,
+        sums: &mut Sums,
+    ) {
+        let places = first..first + x_stage_columns(self.octets);
+        let here = exceptions.iter().filter(|one| places.contains(&one.place.into()));
+        for (&exception, lane) in here.flat_map(|one| (0..LANES).map(move |lane| (one, lane))) {
+            let (class, i) = (
+                usize::from(exception.row) % ROW_CLASSES,
+                usize::from(exception.row) / ROW_CLASSES,
+            );
+            if class != lane / 4 {
                 continue;
             }
-            for span in first / SPAN..last.div_ceil(SPAN) {
-                for (col, exception) in self.of_row(row, span) {
-                    if (first..last).contains(&col) {
-                        self.add_exception(&mut sums[strip], (lane, half), col, exception);
-                    }
-                }
-            }
-        }
-        sums
-    }
-
-    /// Lists the exceptions of a row in a span: (column, exception).
-    fn of_row(&self, row: usize, span: usize) -> impl Iterator<Item = (usize, ResidentException)> {
-        let table = &self.layer.resident.exceptions;
-        let start = span * self.layer.blob.rows() + row;
-        let own = table.starts[start] as usize..table.starts[start + 1] as usize;
-        let own = table.exceptions[own].iter();
-        own.map(move |&exception| (span * SPAN + usize::from(exception.col), exception))
-    }
-
-    /// Adds the products of an exception and a lane's rows of x. `sums` are those of the exception's strip.
-    fn add_exception(
-        &self,
-        sums: &mut [[[f32; 4]; LANES]],
-        (lane, half): (usize, usize),
-        col: usize,
-        exception: ResidentException,
-    ) {
-        for (octet, low) in (0..sums.len()).flat_map(|octet| [(octet, 0), (octet, 1)]) {
-            let m = 8 * octet + 2 * (lane % 4) + low;
-            if m < self.x.rows {
-                let x = self.x.bits[m * self.x.row_stride + col];
-                sums[octet][lane][2 * half + low] += self.product(exception, x);
+            let (place, sums) = (usize::from(exception.place) - first, &mut sums[i / 2]);
+            for (octet, low) in (0..sums.len()).flat_map(|octet| [(octet, 0), (octet, 1)]) {
+                let x = stage.get(8 * octet + 2 * (lane % 4) + low, place);
+                sums[octet][lane][2 * (i % 2) + low] += self.product(exception, x);
             }
         }
     }
 
     /// Returns what an exception adds to the product of the weight that was decoded in its place. With an activation that is
     /// infinite, that product is, too: what counts then is the sign of the weight, and whether it is 0.
-    fn product(&self, exception: ResidentException, x: u16) -> f32 {
+    fn product(&self, exception: SlabException, x: u16) -> f32 {
         let (magnitude, mma_type) = (x & 0x7FFF, self.layer.mma_type);
         let infinity = match mma_type {
             MmaType::Bf16 => 0x7F80,

@@ -175,8 +175,7 @@ impl Walk<'_> {
             let is_end = row_block == self.end.row_block;
             let columns = if is_end { columns } else { self.kernel.partition.across };
             let has_slabs = part.from < part.to;
-            let mut sums =
-                if has_slabs { self.kernel.exceptions(part) } else { self.kernel.zero() };
+            let mut sums = self.kernel.zero();
             while col < columns {
                 if col >= part.from && col < part.to {
                     self.slab(part, col, &mut sums);
@@ -250,7 +249,12 @@ impl Walk<'_> {
         let mut slab = layer.slab(row, col as usize);
         let (mut group, mut partials) = (slab.group(0), self.kernel.zero());
         let in_stage = self.kernel.stage_panels();
+        let exceptions = slab.exceptions();
         for panel in 0..slab.panels {
+            if panel % in_stage == 0 {
+                let stage = &self.stages[self.begun];
+                self.kernel.add_exceptions(&exceptions, stage, panel * PANEL_COLUMNS, sums);
+            }
             let operands = slab.panel(panel, &group);
             self.multiply(&operands, panel % in_stage * PANEL_COLUMNS, &mut partials);
             let is_last = panel + 1 == slab.panels;

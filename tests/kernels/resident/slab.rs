@@ -4,7 +4,8 @@ use crate::lanes::{Group, OfLanes, Operands, QUADS};
 use fused_rans::Blob;
 use fused_rans::layout::{
     FRAGMENT, LANES, LINE, LOOK_AHEAD, MAX_WORD_ROWS, PANEL_FRAGMENTS, PANELS, SLAB_STRIPS,
-    SlabEntry, TABLE, TILE, panel_plain_bytes, panel_plane_start, panel_raw_bytes, panels,
+    SlabEntry, SlabException, TABLE, TILE, UNIT, panel_plain_bytes, panel_plane_start,
+    panel_raw_bytes, panels,
 };
 use fused_rans::resident::ResidentLayer;
 use fused_rans_kernels::ptx::byte_permute;
@@ -27,7 +28,7 @@ pub struct Layer<'a> {
 pub struct Slab<'a> {
     layer: Layer<'a>,
     entry: SlabEntry,
-    /// Rows of words and raw planes, or the weights of a plain slab.
+    /// Raw planes, or the weights of a plain slab.
     stored: &'a [u8],
     groups: &'a [u8],
     /// The buffer of words: the slab's rows, then anything.
@@ -44,14 +45,15 @@ impl<'a> Layer<'a> {
         let number = row * self.blob.grid().across() + col;
         let entry = self.resident.index[number];
         let panels = self.panels(col);
-        let bytes = match entry.rows as usize {
+        let bytes = match entry.rows {
             0 => panels * panel_plain_bytes(self.format.dtype().byte_len()),
-            rows => rows * LINE + panels * panel_raw_bytes(self.format.raw_bits()),
+            _ => panels * panel_raw_bytes(self.format.raw_bits()),
         };
-        let stored = &self.resident.slabs[entry.line as usize * LINE..][..bytes];
+        let (start, front) = (entry.start as usize * UNIT, entry.front_units() as usize * UNIT);
+        let stored = &self.resident.slabs[start + front..][..bytes];
         let group_bytes = self.blob.groups().map_or(0, |plane| plane.bytes());
         let groups = &self.resident.groups[group_bytes * number..][..group_bytes];
-        let words = self.words(entry, stored);
+        let words = self.words(entry);
         let first = |lane| Lane::new(&self.memory(&words, lane));
         let streams = (entry.rows > 0).then(|| core::array::from_fn(first));
         Slab { layer: self, entry, stored, groups, words, streams, panels }
@@ -65,13 +67,15 @@ impl<'a> Layer<'a> {
 
     /// Returns a buffer of words with those of a slab. What follows them is random, because in shared memory it belongs to
     /// other slabs, and a stream that reads it must not matter.
-    fn words(self, entry: SlabEntry, stored: &[u8]) -> Vec<[u32; LANES]> {
-        assert!(entry.rows <= self.resident.max_rows, "a slab is longer than the buffers");
-        let (words, []) = stored[..entry.rows as usize * LINE].as_chunks() else {
+    fn words(self, entry: SlabEntry) -> Vec<[u32; LANES]> {
+        let lines = entry.copied_units().div_ceil((LINE / UNIT) as u32);
+        assert!(lines <= self.resident.buffer_rows, "a slab is longer than the buffers");
+        let stored = &self.resident.slabs[entry.start as usize * UNIT..];
+        let (words, []) = stored[..entry.word_units() as usize * UNIT].as_chunks() else {
             panic!("rows are whole words");
         };
         let words: Vec<u32> = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
-        let mut rng = SmallRng::seed_from_u64(entry.line.into());
+        let mut rng = SmallRng::seed_from_u64(entry.start.into());
         let garbage = core::iter::repeat_with(|| core::array::from_fn(|_| rng.random()));
         let rows = words.as_chunks().0.iter().copied();
         rows.chain(garbage.take(MAX_WORD_ROWS + LOOK_AHEAD)).collect()
@@ -86,6 +90,11 @@ impl Slab<'_> {
     /// Returns whether it is plain.
     pub fn is_plain(&self) -> bool {
         self.streams.is_none()
+    }
+
+    /// Returns its exceptions, in their order.
+    pub fn exceptions(&self) -> Vec<SlabException> {
+        self.layer.resident.exceptions_of(self.entry)
     }
 
     /// Returns scales and zero points of group `number`.
@@ -104,7 +113,7 @@ impl Slab<'_> {
             return operands;
         };
         let bytes = panel_raw_bytes(format.raw_bits());
-        let planes = &self.stored[self.entry.rows as usize * LINE + panel * bytes..][..bytes];
+        let planes = &self.stored[panel * bytes..][..bytes];
         for (lane, stream) in streams.iter_mut().enumerate() {
             let planes = Planes { words: planes.as_chunks().0, raw_bits: format.raw_bits(), lane };
             let memory = SliceMemory { table, rows: &self.words, lane, raw: &[] };

@@ -4,24 +4,22 @@ use super::super::{CudaStream, GpuError, LayerPart};
 use super::region::ResidentLayout;
 use super::verify::regions;
 use crate::BlobError;
-use crate::resident::{PlacedException, ResidentPlan};
-use fused_rans_layout::{LINE, Region, SLABS};
+use crate::resident::ResidentPlan;
+use fused_rans_layout::{Region, SLABS, UNIT};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Bytes of a chunk, unless one row of tiles has more.
 const CHUNK: usize = 8 << 20;
 
-/// Queues the copies of slabs and group planes to the layer at `start`, and appends their checksums to `parts`. Returns
-/// the exceptions.
+/// Queues the copies of slabs and group planes to the layer at `start`, and appends their checksums to `parts`.
 pub fn queue_chunks(
     plan: &ResidentPlan<'_>,
     layout: &ResidentLayout,
     start: u64,
     cuda_stream: &CudaStream,
     parts: &mut Vec<(LayerPart, Region)>,
-) -> Result<Vec<PlacedException>, GpuError> {
-    let mut exceptions = Vec::new();
+) -> Result<(), GpuError> {
     let (mut ready, mut next) = (Chunk::default(), Chunk::default());
     // The last round copies only.
     for rows in chunks(plan, CHUNK).into_iter().map(Some).chain([None]) {
@@ -33,10 +31,9 @@ pub fn queue_chunks(
         made?;
         std::mem::swap(&mut ready, &mut next);
         next.rows = 0..0;
-        exceptions.append(&mut ready.exceptions);
         ready.add_checksums(plan, layout, start, parts);
     }
-    Ok(exceptions)
+    Ok(())
 }
 
 /// Divides the rows of tiles into chunks of at most `most` bytes, or of a single row.
@@ -63,7 +60,6 @@ struct Chunk {
     rows: Range<usize>,
     slabs: Vec<u8>,
     groups: Vec<u8>,
-    exceptions: Vec<PlacedException>,
 }
 
 impl Chunk {
@@ -95,7 +91,7 @@ impl Chunk {
             let of = |range: Range<usize>, start| range.start - start..range.end - start;
             let slabs = &mut self.slabs[of(plan.slab_range(row), slabs.start)];
             let groups = &mut self.groups[of(plan.group_range(row), groups.start)];
-            plan.write_tile_row(row, slabs, groups, &mut self.exceptions)?;
+            plan.write_tile_row(row, slabs, groups)?;
         }
         Ok(())
     }
@@ -140,8 +136,8 @@ impl Chunk {
         let first = plan.entries(self.rows.start).start;
         let entries = &plan.index()[first..plan.entries(self.rows.end - 1).end];
         let of_slabs = entries.par_iter().enumerate().flat_map_iter(|(i, entry)| {
-            let at = entry.line as usize * LINE;
-            let next = entries.get(i + 1).map_or(slabs.end, |next| next.line as usize * LINE);
+            let at = entry.start as usize * UNIT;
+            let next = entries.get(i + 1).map_or(slabs.end, |next| next.start as usize * UNIT);
             let bytes = &self.slabs[at - slabs.start..next - slabs.start];
             let (row, col) = ((first + i) / across, (first + i) % across);
             let part = LayerPart::Tile(row / SLABS * across + col);
@@ -229,7 +225,6 @@ pub(super) mod tests {
                 }
                 let whole = ResidentPlan::new(&blob).unwrap().build().unwrap();
                 assert!(slabs == whole.slabs && groups == whole.groups);
-                assert_eq!(chunk.exceptions.len(), whole.exceptions.exceptions.len());
                 check_regions(
                     &parts,
                     LayerPart::Groups,

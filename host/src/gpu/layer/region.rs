@@ -2,7 +2,7 @@
 
 use crate::resident::ResidentPlan;
 use crate::{Blob, Epilogue};
-use fused_rans_layout::{LINE, MAX_TAIL_ROWS, ResidentException, SPAN, TABLE};
+use fused_rans_layout::{LINE, MAX_TAIL_ROWS, TABLE};
 
 /// Alignment of each part.
 pub const ALIGNMENT: usize = 256;
@@ -73,8 +73,6 @@ pub struct ResidentLayout {
     pub table: usize,
     /// The table of the fused kernels, where they have one of their own.
     pub exponent_table: Option<usize>,
-    /// The numbers of exceptions before each row, and the exceptions.
-    pub exceptions: Option<(usize, usize)>,
     /// A factor for each row.
     pub scale: Option<usize>,
     /// A summand for each row.
@@ -99,15 +97,9 @@ impl ResidentLayout {
         let groups = blob.groups().map(|_| part(plan.group_bytes()));
         let table = part(4 * TABLE);
         let exponent_table = exponents.then(|| part(4 * TABLE));
-        let exceptions = (plan.max_exceptions() > 0).then(|| {
-            let starts = blob.rows().saturating_mul(blob.cols().div_ceil(SPAN)).saturating_add(1);
-            let starts = part(starts.saturating_mul(4));
-            let bytes = plan.max_exceptions().saturating_mul(size_of::<ResidentException>());
-            (starts, part(bytes))
-        });
         let scale = has_scale.then(|| part(blob.rows().saturating_mul(4)));
         let bias = epilogue.bias.map(|_| part(blob.rows().saturating_mul(4)));
-        Self { index, groups, table, exponent_table, exceptions, scale, bias, byte_len: end }
+        Self { index, groups, table, exponent_table, scale, bias, byte_len: end }
     }
 }
 
@@ -158,14 +150,11 @@ mod tests {
             for [scale, bias] in [[false, false], [false, true], [true, false], [true, true]] {
                 let [scale, bias] = [scale, bias].map(|given| given.then_some(&numbers[..rows]));
                 let layout = ResidentLayout::new(&plan, Epilogue { scale, bias });
-                let (starts, exceptions) = layout.exceptions.unzip();
                 let parts = [
                     (Some(layout.index), 8 * plan.index().len()),
                     (layout.groups, plan.group_bytes()),
                     (Some(layout.table), 4 * TABLE),
                     (layout.exponent_table, 4 * TABLE),
-                    (starts, 4 * (rows + 1)),
-                    (exceptions, 8 * plan.max_exceptions()),
                     (layout.scale, 4 * rows),
                     (layout.bias, 4 * rows),
                 ];
@@ -181,7 +170,6 @@ mod tests {
                     [scale, bias].map(|x| x.is_some())
                 );
                 assert_eq!(layout.groups.is_some(), groups);
-                assert_eq!(layout.exceptions.is_some(), plan.max_exceptions() > 0);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::verify::{Checksums, regions};
 use super::{Form, Layer, UploadOptions};
 use crate::blob::header::front_crc;
 use crate::launch_plan::LayerShape;
-use crate::resident::{ExceptionTable, ResidentPlan};
+use crate::resident::ResidentPlan;
 use crate::{Blob, BlobError, Epilogue};
 use fused_rans_layout::{KernelId, LEAN_DECODE_WARPS, LINE, LeanDecodeArgs, LeanLayer, LeanMemory};
 
@@ -60,8 +60,8 @@ pub fn upload(
     let queued = parts.queue(memory.address(), cuda_stream);
     // Slabs are copied from memory of our own.
     let wait_now = wait.is_now(|| parts.numbers.is_page_locked(gpu));
-    complete(queued, wait_now, cuda_stream, |queued| {
-        let layer = parts.layer(gpu, memory, queued, ready_after(cuda_stream, wait)?)?;
+    complete(queued, wait_now, cuda_stream, |checksums| {
+        let layer = parts.layer(gpu, memory, checksums, ready_after(cuda_stream, wait)?)?;
         layer.resolve()?;
         Ok(layer)
     })
@@ -100,19 +100,11 @@ impl<'a> HostParts<'a> {
     }
 
     /// Queues the copies of all parts to the memory at `start`, and returns their checksums; the context must be current.
-    fn queue(&self, start: u64, cuda_stream: &CudaStream) -> Result<Queued, GpuError> {
+    fn queue(&self, start: u64, cuda_stream: &CudaStream) -> Result<Checksums, GpuError> {
         let mut checksums = Checksums { front: None, parts: Vec::new() };
-        let exceptions =
-            queue_chunks(self.plan, &self.layout, start, cuda_stream, &mut checksums.parts)?;
-        let table = ExceptionTable::new(self.plan.blob().grid(), exceptions)?;
+        queue_chunks(self.plan, &self.layout, start, cuda_stream, &mut checksums.parts)?;
         let layout = &self.layout;
-        let placed = layout.exceptions.filter(|_| !table.exceptions.is_empty());
-        let exceptions = placed.map(|(starts, exceptions)| {
-            let part = LayerPart::Exceptions;
-            let starts = (part, starts, bytemuck::cast_slice(&table.starts[..]));
-            [starts, (part, exceptions, bytemuck::cast_slice(&table.exceptions[..]))]
-        });
-        for (part, at, bytes) in self.parts().chain(exceptions.into_iter().flatten()) {
+        for (part, at, bytes) in self.parts() {
             let address = start + at as u64;
             debug_assert!(at + bytes.len() <= layout.byte_len, "{part:?} is outside of the layer");
             // SAFETY: the part lies in the memory, as the layout reserves it. It is read when the call returns, as the driver
@@ -120,7 +112,7 @@ impl<'a> HostParts<'a> {
             unsafe { cuda_stream.queue_host_copy(address, bytes)? };
             checksums.parts.extend(regions(address, bytes).map(|region| (part, region)));
         }
-        Ok(Queued { checksums, has_exceptions: !table.exceptions.is_empty() })
+        Ok(checksums)
     }
 
     /// Returns the layer whose parts have been queued for `memory`.
@@ -128,14 +120,14 @@ impl<'a> HostParts<'a> {
         self,
         gpu: &Gpu,
         memory: DeviceRange,
-        queued: Queued,
+        checksums: Checksums,
         ready: Ready,
     ) -> Result<Layer, GpuError> {
         let blob = self.plan.blob();
         let (split, shape) = (blob.split(), LayerShape::of_resident(self.plan));
         let coding = coding(blob, self.layout.exponent_table.is_some());
         let form = ResidentForm {
-            args: self.args(memory.address(), shape, queued.has_exceptions),
+            args: self.args(memory.address(), shape),
             table: memory.address() + self.layout.table as u64,
             raw_bits: split.raw_bits().into(),
         };
@@ -148,7 +140,7 @@ impl<'a> HostParts<'a> {
             coding,
             split,
             shape,
-            checksums: queued.checksums,
+            checksums,
             weights_crc: blob.weights_crc(),
             ready,
             gpu: gpu.clone(),
@@ -156,33 +148,23 @@ impl<'a> HostParts<'a> {
     }
 
     /// Returns the kernels' arguments for the layer in the memory at `start`.
-    fn args(&self, start: u64, shape: LayerShape, has_exceptions: bool) -> LeanLayer {
+    fn args(&self, start: u64, shape: LayerShape) -> LeanLayer {
         let (layout, blob) = (&self.layout, self.plan.blob());
         let address = |offset: Option<usize>| offset.map_or(0, |offset| start + offset as u64);
-        // All of them may have gone into plain slabs.
-        let exceptions = layout.exceptions.filter(|_| has_exceptions);
         LeanLayer {
             slabs: start,
             index: address(Some(layout.index)),
             table: address(layout.exponent_table.or(Some(layout.table))),
             groups: address(layout.groups),
-            exception_starts: address(exceptions.map(|(starts, _)| starts)),
-            exceptions: address(exceptions.map(|(_, exceptions)| exceptions)),
             scale: address(layout.scale),
             bias: address(layout.bias),
             // The plan has checked that they fit.
             rows: shape.grid.rows as u32,
             cols: shape.grid.cols as u32,
             exponent_base: blob.split().base().into(),
-            buffer_rows: self.plan.max_rows(),
+            buffer_rows: self.plan.buffer_rows(),
             flags: flags(blob),
             reserved: 0,
         }
     }
-}
-
-/// What was queued for a layer.
-struct Queued {
-    checksums: Checksums,
-    has_exceptions: bool,
 }

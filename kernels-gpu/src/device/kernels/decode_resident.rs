@@ -5,14 +5,16 @@ use crate::WeightFormat;
 use crate::device::payload::copy_table;
 use crate::device::ptx::{
     async_copy_wait, barrier, barriers_made, block, blocks, broadcast_first_lane, is_elected, lane,
-    load_global, make_barrier, reread_warp, shared_memory, thread, threads, warp_barrier,
+    make_barrier, reread_warp, shared_memory, thread, threads, warp_barrier,
 };
-use crate::device::resident::{LaneStream, ResidentLayer, Slab, Slabs, plain_fragment};
+use crate::device::resident::{
+    Exception, Exceptions, LaneStream, ResidentLayer, Slab, Slabs, plain_fragment,
+};
 use crate::unrolled;
 use core::ptr::with_exposed_provenance_mut;
 use fused_rans_layout::{
-    Dtype, LEAN_DECODE_WARPS, LeanDecodeArgs, LeanMemory, PANEL_FRAGMENTS, PANEL_STEPS, PANELS,
-    SLAB_ROWS, SLAB_STRIPS, SLABS, SPAN, TILE, TableKind, TileGrid,
+    Dtype, LANES, LEAN_DECODE_WARPS, LeanDecodeArgs, LeanMemory, PANEL_FRAGMENTS, PANEL_STEPS,
+    PANELS, SLAB_ROWS, SLAB_STRIPS, SLABS, TILE, TableKind, TileGrid, activation_column,
 };
 
 /// Decodes a layer's slabs, which the warps of the grid take in turns. Blocks of [`LEAN_DECODE_WARPS`] warps, with the
@@ -56,27 +58,30 @@ pub unsafe fn decode_slabs(dtype: Dtype, table: TableKind, args: &LeanDecodeArgs
         let tile = row as usize / SLABS * across as usize + col as usize;
         let to = with_exposed_provenance_mut(args.out as usize);
         let out = Output::new(dtype, to, grid, tile);
-        decode_slab(layer, &format, &mut slabs, slab, next, &out, row as usize % SLABS);
+        let in_tile = row as usize % SLABS;
+        let (words, _) = slabs.begin(slab);
+        decode_slab(layer, &format, &mut slabs, (slab, words), next, &out, in_tile);
         // Exceptions overwrite the weights that were decoded in their place. No other warp stores to the slab.
         warp_barrier();
-        store_exceptions(layer, &out, row, col);
+        if let Some(exceptions) = slabs.exceptions(slab, words) {
+            store_exceptions(exceptions, &out, in_tile);
+        }
         let Some(located) = next else { return };
         (slab, number) = (located, number + step);
     }
 }
 
-/// Decodes a slab, number `in_tile` of its tile.
+/// Decodes a slab, number `in_tile` of its tile, whose words are at address `words`.
 #[inline(always)]
 fn decode_slab(
     layer: &ResidentLayer,
     format: &WeightFormat,
     slabs: &mut Slabs<'_>,
-    slab: Slab,
+    (slab, words): (Slab, u32),
     next: Option<Slab>,
     out: &Output,
     in_tile: usize,
 ) {
-    let (words, _) = slabs.begin(slab);
     let mut to = out.slab(in_tile);
     let mut stream = if slab.is_plain() { None } else { Some(LaneStream::new(words)) };
     let whole = to.whole && slab.is_whole();
@@ -123,45 +128,14 @@ fn decode_slab(
     }
 }
 
-/// Stores the exceptions of the slab in row `row` of slabs and column `col` of tiles: each lane those of one row.
+/// Stores exceptions of slab number `in_tile` of a tile: each lane some of them.
 #[inline(always)]
-fn store_exceptions(layer: &ResidentLayer, out: &Output, row: u32, col: u32) {
-    let in_slab = lane() as u32;
-    let matrix_row = row * SLAB_ROWS as u32 + in_slab;
-    if layer.exception_starts.is_null() || matrix_row >= layer.rows {
-        return;
-    }
-    // A tile lies in one span.
-    let (first, tile) = (col * TILE as u32, TILE as u32);
-    let start = (first / SPAN as u32) as usize * layer.rows as usize + matrix_row as usize;
-    let starts = layer.exception_starts.wrapping_add(start);
-    let first = first % SPAN as u32;
-    // SAFETY: there is a number for each row of each span, and one more; numbers below the last are those of exceptions.
-    unsafe {
-        let ([mut at], [end]) = (load_global(starts), load_global(starts.wrapping_add(1)));
-        let place = |at: u32| {
-            let [_, place] = load_global(layer.exceptions.wrapping_add(at as usize).cast());
-            place
-        };
-        // The first exception that is not in a column before the tile.
-        let mut after = end;
-        while at < after {
-            let middle = at + (after - at) / 2;
-            if place(middle) & 0xFFFF < first {
-                at = middle + 1;
-            } else {
-                after = middle;
-            }
-        }
-        while at < end {
-            let place = place(at);
-            if (place & 0xFFFF) >= first + tile {
-                break;
-            }
-            let (row, col) =
-                (row as usize % SLABS * SLAB_ROWS + in_slab as usize, (place & 0xFFFF) - first);
-            out.store_weight(row, col as usize, place >> 16);
-            at += 1;
-        }
+fn store_exceptions(exceptions: Exceptions, out: &Output, in_tile: usize) {
+    let (mut number, count) = (lane() as u32, exceptions.count());
+    while number < count {
+        let Exception { place, row, weight, .. } = exceptions.get(number);
+        let col = activation_column(out.steps(), place as usize);
+        out.store_weight(in_tile * SLAB_ROWS + row as usize, col, weight);
+        number += LANES as u32;
     }
 }

@@ -133,6 +133,17 @@ pub unsafe fn bulk_copy_once(to: u32, from: *const u8, bytes: u32, barrier: u32)
     }
 }
 
+/// Orders what this thread has read of shared memory before bulk copies to it that start later. Without it, a copy may
+/// overtake a load.
+///
+/// # PTX
+/// `fence.proxy.async.shared::cta`
+#[inline(always)]
+pub fn before_bulk_copies() {
+    // SAFETY: has no operands.
+    unsafe { asm!("fence.proxy.async.shared::cta;", options(nostack)) };
+}
+
 /// Returns whether this lane is the one that the warp, all of whose lanes are here, elects.
 ///
 /// # PTX

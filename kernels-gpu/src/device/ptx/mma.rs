@@ -95,3 +95,18 @@ pub fn to_f32(mma_type: MmaType, bits: u16) -> f32 {
         MmaType::F16 => f16_to_f32(bits),
     }
 }
+
+/// Adds `value` to `sum` if `condition`. One piece of assembly, so that no branch arises.
+///
+/// # PTX
+/// `add.rn.f32` under a predicate
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub fn add_if(condition: bool, value: f32, sum: &mut f32) {
+    // SAFETY: register arithmetic.
+    unsafe {
+        asm!("{{ .reg .pred here; setp.ne.u32 here, {here}, 0; @here add.rn.f32 {sum}, {sum}, {value}; }}",
+            here = in(reg32) u32::from(condition), sum = inout(reg32) *sum,
+            value = in(reg32) value, options(pure, nomem, nostack));
+    }
+}

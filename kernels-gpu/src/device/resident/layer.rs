@@ -3,8 +3,7 @@
 use crate::WeightFormat;
 use core::ptr::with_exposed_provenance;
 use fused_rans_layout::{
-    Dtype, GroupPlane, LayerFlags, LeanLayer, PANELS, ResidentException, SlabEntry, TILE,
-    TableKind, panels,
+    Dtype, GroupPlane, LayerFlags, LeanLayer, PANELS, SlabEntry, TILE, TableKind, UNIT, panels,
 };
 
 /// [`LeanLayer`], with pointers in place of addresses.
@@ -14,14 +13,12 @@ pub struct ResidentLayer {
     index: *const SlabEntry,
     pub table: *const u32,
     pub groups: *const u8,
-    pub exception_starts: *const u32,
-    pub exceptions: *const ResidentException,
     pub scale: *const f32,
     pub bias: *const f32,
     pub rows: u32,
     pub cols: u32,
     exponent_base: u32,
-    /// Rows of words of the longest slab.
+    /// Lines of a buffer for a slab's words and exceptions.
     pub buffer_rows: u32,
     flags: LayerFlags,
 }
@@ -34,8 +31,6 @@ impl ResidentLayer {
             index: with_exposed_provenance(layer.index as usize),
             table: with_exposed_provenance(layer.table as usize),
             groups: with_exposed_provenance(layer.groups as usize),
-            exception_starts: with_exposed_provenance(layer.exception_starts as usize),
-            exceptions: with_exposed_provenance(layer.exceptions as usize),
             scale: with_exposed_provenance(layer.scale as usize),
             bias: with_exposed_provenance(layer.bias as usize),
             rows: layer.rows,
@@ -64,10 +59,10 @@ impl ResidentLayer {
         GroupPlane { zeros: self.has_zero_points() }.bytes() as u32
     }
 
-    /// Returns the address of line `line` of the slabs.
+    /// Returns the address of unit `unit` of the slabs.
     #[inline(always)]
-    pub fn line(&self, line: u32) -> *const u8 {
-        self.slabs.wrapping_add(line as usize * fused_rans_layout::LINE)
+    pub fn unit(&self, unit: u32) -> *const u8 {
+        self.slabs.wrapping_add(unit as usize * UNIT)
     }
 
     /// Returns the address of the entry of slab `number`.

@@ -1,9 +1,11 @@
 //! The slabs of resident layers: on their way to shared memory, and decoded panel by panel.
 
+mod exceptions;
 mod layer;
 mod plain;
 mod slab;
 
+pub use exceptions::{Exception, Exceptions};
 pub use layer::ResidentLayer;
 pub use plain::plain_fragment;
 pub use slab::{LaneStream, Planes, Slab, Slabs};

@@ -19,7 +19,8 @@ pub unsafe fn plain_fragment(
     fragment: usize,
 ) -> [u32; 4] {
     let lane = (fragment * LANES + lane()) * 8 * byte_len;
-    let from = layer.line(slab.entry.line).wrapping_add(panel * panel_plain_bytes(byte_len) + lane);
+    let front = layer.unit(slab.entry.start + slab.entry.front_units());
+    let from = front.wrapping_add(panel * panel_plain_bytes(byte_len) + lane);
     // SAFETY: the caller's promise.
     unsafe {
         if byte_len == 2 {

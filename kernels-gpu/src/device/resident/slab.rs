@@ -1,14 +1,14 @@
 //! A warp's slabs: their copies on the way, and the panels that are there.
 
-use super::ResidentLayer;
+use super::{Exceptions, ResidentLayer};
 use crate::device::ptx::{
-    advance, arrive_once, broadcast_first_lane, bulk_copy_once, expect_once, lane, load_constant,
-    load_global, load_shared_words, multiply_add, opaque_four, shared_memory, wait_barrier,
-    warp_barrier,
+    advance, arrive_once, before_bulk_copies, broadcast_first_lane, bulk_copy_once, expect_once,
+    lane, load_constant, load_global, load_shared_words, multiply_add, opaque_four,
+    shared_as_generic, shared_memory, wait_barrier, warp_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
-    LINE, LeanMemory, PANELS, RAW_STAGES, SlabEntry, TableKind, WARP_BARRIER_BYTES,
+    LINE, LeanMemory, PANELS, RAW_STAGES, SlabEntry, TableKind, UNIT, WARP_BARRIER_BYTES,
     panel_plane_start, panel_raw_bytes,
 };
 
@@ -113,30 +113,30 @@ impl<'a> Slabs<'a> {
     #[inline(always)]
     pub fn locate(&self, number: u32, col: u32) -> Slab {
         // SAFETY: the index has an entry for each slab.
-        let [line, rows] = unsafe { load_global(self.layer.entry(number).cast()) };
+        let [start, sizes] = unsafe { load_global(self.layer.entry(number).cast()) };
         // The same in all lanes, which the compiler must know: bulk copies take uniform registers.
-        let entry =
-            SlabEntry { line: broadcast_first_lane(line), rows: broadcast_first_lane(rows) };
+        let (start, sizes) = (broadcast_first_lane(start), broadcast_first_lane(sizes));
+        let entry = SlabEntry { start, rows: sizes as u16, exceptions: (sizes >> 16) as u16 };
         Slab { entry, number, panels: self.layer.panels(col) }
     }
 
-    /// Requests the words of a slab, and its scales. Those of the slab before are no longer on their way.
+    /// Requests the words of a slab, its exceptions and its scales. Those of the slab before are no longer on their way.
     #[inline(always)]
     fn request_words(&mut self, slab: Slab) {
-        let bytes = slab.entry.rows * LINE as u32;
+        let bytes = slab.entry.copied_units() * UNIT as u32;
         let group_bytes = if self.grouped { self.layer.group_bytes() } else { 0 };
         if bytes + group_bytes == 0 {
             return;
         }
         let half = self.words_requested % 2;
         self.words_requested += 1;
-        // SAFETY: the slab's words are in the layer, and the buffer has room for the longest slab's; no lane reads it,
-        // because the slab before last was decoded.
+        // SAFETY: these parts of the slab are in the layer, and the buffer has room for any slab's; no lane reads it, because
+        // the slab before last was decoded.
         unsafe {
             expect_once(self.barriers, bytes + group_bytes);
             if bytes != 0 {
                 let to = self.words + half * self.layer.buffer_rows * LINE as u32;
-                bulk_copy_once(to, self.layer.line(slab.entry.line), bytes, self.barriers);
+                bulk_copy_once(to, self.layer.unit(slab.entry.start), bytes, self.barriers);
             }
             if self.grouped {
                 let to = self.groups + half * LeanMemory::GROUP_BYTES;
@@ -147,10 +147,22 @@ impl<'a> Slabs<'a> {
         }
     }
 
+    /// Returns the exceptions of a slab whose words are at address `words`, if it has any.
+    #[inline(always)]
+    pub fn exceptions(&self, slab: Slab, words: u32) -> Option<Exceptions> {
+        let entry = slab.entry;
+        let from = if entry.copied_units() == entry.front_units() {
+            shared_as_generic(words + entry.word_units() * UNIT as u32)
+        } else {
+            self.layer.unit(entry.start + entry.word_units())
+        };
+        (entry.exceptions != 0).then(|| Exceptions::new(from))
+    }
+
     /// Waits for the words of the next slab; returns the addresses of its words and scales.
     #[inline(always)]
     pub fn begin(&mut self, slab: Slab) -> (u32, u32) {
-        if slab.is_plain() && !self.grouped {
+        if slab.entry.copied_units() == 0 && !self.grouped {
             return (0, 0);
         }
         let (half, turn) = (self.words_begun % 2, self.words_begun);
@@ -175,8 +187,8 @@ impl<'a> Slabs<'a> {
             if panel as u32 >= slab.coded_panels() {
                 return arrive_once(barrier);
             }
-            let from =
-                self.layer.line(slab.entry.line + slab.entry.rows).wrapping_add(panel * bytes);
+            let front = slab.entry.start + slab.entry.front_units();
+            let from = self.layer.unit(front).wrapping_add(panel * bytes);
             expect_once(barrier, bytes as u32);
             bulk_copy_once(self.raw + stage * bytes as u32, from, bytes as u32, barrier);
         }
@@ -196,6 +208,7 @@ impl<'a> Slabs<'a> {
     /// panel that comes two panels later.
     #[inline(always)]
     pub fn after_panel(&mut self, slab: Slab, panel: usize, next: Option<Slab>) {
+        before_bulk_copies();
         warp_barrier();
         if panel == 0 {
             if let Some(next) = next {

@@ -1,7 +1,6 @@
 //! A block's run of slabs.
 
 use super::activations::XRing;
-use super::exceptions::exceptions;
 use super::finish::{Part, finish};
 use super::panel::{coded_panel, plain_panel};
 use super::state::SlabState;
@@ -166,9 +165,6 @@ impl Walk<'_> {
             let columns = self.end.col + u32::from(self.end.row > 0);
             let columns = if is_end { columns } else { self.partition.across };
             let mut sums: Sums<B> = zero();
-            if part.from < part.to {
-                sums = exceptions::<B>(self.kind, self.arguments, self.partition, part);
-            }
             while col < columns {
                 if col >= part.from && col < part.to {
                     self.slab(ring, part, col, &mut sums);
@@ -215,13 +211,15 @@ impl Walk<'_> {
         };
         let (words, groups) = self.slabs.begin(slab);
         let of_lane = activations_of_lane::<B>(self.arguments.x_rows);
-        let mut state = SlabState::new(self.kind, self.arguments, self.format, groups, of_lane);
+        let exceptions = self.slabs.exceptions(slab, words);
+        let parts = (groups, exceptions);
+        let mut state = SlabState::new(self.kind, self.arguments, self.format, parts, of_lane);
         if slab.is_whole() {
             let mut stream = LaneStream::new(words);
             unrolled::<PANELS>(
                 #[inline(always)]
                 |panel| {
-                    state.begin_panel(panel, ring);
+                    state.begin_panel(panel, ring, sums);
                     let planes = self.slabs.begin_raw(panel);
                     coded_panel::<B>(self.kind, &self.format, &mut stream, &planes, &mut state);
                     state.end_panel(panel, panel + 1 == PANELS, ring, sums);
@@ -248,7 +246,7 @@ impl Walk<'_> {
         // A loop, because the slow path need not be in the kernel four times.
         while panel < PANELS {
             if panel < slab.panels as usize {
-                state.begin_panel(panel, ring);
+                state.begin_panel(panel, ring, sums);
                 if let Some(stream) = &mut stream {
                     let planes = self.slabs.begin_raw(panel);
                     coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);

@@ -8,7 +8,7 @@
 //! - [`block`]: a block's run of slabs, from start to end.
 //! - [`panel`]: decode, dequantize, multiply; [`state`]: what changes along a slab.
 //! - [`activations`]: stages of x that the block shares.
-//! - [`exceptions`]: their products, which sums start with.
+//! - [`exceptions`]: what they add to the sums.
 //! - [`finish`]: sums of several blocks, outputs.
 
 mod activations;

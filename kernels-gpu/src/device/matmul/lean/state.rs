@@ -2,10 +2,12 @@
 
 use super::Arguments;
 use super::activations::XRing;
+use super::exceptions::add_exceptions;
 use crate::WeightFormat;
 use crate::device::matmul::Kind;
 use crate::device::matmul::shared::groups::{Groups, Offsets};
 use crate::device::matmul::shared::sums::{Sums, add, zero};
+use crate::device::resident::Exceptions;
 use fused_rans_layout::{GROUP, PANEL_COLUMNS};
 
 /// Panels of a group of weights that share scales.
@@ -16,6 +18,7 @@ pub struct SlabState<'a, const B: usize> {
     groups: Groups<'a, Arguments>,
     /// Address of the slab's scales and zero points in shared memory.
     scales: u32,
+    exceptions: Option<Exceptions>,
     /// Offset of the lane's activations in a stage.
     of_lane: u32,
     /// Address of the lane's activations of the panel.
@@ -32,19 +35,24 @@ impl<'a, const B: usize> SlabState<'a, B> {
         kind: Kind,
         arguments: &'a Arguments,
         format: WeightFormat,
-        scales: u32,
+        (scales, exceptions): (u32, Option<Exceptions>),
         of_lane: u32,
     ) -> Self {
         let groups = Groups { kind, arguments, format };
         let offsets = groups.offsets(scales, 0);
-        Self { groups, scales, of_lane, x: 0, partials: zero(), offsets }
+        Self { groups, scales, exceptions, of_lane, x: 0, partials: zero(), offsets }
     }
 
-    /// Waits for the activations of a panel.
+    /// Waits for the activations of a panel. Adds to `sums` what the exceptions of a stage's columns add.
     #[inline(always)]
-    pub fn begin_panel(&mut self, panel: usize, ring: &mut XRing<'_, B>) {
+    pub fn begin_panel(&mut self, panel: usize, ring: &mut XRing<'_, B>, sums: &mut Sums<B>) {
         if panel.is_multiple_of(XRing::<B>::PANELS) {
-            self.x = ring.begin() + self.of_lane;
+            let stage = ring.begin();
+            self.x = stage + self.of_lane;
+            if let Some(exceptions) = self.exceptions {
+                let first = (panel * PANEL_COLUMNS) as u32;
+                add_exceptions(self.groups.kind, exceptions, stage, first, sums);
+            }
         } else {
             self.x += 2 * PANEL_COLUMNS as u32;
         }
