@@ -7,7 +7,7 @@
 use fused_rans::gpu::{
     Check, CudaStream, DeviceBuffer, DeviceSliceMut, Gpu, GpuError, Layer, UploadOptions,
 };
-use fused_rans::launch_plan::{LaunchPlan, LayerShape, row_capacity};
+use fused_rans::launch_plan::{LaunchPlan, row_capacity};
 use fused_rans::{
     Activations, Blob, BlobError, Dtype, Float, Outputs, TileFault, WeightsPerSymbol,
 };
@@ -134,7 +134,7 @@ fn run(gpu: &Gpu, bytes: &[u8], tally: &mut Tally) -> Result<(), GpuError> {
         }
     }
     for m in [1, 9, 20, 64] {
-        for alone in [None, Some(row_capacity(LayerShape::new(&blob)))] {
+        for alone in [None, Some(row_capacity(layer.plan_shape()))] {
             multiply(gpu, &layer, m, alone)?;
             tally.products += 1;
         }

@@ -4,7 +4,7 @@ use super::output::Output;
 use crate::WeightFormat;
 use crate::device::payload::copy_table;
 use crate::device::ptx::{
-    async_copy_wait, barrier, barriers_made, block, blocks, broadcast_first_lane, is_elected, lane,
+    async_copy_wait, barrier, barriers_made, block, blocks, broadcast_first_lane, is_elected,
     make_barrier, reread_warp, shared_memory, thread, threads, warp_barrier,
 };
 use crate::device::resident::{
@@ -13,8 +13,8 @@ use crate::device::resident::{
 use crate::unrolled;
 use core::ptr::with_exposed_provenance_mut;
 use fused_rans_layout::{
-    Dtype, LANES, LEAN_DECODE_WARPS, LeanDecodeArgs, LeanMemory, PANEL_FRAGMENTS, PANEL_STEPS,
-    PANELS, SLAB_ROWS, SLAB_STRIPS, SLABS, TILE, TableKind, TileGrid, activation_column,
+    Dtype, LEAN_DECODE_WARPS, LeanDecodeArgs, LeanMemory, PANEL_FRAGMENTS, PANEL_STEPS, PANELS,
+    SLAB_ROWS, SLAB_STRIPS, SLABS, TILE, TableKind, TileGrid, activation_column,
 };
 
 /// Decodes a layer's slabs, which the warps of the grid take in turns. Blocks of [`LEAN_DECODE_WARPS`] warps, with the
@@ -131,11 +131,11 @@ fn decode_slab(
 /// Stores exceptions of slab number `in_tile` of a tile: each lane some of them.
 #[inline(always)]
 fn store_exceptions(exceptions: Exceptions, out: &Output, in_tile: usize) {
-    let (mut number, count) = (lane() as u32, exceptions.count());
-    while number < count {
-        let Exception { place, row, weight, .. } = exceptions.get(number);
-        let col = activation_column(out.steps(), place as usize);
-        out.store_weight(in_tile * SLAB_ROWS + row as usize, col, weight);
-        number += LANES as u32;
-    }
+    exceptions.for_each_in_one_lane(
+        #[inline(always)]
+        |Exception { place, row, weight, .. }| {
+            let col = activation_column(out.steps(), place as usize);
+            out.store_weight(in_tile * SLAB_ROWS + row as usize, col, weight);
+        },
+    );
 }

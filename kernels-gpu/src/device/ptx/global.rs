@@ -50,6 +50,23 @@ pub unsafe fn load_global_u16(from: *const u16) -> u32 {
     value
 }
 
+/// Loads an activation. Unlike `ld.global.nc`, this sees what an earlier kernel has written even if this kernel started before
+/// that one ended.
+///
+/// # PTX
+/// `ld.global.u16`
+///
+/// # Safety
+/// It exists and is aligned to 2 bytes.
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub unsafe fn load_activation(from: *const u16) -> u32 {
+    let value: u32;
+    // SAFETY: the caller's promise. Not `pure`: the memory changes.
+    unsafe { asm!("ld.global.u16 {}, [{}];", out(reg32) value, in(reg64) from, options(nostack)) };
+    value
+}
+
 /// Loads a byte that no kernel writes.
 ///
 /// # PTX

@@ -4,8 +4,6 @@
 #[cfg(feature = "lean")]
 mod bulk;
 mod copy;
-#[cfg(feature = "lean")]
-mod generic;
 mod global;
 mod mma;
 mod shared;
@@ -15,8 +13,6 @@ mod sync;
 #[cfg(feature = "lean")]
 pub use bulk::*;
 pub use copy::*;
-#[cfg(feature = "lean")]
-pub use generic::*;
 pub use global::*;
 pub use mma::*;
 pub use shared::*;

@@ -1,12 +1,17 @@
 //! Exceptions of a slab.
 
-use crate::device::ptx::{load_generic_2, load_generic_u16};
-use fused_rans_layout::{ExceptionEnds, ROW_CLASSES, SlabException};
+use crate::device::ptx::{
+    load_global, load_global_u16, load_shared_u16, load_shared_words, reread_lane,
+};
+use fused_rans_layout::{ExceptionEnds, LANES, ROW_CLASSES, SlabException};
 
-/// A slab's exceptions, in shared or in device memory.
+/// Where a slab's exceptions are.
 #[derive(Clone, Copy)]
-pub struct Exceptions {
-    ends: *const u16,
+pub enum Exceptions {
+    /// At an address in shared memory.
+    Shared(u32),
+    /// In device memory.
+    Global(*const u8),
 }
 
 /// An exception.
@@ -23,33 +28,49 @@ pub struct Exception {
 }
 
 impl Exceptions {
-    /// Returns the exceptions that start with their [`ExceptionEnds`] at `from`.
+    /// Calls `f` with the exceptions of the rows of class `class`, in their order.
     #[inline(always)]
-    pub fn new(from: *const u8) -> Self {
-        Self { ends: from.cast() }
+    pub fn for_each_of_class(self, class: u32, f: impl FnMut(Exception)) {
+        let before = |class: u32| if class == 0 { 0 } else { self.end(class - 1) };
+        self.for_each(before(class), self.end(class), 1, f);
     }
 
-    /// Returns the number of the exceptions of the first classes of rows, up to class `class`.
+    /// Calls `f` with all exceptions, each in one lane of the warp.
     #[inline(always)]
-    pub fn end(self, class: u32) -> u32 {
+    pub fn for_each_in_one_lane(self, f: impl FnMut(Exception)) {
+        let count = self.end(ROW_CLASSES as u32 - 1);
+        self.for_each(reread_lane() as u32, count, LANES as u32, f);
+    }
+
+    /// Returns the number of exceptions of the classes up to class `class`.
+    #[inline(always)]
+    fn end(self, class: u32) -> u32 {
         // SAFETY: there is a number for each class.
-        unsafe { load_generic_u16(self.ends.wrapping_add(class as usize)) }
+        unsafe {
+            match self {
+                Self::Shared(ends) => load_shared_u16(ends + 2 * class),
+                Self::Global(ends) => {
+                    load_global_u16(ends.cast::<u16>().wrapping_add(class as usize))
+                }
+            }
+        }
     }
 
-    /// Returns the number of all.
+    /// Calls `f` with every `step`th exception from number `number` to before `end`, which is at most how many there are.
     #[inline(always)]
-    pub fn count(self) -> u32 {
-        self.end(ROW_CLASSES as u32 - 1)
-    }
-
-    /// Returns exception `number`, which there is.
-    #[inline(always)]
-    pub fn get(self, number: u32) -> Exception {
-        let first = self.ends.cast::<u8>().wrapping_add(size_of::<ExceptionEnds>());
-        let at = first.cast::<SlabException>().wrapping_add(number as usize);
-        // SAFETY: there are so many.
-        let [difference, place] = unsafe { load_generic_2(at.cast()) };
-        let (row, weight) = (place >> 8 & 0xFF, place >> 16);
-        Exception { difference, place: place & 0xFF, row, weight }
+    fn for_each(self, mut number: u32, end: u32, step: u32, mut f: impl FnMut(Exception)) {
+        while number < end {
+            let at = size_of::<ExceptionEnds>() as u32 + number * size_of::<SlabException>() as u32;
+            // SAFETY: there are so many.
+            let [difference, place] = unsafe {
+                match self {
+                    Self::Shared(ends) => load_shared_words(ends + at),
+                    Self::Global(ends) => load_global(ends.wrapping_add(at as usize).cast()),
+                }
+            };
+            let (row, weight) = (place >> 8 & 0xFF, place >> 16);
+            f(Exception { difference, place: place & 0xFF, row, weight });
+            number += step;
+        }
     }
 }

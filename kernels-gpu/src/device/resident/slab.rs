@@ -3,8 +3,8 @@
 use super::{Exceptions, ResidentLayer};
 use crate::device::ptx::{
     advance, arrive_once, before_bulk_copies, broadcast_first_lane, bulk_copy_once, expect_once,
-    lane, load_constant, load_global, load_shared_words, multiply_add, opaque_four,
-    shared_as_generic, shared_memory, wait_barrier, warp_barrier,
+    lane, load_constant, load_global, load_shared_words, multiply_add, opaque_four, shared_memory,
+    wait_barrier, warp_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
@@ -151,12 +151,13 @@ impl<'a> Slabs<'a> {
     #[inline(always)]
     pub fn exceptions(&self, slab: Slab, words: u32) -> Option<Exceptions> {
         let entry = slab.entry;
-        let from = if entry.copied_units() == entry.front_units() {
-            shared_as_generic(words + entry.word_units() * UNIT as u32)
-        } else {
-            self.layer.unit(entry.start + entry.word_units())
-        };
-        (entry.exceptions != 0).then(|| Exceptions::new(from))
+        (entry.exceptions != 0).then(|| {
+            if entry.copied_units() == entry.front_units() {
+                Exceptions::Shared(words + entry.word_units() * UNIT as u32)
+            } else {
+                Exceptions::Global(self.layer.unit(entry.start + entry.word_units()))
+            }
+        })
     }
 
     /// Waits for the words of the next slab; returns the addresses of its words and scales.

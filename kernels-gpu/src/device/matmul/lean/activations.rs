@@ -2,7 +2,7 @@
 
 use super::Arguments;
 use crate::device::ptx::{
-    arrive, arrive_after_copies, arrive_once, async_copy_16, lane, load_generic_u16, reread_warps,
+    arrive, arrive_after_copies, arrive_once, async_copy_16, lane, load_activation, reread_warps,
     store_shared_4, wait_barrier, warp_barrier,
 };
 use fused_rans_layout::{
@@ -181,7 +181,7 @@ impl<'a, const B: usize> XRing<'a, B> {
         }
         let at = row as usize * self.arguments.x_row_stride as usize + col as usize;
         // SAFETY: row and column of x exist.
-        unsafe { load_generic_u16(self.arguments.x.wrapping_add(at)) }
+        unsafe { load_activation(self.arguments.x.wrapping_add(at)) }
     }
 
     /// Calls `f` with (row of x, chunk of the stage's columns) of each of the lane's chunks.

@@ -20,6 +20,9 @@ use fused_rans_layout::{
     x_row_bytes,
 };
 
+/// Most octets for which the panels of a slab are unrolled.
+const MAX_UNROLLED_OCTETS: usize = 4;
+
 /// Multiplies, with all threads of a block.
 ///
 /// # Safety
@@ -214,7 +217,8 @@ impl Walk<'_> {
         let exceptions = self.slabs.exceptions(slab, words);
         let parts = (groups, exceptions);
         let mut state = SlabState::new(self.kind, self.arguments, self.format, parts, of_lane);
-        if slab.is_whole() {
+        // Unrolled four times, the code for many rows of x would be larger than an instruction cache.
+        if B <= MAX_UNROLLED_OCTETS && slab.is_whole() {
             let mut stream = LaneStream::new(words);
             unrolled::<PANELS>(
                 #[inline(always)]
@@ -231,7 +235,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes a slab that is plain or has less than all panels.
+    /// Takes any slab.
     #[inline(always)]
     fn careful<const B: usize>(
         &mut self,
@@ -243,7 +247,6 @@ impl Walk<'_> {
     ) {
         let mut stream = if slab.is_plain() { None } else { Some(LaneStream::new(words)) };
         let mut panel = 0;
-        // A loop, because the slow path need not be in the kernel four times.
         while panel < PANELS {
             if panel < slab.panels as usize {
                 state.begin_panel(panel, ring, sums);

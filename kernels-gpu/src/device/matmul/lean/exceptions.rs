@@ -20,16 +20,17 @@ pub fn add_exceptions<const B: usize>(
     sums: &mut Sums<B>,
 ) {
     let (g, t) = (reread_lane() as u32 / 4, reread_lane() as u32 % 4);
-    let mut number = if g == 0 { 0 } else { exceptions.end(g - 1) };
-    let end = exceptions.end(g);
-    while number < end {
-        let exception = exceptions.get(number);
-        let place = exception.place.wrapping_sub(first);
-        if place < x_stage_columns(B) as u32 {
-            add::<B>(kind, exception, stage + 2 * t * x_row_bytes(B) as u32 + 2 * place, sums);
-        }
-        number += 1;
-    }
+    let x = stage + 2 * t * x_row_bytes(B) as u32;
+    exceptions.for_each_of_class(
+        g,
+        #[inline(always)]
+        |exception| {
+            let place = exception.place.wrapping_sub(first);
+            if place < x_stage_columns(B) as u32 {
+                add::<B>(kind, exception, x + 2 * place, sums);
+            }
+        },
+    );
     // What follows takes the whole warp.
     warp_barrier();
 }
