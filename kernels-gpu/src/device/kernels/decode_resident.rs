@@ -87,6 +87,7 @@ fn decode_slab(
     let whole = to.whole && slab.is_whole();
     let mut panel = 0;
     while panel < PANELS {
+        let mut seen = 0;
         let mut store = |fragment: usize, registers| {
             let step = PANEL_STEPS * panel + fragment / SLAB_STRIPS;
             if whole {
@@ -102,6 +103,7 @@ fn decode_slab(
                 #[inline(always)]
                 |half| {
                     let raw = planes.half(half);
+                    seen |= planes.seen(&raw);
                     unrolled::<4>(
                         #[inline(always)]
                         |f| {
@@ -123,7 +125,7 @@ fn decode_slab(
                 },
             );
         }
-        slabs.after_panel(slab, panel, next);
+        slabs.after_panel(slab, panel, next, seen);
         panel += 1;
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{Exceptions, ResidentLayer};
 use crate::device::ptx::{
-    advance, arrive_once, before_bulk_copies, broadcast_first_lane, bulk_copy_once, expect_once,
-    lane, load_constant, load_global, load_shared_words, multiply_add, opaque_four, shared_memory,
-    wait_barrier, warp_barrier,
+    BulkCopy, advance, arrive_once, broadcast_first_lane, expect_once, lane, load_constant,
+    load_global, load_shared_words, multiply_add, opaque_four, shared_memory, wait_barrier,
+    warp_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
@@ -122,7 +122,7 @@ impl<'a> Slabs<'a> {
 
     /// Requests the words of a slab, its exceptions and its scales. Those of the slab before are no longer on their way.
     #[inline(always)]
-    fn request_words(&mut self, slab: Slab) {
+    fn request_words(&mut self, slab: Slab, seen: u32) {
         let bytes = slab.entry.copied_units() * UNIT as u32;
         let group_bytes = if self.grouped { self.layer.group_bytes() } else { 0 };
         if bytes + group_bytes == 0 {
@@ -130,20 +130,23 @@ impl<'a> Slabs<'a> {
         }
         let half = self.words_requested % 2;
         self.words_requested += 1;
+        let (to, barrier) =
+            (self.words + half * self.layer.buffer_rows * LINE as u32, self.barriers);
+        let words = BulkCopy { to, from: self.layer.unit(slab.entry.start), bytes, barrier, seen };
         // SAFETY: these parts of the slab are in the layer, and the buffer has room for any slab's; no lane reads it, because
         // the slab before last was decoded.
         unsafe {
-            expect_once(self.barriers, bytes + group_bytes);
+            if !self.grouped {
+                return words.expect_and_start_once();
+            }
+            expect_once(barrier, bytes + group_bytes);
             if bytes != 0 {
-                let to = self.words + half * self.layer.buffer_rows * LINE as u32;
-                bulk_copy_once(to, self.layer.unit(slab.entry.start), bytes, self.barriers);
+                words.start_once();
             }
-            if self.grouped {
-                let to = self.groups + half * LeanMemory::GROUP_BYTES;
-                let from = slab.number as usize * group_bytes as usize;
-                let from = self.layer.groups.wrapping_add(from);
-                bulk_copy_once(to, from, group_bytes, self.barriers);
-            }
+            let to = self.groups + half * LeanMemory::GROUP_BYTES;
+            let from = slab.number as usize * group_bytes as usize;
+            let from = self.layer.groups.wrapping_add(from);
+            BulkCopy { to, from, bytes: group_bytes, barrier, seen }.start_once();
         }
     }
 
@@ -177,7 +180,7 @@ impl<'a> Slabs<'a> {
     /// Requests the raw planes of panel `panel` of a slab. For a panel that the slab lacks, it only arrives at the barrier: so
     /// every slab passes through two phases of each stage's barrier, and phases are constants in the mainloop.
     #[inline(always)]
-    fn request_raw(&self, slab: Slab, panel: usize) {
+    fn request_raw(&self, slab: Slab, panel: usize, seen: u32) {
         if self.raw_bits == 0 {
             return;
         }
@@ -190,8 +193,8 @@ impl<'a> Slabs<'a> {
             }
             let front = slab.entry.start + slab.entry.front_units();
             let from = self.layer.unit(front).wrapping_add(panel * bytes);
-            expect_once(barrier, bytes as u32);
-            bulk_copy_once(self.raw + stage * bytes as u32, from, bytes as u32, barrier);
+            let (to, bytes) = (self.raw + stage * bytes as u32, bytes as u32);
+            BulkCopy { to, from, bytes, barrier, seen }.expect_and_start_once();
         }
     }
 
@@ -199,27 +202,27 @@ impl<'a> Slabs<'a> {
     #[inline(always)]
     pub fn start(&mut self, first: Slab) {
         warp_barrier();
-        self.request_words(first);
+        self.request_words(first, 0);
         for panel in 0..RAW_STAGES {
-            self.request_raw(first, panel);
+            self.request_raw(first, panel, 0);
         }
     }
 
     /// Requests what is due after panel `panel` of `slab`: the next slab's words after the first, and the raw planes of the
-    /// panel that comes two panels later.
+    /// panel that comes two panels later. `seen` depends on all raw planes that were loaded of the panel. The words that are
+    /// replaced were read a panel before: since then, lookups have waited for later loads.
     #[inline(always)]
-    pub fn after_panel(&mut self, slab: Slab, panel: usize, next: Option<Slab>) {
-        before_bulk_copies();
+    pub fn after_panel(&mut self, slab: Slab, panel: usize, next: Option<Slab>, seen: u32) {
         warp_barrier();
         if panel == 0 {
             if let Some(next) = next {
-                self.request_words(next);
+                self.request_words(next, seen);
             }
         }
         if panel + RAW_STAGES < PANELS {
-            self.request_raw(slab, panel + RAW_STAGES);
+            self.request_raw(slab, panel + RAW_STAGES, seen);
         } else if let Some(next) = next {
-            self.request_raw(next, panel + RAW_STAGES - PANELS);
+            self.request_raw(next, panel + RAW_STAGES - PANELS, seen);
         }
     }
 
@@ -300,6 +303,12 @@ impl Planes {
         words.two = [self.two[2 * half], self.two[2 * half + 1]];
         words.one = self.one[half];
         words
+    }
+
+    /// Returns a number that depends on each of the loads that have given `words`.
+    #[inline(always)]
+    pub fn seen(&self, words: &RawWords) -> u32 {
+        words.eight[0][0] | words.eight[1][0] | words.four[0] | words.two[0] | words.one
     }
 }
 

@@ -225,9 +225,10 @@ impl Walk<'_> {
                 |panel| {
                     state.begin_panel(panel, ring, sums);
                     let planes = self.slabs.begin_raw(panel);
-                    coded_panel::<B>(self.kind, &self.format, &mut stream, &planes, &mut state);
+                    let seen =
+                        coded_panel::<B>(self.kind, &self.format, &mut stream, &planes, &mut state);
                     state.end_panel(panel, panel + 1 == PANELS, ring, sums);
-                    self.slabs.after_panel(slab, panel, self.next);
+                    self.slabs.after_panel(slab, panel, self.next, seen);
                 },
             );
         } else {
@@ -248,18 +249,19 @@ impl Walk<'_> {
         let mut stream = if slab.is_plain() { None } else { Some(LaneStream::new(words)) };
         let mut panel = 0;
         while panel < PANELS {
+            let mut seen = 0;
             if panel < slab.panels as usize {
                 state.begin_panel(panel, ring, sums);
                 if let Some(stream) = &mut stream {
                     let planes = self.slabs.begin_raw(panel);
-                    coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);
+                    seen = coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);
                 } else {
                     let (kind, layer) = (self.kind, &self.arguments.layer);
                     plain_panel::<B>(kind, layer, &self.format, slab, panel, &mut state);
                 }
                 state.end_panel(panel, panel + 1 == slab.panels as usize, ring, sums);
             }
-            self.slabs.after_panel(slab, panel, self.next);
+            self.slabs.after_panel(slab, panel, self.next, seen);
             panel += 1;
         }
     }

@@ -10,7 +10,8 @@ use fused_rans_layout::{PANEL_STEPS, SLAB_STRIPS, x_row_bytes};
 /// Most octets whose activations of two steps are in registers while these are decoded.
 const MAX_OCTETS_IN_REGISTERS: usize = 2;
 
-/// Decodes a panel and adds its products to the partial sums.
+/// Decodes a panel and adds its products to the partial sums. Returns a number that depends on all raw planes that were
+/// loaded.
 #[inline(always)]
 pub fn coded_panel<const B: usize>(
     kind: Kind,
@@ -18,11 +19,17 @@ pub fn coded_panel<const B: usize>(
     stream: &mut LaneStream,
     planes: &Planes,
     state: &mut SlabState<'_, B>,
-) {
+) -> u32 {
+    let mut seen = 0;
     unrolled::<2>(
         #[inline(always)]
-        |half| half_panel::<B>(kind, format, stream, &planes.half(half), half, state),
+        |half| {
+            let raw = planes.half(half);
+            half_panel::<B>(kind, format, stream, &raw, half, state);
+            seen |= planes.seen(&raw);
+        },
     );
+    seen
 }
 
 /// Decodes four fragments, two steps of two strips, and multiplies them.
