@@ -3,9 +3,13 @@
 //! ```sh
 //! cargo bench --features cuda --bench matmul
 //! cargo bench --features cuda --bench matmul -- --shapes 4096x4096 --formats bf16,int4 --batch 1,8 --quick
+//! cargo bench --features cuda --bench matmul -- --tokens llama-3.1-8b,qwen3-32b --formats bf16 --batch 1,8
 //! ```
 //!
 //! Prints one line per layer, format and number of rows of x, and writes all lines as CSV to `benches/results/`.
+//!
+//! With `--tokens` it measures all linear layers of a token instead, one after the other in a CUDA graph: ours in one, cuBLAS's
+//! in another. Layers that multiply the same activations are merged, on both sides.
 //!
 //! Checks every copy's outputs against products in F64 before it times anything. Alternates between so many copies of a
 //! layer, and of cuBLAS's dense weights, that the L2 cache is cold. Queues calls in batches behind a copy, so that the
@@ -19,6 +23,10 @@
 fn main() {
     println!("skipped: built without the feature `cuda`");
 }
+
+#[cfg(feature = "cuda")]
+#[path = "matmul/models.rs"]
+mod models;
 
 #[cfg(feature = "cuda")]
 #[path = "matmul/weights.rs"]
@@ -40,12 +48,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(feature = "cuda")]
 mod bench {
+    use super::models::Model;
     use super::weights::{self, Format};
     use clap::Parser;
     use fused_rans::Blob;
     use fused_rans::gpu::Gpu;
-    use fused_rans_bench::{Effort, Measurement, Report, Session, Subject, commit, slug};
+    use fused_rans_bench::{
+        Effort, Measurement, Report, Session, Subject, Token, TokenMeasurement, commit, slug,
+    };
     use std::error::Error;
+    use std::fmt::Write as _;
     use std::fs;
     use std::path::{Path, PathBuf};
 
@@ -58,6 +70,9 @@ mod bench {
         /// Shapes of the layers to measure, NxK
         #[arg(long, value_delimiter = ',', default_value = SHAPES, value_parser = shape)]
         shapes: Vec<(usize, usize)>,
+        /// Measure all linear layers of a token of these models, not single layers
+        #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "shapes")]
+        tokens: Vec<Model>,
         /// Formats of the weights
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = Format::ALL)]
         formats: Vec<Format>,
@@ -89,6 +104,9 @@ mod bench {
         let effort = if quick { Effort::QUICK } else { Effort::FULL };
         let mut session = Session::new(gpu)?;
         println!("{}", session.report(Vec::new())?.head());
+        if !args.tokens.is_empty() {
+            return tokens(&mut session, &args, quick);
+        }
         println!("{}", line(&Measurement::COLUMNS));
         let mut rows = Vec::new();
         for &(n, k) in &args.shapes {
@@ -97,10 +115,61 @@ mod bench {
             }
         }
         if !args.test {
-            let path = write(&session.report(rows)?, &args.out)?;
+            let report = session.report(rows)?;
+            let path = write(&report, "matmul", &report.csv(&commit()), &args.out)?;
             println!("{}", path.display());
         }
         Ok(())
+    }
+
+    /// Measures tokens of all models, prints each measurement, and writes the CSV.
+    fn tokens(session: &mut Session, args: &Args, quick: bool) -> Result<(), Box<dyn Error>> {
+        let effort = if quick { Effort::QUICK } else { Effort::LONG_CALLS };
+        let report = session.report(Vec::new())?;
+        let mut csv =
+            "gpu,driver,commit,reference,model,format,m,us,reference_us,speedup\n".to_owned();
+        for &model in &args.tokens {
+            for &format in &args.formats {
+                let most = args.batch.iter().copied().max().unwrap_or(1);
+                let product = |(n, k)| -> Result<Subject, Box<dyn Error>> {
+                    let blob = weights::blob(format, n, k)?;
+                    Ok(Subject::new(session, model.name(), &Blob::parse(&blob)?, most)?)
+                };
+                let products = model.shapes().into_iter().map(product).collect::<Result<_, _>>()?;
+                let mut token = Token::new(products, model.decoder_layers());
+                for &m in &args.batch {
+                    let measured = token.measure(session, m, effort)?;
+                    println!("{}", token_line(model, &measured));
+                    let Report { gpu, driver, reference, .. } = &report;
+                    let TokenMeasurement { format, m, us, reference_us } = measured;
+                    let or_none =
+                        |number: Option<f64>| number.map_or(String::new(), |n| format!("{n:.4}"));
+                    writeln!(
+                        csv,
+                        "\"{gpu}\",{driver},{},\"{reference}\",\"{}\",{format},{m},{us:.2},{},{}",
+                        commit(),
+                        model.name(),
+                        or_none(reference_us),
+                        or_none(measured.speedup())
+                    )?;
+                }
+            }
+        }
+        let path = write(&report, "token", &csv, &args.out)?;
+        println!("{}", path.display());
+        Ok(())
+    }
+
+    /// Formats a measurement of a token as a line.
+    fn token_line(model: Model, measured: &TokenMeasurement) -> String {
+        let TokenMeasurement { format, m, us, reference_us } = measured;
+        let reference = reference_us.map_or("-".to_owned(), |us| format!("{:.3} ms", us / 1e3));
+        let speedup = measured.speedup().map_or("-".to_owned(), |speedup| format!("{speedup:.2}x"));
+        let name = model.name();
+        format!(
+            "{name:<16}{format:<8}M = {m:<5}{:>9.3} ms, reference {reference:>11} {speedup:>8}",
+            us / 1e3
+        )
     }
 
     /// Measures a layer with every number of rows of x. Prints each measurement when it is done.
@@ -134,18 +203,21 @@ mod bench {
         line
     }
 
-    /// Writes the rows as CSV. Returns the path of the file.
-    fn write(report: &Report, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    /// Writes a CSV of what was measured (`what`). Returns the path of the file.
+    fn write(
+        report: &Report,
+        what: &str,
+        csv: &str,
+        out: &Path,
+    ) -> Result<PathBuf, Box<dyn Error>> {
         let Report { gpu, driver, .. } = report;
-        let commit = commit();
         let path = match out.is_dir() {
             true => {
-                out.join(format!("{}-matmul-{}-{}.csv", slug(gpu), slug(driver), slug(&commit)))
+                out.join(format!("{}-{what}-{}-{}.csv", slug(gpu), slug(driver), slug(&commit())))
             }
             false => out.to_owned(),
         };
-        fs::write(&path, report.csv(&commit))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::write(&path, csv).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
     }
 

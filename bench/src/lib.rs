@@ -2,7 +2,8 @@
 //!
 //! Outputs are verified first. Then products are timed with cold caches, in turns with a reference: cuBLAS, or a dense kernel
 //! of ours where cuBLAS is not installed. A [`Session`] is a device with its reference, a [`Subject`] is a layer in its
-//! memory, and [`Subject::measure`] returns a [`Measurement`], which becomes part of a [`Report`].
+//! memory, and [`Subject::measure`] returns a [`Measurement`], which becomes part of a [`Report`]. A [`Token`] is all
+//! linear layers of a model, in a CUDA graph.
 //!
 //! Three things are called "bench", and two of them use this crate: the command `fused-rans bench`, which measures the
 //! layers of a file, and `cargo bench --bench matmul` (in `benches/`), which measures layers of given shapes. The other
@@ -23,6 +24,7 @@ mod report;
 mod session;
 mod subject;
 mod timing;
+mod token;
 
 pub use cublas::{Cublas, CublasError};
 pub use error::BenchError;
@@ -31,3 +33,4 @@ pub use report::{Measurement, Report};
 pub use session::{Reference, Session};
 pub use subject::Subject;
 pub use timing::{Effort, Timer, Times};
+pub use token::{Token, TokenMeasurement};

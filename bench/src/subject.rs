@@ -2,12 +2,13 @@
 
 use super::check::Sample;
 use super::numbers::{Weights, activations};
-use super::timing::{Effort, Times};
+use super::timing::{Call, Effort, Times};
 use super::{BenchError, Measurement, Reference, Session};
 use fused_rans::gpu::dense::DenseProduct;
 use fused_rans::gpu::{CudaStream, DeviceBuffer, Gpu, GpuError, Layer, Workspace};
 use fused_rans::layout::TileGrid;
 use fused_rans::{Activations, Blob, Float, Outputs};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Largest relative error of the reference. Rounding weights with scales to 16 bits causes a hundredth of it; a larger error
@@ -125,8 +126,18 @@ impl Subject {
         })
     }
 
+    /// Returns the layer's format.
+    pub(super) fn format(&self) -> &'static str {
+        self.format
+    }
+
+    /// Returns the type of x.
+    pub(super) fn x_dtype(&self) -> Float {
+        self.x_dtype
+    }
+
     /// Verifies the outputs of every copy of the layer; returns the relative error of the last.
-    fn check(&mut self, rows: usize) -> Result<f64, BenchError> {
+    pub(super) fn check(&mut self, rows: usize) -> Result<f64, BenchError> {
         let mut error = 0.0;
         for layer in 0..self.layers.len() {
             self.clear(0)?;
@@ -139,7 +150,7 @@ impl Subject {
     }
 
     /// Verifies the reference's outputs and returns their relative error; `None` if it has no dense weights.
-    fn reference_error(
+    pub(super) fn reference_error(
         &mut self,
         session: &mut Session,
         rows: usize,
@@ -149,17 +160,7 @@ impl Subject {
         }
         self.clear(1)?;
         let (_, reference) = session.contest();
-        let Self { dense, shape, x, y, x_dtype, gpu, cuda_stream, .. } = self;
-        let product = DenseProduct {
-            dtype: *x_dtype,
-            shape: *shape,
-            w: dense[0].as_slice(),
-            x: x.as_slice(),
-            rows,
-            y: y[1].as_mut_slice(),
-            y_dtype: Float::F32,
-        };
-        reference.queue(product, gpu, cuda_stream)?;
+        self.queue_reference(reference, 0, rows, Float::F32)?;
         let error = self.sample.error(rows, &self.outputs(1, rows)?);
         if error > MAX_REFERENCE_ERROR {
             return Err(BenchError::Reference { name: self.name.clone(), rows, error });
@@ -175,26 +176,15 @@ impl Subject {
         effort: Effort,
     ) -> Result<Times, BenchError> {
         let (timer, reference) = session.contest();
-        let &mut Self { shape, x_dtype: dtype, ref gpu, ref cuda_stream, .. } = self;
-        let (layers, dense, x, workspace) =
-            (&self.layers, &self.dense, &self.x, &mut self.workspace);
-        let [ours, theirs] = &mut self.y;
-        let y_dtype = reference.timed_outputs(dtype);
-        let mut our_call = |call: usize| {
-            let x = Activations { data: x.as_slice(), dtype, rows, row_stride: shape.cols };
-            let y = Outputs { data: ours.as_mut_slice(), dtype: y_dtype, row_stride: shape.rows };
-            Ok(layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)?)
-        };
-        let mut their_call = |call: usize| {
-            let (w, x) = (dense[call % dense.len()].as_slice(), x.as_slice());
-            let y = theirs.as_mut_slice();
-            let product = DenseProduct { dtype, shape, w, x, rows, y, y_dtype };
-            reference.queue(product, gpu, cuda_stream)
-        };
-        match dense.is_empty() {
-            true => timer.in_turns(effort, &mut our_call, None),
-            false => timer.in_turns(effort, &mut our_call, Some(&mut their_call)),
-        }
+        let y_dtype = reference.timed_outputs(self.x_dtype);
+        let has_reference = !self.dense.is_empty();
+        // Both calls use the subject, one after the other.
+        let subject = RefCell::new(self);
+        let mut ours = |call| Ok(subject.borrow_mut().queue(call, rows, y_dtype)?);
+        let mut theirs =
+            |call| subject.borrow_mut().queue_reference(reference, call, rows, y_dtype);
+        let theirs: &mut Call<'_> = &mut theirs;
+        timer.in_turns(effort, &mut ours, has_reference.then_some(theirs))
     }
 
     /// Fills y with NaN, so that an output that is never written is found. `whose` is 0 for ours, 1 for the reference's.
@@ -202,12 +192,33 @@ impl Subject {
         self.y[whose].fill(0xFF)
     }
 
-    /// Queues our product with copy number `layer`.
-    fn queue(&mut self, layer: usize, rows: usize, dtype: Float) -> Result<(), GpuError> {
+    /// Queues our product with a copy of the layer, which `call` chooses.
+    pub(super) fn queue(&mut self, call: usize, rows: usize, dtype: Float) -> Result<(), GpuError> {
         let Self { layers, x, y, x_dtype, shape, workspace, cuda_stream, .. } = self;
         let x = Activations { data: x.as_slice(), dtype: *x_dtype, rows, row_stride: shape.cols };
         let y = Outputs { data: y[0].as_mut_slice(), dtype, row_stride: shape.rows };
-        layers[layer].matmul(x, y, workspace, cuda_stream)
+        layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)
+    }
+
+    /// Queues the reference's product with a copy of the dense weights, which `call` chooses. There must be some.
+    pub(super) fn queue_reference(
+        &mut self,
+        reference: &Reference,
+        call: usize,
+        rows: usize,
+        y_dtype: Float,
+    ) -> Result<(), BenchError> {
+        let Self { dense, shape, x, y, x_dtype, gpu, cuda_stream, .. } = self;
+        let product = DenseProduct {
+            dtype: *x_dtype,
+            shape: *shape,
+            w: dense[call % dense.len()].as_slice(),
+            x: x.as_slice(),
+            rows,
+            y: y[1].as_mut_slice(),
+            y_dtype,
+        };
+        reference.queue(product, gpu, cuda_stream)
     }
 
     /// Waits for the device; returns the first `rows` rows of y, F32.

@@ -18,6 +18,8 @@ pub struct Effort {
 impl Effort {
     /// For figures to publish: 60 batches each.
     pub const FULL: Self = Self { rounds: 5, batches: 12, calls: 16 };
+    /// For calls that take milliseconds each.
+    pub const LONG_CALLS: Self = Self { rounds: 5, batches: 6, calls: 2 };
     /// For a quick look, not for figures.
     pub const QUICK: Self = Self { rounds: 3, batches: 3, calls: 10 };
 }
