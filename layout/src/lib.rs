@@ -21,11 +21,11 @@ mod table;
 pub use launch::{
     ActivationType, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, KernelFamily, KernelId,
     LEAN_DECODE_WARPS, LayerArgs, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMatmulArgs,
-    LeanMemory, MatmulArgs, MatmulFlags, Partition, RAW_STAGES, REGION_SHARED_MEMORY,
-    REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES, WARP_BARRIER_BYTES, WeightCoding,
-    lean_sum_bytes, max_lean_warps, max_warps, record_bytes, ring_bytes, ring_raw_bytes,
-    ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes, x_row_bytes, x_stage_columns,
-    x_stages,
+    LeanMemory, MAX_BUFFER_ROWS, MatmulArgs, MatmulFlags, Partition, RAW_STAGES,
+    REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES, WARP_BARRIER_BYTES,
+    WeightCoding, lean_sum_bytes, max_lean_warps, max_warps, raw_comes_with_words, record_bytes,
+    ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes,
+    x_row_bytes, x_stage_columns, x_stages,
 };
 pub use resident::{
     ExceptionEnds, LeanPartition, MAX_COPIED_UNITS, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS,

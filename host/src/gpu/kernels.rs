@@ -9,7 +9,8 @@ use super::driver::{Driver, done};
 use super::{CudaStream, Gpu, GpuError, KernelSet};
 use crate::{Dtype, WeightsPerSymbol};
 use fused_rans_layout::{
-    KernelId, LEAN_DECODE_WARPS, LINE, LOOK_AHEAD, LeanMemory, MAX_WORD_ROWS, SLABS, TABLE,
+    KernelId, LEAN_DECODE_WARPS, LINE, LOOK_AHEAD, LeanMemory, MAX_BUFFER_ROWS, MAX_WORD_ROWS,
+    SLABS, TABLE,
 };
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -92,10 +93,12 @@ impl Kernels {
 
     /// Returns a kernel that decodes, set up for layers with streams of any length.
     fn decode(&self, id: KernelId) -> Result<Kernel, GpuError> {
-        let (rows, warps) = (MAX_WORD_ROWS as u32, LEAN_DECODE_WARPS as u32);
         let limit = Some(match self.set {
-            KernelSet::Sm80 => decode_shared_memory(rows + LOOK_AHEAD as u32),
-            KernelSet::Sm90 => LeanMemory::new(0, MAX_RAW_BITS, false, warps, rows).bytes,
+            KernelSet::Sm80 => decode_shared_memory((MAX_WORD_ROWS + LOOK_AHEAD) as u32),
+            KernelSet::Sm90 => {
+                let (rows, warps) = (MAX_BUFFER_ROWS as u32, LEAN_DECODE_WARPS as u32);
+                LeanMemory::new(0, MAX_RAW_BITS, false, warps, rows).bytes
+            }
         });
         self.get(id, SharedMemory { limit, carveout: 100 })
     }

@@ -5,7 +5,8 @@ use crate::blob::tile::exception_count;
 use crate::{Blob, BlobError};
 use fused_rans_layout::{
     Dtype, Entry, LINE, PANEL_COLUMNS, SLAB_ROWS, SLAB_STRIPS, SLABS, SlabEntry, Split, TABLE,
-    TILE, TileEntry, TileKind, TileShape, UNIT, exception_units, slab_bytes,
+    TILE, TileEntry, TileKind, TileShape, UNIT, exception_units, panel_raw_bytes, panels,
+    raw_comes_with_words, slab_bytes,
 };
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -60,7 +61,7 @@ impl<'a> ResidentPlan<'a> {
             index.push(entry);
             start =
                 start.checked_add(units_of(entry, blob.split(), shape)).ok_or(too_large.clone())?;
-            buffer_rows = buffer_rows.max(entry.copied_units().div_ceil((LINE / UNIT) as u32));
+            buffer_rows = buffer_rows.max(copied_lines(entry, blob, shape));
         }
         let slab_bytes = (start as usize).checked_mul(UNIT).ok_or(too_large)?;
         let table = OnceLock::new();
@@ -96,8 +97,8 @@ impl<'a> ResidentPlan<'a> {
         self.blob
     }
 
-    /// Returns the lines of a buffer that has room for any slab's words, and for exceptions that are copied with them; at
-    /// least 2.
+    /// Returns the lines of a buffer that has room for any slab's words, and for exceptions and raw planes that are copied with
+    /// them; at least 2.
     #[must_use]
     pub fn buffer_rows(&self) -> u32 {
         self.buffer_rows
@@ -150,6 +151,14 @@ impl<'a> ResidentPlan<'a> {
     pub(super) fn table(&self) -> &[Entry; TABLE] {
         self.table.get_or_init(|| self.blob.frequencies().decode_table())
     }
+}
+
+/// Returns the lines of shared memory that the copy of a slab's words takes, with what is copied together with them.
+fn copied_lines(entry: SlabEntry, blob: &Blob<'_>, shape: TileShape) -> u32 {
+    let raw_bits = blob.split().raw_bits().into();
+    let with_words = entry.rows > 0 && raw_comes_with_words(blob.groups().is_some(), raw_bits);
+    let raw = if with_words { panels(shape.steps()) * panel_raw_bytes(raw_bits) } else { 0 };
+    (entry.copied_units() * UNIT as u32 + raw as u32).div_ceil(LINE as u32)
 }
 
 /// Returns the units of a slab.

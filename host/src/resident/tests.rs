@@ -8,7 +8,7 @@ use crate::codec::reference;
 use crate::{Blob, BlobError, Dtype, Encoder, Groups, LargeInteger, Matrix, TileFault};
 use fused_rans_layout::{
     LINE, ROW_CLASSES, SLAB_ROWS, SlabEntry, SlabException, TILE, TileEntry, UNIT,
-    WeightsPerSymbol, exception_units,
+    WeightsPerSymbol, exception_units, panel_raw_bytes, panels, raw_comes_with_words,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -203,8 +203,19 @@ fn check_index(blob: &Blob<'_>, layer: &ResidentLayer) {
     let plan = ResidentPlan::new(blob).expect("small");
     let grid = blob.grid();
     assert_eq!(layer.index.len(), grid.rows.div_ceil(SLAB_ROWS) * grid.across());
-    let lines = |entry: &SlabEntry| (entry.copied_units() as usize * UNIT).div_ceil(LINE) as u32;
-    assert_eq!(layer.buffer_rows, layer.index.iter().map(lines).max().unwrap().max(2));
+    let raw_bits = blob.split().raw_bits().into();
+    let with_words = raw_comes_with_words(blob.groups().is_some(), raw_bits);
+    let lines = |(number, entry): (usize, &SlabEntry)| {
+        let steps = grid.shape(number % grid.across()).steps();
+        let raw = if with_words && entry.rows > 0 {
+            panels(steps) * panel_raw_bytes(raw_bits)
+        } else {
+            0
+        };
+        (entry.copied_units() as usize * UNIT + raw).div_ceil(LINE) as u32
+    };
+    let longest = layer.index.iter().enumerate().map(lines).max().unwrap();
+    assert_eq!(layer.buffer_rows, longest.max(2));
     assert!(layer.index.iter().all(|entry| entry.rows != 1));
     let count = layer.placed_exceptions(grid).count() as u64;
     assert!(count <= blob.exception_count());

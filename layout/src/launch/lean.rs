@@ -1,7 +1,10 @@
 //! Arguments and shared memory of the lean kernels, which read resident layers.
 
 use super::flags::{LayerFlags, MatmulFlags};
-use crate::{GroupPlane, LANES, LINE, LOOK_AHEAD, MAX_WORD_ROWS, TABLE, TILE, panel_raw_bytes};
+use crate::{
+    GroupPlane, LANES, LINE, LOOK_AHEAD, MAX_COPIED_UNITS, MAX_WORD_ROWS, PANELS, TABLE, TILE,
+    UNIT, panel_raw_bytes,
+};
 
 /// A resident layer as the kernels read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub struct LeanLayer {
     pub cols: u32,
     /// Exponent field that the coded bits 0 mean.
     pub exponent_base: u32,
-    /// Lines of a buffer: for the words of the longest slab, at least 2, and the exceptions that come with words.
+    /// Lines of a buffer: for the words of the longest slab, at least 2, and for what comes with words.
     pub buffer_rows: u32,
     /// Properties of the layer.
     pub flags: LayerFlags,
@@ -94,6 +97,24 @@ pub const LEAN_DECODE_WARPS: usize = 8;
 /// Stages of raw planes that a warp has: one is read while the other is on its way.
 pub const RAW_STAGES: usize = 2;
 
+/// Returns whether the raw planes of a slab are copied together with its words, and not panel by panel. Only where they are
+/// small, and where nothing lies between both that is not copied: layers with groups have no exceptions.
+#[inline(always)]
+#[must_use]
+pub const fn raw_comes_with_words(grouped: bool, raw_bits: u32) -> bool {
+    grouped && raw_bits > 0 && raw_bits <= MAX_BITS_WITH_WORDS
+}
+
+/// Raw bits of a weight that come with words, at most.
+const MAX_BITS_WITH_WORDS: u32 = 2;
+
+/// Most lines of a buffer: words of the longest streams, with exceptions or with raw planes.
+pub const MAX_BUFFER_ROWS: usize = {
+    let exceptions = (MAX_COPIED_UNITS * UNIT).div_ceil(LINE);
+    let raw = PANELS * panel_raw_bytes(MAX_BITS_WITH_WORDS) / LINE;
+    MAX_WORD_ROWS + if exceptions > raw { exceptions } else { raw }
+};
+
 /// Returns the columns of x that a stage of activations holds.
 #[inline(always)]
 #[must_use]
@@ -140,7 +161,7 @@ pub struct LeanMemory {
     pub barriers: u32,
     /// Two buffers of words for each warp.
     pub words: u32,
-    /// Two stages of raw planes for each warp.
+    /// Two stages of raw planes for each warp, unless these come with words.
     pub raw: u32,
     /// Two slabs' scales and zero points for each warp.
     pub groups: u32,
@@ -172,7 +193,8 @@ impl LeanMemory {
         let barrier_bytes = WARP_BARRIER_BYTES * warps + 16 * x_stages(octets) as u32;
         let words = barriers + barrier_bytes.next_multiple_of(line);
         let raw = words + 2 * warps * buffer_rows * line;
-        let groups = raw + RAW_STAGES as u32 * warps * panel_raw_bytes(raw_bits) as u32;
+        let stages = if raw_comes_with_words(grouped, raw_bits) { 0 } else { RAW_STAGES as u32 };
+        let groups = raw + stages * warps * panel_raw_bytes(raw_bits) as u32;
         let x = groups + if grouped { 2 * warps * Self::GROUP_BYTES } else { 0 };
         let x_bytes = x_stages(octets) * 8 * octets * x_row_bytes(octets);
         let end = x + x_bytes as u32;

@@ -17,8 +17,9 @@ pub use budget::{
 pub use flags::{LayerFlags, MatmulFlags};
 pub use kernel_id::{ActivationType, KernelFamily, KernelId, WeightCoding};
 pub use lean::{
-    LEAN_DECODE_WARPS, LeanDecodeArgs, LeanLayer, LeanMatmulArgs, LeanMemory, RAW_STAGES,
-    WARP_BARRIER_BYTES, lean_sum_bytes, max_lean_warps, x_row_bytes, x_stage_columns, x_stages,
+    LEAN_DECODE_WARPS, LeanDecodeArgs, LeanLayer, LeanMatmulArgs, LeanMemory, MAX_BUFFER_ROWS,
+    RAW_STAGES, WARP_BARRIER_BYTES, lean_sum_bytes, max_lean_warps, raw_comes_with_words,
+    x_row_bytes, x_stage_columns, x_stages,
 };
 pub use partition::{Partition, Run};
 pub use region::{REGION_SHARED_MEMORY, REGION_THREADS, Region};

@@ -98,7 +98,7 @@ fn decode_slab(
         };
         if panel >= slab.panels as usize {
         } else if let Some(stream) = &mut stream {
-            let planes = slabs.begin_raw(panel);
+            let planes = slabs.begin_raw(slab, words, panel);
             unrolled::<2>(
                 #[inline(always)]
                 |half| {

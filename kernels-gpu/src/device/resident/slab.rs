@@ -9,7 +9,7 @@ use crate::device::ptx::{
 use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
     LINE, LeanMemory, PANELS, RAW_STAGES, SlabEntry, TableKind, UNIT, WARP_BARRIER_BYTES,
-    panel_plane_start, panel_raw_bytes,
+    panel_plane_start, panel_raw_bytes, raw_comes_with_words,
 };
 
 /// The slabs that a warp takes, one after the other: the next one's words and first panels are on their way while it decodes
@@ -103,6 +103,12 @@ impl<'a> Slabs<'a> {
         }
     }
 
+    /// Returns whether raw planes come with words.
+    #[inline(always)]
+    fn raw_with_words(&self) -> bool {
+        raw_comes_with_words(self.grouped, self.raw_bits)
+    }
+
     /// Returns the address of the warp's barriers.
     #[inline(always)]
     pub fn barriers(&self) -> u32 {
@@ -123,7 +129,10 @@ impl<'a> Slabs<'a> {
     /// Requests the words of a slab, its exceptions and its scales. Those of the slab before are no longer on their way.
     #[inline(always)]
     fn request_words(&mut self, slab: Slab, seen: u32) {
-        let bytes = slab.entry.copied_units() * UNIT as u32;
+        let mut bytes = slab.entry.copied_units() * UNIT as u32;
+        if self.raw_with_words() {
+            bytes += slab.coded_panels() * panel_raw_bytes(self.raw_bits) as u32;
+        }
         let group_bytes = if self.grouped { self.layer.group_bytes() } else { 0 };
         if bytes + group_bytes == 0 {
             return;
@@ -181,7 +190,7 @@ impl<'a> Slabs<'a> {
     /// every slab passes through two phases of each stage's barrier, and phases are constants in the mainloop.
     #[inline(always)]
     fn request_raw(&self, slab: Slab, panel: usize, seen: u32) {
-        if self.raw_bits == 0 {
+        if self.raw_bits == 0 || self.raw_with_words() {
             return;
         }
         let (stage, bytes) = ((panel % RAW_STAGES) as u32, panel_raw_bytes(self.raw_bits));
@@ -213,6 +222,9 @@ impl<'a> Slabs<'a> {
     /// replaced were read a panel before: since then, lookups have waited for later loads.
     #[inline(always)]
     pub fn after_panel(&mut self, slab: Slab, panel: usize, next: Option<Slab>, seen: u32) {
+        if panel > 0 && self.raw_with_words() {
+            return;
+        }
         warp_barrier();
         if panel == 0 {
             if let Some(next) = next {
@@ -232,19 +244,25 @@ impl<'a> Slabs<'a> {
         self.barriers + 8 + 8 * stage
     }
 
-    /// Waits for the raw planes of panel `panel`.
+    /// Waits for the raw planes of panel `panel` of a slab whose words are at address `words`.
     #[inline(always)]
-    pub fn begin_raw(&self, panel: usize) -> Planes {
+    pub fn begin_raw(&self, slab: Slab, words: u32, panel: usize) -> Planes {
         let raw_bits = self.raw_bits;
         let mut planes = Planes { at: self.raw, raw_bits, two: [0; 4], one: [0; 2] };
         if raw_bits == 0 {
             return planes;
         }
         let (stage, phase) = (panel % RAW_STAGES, panel / RAW_STAGES);
-        planes.at += (stage * panel_raw_bytes(raw_bits)) as u32;
-        // SAFETY: a barrier; then the panel's words are there.
+        if self.raw_with_words() {
+            planes.at = words + slab.entry.front_units() * UNIT as u32;
+            planes.at += (panel * panel_raw_bytes(raw_bits)) as u32;
+        } else {
+            planes.at += (stage * panel_raw_bytes(raw_bits)) as u32;
+            // SAFETY: a barrier.
+            unsafe { wait_barrier(self.raw_barrier(stage as u32), phase as u32 % 2) };
+        }
+        // SAFETY: the panel's words are there.
         unsafe {
-            wait_barrier(self.raw_barrier(stage as u32), phase as u32 % 2);
             if raw_bits & 2 != 0 {
                 planes.two = load_shared_words(planes.plane(2) + 16 * lane() as u32);
             }

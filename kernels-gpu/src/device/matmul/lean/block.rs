@@ -224,7 +224,7 @@ impl Walk<'_> {
                 #[inline(always)]
                 |panel| {
                     state.begin_panel(panel, ring, sums);
-                    let planes = self.slabs.begin_raw(panel);
+                    let planes = self.slabs.begin_raw(slab, words, panel);
                     let seen =
                         coded_panel::<B>(self.kind, &self.format, &mut stream, &planes, &mut state);
                     state.end_panel(panel, panel + 1 == PANELS, ring, sums);
@@ -253,7 +253,7 @@ impl Walk<'_> {
             if panel < slab.panels as usize {
                 state.begin_panel(panel, ring, sums);
                 if let Some(stream) = &mut stream {
-                    let planes = self.slabs.begin_raw(panel);
+                    let planes = self.slabs.begin_raw(slab, words, panel);
                     seen = coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);
                 } else {
                     let (kind, layer) = (self.kind, &self.arguments.layer);
