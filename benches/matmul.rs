@@ -97,6 +97,7 @@ mod bench {
     pub fn run(gpu: Gpu, mut args: Args) -> Result<(), Box<dyn Error>> {
         if args.test {
             args.shapes.truncate(1);
+            args.tokens.truncate(1);
             args.formats.truncate(1);
             args.batch.truncate(1);
         }
@@ -155,8 +156,10 @@ mod bench {
                 }
             }
         }
-        let path = write(&report, "token", &csv, &args.out)?;
-        println!("{}", path.display());
+        if !args.test {
+            let path = write(&report, "token", &csv, &args.out)?;
+            println!("{}", path.display());
+        }
         Ok(())
     }
 

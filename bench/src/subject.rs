@@ -96,9 +96,6 @@ impl Subject {
         rows: usize,
         effort: Effort,
     ) -> Result<Measurement, BenchError> {
-        if rows == 0 || rows > self.max_rows {
-            return Err(BenchError::Batch { rows, max_rows: self.max_rows });
-        }
         let error = self.check(rows)?;
         let reference_error = self.reference_error(session, rows)?;
         let Times { us, reference_us } = self.time(session, rows, effort)?;
@@ -136,8 +133,12 @@ impl Subject {
         self.x_dtype
     }
 
-    /// Verifies the outputs of every copy of the layer; returns the relative error of the last.
+    /// Verifies the outputs of every copy of the layer; returns the relative error of the last. Refuses numbers of rows that
+    /// the subject was not prepared for.
     pub(super) fn check(&mut self, rows: usize) -> Result<f64, BenchError> {
+        if rows == 0 || rows > self.max_rows {
+            return Err(BenchError::Batch { rows, max_rows: self.max_rows });
+        }
         let mut error = 0.0;
         for layer in 0..self.layers.len() {
             self.clear(0)?;

@@ -185,3 +185,19 @@ fn nothing_is_in_local_memory() {
         assert!(!body.contains(".local"), "{name} indexes registers");
     }
 }
+
+#[test]
+fn bulk_copies_wait_for_what_they_overwrite() {
+    for (name, body) in kernels(&SM90) {
+        let copies: Vec<&str> =
+            body.lines().filter(|line| line.contains("cp.async.bulk.shared")).collect();
+        let is_lean = name.starts_with("matmul_") || name.starts_with("decode_");
+        assert_eq!(copies.is_empty(), !is_lean, "{name}");
+        for copy in &copies {
+            assert!(copy.trim_start().starts_with("@one "), "{name}: {copy}");
+        }
+        // Each has a predicate of its own that depends on loads.
+        let predicates = body.matches("and.pred one, one, always;").count();
+        assert_eq!(predicates, copies.len(), "{name}");
+    }
+}

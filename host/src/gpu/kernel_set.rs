@@ -29,3 +29,16 @@ impl KernelSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hopper_gets_its_own_kernels_and_others_do_not() {
+        assert_eq!(KernelSet::preferred((9, 0)), KernelSet::Sm90);
+        for other in [(8, 0), (8, 6), (8, 9), (9, 1), (10, 0), (12, 0)] {
+            assert_eq!(KernelSet::preferred(other), KernelSet::Sm80, "{other:?}");
+        }
+    }
+}

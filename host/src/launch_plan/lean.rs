@@ -71,7 +71,7 @@ fn time(partition: LeanPartition) -> f64 {
     of_height(warps).max(of_height(last))
 }
 
-/// Returns the rows of words of a buffer, of which a warp has two.
+/// Returns the lines of a buffer for words and what comes with them. A warp has two.
 fn buffer_rows(layer: LayerShape) -> u32 {
     layer.rows_of_words.max(2)
 }

@@ -23,7 +23,8 @@ pub struct Device {
 pub struct LayerShape {
     /// Rows and columns of the matrix.
     pub grid: TileGrid,
-    /// Largest number of rows of words of a slab; for a resident layer, with the exceptions that are copied with them.
+    /// Largest number of rows of words of a slab; for a resident layer, lines that these take together with what is
+    /// copied with them.
     pub rows_of_words: u32,
     /// Number of raw bits of a weight.
     pub raw_bits: u32,

@@ -32,7 +32,7 @@ pub struct ResidentLayer {
     pub index: Vec<SlabEntry>,
     /// Scales and zero points, a [`GroupPlane`](fused_rans_layout::GroupPlane) per slab; empty without groups.
     pub groups: Vec<u8>,
-    /// Lines of a buffer that has room for any slab's words, and exceptions that are copied with them.
+    /// Lines of a buffer that has room for any slab's words, and exceptions or raw planes that are copied with them.
     pub buffer_rows: u32,
 }
 

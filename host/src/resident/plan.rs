@@ -53,6 +53,7 @@ impl<'a> ResidentPlan<'a> {
             let (entry, shape) = (&blob.index()[tile], grid.shape(tile));
             let exceptions = exception_count(entry, shape, slab);
             let words = word_rows(entry, slab, shape, exceptions, window);
+            debug_assert!(blob.groups().is_none() || exceptions == 0, "groups have no exceptions");
             // A plain slab has its exceptions in it, except large integers.
             let listed = if words > 0 || blob.has_large_integers() { exceptions } else { 0 };
             // Both are small: see the assertions beside `SlabEntry`.

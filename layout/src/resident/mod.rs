@@ -1,6 +1,6 @@
 //! The resident layout: a layer as it lies in device memory. An upload makes it from a blob.
 //!
-//! A blob is made to be small; this layout is made to be read. A slab lies in one piece, starts at a whole line, and
+//! A blob is made to be small; this layout is made to be read. A slab lies in one piece, and
 //! has as many rows of words as its longest lane, so that one bulk copy fetches them, and nothing has to be located but
 //! by its [`SlabEntry`]. Words and raw bits themselves are those of the blob.
 

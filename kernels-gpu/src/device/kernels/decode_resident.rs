@@ -85,9 +85,9 @@ fn decode_slab(
     let mut to = out.slab(in_tile);
     let mut stream = if slab.is_plain() { None } else { Some(LaneStream::new(words)) };
     let whole = to.whole && slab.is_whole();
-    let mut panel = 0;
+    // Of all panels: where the slab lacks one, the copy into its stage replaces an earlier panel of this slab.
+    let (mut panel, mut seen) = (0, 0);
     while panel < PANELS {
-        let mut seen = 0;
         let mut store = |fragment: usize, registers| {
             let step = PANEL_STEPS * panel + fragment / SLAB_STRIPS;
             if whole {

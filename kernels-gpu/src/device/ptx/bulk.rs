@@ -122,19 +122,19 @@ pub struct BulkCopy {
     pub from: *const u8,
     pub bytes: u32,
     pub barrier: u32,
-    /// A number that depends on all that the warp has loaded from the target. Nothing else orders a load before a bulk copy,
-    /// which would overtake it. So the copy's predicate depends on `seen`, though by a condition that never holds: `seen` would
-    /// have to be both dimensions of the block, of which one is 1 and the other at least 32. A fence (`fence.proxy.async`)
-    /// orders both, too, but waits for more: 2 % of the time of products with BF16, 17 % with INT4.
+    /// A number that depends on loads of the warp from the target that may still be on their way; 0 if there are none. Nothing
+    /// else orders a load before a bulk copy, which would overtake it. So the copy's predicate depends on `seen`, though by a
+    /// condition that never holds: `seen` would have to be both dimensions of the block, of which one is 1 and the other at least
+    /// 32. A fence (`fence.proxy.async`) orders both, too, but takes 1 % more time.
     pub seen: u32,
 }
 
 /// Computes the predicate `one` of the lane that starts a copy.
 macro_rules! elect_after {
     () => {
-        "{{ .reg .pred one, never; .reg .b32 x, y; mov.u32 x, %ntid.x; mov.u32 y, %ntid.y;
-        setp.eq.u32 never, {seen}, x; setp.eq.and.u32 never, {seen}, y, never; not.pred never, never;
-        elect.sync _|one, 0xffffffff; and.pred one, one, never;"
+        "{{ .reg .pred one, never, always; .reg .b32 x, y; mov.u32 x, %ntid.x; mov.u32 y, %ntid.y;
+        setp.eq.u32 never, {seen}, x; setp.eq.and.u32 never, {seen}, y, never; not.pred always, never;
+        elect.sync _|one, 0xffffffff; and.pred one, one, always;"
     };
 }
 

@@ -18,7 +18,7 @@ pub struct ResidentLayer {
     pub rows: u32,
     pub cols: u32,
     exponent_base: u32,
-    /// Lines of a buffer for a slab's words and exceptions.
+    /// Lines of a buffer for a slab's words and what comes with them.
     pub buffer_rows: u32,
     flags: LayerFlags,
 }

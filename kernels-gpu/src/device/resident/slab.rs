@@ -126,7 +126,7 @@ impl<'a> Slabs<'a> {
         Slab { entry, number, panels: self.layer.panels(col) }
     }
 
-    /// Requests the words of a slab, its exceptions and its scales. Those of the slab before are no longer on their way.
+    /// Requests the words of a slab, and what comes with them: exceptions, raw planes of few bits, scales. Those of the slab before are no longer on their way.
     #[inline(always)]
     fn request_words(&mut self, slab: Slab, seen: u32) {
         let mut bytes = slab.entry.copied_units() * UNIT as u32;
@@ -218,8 +218,9 @@ impl<'a> Slabs<'a> {
     }
 
     /// Requests what is due after panel `panel` of `slab`: the next slab's words after the first, and the raw planes of the
-    /// panel that comes two panels later. `seen` depends on all raw planes that were loaded of the panel. The words that are
-    /// replaced were read a panel before: since then, lookups have waited for later loads.
+    /// panel that comes two panels later. `seen` depends on all raw planes that were loaded of the slab's last panels. The buffers
+    /// that words, exceptions and scales replace were read before this slab began, and since then the warp has waited for a
+    /// barrier and for later loads.
     #[inline(always)]
     pub fn after_panel(&mut self, slab: Slab, panel: usize, next: Option<Slab>, seen: u32) {
         if panel > 0 && self.raw_with_words() {

@@ -247,14 +247,14 @@ impl Walk<'_> {
         sums: &mut Sums<B>,
     ) {
         let mut stream = if slab.is_plain() { None } else { Some(LaneStream::new(words)) };
-        let mut panel = 0;
+        // Of all panels: where the slab lacks one, the copy into its stage replaces an earlier panel of this slab.
+        let (mut panel, mut seen) = (0, 0);
         while panel < PANELS {
-            let mut seen = 0;
             if panel < slab.panels as usize {
                 state.begin_panel(panel, ring, sums);
                 if let Some(stream) = &mut stream {
                     let planes = self.slabs.begin_raw(slab, words, panel);
-                    seen = coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);
+                    seen |= coded_panel::<B>(self.kind, &self.format, stream, &planes, &mut state);
                 } else {
                     let (kind, layer) = (self.kind, &self.arguments.layer);
                     plain_panel::<B>(kind, layer, &self.format, slab, panel, &mut state);
