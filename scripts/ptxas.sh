@@ -23,7 +23,7 @@ common_limits='^matmul_.*_m(32|64)$ 96 24'
 # more.
 sm_90a_limits='^matmul_(i8_r0|i4|f16)_b?f16_m8$ 44 24
 ^matmul_(i8_r0|i4|i4_x4|f16|f16_plain|bf16_plain)_b?f16_m16$ 152 40
-^matmul_.*_m(32|64)$ 520 140'
+^matmul_.*_m(32|64)$ 540 140'
 
 root=$(dirname "$0")/..
 [ $# -gt 0 ] || set -- "$root/ptx/fused_rans_sm_80.ptx.lzma" "$root/ptx/fused_rans_sm_90a.ptx.lzma"
