@@ -19,6 +19,7 @@ mod tests;
 mod write;
 
 pub use plan::ResidentPlan;
+pub use reader::read_exceptions;
 
 use crate::BlobError;
 use fused_rans_layout::SlabEntry;

@@ -94,14 +94,19 @@ impl ResidentLayer {
     #[must_use]
     pub fn exceptions_of(&self, entry: SlabEntry) -> Vec<SlabException> {
         let start = (entry.start + entry.word_units()) as usize * UNIT;
-        let all = &self.slabs[start..][..usize::from(entry.exceptions) * UNIT];
-        let Some((ends, all)) = all.split_at_checked(size_of::<ExceptionEnds>()) else {
-            return Vec::new();
-        };
-        let ExceptionEnds(ends) = bytemuck::pod_read_unaligned(ends);
-        let all = all.chunks_exact(size_of::<SlabException>()).map(bytemuck::pod_read_unaligned);
-        all.take(ends[ROW_CLASSES - 1].into()).collect()
+        read_exceptions(&self.slabs[start..][..usize::from(entry.exceptions) * UNIT])
     }
+}
+
+/// Reads the exceptions of a slab, which start with their [`ExceptionEnds`]; none from no bytes.
+#[must_use]
+pub fn read_exceptions(all: &[u8]) -> Vec<SlabException> {
+    let Some((ends, all)) = all.split_at_checked(size_of::<ExceptionEnds>()) else {
+        return Vec::new();
+    };
+    let ExceptionEnds(ends) = bytemuck::pod_read_unaligned(ends);
+    let all = all.chunks_exact(size_of::<SlabException>()).map(bytemuck::pod_read_unaligned);
+    all.take(ends[ROW_CLASSES - 1].into()).collect()
 }
 
 /// Reads one slab.

@@ -5,9 +5,9 @@ use fused_rans::Blob;
 use fused_rans::layout::{
     FRAGMENT, LANES, LINE, LOOK_AHEAD, MAX_WORD_ROWS, PANEL_FRAGMENTS, PANELS, SLAB_STRIPS,
     SlabEntry, SlabException, TABLE, TILE, UNIT, panel_plain_bytes, panel_plane_start,
-    panel_raw_bytes, panels,
+    panel_raw_bytes, panels, raw_comes_with_words,
 };
-use fused_rans::resident::ResidentLayer;
+use fused_rans::resident::{ResidentLayer, read_exceptions};
 use fused_rans_kernels::ptx::byte_permute;
 use fused_rans_kernels::{Lane, MmaType, RawWords, SliceMemory, WeightFormat};
 use rand::rngs::SmallRng;
@@ -28,11 +28,11 @@ pub struct Layer<'a> {
 pub struct Slab<'a> {
     layer: Layer<'a>,
     entry: SlabEntry,
-    /// Raw planes, or the weights of a plain slab.
+    /// Raw planes, or the weights of a plain slab. Kernels copy these panel by panel, or load them as they are.
     stored: &'a [u8],
     groups: &'a [u8],
-    /// The buffer of words: the slab's rows, then anything.
-    words: Vec<[u32; LANES]>,
+    /// The buffer of words: what is copied together, then anything.
+    buffer: Vec<[u32; LANES]>,
     /// The lanes' streams; `None` in a plain slab.
     streams: Option<OfLanes<Lane>>,
     /// Number of panels.
@@ -53,10 +53,10 @@ impl<'a> Layer<'a> {
         let stored = &self.resident.slabs[start + front..][..bytes];
         let group_bytes = self.blob.groups().map_or(0, |plane| plane.bytes());
         let groups = &self.resident.groups[group_bytes * number..][..group_bytes];
-        let words = self.words(entry);
-        let first = |lane| Lane::new(&self.memory(&words, lane));
+        let buffer = self.buffer(entry, panels);
+        let first = |lane| Lane::new(&self.memory(&buffer, lane));
         let streams = (entry.rows > 0).then(|| core::array::from_fn(first));
-        Slab { layer: self, entry, stored, groups, words, streams, panels }
+        Slab { layer: self, entry, stored, groups, buffer, streams, panels }
     }
 
     /// Returns the panels of the slabs in column `col` of tiles.
@@ -65,20 +65,29 @@ impl<'a> Layer<'a> {
         if rest >= TILE { PANELS } else { panels(rest.div_ceil(FRAGMENT)) }
     }
 
-    /// Returns a buffer of words with those of a slab. What follows them is random, because in shared memory it belongs to
-    /// other slabs, and a stream that reads it must not matter.
-    fn words(self, entry: SlabEntry) -> Vec<[u32; LANES]> {
-        let lines = entry.copied_units().div_ceil((LINE / UNIT) as u32);
-        assert!(lines <= self.resident.buffer_rows, "a slab is longer than the buffers");
-        let stored = &self.resident.slabs[entry.start as usize * UNIT..];
-        let (words, []) = stored[..entry.word_units() as usize * UNIT].as_chunks() else {
-            panic!("rows are whole words");
-        };
-        let words: Vec<u32> = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
-        let mut rng = SmallRng::seed_from_u64(entry.start.into());
-        let garbage = core::iter::repeat_with(|| core::array::from_fn(|_| rng.random()));
-        let rows = words.as_chunks().0.iter().copied();
-        rows.chain(garbage.take(MAX_WORD_ROWS + LOOK_AHEAD)).collect()
+    /// Returns whether raw planes are copied with the words.
+    fn raw_comes_with_words(self) -> bool {
+        raw_comes_with_words(self.blob.has_groups(), self.format.raw_bits())
+    }
+
+    /// Returns a buffer with the words of a slab and what is copied with them. What follows is random, because in shared memory it
+    /// belongs to other slabs, and a stream that reads it must not matter.
+    fn buffer(self, entry: SlabEntry, panels: usize) -> Vec<[u32; LANES]> {
+        let mut bytes = entry.copied_units() as usize * UNIT;
+        if self.raw_comes_with_words() && entry.rows > 0 {
+            bytes += panels * panel_raw_bytes(self.format.raw_bits());
+        }
+        let lines = bytes.div_ceil(LINE);
+        assert!(lines <= self.resident.buffer_rows as usize, "a slab is longer than the buffers");
+        let (mut rng, mut buffer) = (SmallRng::seed_from_u64(entry.start.into()), Vec::new());
+        buffer.resize_with(lines + MAX_WORD_ROWS + LOOK_AHEAD, || {
+            core::array::from_fn(|_| rng.random())
+        });
+        let copied = self.resident.slabs[entry.start as usize * UNIT..][..bytes].as_chunks().0;
+        for (word, &bytes) in buffer.as_flattened_mut().iter_mut().zip(copied) {
+            *word = u32::from_le_bytes(bytes);
+        }
+        buffer
     }
 
     fn memory(self, words: &'a [[u32; LANES]], lane: usize) -> SliceMemory<'a> {
@@ -92,9 +101,15 @@ impl Slab<'_> {
         self.streams.is_none()
     }
 
-    /// Returns its exceptions, in their order.
+    /// Returns its exceptions, in their order: from the buffer if they were copied, else from device memory.
     pub fn exceptions(&self) -> Vec<SlabException> {
-        self.layer.resident.exceptions_of(self.entry)
+        let entry = self.entry;
+        if entry.copied_units() != entry.front_units() {
+            return self.layer.resident.exceptions_of(entry);
+        }
+        let (start, bytes) =
+            (entry.word_units() as usize * UNIT, usize::from(entry.exceptions) * UNIT);
+        read_exceptions(&copied(&self.buffer, start, bytes))
     }
 
     /// Returns scales and zero points of group `number`.
@@ -113,10 +128,16 @@ impl Slab<'_> {
             return operands;
         };
         let bytes = panel_raw_bytes(format.raw_bits());
-        let planes = &self.stored[panel * bytes..][..bytes];
+        let planes = match self.layer.raw_comes_with_words() {
+            true => {
+                let front = self.entry.front_units() as usize * UNIT;
+                copied(&self.buffer, front + panel * bytes, bytes)
+            }
+            false => self.stored[panel * bytes..][..bytes].to_vec(),
+        };
         for (lane, stream) in streams.iter_mut().enumerate() {
             let planes = Planes { words: planes.as_chunks().0, raw_bits: format.raw_bits(), lane };
-            let memory = SliceMemory { table, rows: &self.words, lane, raw: &[] };
+            let memory = SliceMemory { table, rows: &self.buffer, lane, raw: &[] };
             for (half, operands) in operands.chunks_exact_mut(4).enumerate() {
                 let raw = planes.half(half);
                 for (f, operands) in operands.iter_mut().enumerate() {
@@ -156,6 +177,12 @@ impl Slab<'_> {
         let half = |i, selector| byte_permute(word(i), 0, selector);
         [half(0, 0x4140), half(0, 0x4342), half(1, 0x4140), half(1, 0x4342)]
     }
+}
+
+/// Returns `bytes` bytes of a buffer, from byte `start` on.
+fn copied(buffer: &[[u32; LANES]], start: usize, bytes: usize) -> Vec<u8> {
+    let words = &buffer.as_flattened()[start / 4..][..bytes / 4];
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// Raw planes of a panel.
