@@ -21,7 +21,7 @@ common_limits='^matmul_.*_m(32|64)$ 96 24'
 # For sm_90a a block has up to 16 warps (for 64 rows of x up to 8), and the kernels fill the 128 (255) registers that
 # this leaves a thread. With the formats named here ptxas lacks a few more. More rows of x have more sums, so they spill
 # more.
-sm_90a_limits='^matmul_(i8_r0|i4|f16)_b?f16_m8$ 44 24
+sm_90a_limits='^matmul_(i8_r0|i4|f16)_b?f16_m8$ 52 24
 ^matmul_(i8_r0|i4|i4_x4|f16|f16_plain|bf16_plain)_b?f16_m16$ 152 40
 ^matmul_.*_m(32|64)$ 540 140'
 
