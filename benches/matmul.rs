@@ -117,7 +117,8 @@ mod bench {
         }
         if !args.test {
             let report = session.report(rows)?;
-            let path = write(&report, "matmul", &report.csv(&commit()), &args.out)?;
+            let commit = commit();
+            let path = write(&report, "matmul", &commit, &report.csv(&commit), &args.out)?;
             println!("{}", path.display());
         }
         Ok(())
@@ -126,7 +127,7 @@ mod bench {
     /// Measures tokens of all models, prints each measurement, and writes the CSV.
     fn tokens(session: &mut Session, args: &Args, quick: bool) -> Result<(), Box<dyn Error>> {
         let effort = if quick { Effort::QUICK } else { Effort::LONG_CALLS };
-        let report = session.report(Vec::new())?;
+        let (report, commit) = (session.report(Vec::new())?, commit());
         let mut csv =
             "gpu,driver,commit,reference,model,format,m,us,reference_us,speedup\n".to_owned();
         for &model in &args.tokens {
@@ -147,8 +148,7 @@ mod bench {
                         |number: Option<f64>| number.map_or(String::new(), |n| format!("{n:.4}"));
                     writeln!(
                         csv,
-                        "\"{gpu}\",{driver},{},\"{reference}\",\"{}\",{format},{m},{us:.2},{},{}",
-                        commit(),
+                        "\"{gpu}\",{driver},{commit},\"{reference}\",\"{}\",{format},{m},{us:.2},{},{}",
                         model.name(),
                         or_none(reference_us),
                         or_none(measured.speedup())
@@ -157,7 +157,7 @@ mod bench {
             }
         }
         if !args.test {
-            let path = write(&report, "token", &csv, &args.out)?;
+            let path = write(&report, "token", &commit, &csv, &args.out)?;
             println!("{}", path.display());
         }
         Ok(())
@@ -206,18 +206,17 @@ mod bench {
         line
     }
 
-    /// Writes a CSV of what was measured (`what`). Returns the path of the file.
+    /// Writes a CSV of what was measured (`what`) at `commit`. Returns the path of the file.
     fn write(
         report: &Report,
         what: &str,
+        commit: &str,
         csv: &str,
         out: &Path,
     ) -> Result<PathBuf, Box<dyn Error>> {
         let Report { gpu, driver, .. } = report;
         let path = match out.is_dir() {
-            true => {
-                out.join(format!("{}-{what}-{}-{}.csv", slug(gpu), slug(driver), slug(&commit())))
-            }
+            true => out.join(format!("{}-{what}-{}-{}.csv", slug(gpu), slug(driver), slug(commit))),
             false => out.to_owned(),
         };
         fs::write(&path, csv).map_err(|error| format!("{}: {error}", path.display()))?;

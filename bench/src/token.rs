@@ -44,7 +44,7 @@ impl Token {
     /// each, and times both in turns.
     ///
     /// # Errors
-    /// Those of [`Subject::measure`].
+    /// Fails as [`Subject::measure`] does.
     pub fn measure(
         &mut self,
         session: &mut Session,
@@ -56,12 +56,10 @@ impl Token {
             product.check(rows)?;
             has_reference &= product.reference_error(session, rows)?.is_some();
         }
-        let (Some(format), Some(x_dtype)) = (
-            self.products.first().map(Subject::format),
-            self.products.first().map(Subject::x_dtype),
-        ) else {
+        let Some(first) = self.products.first() else {
             return Err(BenchError::Batch { rows, max_rows: 0 });
         };
+        let (format, x_dtype) = (first.format(), first.x_dtype());
         let cuda_stream = session.cuda_stream();
         let (timer, reference) = session.contest();
         let y_dtype = reference.timed_outputs(x_dtype);

@@ -54,16 +54,20 @@ impl SlabEntry {
         self.word_units() + self.exceptions as u32
     }
 
-    /// Returns the units from its start that are copied to shared memory at once: its words, and its exceptions if there are
-    /// not more than [`MAX_COPIED_UNITS`] of them.
+    /// Returns whether kernels copy its exceptions to shared memory together with its words. They read more than
+    /// [`MAX_COPIED_UNITS`] from device memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn exceptions_are_copied(self) -> bool {
+        self.exceptions as usize <= MAX_COPIED_UNITS
+    }
+
+    /// Returns the units from its start that are copied to shared memory at once: its words, with its exceptions if
+    /// [these are copied](Self::exceptions_are_copied).
     #[inline(always)]
     #[must_use]
     pub const fn copied_units(self) -> u32 {
-        if self.exceptions as usize > MAX_COPIED_UNITS {
-            self.word_units()
-        } else {
-            self.front_units()
-        }
+        if self.exceptions_are_copied() { self.front_units() } else { self.word_units() }
     }
 }
 
@@ -73,7 +77,7 @@ impl SlabEntry {
 pub struct SlabException {
     /// The weight less the decoded one, as the bits of an F32.
     pub difference: u32,
-    /// Where the activations of its column are, among those of the tile: see [`activation_place`].
+    /// Index of its column's activations in the tile's, as kernels copy these: see [`activation_place`].
     pub place: u8,
     /// Row in the slab.
     pub row: u8,
@@ -101,12 +105,12 @@ pub const fn exception_units(count: usize) -> usize {
 }
 
 /// Most units of exceptions that are copied to shared memory together with a slab's words, so that a slab with many does not
-/// make all buffers large. Kernels read more than so many from device memory.
+/// make all buffers large.
 pub const MAX_COPIED_UNITS: usize = 64;
 
-/// Returns where the activations of column `col` of a tile with `steps` steps are among those of the tile, as a kernel copies
-/// them: in the place of the column, except in a last step without a partner. There, a lane has four columns in place of
-/// eight, and the copy of its eight activations has these, then four zeros.
+/// Returns the index of column `col` in a kernel's copy of the activations of a tile with `steps` steps. It is `col` itself,
+/// except in a last step without a partner. There a lane has four columns in place of eight, and its eight copied activations
+/// are these four, then four zeros.
 #[inline(always)]
 #[must_use]
 pub const fn activation_place(steps: usize, col: usize) -> usize {
@@ -114,7 +118,7 @@ pub const fn activation_place(steps: usize, col: usize) -> usize {
     if col < single { col } else { single + (col - single) / 4 * 8 + (col - single) % 4 }
 }
 
-/// Returns the column whose activations are at `place`: the inverse of [`activation_place`].
+/// Returns the column that [`activation_place`] gives the index `place`.
 #[inline(always)]
 #[must_use]
 pub const fn activation_column(steps: usize, place: usize) -> usize {
@@ -208,7 +212,7 @@ pub const fn panel_plane_start(raw_bits: u32, width: u32) -> usize {
     panel_raw_bytes(raw_bits & !(2 * width - 1))
 }
 
-/// Returns the bytes of a slab of `steps` steps. `raw_bits` are those of a weight, and `byte_len` the bytes of one.
+/// Returns the bytes of a slab of `steps` steps, for weights of `raw_bits` raw bits and `byte_len` bytes.
 #[must_use]
 pub const fn slab_bytes(entry: SlabEntry, steps: usize, raw_bits: u32, byte_len: usize) -> usize {
     let panel = match entry.rows {

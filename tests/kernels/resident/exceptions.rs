@@ -9,7 +9,7 @@ use fused_rans_kernels::MmaType;
 
 impl Matmul<'_> {
     /// Adds the products of those exceptions of a slab whose activations are in `stage`, which starts with place `first` of
-    /// the tile: each lane those of its class of rows.
+    /// the tile. Each lane adds the exceptions of its class of rows.
     pub fn add_exceptions(
         &self,
         exceptions: &[SlabException],

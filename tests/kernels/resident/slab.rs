@@ -104,7 +104,7 @@ impl Slab<'_> {
     /// Returns its exceptions, in their order: from the buffer if they were copied, else from device memory.
     pub fn exceptions(&self) -> Vec<SlabException> {
         let entry = self.entry;
-        if entry.copied_units() != entry.front_units() {
+        if !entry.exceptions_are_copied() {
             return self.layer.resident.exceptions_of(entry);
         }
         let (start, bytes) =

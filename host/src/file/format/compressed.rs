@@ -256,7 +256,7 @@ impl CompressedFile {
         })
     }
 
-    /// Returns the verified bytes of a tensor, whole: those that [`Self::original_parts`] passes on.
+    /// Returns in one piece the verified bytes that [`Self::original_parts`] passes on part by part.
     pub(in crate::file) fn original(
         &self,
         index: usize,

@@ -50,17 +50,6 @@ pub fn broadcast_first_lane(value: u32) -> u32 {
     unsafe { shfl_sync_idx(ALL, value, 0, LANES as u32 - 1) }
 }
 
-/// Returns the value of lane `lane`, which may differ from lane to lane. All lanes of the warp must call this together.
-///
-/// # PTX
-/// `shfl.sync.idx.b32`
-#[cfg(feature = "lean")]
-#[inline(always)]
-pub fn broadcast(value: u32, lane: u32) -> u32 {
-    // SAFETY: reads registers of the warp.
-    unsafe { shfl_sync_idx(ALL, value, lane, LANES as u32 - 1) }
-}
-
 /// Returns the exclusive or of all lanes' values. All lanes of the warp must call this together.
 ///
 /// # PTX

@@ -19,7 +19,7 @@ pub enum Exceptions {
 pub struct Exception {
     /// The weight less the decoded one, as the bits of an F32.
     pub difference: u32,
-    /// Place of the activations of its column among those of the tile.
+    /// Index of its column's activations in the tile's, as copied.
     pub place: u32,
     /// Row in the slab.
     pub row: u32,
@@ -31,8 +31,8 @@ impl Exceptions {
     /// Calls `f` with the exceptions of the rows of class `class`, in their order.
     #[inline(always)]
     pub fn for_each_of_class(self, class: u32, f: impl FnMut(Exception)) {
-        let before = |class: u32| if class == 0 { 0 } else { self.end(class - 1) };
-        self.for_each(before(class), self.end(class), 1, f);
+        let start = if class == 0 { 0 } else { self.end(class - 1) };
+        self.for_each(start, self.end(class), 1, f);
     }
 
     /// Calls `f` with all exceptions, each in one lane of the warp.

@@ -126,7 +126,8 @@ impl<'a> Slabs<'a> {
         Slab { entry, number, panels: self.layer.panels(col) }
     }
 
-    /// Requests the words of a slab, and what comes with them: exceptions, raw planes of few bits, scales. Those of the slab before are no longer on their way.
+    /// Requests the words of a slab, with its exceptions, its raw planes if they come with words, and its scales. The copies for
+    /// the slab before have arrived.
     #[inline(always)]
     fn request_words(&mut self, slab: Slab, seen: u32) {
         let mut bytes = slab.entry.copied_units() * UNIT as u32;
@@ -164,7 +165,7 @@ impl<'a> Slabs<'a> {
     pub fn exceptions(&self, slab: Slab, words: u32) -> Option<Exceptions> {
         let entry = slab.entry;
         (entry.exceptions != 0).then(|| {
-            if entry.copied_units() == entry.front_units() {
+            if entry.exceptions_are_copied() {
                 Exceptions::Shared(words + entry.word_units() * UNIT as u32)
             } else {
                 Exceptions::Global(self.layer.unit(entry.start + entry.word_units()))
