@@ -33,11 +33,11 @@ pub use portable::operand::{IntegerOffset, MmaType};
 pub use portable::slab::{SlabMemory, SliceMemory, decode_slab};
 pub use portable::twins as ptx;
 
-/// Calls `f` with 0 to `N - 1`, at most 8 numbers. Not a loop, so that arrays that `f` indexes stay in registers, whether
+/// Calls `f` with 0 to `N - 1`, at most 16 numbers. Not a loop, so that arrays that `f` indexes stay in registers, whether
 /// the optimizer would unroll a loop or not.
 #[inline(always)]
 fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
-    const { assert!(N <= 8) };
+    const { assert!(N <= 16) };
     if N > 0 {
         f(0);
     }
@@ -61,5 +61,29 @@ fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
     }
     if N > 7 {
         f(7);
+    }
+    if N > 8 {
+        f(8);
+    }
+    if N > 9 {
+        f(9);
+    }
+    if N > 10 {
+        f(10);
+    }
+    if N > 11 {
+        f(11);
+    }
+    if N > 12 {
+        f(12);
+    }
+    if N > 13 {
+        f(13);
+    }
+    if N > 14 {
+        f(14);
+    }
+    if N > 15 {
+        f(15);
     }
 }

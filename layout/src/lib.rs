@@ -19,13 +19,16 @@ mod stored;
 mod table;
 
 pub use launch::{
-    ActivationType, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, KernelFamily, KernelId,
-    LEAN_DECODE_WARPS, LayerArgs, LayerFlags, LeanDecodeArgs, LeanLayer, LeanMatmulArgs,
-    LeanMemory, MAX_BUFFER_ROWS, MatmulArgs, MatmulFlags, Partition, RAW_STAGES,
-    REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run, SLAB_BYTES, WARP_BARRIER_BYTES,
-    WeightCoding, lean_sum_bytes, max_lean_warps, max_warps, raw_comes_with_words, record_bytes,
-    ring_bytes, ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes,
-    x_row_bytes, x_stage_columns, x_stages,
+    ActivationType, CHUNK_COLUMNS, ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs,
+    KernelFamily, KernelId, LEAN_DECODE_WARPS, LayerArgs, LayerFlags, LeanDecodeArgs, LeanLayer,
+    LeanMatmulArgs, LeanMemory, MAX_BUFFER_ROWS, MAX_DECODER_GROUPS, MAX_LEAN_OCTETS,
+    MAX_LEAN_WARPS, MatmulArgs, MatmulFlags, PACK_THREADS, PIECE_COLUMNS, PIECES, PackArgs,
+    Partition, RAW_STAGES, REGION_SHARED_MEMORY, REGION_THREADS, RING_STAGES, Region, Run,
+    SLAB_BYTES, WARP_BARRIER_BYTES, WARPGROUP, WEIGHT_PIECE_BYTES, WIDE_ROWS, WeightCoding,
+    WideMemory, activation_piece_bytes, activation_stages, lean_sum_bytes, max_resident_warps,
+    max_warps, packed_bytes, piece_offset, raw_comes_with_words, record_bytes, ring_bytes,
+    ring_raw_bytes, ring_stage_bytes, slabs_at_once, slabs_bytes, sum_bytes, x_row_bytes,
+    x_stage_columns, x_stages,
 };
 pub use resident::{
     ExceptionEnds, LeanPartition, MAX_COPIED_UNITS, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS,

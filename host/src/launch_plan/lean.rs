@@ -1,7 +1,8 @@
 //! Launch plans of the lean kernels.
 
+use super::wide::is_wide;
 use super::{Device, LaunchPlan, LayerShape};
-use fused_rans_layout::{LeanMemory, LeanPartition, SLAB_ROWS, lean_sum_bytes, max_lean_warps};
+use fused_rans_layout::{LeanMemory, LeanPartition, MAX_LEAN_WARPS, SLAB_ROWS, lean_sum_bytes};
 
 /// Fewest warps of a block for which a plan is chosen, where a layer has so many rows of slabs.
 const MIN_WARPS: u32 = 4;
@@ -20,7 +21,7 @@ const UNEVEN_US: f64 = 2.0;
 /// that takes.
 pub fn choose(device: Device, layer: LayerShape, octets: u32) -> Option<LaunchPlan> {
     let slab_rows = u32::try_from(layer.grid.rows.div_ceil(SLAB_ROWS)).ok()?;
-    let most = (max_lean_warps(octets as usize) as u32).min(slab_rows);
+    let most = (MAX_LEAN_WARPS as u32).min(slab_rows);
     let plan =
         |warps, blocks| LaunchPlan { octets, blocks, warps, buffer_rows: buffer_rows(layer) };
     let mut best: Option<(f64, LaunchPlan)> = None;
@@ -72,20 +73,23 @@ fn time(partition: LeanPartition) -> f64 {
 }
 
 /// Returns the lines of a buffer for words and what comes with them. A warp has two.
-fn buffer_rows(layer: LayerShape) -> u32 {
+pub fn buffer_rows(layer: LayerShape) -> u32 {
     layer.rows_of_words.max(2)
 }
 
 impl LaunchPlan {
-    /// Divides a resident layer among the warps. Returns `None` if the lean kernels cannot.
+    /// Divides a resident layer among warps, or blocks of the wide kernels. Returns `None` if the kernels cannot.
     #[must_use]
     pub fn lean_partition(self, layer: LayerShape) -> Option<LeanPartition> {
+        if is_wide(self.octets) {
+            return self.wide_partition(layer);
+        }
         LeanPartition::new(layer.grid, self.blocks, self.warps)
     }
 
     /// Returns whether the lean kernels can be launched with this plan.
     pub(super) fn is_possible_lean(self, layer: LayerShape) -> bool {
-        self.warps <= max_lean_warps(self.octets as usize) as u32
+        self.warps <= MAX_LEAN_WARPS as u32
             && self.buffer_rows >= buffer_rows(layer)
             && self.lean_partition(layer).is_some()
     }

@@ -1,13 +1,15 @@
 //! Launch plans of multiplications: rows of x per launch, blocks, warps and shared memory.
 
 mod lean;
+mod wide;
 
 use crate::Blob;
 use crate::resident::ResidentPlan;
 use fused_rans_layout::{
-    LINE, LOOK_AHEAD, MAX_WORD_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, max_warps,
-    ring_bytes, slabs_at_once, slabs_bytes, sum_bytes,
+    LANES, LINE, LOOK_AHEAD, MAX_WORD_ROWS, Partition, SLAB_STRIPS, TABLE, TileGrid, WARPGROUP,
+    max_resident_warps, max_warps, ring_bytes, slabs_at_once, slabs_bytes, sum_bytes,
 };
+use wide::is_wide;
 
 /// Properties of a device that launch plans depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +61,12 @@ impl LayerShape {
 /// Launch parameters of a multiplication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchPlan {
-    /// Largest number of octets (8 rows) of x of a launch: 1, 2, 4 or 8. More rows take several launches.
+    /// Largest number of octets (8 rows) of x of a launch: 1, 2, 4, 8 or, of a resident layer, 16. More rows take several
+    /// launches.
     pub octets: u32,
     /// Number of blocks.
     pub blocks: u32,
-    /// Number of warps of a block.
+    /// Number of warps of a block; of a wide kernel, those that decode.
     pub warps: u32,
     /// Number of rows of words of a warp's buffer, for each slab that the warp decodes at a time. With twice the rows
     /// of a slab, a warp always requests the words of the next slab early. With a third more than one slab it nearly
@@ -72,7 +75,10 @@ pub struct LaunchPlan {
 }
 
 /// Largest number of rows of x of one launch.
-pub const MAX_BATCH: usize = 64;
+pub const MAX_BATCH: usize = 128;
+
+/// Most octets of a launch for a layer that is a blob.
+const MAX_BLOB_OCTETS: u32 = 8;
 
 impl LaunchPlan {
     /// Chooses the plan for `rows` rows of x. Returns `None` if the kernels cannot multiply with this layer on this
@@ -83,11 +89,14 @@ impl LaunchPlan {
     #[must_use]
     pub fn new(device: Device, layer: LayerShape, rows: usize) -> Option<Self> {
         let max_octets = 1 << Self::row_class(rows);
-        let batches = [8, 4, 2, 1].into_iter().filter(|&octets| octets <= max_octets);
+        let mut batches = [16, 8, 4, 2, 1].into_iter().filter(|&octets| octets <= max_octets);
         if layer.lean {
-            return batches.into_iter().find_map(|octets| lean::choose(device, layer, octets));
+            return batches.find_map(|octets| match is_wide(octets) {
+                false => lean::choose(device, layer, octets),
+                true => wide::choose(device, layer, octets),
+            });
         }
-        batches.into_iter().find_map(|octets| {
+        batches.filter(|&octets| octets <= MAX_BLOB_OCTETS).find_map(|octets| {
             let warp_limit = max_warps(octets as usize) as u32;
             let rows = row_capacity(layer);
             let prefetching = (2..=warp_limit).rev().map(|warps| (warps, rows + rows / 3));
@@ -112,7 +121,8 @@ impl LaunchPlan {
         plan.shared_memory(layer)
     }
 
-    /// Returns the class of a number of rows of x: 0 for up to 8, 1 for up to 16, 2 for up to 32, and 3 for more. All
+    /// Returns the class of a number of rows of x: 0 for up to 8, 1 for up to 16, 2 for up to 32, 3 for up
+    /// to 64, and 4 for more. All
     /// numbers of a class have the same plan.
     #[must_use]
     pub fn row_class(rows: usize) -> usize {
@@ -143,8 +153,11 @@ impl LaunchPlan {
     /// [`LaunchPlan::new`].
     #[must_use]
     pub fn is_possible(self, layer: LayerShape) -> bool {
+        if layer.lean && is_wide(self.octets) {
+            return [4, 8, 16].contains(&self.octets) && self.is_possible_wide(layer);
+        }
         if layer.lean {
-            return [1, 2, 4, 8].contains(&self.octets) && self.is_possible_lean(layer);
+            return [1, 2].contains(&self.octets) && self.is_possible_lean(layer);
         }
         [1, 2, 4, 8].contains(&self.octets)
             && self.warps <= max_warps(self.octets as usize) as u32
@@ -157,6 +170,9 @@ impl LaunchPlan {
     /// stream: a damaged stream must not read beyond shared memory.
     #[must_use]
     pub fn shared_memory(self, layer: LayerShape) -> Option<u32> {
+        if layer.lean && is_wide(self.octets) {
+            return self.wide_shared_memory(layer);
+        }
         if layer.lean {
             return self.lean_shared_memory(layer);
         }
@@ -169,9 +185,21 @@ impl LaunchPlan {
         u32::try_from(block.checked_add(table_and_margin)?).ok()
     }
 
-    /// Returns the size of the partial sums in the workspace of a launch in bytes; `None` if it overflows.
+    /// Returns the number of threads of a block.
+    #[must_use]
+    pub fn threads(self, layer: LayerShape) -> u32 {
+        // The registers of wide kernels are divided among so many warps; those without work end at once.
+        let wide = layer.lean && is_wide(self.octets);
+        LANES as u32
+            * if wide { max_resident_warps(self.octets as usize) as u32 } else { self.warps }
+    }
+
+    /// Returns the size of the partial sums (for the wide kernels also of packed activations) in the workspace of a launch in bytes; `None` if it overflows.
     #[must_use]
     pub fn partial_bytes(self, layer: LayerShape) -> Option<usize> {
+        if layer.lean && is_wide(self.octets) {
+            return self.wide_partial_bytes(layer);
+        }
         if layer.lean {
             return self.lean_partial_bytes();
         }
@@ -181,11 +209,13 @@ impl LaunchPlan {
     }
 
     /// Returns the number of counters of a launch: one for each fragment of sums of every band; for a resident layer,
-    /// one for each row of slabs. Returns `None` if the layer is too large.
+    /// one for each row of slabs, about. Returns `None` if the layer is too large.
     #[must_use]
     pub fn counters(self, layer: LayerShape) -> Option<usize> {
         if layer.lean {
-            return Some(self.lean_partition(layer)?.slab_rows as usize);
+            let rows = self.lean_partition(layer)?.slab_rows as usize;
+            // The wide kernels have a counter for each warp that multiplies.
+            return Some(if is_wide(self.octets) { WARPGROUP as usize * rows } else { rows });
         }
         let fragments = self.slabs() * SLAB_STRIPS * self.octets as usize;
         Some(self.partition(layer)?.bands as usize * fragments)
@@ -251,7 +281,7 @@ mod tests {
     fn every_resident_layer_has_a_plan_that_fits() {
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         for (shape, kind) in SHAPES.into_iter().flat_map(|s| LAYERS.map(|l| (s, l))) {
-            for rows in [1, 8, 16, 32, 64] {
+            for rows in [1, 8, 16, 32, 64, 128] {
                 let layer = LayerShape { lean: true, ..layer(shape, kind) };
                 let plan = LaunchPlan::new(device, layer, rows).expect("there is one");
                 assert!(plan.shared_memory(layer).unwrap() <= device.shared_memory, "{plan:?}");
@@ -317,8 +347,8 @@ mod tests {
         let device = Device { multiprocessors: 132, shared_memory: SHARED_MEMORY[2] };
         let layer = layer((4096, 4096), LAYERS[0]);
         for rows in 0..200 {
-            let largest = [8, 16, 32, 64][LaunchPlan::row_class(rows)];
-            assert!(rows <= largest || largest == 64);
+            let largest = [8, 16, 32, 64, 128][LaunchPlan::row_class(rows)];
+            assert!(rows <= largest || largest == 128);
             let plans = [rows, largest].map(|rows| LaunchPlan::new(device, layer, rows));
             assert_eq!(plans[0], plans[1], "{rows}");
         }

@@ -13,6 +13,7 @@ use crate::{Dtype, TableKind, WeightsPerSymbol};
 ///   decode table, whether groups have scales, types of activations that there are kernels for.
 /// - `rows`: most rows of x that a kernel takes; every row of `matmul` has a kernel for each, and one that writes
 ///   out A fragments.
+/// - `widest`: most rows of x of one more kernel of each row of `matmul` without groups, for resident layers.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! kernel_table {
@@ -45,6 +46,7 @@ macro_rules! kernel_table {
                 "i8_x4_r5" I8 5 FourWeight false [Bf16 F16],
             ]
             rows: [8 16 32 64]
+            widest: 128
         }
     };
 }
@@ -55,6 +57,9 @@ macro_rules! kernel_table {
 macro_rules! kernel_name {
     (checksum) => {
         "checksum"
+    };
+    (pack) => {
+        "pack"
     };
     (decode $weights:literal) => {
         concat!("decode_", $weights)
@@ -132,6 +137,8 @@ impl WeightCoding {
 pub enum KernelFamily {
     /// Verifies checksums; takes [`ChecksumArgs`](crate::ChecksumArgs).
     Checksum,
+    /// Packs activations for the wide kernels; takes [`PackArgs`](crate::PackArgs).
+    Pack,
     /// Decodes a layer to row-major weights; takes [`DecodeArgs`](crate::DecodeArgs).
     Decode {
         /// Type of the weights.
@@ -165,7 +172,7 @@ pub enum KernelFamily {
 impl KernelFamily {
     const fn equals(self, other: Self) -> bool {
         match (self, other) {
-            (Self::Checksum, Self::Checksum) => true,
+            (Self::Checksum, Self::Checksum) | (Self::Pack, Self::Pack) => true,
             (Self::Decode { dtype, table }, Self::Decode { dtype: d, table: t }) => {
                 dtype as u8 == d as u8 && table as u8 == t as u8
             }
@@ -199,7 +206,7 @@ struct Row {
 
 /// Kernels of a coding and a type of activations: one for each number of rows, and one for fragments.
 macro_rules! rows_of_coding {
-    ($name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:literal $activations:ident [$($rows:literal)*]) => {{
+    ($name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:tt $activations:ident [$($rows:literal)*]) => {{
         let weights = WeightCoding {
             dtype: Dtype::$dtype,
             raw_bits: $raw_bits,
@@ -220,18 +227,42 @@ macro_rules! rows_of_coding {
     }};
 }
 
+/// The kernel of a coding without groups, and a type of activations, that takes most rows of x.
+macro_rules! widest_row {
+    ($name:literal $dtype:ident $raw_bits:literal $table:ident true $activations:ident $rows:literal) => {
+        None
+    };
+    ($name:literal $dtype:ident $raw_bits:literal $table:ident false $activations:ident $rows:literal) => {
+        Some(Row {
+            name: kernel_name!(matmul $name $activations $rows),
+            family: KernelFamily::Matmul {
+                weights: WeightCoding {
+                    dtype: Dtype::$dtype,
+                    raw_bits: $raw_bits,
+                    table: TableKind::$table,
+                    grouped: false,
+                },
+                activations: ActivationType::$activations,
+                octets: $rows / 8,
+            },
+        })
+    };
+}
+
 /// Expands the table to rows.
 macro_rules! rows {
     (
         decode: [$($weights:literal $type:ident $entries:ident,)*]
         dense: [$($operands:ident)*]
         matmul: [$(
-            $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:literal [$($activations:ident)*],
+            $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:tt [$($activations:ident)*],
         )*]
         rows: $rows:tt
+        widest: $widest:literal
     ) => {
         const OTHERS: &[Row] = &[
             Row { name: kernel_name!(checksum), family: KernelFamily::Checksum },
+            Row { name: kernel_name!(pack), family: KernelFamily::Pack },
             $(Row {
                 name: kernel_name!(decode $weights),
                 family: KernelFamily::Decode { dtype: Dtype::$type, table: TableKind::$entries },
@@ -245,6 +276,9 @@ macro_rules! rows {
             rows_of_coding!($name $dtype $raw_bits $table $grouped $activations $rows),
         )*)*];
         const MATMUL: &[Row] = CODINGS.as_flattened();
+        const WIDEST: &[Option<Row>] = &[$($(
+            widest_row!($name $dtype $raw_bits $table $grouped $activations $widest),
+        )*)*];
     };
 }
 
@@ -252,20 +286,46 @@ kernel_table!(rows);
 
 static ROWS: [Row; KernelId::COUNT] = {
     let mut rows = [OTHERS[0]; KernelId::COUNT];
-    let (others, matmul) = rows.split_at_mut(OTHERS.len());
+    let (others, rest) = rows.split_at_mut(OTHERS.len());
     others.copy_from_slice(OTHERS);
+    let (matmul, widest) = rest.split_at_mut(MATMUL.len());
     matmul.copy_from_slice(MATMUL);
+    let (mut coding, mut number) = (0, 0);
+    while coding < WIDEST.len() {
+        if let Some(row) = WIDEST[coding] {
+            widest[number] = row;
+            number += 1;
+        }
+        coding += 1;
+    }
+    assert!(number == widest.len());
     rows
+};
+
+/// Number of kernels for most rows of x.
+const WIDEST_COUNT: usize = {
+    let (mut coding, mut count) = (0, 0);
+    while coding < WIDEST.len() {
+        count += WIDEST[coding].is_some() as usize;
+        coding += 1;
+    }
+    count
 };
 
 impl KernelId {
     /// Number of kernels.
-    pub const COUNT: usize = OTHERS.len() + MATMUL.len();
+    pub const COUNT: usize = OTHERS.len() + MATMUL.len() + WIDEST_COUNT;
 
     /// Returns the kernel that verifies checksums.
     #[must_use]
     pub const fn checksum() -> Self {
         const { Self::find(KernelFamily::Checksum).unwrap() }
+    }
+
+    /// Returns the kernel that packs activations for the wide kernels.
+    #[must_use]
+    pub const fn pack() -> Self {
+        const { Self::find(KernelFamily::Pack).unwrap() }
     }
 
     /// Returns the kernel that decodes weights of type `dtype`; `None` if there is none.
@@ -291,8 +351,8 @@ impl KernelId {
         }
     }
 
-    /// Returns the kernel that multiplies a layer with at most `octets` (1, 2, 4 or 8) times 8 rows of x; `None` if
-    /// there is none.
+    /// Returns the kernel that multiplies a layer with at most `octets` (1, 2, 4, 8 or 16) times 8 rows of x; `None`
+    /// if there is none.
     #[must_use]
     pub const fn matmul(
         weights: WeightCoding,
@@ -406,7 +466,7 @@ mod tests {
 
     #[test]
     fn every_layer_has_its_kernels() {
-        let mut found = BTreeSet::from([KernelId::checksum()]);
+        let mut found = BTreeSet::from([KernelId::checksum(), KernelId::pack()]);
         for activations in [ActivationType::Bf16, ActivationType::F16] {
             found.insert(KernelId::dense(activations));
             for weights in layers() {
@@ -420,6 +480,9 @@ mod tests {
                     assert_eq!(kernel.is_none(), other_float, "{weights:?} {activations:?}");
                     found.extend(kernel);
                 }
+                let widest = KernelId::matmul(weights, activations, 16);
+                assert_eq!(widest.is_none(), other_float || weights.grouped);
+                found.extend(widest);
             }
         }
         for dtype in Dtype::ALL {

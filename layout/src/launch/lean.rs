@@ -58,18 +58,22 @@ pub struct LeanMatmulArgs {
     pub y_row_stride: u32,
     /// Properties of the launch.
     pub flags: MatmulFlags,
-    /// Slabs of a block, of which the first `longer` blocks have one more: a
+    /// Slabs of a block (for the wide kernels: units), of which the first `longer` blocks have one more: a
     /// [`LeanPartition`](crate::LeanPartition)'s, which the kernels need not compute.
     pub each: u32,
     /// Blocks that have one slab more.
     pub longer: u32,
+    /// Warpgroups of a block that decode, for the wide kernels.
+    pub groups: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 const _: () = assert!(
     size_of::<LeanLayer>() == 72
         && core::mem::offset_of!(LeanLayer, rows) == 48
         && core::mem::offset_of!(LeanLayer, reserved) == 68
-        && size_of::<LeanMatmulArgs>() == 128
+        && size_of::<LeanMatmulArgs>() == 136
         && core::mem::offset_of!(LeanMatmulArgs, x_rows) == 104
 );
 
@@ -144,15 +148,11 @@ pub const fn x_row_bytes(octets: usize) -> usize {
     2 * x_stage_columns(octets) + LINE / 2
 }
 
-/// Returns the most warps of a block: as many as leave each warp the registers that so many octets need.
-#[inline(always)]
-#[must_use]
-pub const fn max_lean_warps(octets: usize) -> usize {
-    match octets {
-        0..=4 => 16,
-        _ => 8,
-    }
-}
+/// Most octets that the lean kernels take; more are for the wide ones.
+pub const MAX_LEAN_OCTETS: usize = 2;
+
+/// Most warps of a block of a lean kernel.
+pub const MAX_LEAN_WARPS: usize = 16;
 
 /// Offsets of the parts of a block's shared memory, which starts with the decode table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod kernel_id;
 mod lean;
 mod partition;
 mod region;
+mod wide;
 
 pub use args::{ChecksumArgs, DENSE_THREADS, DecodeArgs, DenseArgs, LayerArgs, MatmulArgs};
 pub use budget::{
@@ -18,8 +19,13 @@ pub use flags::{LayerFlags, MatmulFlags};
 pub use kernel_id::{ActivationType, KernelFamily, KernelId, WeightCoding};
 pub use lean::{
     LEAN_DECODE_WARPS, LeanDecodeArgs, LeanLayer, LeanMatmulArgs, LeanMemory, MAX_BUFFER_ROWS,
-    RAW_STAGES, WARP_BARRIER_BYTES, lean_sum_bytes, max_lean_warps, raw_comes_with_words,
-    x_row_bytes, x_stage_columns, x_stages,
+    MAX_LEAN_OCTETS, MAX_LEAN_WARPS, RAW_STAGES, WARP_BARRIER_BYTES, lean_sum_bytes,
+    raw_comes_with_words, x_row_bytes, x_stage_columns, x_stages,
 };
 pub use partition::{Partition, Run};
 pub use region::{REGION_SHARED_MEMORY, REGION_THREADS, Region};
+pub use wide::{
+    CHUNK_COLUMNS, MAX_DECODER_GROUPS, PACK_THREADS, PIECE_COLUMNS, PIECES, PackArgs, WARPGROUP,
+    WEIGHT_PIECE_BYTES, WIDE_ROWS, WideMemory, activation_piece_bytes, activation_stages,
+    max_resident_warps, packed_bytes, piece_offset,
+};

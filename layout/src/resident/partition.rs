@@ -1,6 +1,6 @@
 //! How the lean kernels divide a layer among the warps of a grid.
 
-use crate::{SLAB_ROWS, TILE, TileGrid};
+use crate::{SLAB_ROWS, TILE, TileGrid, WIDE_ROWS};
 
 /// A layer as a sequence of slabs, divided into equal runs, one for each block.
 ///
@@ -50,7 +50,20 @@ impl LeanPartition {
     pub fn new(grid: TileGrid, blocks: u32, warps: u32) -> Option<Self> {
         let rows = u32::try_from(grid.rows).ok()?;
         let cols = u32::try_from(grid.cols).ok()?;
-        let (slab_rows, across) = (rows.div_ceil(SLAB_ROWS as u32), cols.div_ceil(TILE as u32));
+        Self::divide(rows.div_ceil(SLAB_ROWS as u32), cols.div_ceil(TILE as u32), blocks, warps)
+    }
+
+    /// Returns the partition for the wide kernels, whose blocks take units: [`WIDE_ROWS`] rows times a column of tiles. A unit
+    /// counts as a slab here, in row blocks of one row. Returns `None` if units cannot be counted in 32 bits, or if a block
+    /// would have none.
+    #[must_use]
+    pub fn of_units(grid: TileGrid, blocks: u32) -> Option<Self> {
+        let rows = u32::try_from(grid.rows).ok()?;
+        let cols = u32::try_from(grid.cols).ok()?;
+        Self::divide(rows.div_ceil(WIDE_ROWS as u32), cols.div_ceil(TILE as u32), blocks, 1)
+    }
+
+    fn divide(slab_rows: u32, across: u32, blocks: u32, warps: u32) -> Option<Self> {
         // So many that the number of a slab that a row block would have beyond the last one does not wrap either.
         let slabs = slab_rows.checked_mul(across).filter(|&slabs| slabs < u32::MAX / 2)?;
         let each = slabs.checked_div(blocks)?;

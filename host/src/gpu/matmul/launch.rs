@@ -7,12 +7,16 @@ use super::launches::Launch;
 use super::{Activations, Outputs, Workspace};
 use crate::launch_plan::{LaunchPlan, MAX_BATCH};
 use crate::{Float, MatmulError};
-use fused_rans_layout::{KernelId, LeanMatmulArgs, MatmulArgs, MatmulFlags, TILE};
+use fused_rans_layout::{
+    KernelId, LeanMatmulArgs, MatmulArgs, MatmulFlags, PACK_THREADS, PackArgs, TILE,
+};
 
 /// Most rows of a layer, and elements from a row of y to the next: kernels round rows up to whole tiles, in 32 bits.
 const MAX_LAYER_ROWS: u32 = u32::MAX - TILE as u32;
 /// Alignment of rows of x that lets kernels load 16 bytes at once.
 const ALIGNMENT: u64 = 16;
+/// Most blocks that pack, for each multiprocessor.
+const PACK_BLOCKS: usize = 4;
 
 impl Layer {
     /// Returns the launch for `rows` rows of x of type `activations`, if the device has enough shared memory.
@@ -36,6 +40,12 @@ impl Layer {
     ) -> Result<Kernel, GpuError> {
         let id = launch.kernel(activations).ok_or_else(|| self.no_kernel(activations))?;
         self.kernel(id, launch.size)
+    }
+
+    /// Returns the kernel that packs activations. It wants shared memory as the kernels do that follow it: a multiprocessor
+    /// that had to change between both would wait.
+    pub(super) fn pack_kernel(&self) -> Result<Kernel, GpuError> {
+        self.gpu().kernels().get(KernelId::pack(), SharedMemory { limit: Some(0), carveout: 100 })
     }
 
     /// Returns a kernel that multiplies, ready for launches of this size.
@@ -83,6 +93,7 @@ impl Layer {
         workspace.check(self.gpu(), launch.workspace)?;
         self.check_strides(&x, &y)?;
         let kernel = self.matmul_kernel(launch, x.dtype)?;
+        let pack = (launch.packed > 0).then(|| self.pack_kernel()).transpose()?;
         let is_ready = self.ready().order(cuda_stream)?;
         let batch = 8 * launch.plan.octets as usize;
         for first in (0..x.rows).step_by(batch) {
@@ -104,6 +115,10 @@ impl Layer {
                     }
                     Form::Resident(resident) => {
                         let args = self.lean_args(resident, launch, x, y, workspace)?;
+                        if let Some(pack) = &pack {
+                            let (size, args) = pack_launch(self, launch, &x, workspace);
+                            pack.launch_overlapping(size, &args, cuda_stream, is_ready)?;
+                        }
                         kernel.launch_overlapping(launch.size, &args, cuda_stream, is_ready)?;
                     }
                 }
@@ -134,11 +149,12 @@ impl Layer {
     ) -> Result<LeanMatmulArgs, GpuError> {
         let partition = launch.plan.lean_partition(self.shape());
         let partition = partition.ok_or_else(|| self.too_large())?;
+        let is_packed = launch.packed > 0;
         Ok(LeanMatmulArgs {
             layer: resident.args,
-            x: x.data,
+            x: if is_packed { workspace.partials() } else { x.data },
             y: y.data,
-            partials: workspace.partials(),
+            partials: workspace.partials() + launch.packed as u64,
             counters: workspace.counters(),
             x_rows: x.rows as u32,
             x_row_stride: x.row_stride as u32,
@@ -146,17 +162,46 @@ impl Layer {
             flags: flags(&x, &y),
             each: partition.each,
             longer: partition.longer,
+            groups: launch.plan.groups(),
+            reserved: 0,
         })
     }
 }
 
+/// Returns the launch that packs activations at the start of a workspace.
+fn pack_launch(
+    layer: &Layer,
+    launch: &Launch,
+    x: &Activations<u64>,
+    workspace: &Workspace,
+) -> (LaunchSize, PackArgs) {
+    let chunks = launch.packed / size_of::<[u32; 4]>();
+    let most = layer.gpu().plan_device().multiprocessors as usize * PACK_BLOCKS;
+    let blocks = chunks.div_ceil(PACK_THREADS).min(most) as u32;
+    let size = LaunchSize { blocks, threads: PACK_THREADS as u32, shared_memory: 0 };
+    let args = PackArgs {
+        x: x.data,
+        packed: workspace.partials(),
+        cols: layer.cols() as u32,
+        x_rows: x.rows as u32,
+        x_row_stride: x.row_stride as u32,
+        octets: launch.plan.octets,
+        flags: MatmulFlags::empty().with(MatmulFlags::ALIGNED_X, is_aligned(x)),
+        reserved: 0,
+    };
+    (size, args)
+}
+
+/// Returns whether rows of x start at multiples of what kernels load at once.
+fn is_aligned(x: &Activations<u64>) -> bool {
+    x.data.is_multiple_of(ALIGNMENT) && (2 * x.row_stride as u64).is_multiple_of(ALIGNMENT)
+}
+
 /// Returns the properties of a launch.
 fn flags(x: &Activations<u64>, y: &Outputs<u64>) -> MatmulFlags {
-    let aligned =
-        x.data.is_multiple_of(ALIGNMENT) && (2 * x.row_stride as u64).is_multiple_of(ALIGNMENT);
     MatmulFlags::empty()
         .with(MatmulFlags::OUTPUT_F32, y.dtype == Float::F32)
-        .with(MatmulFlags::ALIGNED_X, aligned)
+        .with(MatmulFlags::ALIGNED_X, is_aligned(x))
 }
 
 /// Returns the arguments of a kernel that reads a blob, for at most [`MAX_BATCH`] rows of x.

@@ -4,7 +4,7 @@ use super::super::kernels::LaunchSize;
 use super::WorkspaceSize;
 use crate::Float;
 use crate::launch_plan::{Device, LaunchPlan, LayerShape};
-use fused_rans_layout::{ActivationType, KernelId, LANES, WeightCoding};
+use fused_rans_layout::{ActivationType, KernelId, WeightCoding};
 
 /// A launch plan with its launch size and the size of its workspace.
 #[derive(Clone, Copy, Debug)]
@@ -12,14 +12,19 @@ pub struct Launch {
     pub plan: LaunchPlan,
     pub size: LaunchSize,
     pub workspace: WorkspaceSize,
+    /// Bytes of packed activations, at the start of the workspace; 0 if the kernel takes them as they are.
+    pub packed: usize,
     /// Kernels for BF16 and F16 activations, where there are any.
     kernels: [Option<KernelId>; 2],
 }
 
-/// The launches for up to 8, 16, 32 and 64 rows of x: plans depend on nothing else. `None` where the device cannot
+/// Most rows of x of each class of launches.
+pub const ROW_CLASSES: [usize; 5] = [8, 16, 32, 64, 128];
+
+/// The launches for up to 8, 16, 32, 64 and 128 rows of x: plans depend on nothing else. `None` where the device cannot
 /// multiply with the layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Launches([Option<Launch>; 4]);
+pub struct Launches([Option<Launch>; 5]);
 
 impl Launches {
     pub fn new(device: Device, layer: LayerShape, coding: WeightCoding) -> Self {
@@ -27,7 +32,7 @@ impl Launches {
             let plan = LaunchPlan::new(device, layer, rows)?;
             Launch::new(plan, layer, coding)
         };
-        Self([8, 16, 32, 64].map(launch))
+        Self(ROW_CLASSES.map(launch))
     }
 
     /// Returns the launch for `rows` rows of x.
@@ -44,11 +49,11 @@ impl Launch {
             partials: plan.partial_bytes(layer)?,
             counters: plan.counters(layer)?.checked_mul(4)?,
         };
-        let threads = plan.warps * LANES as u32;
         let kernels = [ActivationType::Bf16, ActivationType::F16]
             .map(|activations| KernelId::matmul(coding, activations, plan.octets));
-        let size = LaunchSize { blocks: plan.blocks, threads, shared_memory };
-        Some(Self { plan, size, workspace, kernels })
+        let size = LaunchSize { blocks: plan.blocks, threads: plan.threads(layer), shared_memory };
+        let packed = plan.packed_bytes(layer)?;
+        Some(Self { plan, size, workspace, packed, kernels })
     }
 
     /// Returns the kernel for activations of this type; `None` if there is none.

@@ -11,16 +11,16 @@ pub use workspace::{Workspace, WorkspaceSize};
 use super::{CudaStream, DeviceSlice, DeviceSliceMut, GpuError, Layer};
 use crate::launch_plan::LaunchPlan;
 use crate::matmul::{Activations, Epilogue, Outputs, check};
-use launches::Launch;
+use launches::{Launch, ROW_CLASSES};
 
 impl Layer {
-    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Use it for up to 64
+    /// Queues `y = x W^T`, times the layer's scale, plus its bias, on a CUDA stream, and returns. Use it for up to 128
     /// rows of x. It neither allocates memory nor waits for the device. The first call with another number of rows or
     /// another type of activations may load a kernel (see [`Layer::prepare`]).
     ///
     /// Products are exact, sums are F32, in an order that depends on shapes and device alone: the same operands give
-    /// the same bits. More than 64 rows of x are processed 64 at a time, each time decoding the layer again: above 64
-    /// rows, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are multiplied as
+    /// the same bits. More rows of x than a kernel takes, 64 or 128, are processed that many at a time, each time decoding
+    /// the layer again: for many more, [`Layer::decode`] and a dense multiplication are faster. NaN patterns of FP8 weights are multiplied as
     /// +-480; check inputs beforehand where that matters.
     ///
     /// ```no_run
@@ -161,7 +161,7 @@ impl Layer {
     /// [`GpuError::SharedMemory`] and [`GpuError::TooManyTiles`], as for [`Layer::matmul`].
     pub fn workspace_size(&self, rows: usize) -> Result<WorkspaceSize, GpuError> {
         // Fewer rows may be launched in another way.
-        let smaller = [8, 16, 32, 64].into_iter().filter(|&fewer| fewer < rows);
+        let smaller = ROW_CLASSES.into_iter().filter(|&fewer| fewer < rows);
         smaller.chain([rows]).try_fold(WorkspaceSize::default(), |size, rows| {
             let launch = self.launches().get(rows).ok_or_else(|| self.no_plan())?;
             Ok(size.union(launch.workspace))
@@ -180,10 +180,13 @@ impl Layer {
         let y = Outputs { data: 0, dtype: crate::Float::F32, row_stride: self.rows() };
         self.check_shapes(x, y)?;
         self.gpu().enter()?;
-        let smaller = [8, 16, 32].into_iter().filter(|&fewer| fewer < rows);
+        let smaller = ROW_CLASSES.into_iter().filter(|&fewer| fewer < rows);
         for rows in smaller.chain([rows]) {
             let launch = self.launch_for(rows, activations)?;
             self.matmul_kernel(launch, activations)?;
+            if launch.packed > 0 {
+                self.pack_kernel()?;
+            }
         }
         self.ready().synchronize()
     }

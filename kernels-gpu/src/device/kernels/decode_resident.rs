@@ -33,13 +33,7 @@ pub unsafe fn decode_slabs(dtype: Dtype, table: TableKind, args: &LeanDecodeArgs
     let memory = memory.at(shared_memory());
     let warp = broadcast_first_lane(reread_warp());
     let mut slabs = Slabs::new(layer, format.raw_bits(), false, memory, warp);
-    if is_elected() {
-        for i in 0..Slabs::BARRIERS {
-            // SAFETY: the barrier's place, which nothing uses yet.
-            unsafe { make_barrier(slabs.barriers() + 8 * i, 1) };
-        }
-        barriers_made();
-    }
+    slabs.make_barriers();
     async_copy_wait();
     barrier();
     let across = layer.cols.div_ceil(TILE as u32);

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::MmaType;
 use crate::device::matmul::Kind;
-#[cfg(feature = "lean")]
-use crate::device::matmul::lean;
 #[cfg(not(feature = "lean"))]
 use crate::device::matmul::{Arguments, run};
+#[cfg(feature = "lean")]
+use crate::device::matmul::{lean, wide};
 use core::arch::global_asm;
 #[cfg(feature = "bf16")]
 use fused_rans_layout::{ChecksumArgs, DenseArgs, REGION_THREADS};
@@ -28,7 +28,9 @@ use fused_rans_layout::{Dtype, LANES, TableKind, kernel_name, kernel_table};
 #[cfg(all(feature = "bf16", feature = "lean"))]
 use fused_rans_layout::{LEAN_DECODE_WARPS, LeanDecodeArgs};
 #[cfg(feature = "lean")]
-use fused_rans_layout::{LeanMatmulArgs, max_lean_warps};
+use fused_rans_layout::{
+    LeanMatmulArgs, MAX_LEAN_OCTETS, PACK_THREADS, PackArgs, max_resident_warps,
+};
 #[cfg(not(feature = "lean"))]
 use fused_rans_layout::{MatmulArgs, max_warps, slabs_at_once};
 
@@ -64,10 +66,10 @@ macro_rules! kernel {
 macro_rules! matmul_kernels {
     (
         $name:literal $activations:ident
-        { $dtype:ident $raw_bits:literal $table:ident $grouped:literal } [$($rows:literal)*]
+        { $dtype:ident $raw_bits:literal $table:ident $grouped:tt } [$($rows:literal)*]
     ) => {
         $(kernel!(
-            [matmul $name $activations $rows], threads: LANES * max_lean_warps($rows / 8), blocks: 1,
+            [matmul $name $activations $rows], threads: LANES * max_resident_warps($rows / 8), blocks: 1,
             |arguments: LeanMatmulArgs| {
                 const KIND: Kind = Kind {
                     dtype: Dtype::$dtype,
@@ -77,7 +79,11 @@ macro_rules! matmul_kernels {
                     grouped: $grouped,
                     fragments: false,
                 };
-                lean::run::<{ $rows / 8 }>(KIND, &arguments)
+                if $rows / 8 <= MAX_LEAN_OCTETS {
+                    lean::run::<{ $rows / 8 }>(KIND, &arguments)
+                } else {
+                    wide::run::<{ $rows / 8 }>(KIND, &arguments)
+                }
             }
         );)*
     };
@@ -88,7 +94,7 @@ macro_rules! matmul_kernels {
 macro_rules! matmul_kernels {
     (
         $name:literal $activations:ident
-        { $dtype:ident $raw_bits:literal $table:ident $grouped:literal } [$($rows:literal)*]
+        { $dtype:ident $raw_bits:literal $table:ident $grouped:tt } [$($rows:literal)*]
     ) => {
         $(kernel!(
             [matmul $name $activations $rows], threads: LANES * max_warps($rows / 8), blocks: 1,
@@ -133,16 +139,28 @@ macro_rules! matmul_part {
     };
 }
 
+/// Declares the kernels for most rows of x, where groups have no scales.
+#[cfg(feature = "lean")]
+macro_rules! widest_part {
+    ($name:literal $activations:ident { $dtype:ident $raw_bits:literal $table:ident true } $rows:literal) => {};
+    ($name:literal $activations:ident $kind:tt $rows:literal) => {
+        matmul_part!($name $activations $kind [$rows]);
+    };
+}
+
 /// Expands the table.
 macro_rules! instances {
     (
         decode: [$($weights:literal $type:ident $entries:ident,)*]
         dense: [$($operands:ident)*]
         matmul: [$(
-            $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:literal [$($activations:ident)*],
+            $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:tt [$($activations:ident)*],
         )*]
         rows: $rows:tt
+        widest: $widest:literal
     ) => {
+        #[cfg(all(feature = "bf16", feature = "lean"))]
+        kernel!([pack], threads: PACK_THREADS, blocks: 4, |arguments: PackArgs| wide::pack(&arguments));
         #[cfg(feature = "bf16")]
         kernel!(
             [checksum], threads: REGION_THREADS, blocks: 4,
@@ -171,6 +189,8 @@ macro_rules! instances {
         )*
         $($(
             matmul_part!($name $activations { $dtype $raw_bits $table $grouped } $rows);
+            #[cfg(feature = "lean")]
+            widest_part!($name $activations { $dtype $raw_bits $table $grouped } $widest);
         )*)*
     };
 }

@@ -9,6 +9,8 @@ pub mod lean;
 mod shared;
 #[cfg(not(feature = "lean"))]
 mod sm80;
+#[cfg(feature = "lean")]
+pub mod wide;
 
 use crate::MmaType;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};

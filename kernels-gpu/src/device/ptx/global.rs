@@ -50,6 +50,53 @@ pub unsafe fn load_global_u16(from: *const u16) -> u32 {
     value
 }
 
+/// Loads `N` words (1, 2 or 4) that no kernel writes, to be used much later and once: the load is not moved to where they are
+/// used, and they are not kept in the L1 cache.
+///
+/// # PTX
+/// `ld.global.nc.L1::no_allocate.b32`, `.v2`, `.v4`
+///
+/// # Safety
+/// As for [`load_global`].
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub unsafe fn load_ahead<const N: usize>(from: *const u32) -> [u32; N] {
+    let mut words = [0; 4];
+    let [a, b, c, d] = &mut words;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match N {
+            4 => asm!("ld.global.nc.L1::no_allocate.v4.b32 {{{}, {}, {}, {}}}, [{}];",
+                out(reg32) *a, out(reg32) *b, out(reg32) *c, out(reg32) *d, in(reg64) from,
+                options(nostack)),
+            2 => asm!("ld.global.nc.L1::no_allocate.v2.b32 {{{}, {}}}, [{}];", out(reg32) *a,
+                out(reg32) *b, in(reg64) from, options(nostack)),
+            _ => asm!("ld.global.nc.L1::no_allocate.b32 {}, [{}];", out(reg32) *a,
+                in(reg64) from, options(nostack)),
+        }
+    }
+    core::array::from_fn(|i| words[i % 4])
+}
+
+/// Loads eight activations that follow each other. See [`load_activation`].
+///
+/// # PTX
+/// `ld.global.v4.b32`
+///
+/// # Safety
+/// They exist and are aligned to 16 bytes.
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub unsafe fn load_activations_8(from: *const u16) -> [u32; 4] {
+    let [a, b, c, d]: [u32; 4];
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ld.global.v4.b32 {{{}, {}, {}, {}}}, [{}];", out(reg32) a, out(reg32) b,
+            out(reg32) c, out(reg32) d, in(reg64) from, options(nostack));
+    }
+    [a, b, c, d]
+}
+
 /// Loads an activation. Unlike `ld.global.nc`, this sees what an earlier kernel has written even if this kernel started before
 /// that one ended.
 ///

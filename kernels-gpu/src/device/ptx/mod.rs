@@ -9,6 +9,8 @@ mod mma;
 mod shared;
 mod special;
 mod sync;
+#[cfg(feature = "lean")]
+mod wgmma;
 
 #[cfg(feature = "lean")]
 pub use bulk::*;
@@ -18,3 +20,5 @@ pub use mma::*;
 pub use shared::*;
 pub use special::*;
 pub use sync::*;
+#[cfg(feature = "lean")]
+pub use wgmma::*;

@@ -83,6 +83,20 @@ pub unsafe fn store_shared_4(at: u32, [a, b, c, d]: [u32; 4]) {
     }
 }
 
+/// Stores the low half of `value`.
+///
+/// # PTX
+/// `st.shared.b16`
+///
+/// # Safety
+/// `at` is the address of two bytes of the block's shared memory, aligned to 2.
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub unsafe fn store_shared_u16(at: u32, value: u16) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("st.shared.b16 [{}], {};", in(reg32) at, in(reg16) value, options(nostack)) };
+}
+
 /// Loads `N` words (1, 2 or 4) that something else than this thread's stores may have written, such as copies.
 ///
 /// # PTX

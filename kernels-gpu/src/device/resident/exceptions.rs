@@ -38,8 +38,30 @@ impl Exceptions {
     /// Calls `f` with all exceptions, each in one lane of the warp.
     #[inline(always)]
     pub fn for_each_in_one_lane(self, f: impl FnMut(Exception)) {
-        let count = self.end(ROW_CLASSES as u32 - 1);
-        self.for_each(reread_lane() as u32, count, LANES as u32, f);
+        self.for_each(reread_lane() as u32, self.count(), LANES as u32, f);
+    }
+
+    /// Returns this lane's exception of the first ones, of which each lane has one.
+    #[inline(always)]
+    pub fn first_of_lane(self) -> Option<Exception> {
+        let mut first = None;
+        let lane = reread_lane() as u32;
+        self.for_each(lane, self.count().min(LANES as u32), LANES as u32, |exception| {
+            first = Some(exception)
+        });
+        first
+    }
+
+    /// Calls `f` with all exceptions but the first ones, each in one lane of the warp.
+    #[inline(always)]
+    pub fn for_each_but_first(self, f: impl FnMut(Exception)) {
+        self.for_each((LANES + reread_lane()) as u32, self.count(), LANES as u32, f);
+    }
+
+    /// Returns the number of exceptions.
+    #[inline(always)]
+    pub fn count(self) -> u32 {
+        self.end(ROW_CLASSES as u32 - 1)
     }
 
     /// Returns the number of exceptions of the classes up to class `class`.

@@ -3,9 +3,11 @@
 mod exceptions;
 mod layer;
 mod plain;
+mod raw;
 mod slab;
 
 pub use exceptions::{Exception, Exceptions};
 pub use layer::ResidentLayer;
 pub use plain::plain_fragment;
+pub use raw::load_raw;
 pub use slab::{LaneStream, Planes, Slab, Slabs};

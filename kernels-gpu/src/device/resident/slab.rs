@@ -2,9 +2,9 @@
 
 use super::{Exceptions, ResidentLayer};
 use crate::device::ptx::{
-    BulkCopy, advance, arrive_once, broadcast_first_lane, expect_once, lane, load_constant,
-    load_global, load_shared_words, multiply_add, opaque_four, shared_memory, wait_barrier,
-    warp_barrier,
+    BulkCopy, advance, arrive_once, barriers_made, broadcast_first_lane, expect_once, is_elected,
+    lane, load_constant, load_global, load_shared_words, make_barrier, multiply_add, opaque_four,
+    shared_memory, wait_barrier, warp_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
@@ -80,7 +80,7 @@ struct LaneMemory {
 
 impl<'a> Slabs<'a> {
     /// Number of a warp's barriers.
-    pub const BARRIERS: u32 = 3;
+    const BARRIERS: u32 = 3;
 
     #[inline(always)]
     pub fn new(
@@ -109,10 +109,19 @@ impl<'a> Slabs<'a> {
         raw_comes_with_words(self.grouped, self.raw_bits)
     }
 
-    /// Returns the address of the warp's barriers.
+    /// Makes the warp's barriers.
     #[inline(always)]
-    pub fn barriers(&self) -> u32 {
-        self.barriers
+    pub fn make_barriers(&self) {
+        if is_elected() {
+            let mut i = 0;
+            while i < Self::BARRIERS {
+                // SAFETY: the barriers' places, which nothing uses yet.
+                unsafe { make_barrier(self.barriers + 8 * i, 1) };
+                i += 1;
+            }
+            barriers_made();
+        }
+        warp_barrier();
     }
 
     /// Loads the entry of slab `number`, in column `col` of tiles. The layer must have it.

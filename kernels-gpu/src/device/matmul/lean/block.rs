@@ -1,7 +1,7 @@
 //! A block's run of slabs.
 
 use super::activations::XRing;
-use super::finish::{Part, finish};
+use super::finish::{OwnRows, Part, finish};
 use super::panel::{coded_panel, plain_panel};
 use super::state::SlabState;
 use super::{Arguments, memory};
@@ -16,8 +16,8 @@ use crate::device::ptx::{
 use crate::device::resident::{LaneStream, Slab, Slabs};
 use crate::{WeightFormat, unrolled};
 use fused_rans_layout::{
-    LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, SlabPlace, TILE, WARP_BARRIER_BYTES,
-    x_row_bytes,
+    FRAGMENT, LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, SLAB_ROWS, SlabPlace, TILE,
+    WARP_BARRIER_BYTES, x_row_bytes,
 };
 
 /// Most octets for which the panels of a slab are unrolled.
@@ -41,7 +41,10 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     let warp = broadcast_first_lane(reread_warp());
     let slabs = Slabs::new(layer, format.raw_bits(), kind.grouped, memory, warp);
     let x_barriers = memory.barriers + reread_warps() * WARP_BARRIER_BYTES;
-    make_barriers::<B>(slabs.barriers(), x_barriers, warp);
+    slabs.make_barriers();
+    if warp == 0 {
+        make_barriers::<B>(x_barriers);
+    }
     let (start, end) = (partition.place(run.start), partition.place(run.end));
     let mut walk = Walk { kind, arguments, format, partition, start, end, warp, slabs, next: None };
     walk.next = walk.first(start.row_block);
@@ -59,21 +62,14 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     unsafe { walk.all(&mut ring) };
 }
 
-/// Makes the barriers of the warp, and those of the activations.
+/// Makes the barriers of the activations.
 #[inline(always)]
-fn make_barriers<const B: usize>(own: u32, of_x: u32, warp: u32) {
+fn make_barriers<const B: usize>(of_x: u32) {
     if is_elected() {
-        // SAFETY: the barriers' places, which nothing uses yet.
-        unsafe {
-            for i in 0..Slabs::BARRIERS {
-                make_barrier(own + 8 * i, 1);
-            }
-            if warp == 0 {
-                for (first, arrivals) in XRing::<B>::barriers(of_x, reread_warps()) {
-                    for i in 0..XRing::<B>::BARRIERS {
-                        make_barrier(first + 8 * i, arrivals);
-                    }
-                }
+        for (first, arrivals) in XRing::<B>::barriers(of_x, reread_warps()) {
+            for i in 0..XRing::<B>::BARRIERS {
+                // SAFETY: the barriers' places, which nothing uses yet.
+                unsafe { make_barrier(first + 8 * i, arrivals) };
             }
         }
         barriers_made();
@@ -177,8 +173,15 @@ impl Walk<'_> {
                 col += 1;
             }
             if part.from < part.to {
+                let slab_row = part.slab_row(self.partition);
+                let own = OwnRows {
+                    number: slab_row,
+                    place: (part.row, self.partition.warps),
+                    first: slab_row * SLAB_ROWS as u32,
+                    to_next_strip: FRAGMENT as u32,
+                };
                 // SAFETY: the caller's promise.
-                unsafe { finish::<B>(self.kind, self.arguments, self.partition, part, sums) };
+                unsafe { finish::<B>(self.kind, self.arguments, self.partition, part, own, sums) };
             }
             col = 0;
             row_block += 1;

@@ -26,6 +26,18 @@ impl Part {
     }
 }
 
+/// The rows of W that a warp has sums of.
+#[derive(Clone, Copy)]
+pub struct OwnRows {
+    /// Number of their counter.
+    pub number: u32,
+    /// The warp's number among those of the block that have sums, and how many these are.
+    pub place: (u32, u32),
+    /// The first row, and the distance to that of the second strip.
+    pub first: u32,
+    pub to_next_strip: u32,
+}
+
 /// Ends a part: stores the outputs if it is all of its row of slabs. If not, saves its sums; the block that comes last
 /// adds all up, in the order of the columns.
 ///
@@ -37,28 +49,28 @@ pub unsafe fn finish<const B: usize>(
     arguments: &Arguments,
     partition: LeanPartition,
     part: Part,
+    own: OwnRows,
     mut sums: Sums<B>,
 ) {
-    let slab_row = part.slab_row(partition);
     if part.from != 0 || part.to != partition.across {
         // SAFETY: the caller's promise.
         unsafe {
-            store_slot(slot::<B>(arguments, partition, part, block() as u32), &sums);
-            let counter = arguments.counters.wrapping_add(slab_row as usize);
+            store_slot(slot::<B>(arguments, partition, part, own, block() as u32), &sums);
+            let counter = arguments.counters.wrapping_add(own.number as usize);
             let (first, last) = partition.owners(part.row_block, part.row);
             if !arrive(counter, last - first) {
                 return;
             }
             // As many loads at once as there are registers for.
             sums = match B {
-                1 => add_up::<B, 8>(arguments, partition, part, (first, last)),
-                2 => add_up::<B, 4>(arguments, partition, part, (first, last)),
-                _ => add_up::<B, 1>(arguments, partition, part, (first, last)),
+                1 => add_up::<B, 8>(arguments, partition, part, own, (first, last)),
+                2 => add_up::<B, 4>(arguments, partition, part, own, (first, last)),
+                _ => add_up_each::<B>(arguments, partition, part, own, (first, last)),
             };
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { store::<B>(kind, arguments, slab_row, &sums) };
+    unsafe { store::<B>(kind, arguments, own, &sums) };
 }
 
 /// Returns the address of this lane's numbers in a block's slot. A block shares at most two parts of each row of a row block
@@ -68,10 +80,12 @@ fn slot<const B: usize>(
     arguments: &Arguments,
     partition: LeanPartition,
     part: Part,
+    own: OwnRows,
     block: u32,
 ) -> *mut f32 {
     let is_last = partition.run(block).start < partition.first(part.row_block);
-    let slot = (2 * block + u32::from(is_last)) * partition.warps + part.row;
+    let (place, warps) = own.place;
+    let slot = (2 * block + u32::from(is_last)) * warps + place;
     arguments.partials.wrapping_add(slot as usize * (lean_sum_bytes(B) / 4) + 4 * lane())
 }
 
@@ -84,6 +98,7 @@ unsafe fn add_up<const B: usize, const N: usize>(
     arguments: &Arguments,
     partition: LeanPartition,
     part: Part,
+    own: OwnRows,
     (first, last): (u32, u32),
 ) -> Sums<B> {
     let mut sums = zero();
@@ -96,7 +111,8 @@ unsafe fn add_up<const B: usize, const N: usize>(
                 let block = block + i as u32;
                 if block <= last {
                     // SAFETY: the caller's promise.
-                    loaded[i] = unsafe { load_slot(slot::<B>(arguments, partition, part, block)) };
+                    loaded[i] =
+                        unsafe { load_slot(slot::<B>(arguments, partition, part, own, block)) };
                 }
             },
         );
@@ -105,6 +121,39 @@ unsafe fn add_up<const B: usize, const N: usize>(
             |i| add(&mut sums, &mut loaded[i], &[[1.0; 2]; SLAB_STRIPS]),
         );
         block += N as u32;
+    }
+    sums
+}
+
+/// Returns the same, for so many octets that there are no registers for a second set of sums.
+///
+/// # Safety
+/// As for [`add_up`].
+#[inline(always)]
+unsafe fn add_up_each<const B: usize>(
+    arguments: &Arguments,
+    partition: LeanPartition,
+    part: Part,
+    own: OwnRows,
+    (first, last): (u32, u32),
+) -> Sums<B> {
+    let mut sums = zero();
+    let mut block = first;
+    while block <= last {
+        let slot = slot::<B>(arguments, partition, part, own, block);
+        for_each_fragment::<B>(
+            #[inline(always)]
+            |strip, octet| {
+                let from = slot.wrapping_add((strip * B + octet) * 4 * LANES);
+                // SAFETY: the caller's promise.
+                let loaded = unsafe { load_partial(from) };
+                unrolled::<4>(
+                    #[inline(always)]
+                    |i| sums[strip][octet][i] += loaded[i],
+                );
+            },
+        );
+        block += 1;
     }
     sums
 }
@@ -144,13 +193,13 @@ unsafe fn load_slot<const B: usize>(slot: *mut f32) -> Sums<B> {
 /// # Safety
 /// As for [`finish`].
 #[inline(always)]
-unsafe fn store<const B: usize>(kind: Kind, arguments: &Arguments, slab_row: u32, sums: &Sums<B>) {
+unsafe fn store<const B: usize>(kind: Kind, arguments: &Arguments, own: OwnRows, sums: &Sums<B>) {
     let (g, t) = (reread_lane() as u32 / 4, reread_lane() as u32 % 4);
     unrolled::<4>(
         #[inline(always)]
         |i| {
             let (strip, half) = (i / 2, i % 2);
-            let n = slab_row * SLAB_ROWS as u32 + (FRAGMENT * strip + 8 * half) as u32 + g;
+            let n = own.first + own.to_next_strip * strip as u32 + 8 * half as u32 + g;
             if n >= arguments.layer.rows {
                 return;
             }

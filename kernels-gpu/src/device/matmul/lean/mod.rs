@@ -19,6 +19,7 @@ mod panel;
 mod state;
 
 pub use block::run;
+pub use finish::{OwnRows, Part, finish};
 
 use crate::device::matmul::Kind;
 use crate::device::matmul::shared::groups::HasZeroPoints;
@@ -29,23 +30,24 @@ use fused_rans_layout::{LeanMatmulArgs, LeanMemory, LeanPartition, MatmulFlags, 
 
 /// [`LeanMatmulArgs`], with pointers in place of addresses.
 #[derive(Clone, Copy)]
-struct Arguments {
-    layer: ResidentLayer,
-    x: *const u16,
+pub struct Arguments {
+    pub layer: ResidentLayer,
+    pub x: *const u16,
     y: *mut u8,
     partials: *mut f32,
     counters: *mut u32,
     x_rows: u32,
     x_row_stride: u32,
     y_row_stride: u32,
-    each: u32,
-    longer: u32,
+    pub each: u32,
+    pub longer: u32,
+    pub groups: u32,
     flags: MatmulFlags,
 }
 
 impl Arguments {
     #[inline(always)]
-    fn new(args: &LeanMatmulArgs) -> Self {
+    pub fn new(args: &LeanMatmulArgs) -> Self {
         Self {
             layer: ResidentLayer::new(&args.layer),
             x: with_exposed_provenance(args.x as usize),
@@ -57,6 +59,7 @@ impl Arguments {
             y_row_stride: args.y_row_stride,
             each: args.each,
             longer: args.longer,
+            groups: args.groups,
             flags: args.flags,
         }
     }
@@ -74,6 +77,13 @@ impl HasZeroPoints for Arguments {
     #[inline(always)]
     fn has_zero_points(&self) -> bool {
         self.layer.has_zero_points()
+    }
+}
+
+impl HasZeroPoints for ResidentLayer {
+    #[inline(always)]
+    fn has_zero_points(&self) -> bool {
+        ResidentLayer::has_zero_points(self)
     }
 }
 
