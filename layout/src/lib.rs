@@ -32,9 +32,9 @@ pub use launch::{
 };
 pub use resident::{
     ExceptionEnds, LeanPartition, MAX_COPIED_UNITS, PANEL_COLUMNS, PANEL_FRAGMENTS, PANEL_STEPS,
-    PANELS, ROW_CLASSES, SlabEntry, SlabException, SlabPlace, SlabRun, UNIT, activation_column,
-    activation_place, exception_units, panel_plain_bytes, panel_plane_start, panel_plane_words,
-    panel_raw_bytes, panel_word_offset, panels, slab_bytes,
+    PANELS, PanelOrder, PanelStep, ROW_CLASSES, SlabEntry, SlabException, SlabPlace, SlabRun, UNIT,
+    activation_column, activation_place, exception_units, panel_plain_bytes, panel_plane_start,
+    panel_plane_words, panel_raw_bytes, panel_word_offset, panels, slab_bytes,
 };
 pub use stored::{
     Dtype, GROUP, GROUPS, GroupPlane, MAX_TAIL_ROWS, Place, Plane, SlabShape, Split,

@@ -246,7 +246,7 @@ fn every_kernel_multiplies_with_plans_of_large_and_small_devices() {
         for (rows, cols, m) in [(320, 576, 0), (150, 250, 0), (64, 384, 3), (60, 448, 5)] {
             let recipe = Recipe { rows, cols, ..case.recipe.clone() };
             let case = Case { recipe, stride_x: cols, stride_y: rows, ..case.clone() };
-            for m in [8 - m, 16 - m, 32 - m, 64 - m] {
+            for m in [8 - m, 16 - m, 32 - m, 64 - m, 128 - m] {
                 names.extend(check_plans(gpu, &Case { m, ..case.clone() }));
             }
         }

@@ -1,5 +1,5 @@
-//! Runs the lean matmul kernels on the CPU, with resident layers as an upload makes them. The warps of every block take
-//! the steps of `kernels-gpu/src/device/matmul/lean` in the same order, and with the same functions where these are
+//! Runs the matmul kernels for resident layers on the CPU, with resident layers as an upload makes them. The warps of every block take
+//! the steps of `kernels-gpu/src/device/matmul/{lean,wide}` in the same order, and with the same functions where these are
 //! portable. These files replace only what takes device instructions: copies, barriers, shared memory, `mma.sync`.
 //!
 //! So a layer that these tests accept can be wrong on a GPU only by the device's own code, and where a GPU's outputs
@@ -8,17 +8,20 @@
 //! - [`slab`]: words, raw planes and plain weights, from the layer to MMA operands.
 //! - [`activations`]: stages of x.
 //! - [`matmul`]: runs of slabs, sums of several blocks, outputs; [`exceptions`]: what they add to the sums.
+//! - [`wide`]: the wide kernels.
 
 mod activations;
 mod exceptions;
 mod matmul;
 mod slab;
+mod wide;
 
 use crate::lanes::{Operands, mma_types, number, tables};
 use activations::Activations;
 use fused_rans::launch_plan::{Device, LaunchPlan, LayerShape};
 use fused_rans::layout::{
-    LeanPartition, PANEL_FRAGMENTS, PANEL_STEPS, Place, SLAB_ROWS, SLAB_STRIPS, SlabShape, TILE,
+    LeanPartition, MAX_LEAN_OCTETS, PANEL_FRAGMENTS, PANEL_STEPS, Place, SLAB_ROWS, SLAB_STRIPS,
+    SlabShape, TILE, WARPGROUP, WIDE_ROWS,
 };
 use fused_rans::resident::{ResidentLayer, ResidentPlan};
 use fused_rans::{Blob, Dtype, Encoder, Float, Matrix};
@@ -33,6 +36,7 @@ use support::product::{Accumulator, Case, Inputs, Values, any_case, weight_numbe
 use support::quantized::{QuantizedCase, large_integers};
 use support::resident::bounds_of_resident;
 use support::{Recipe, Weights};
+use wide::Wide;
 
 /// The device whose launch plans are tried: an H200.
 const DEVICE: Device = Device { multiprocessors: 132, shared_memory: 227 << 10 };
@@ -41,8 +45,8 @@ fn build(blob: &Blob<'_>) -> ResidentLayer {
     ResidentPlan::new(blob).unwrap().build().unwrap()
 }
 
-/// Returns the octets of a kernel, and how it divides the layer among how many blocks: by the launch plan, and at random.
-fn launches(case: &Case, blob: &Blob<'_>) -> Vec<(usize, LeanPartition, u32)> {
+/// Returns launches: by the launch plan, and at random one of a lean and one of a wide kernel.
+fn launches(case: &Case, blob: &Blob<'_>) -> Vec<(LaunchPlan, LeanPartition)> {
     let shape = LayerShape::of_resident(&ResidentPlan::new(blob).unwrap());
     let own = LaunchPlan::new(DEVICE, shape, case.m).expect("every layer fits an H200");
     let mut rng = SmallRng::seed_from_u64(case.seed);
@@ -51,16 +55,21 @@ fn launches(case: &Case, blob: &Blob<'_>) -> Vec<(usize, LeanPartition, u32)> {
     // Every block has a column of a row block at least.
     let most = slab_rows * blob.grid().across() as u32 / warps;
     let blocks = rng.random_range(1..=most.min(9));
-    let any = LaunchPlan { octets: 1 << rng.random_range(0..4), blocks, warps, ..own };
+    let lean = LaunchPlan { octets: 1 << rng.random_range(0..2), blocks, warps, ..own };
+    let units = blob.rows().div_ceil(WIDE_ROWS) * blob.grid().across();
+    let octets = 4 << rng.random_range(0..if blob.has_groups() { 2 } else { 3 });
+    let (blocks, warps) =
+        (rng.random_range(1..=units.min(9)) as u32, WARPGROUP * rng.random_range(1..=4));
+    let wide = LaunchPlan { octets, blocks, warps, ..own };
     let partition = |plan: LaunchPlan| plan.lean_partition(shape).expect("a possible plan");
-    [own, any].map(|plan| (plan.octets as usize, partition(plan), plan.blocks)).to_vec()
+    [own, lean, wide].map(|plan| (plan, partition(plan))).to_vec()
 }
 
 /// Multiplies as a kernel does, 8 rows of x for each of its octets at a time. Returns the buffer of y.
 fn multiply(
     case: &Case,
     layer: Layer<'_>,
-    (octets, partition, blocks): (usize, LeanPartition, u32),
+    (plan, partition): (LaunchPlan, LeanPartition),
     inputs: &Inputs,
 ) -> Vec<u8> {
     let epilogue = inputs.epilogue();
@@ -71,28 +80,27 @@ fn multiply(
         row_scales.map(|scales| scales.map(|(n, scale)| scale.to_f32() * more(n)).collect());
     let x = inputs.x[case.offset_x..].as_chunks().0;
     let x: Vec<u16> = x.iter().map(|&bits| u16::from_le_bytes(bits)).collect();
-    let mut y = case.output_buffer();
+    let (mut y, octets, blocks) = (case.output_buffer(), plan.octets as usize, plan.blocks);
     for first in (0..case.m).step_by(8 * octets) {
-        let kernel = Matmul {
-            layer,
-            partition,
-            blocks,
-            octets,
-            x: Activations {
-                bits: &x[first * case.stride_x..],
-                rows: (case.m - first).min(8 * octets),
-                cols: layer.blob.cols(),
-                row_stride: case.stride_x,
-                is_aligned: case.seed.is_multiple_of(2),
-            },
-            scale: row_scales.as_deref().or(epilogue.scale),
-            bias: epilogue.bias,
+        let x = Activations {
+            bits: &x[first * case.stride_x..],
+            rows: (case.m - first).min(8 * octets),
+            cols: layer.blob.cols(),
+            row_stride: case.stride_x,
+            is_aligned: case.seed.is_multiple_of(2),
         };
-        kernel.run(|m, n, output| {
+        let (scale, bias) = (row_scales.as_deref().or(epilogue.scale), epilogue.bias);
+        let store = |m, n, output| {
             let at = (first + m) * case.stride_y + n;
             let bytes = case.y.byte_len();
             y[case.offset_y + at * bytes..][..bytes].copy_from_slice(&rounded(case.y, output));
-        });
+        };
+        if octets <= MAX_LEAN_OCTETS {
+            Matmul { layer, partition, blocks, octets, x, scale, bias }.run(store);
+        } else {
+            let groups = plan.warps / WARPGROUP;
+            Wide { layer, partition, blocks, groups, octets, x, scale, bias }.run(store);
+        }
     }
     y
 }

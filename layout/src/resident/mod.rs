@@ -4,12 +4,14 @@
 //! has as many rows of words as its longest lane, so that one bulk copy fetches them, and nothing has to be located but
 //! by its [`SlabEntry`]. Words and raw bits themselves are those of the blob.
 
+mod panel_order;
 mod partition;
 
 use crate::{LANES, LINE, Plane};
 use bytemuck::{Pod, Zeroable};
 use core::mem::offset_of;
 
+pub use panel_order::{PanelOrder, PanelStep};
 pub use partition::{LeanPartition, SlabPlace, SlabRun};
 
 /// Steps of a panel: what the kernels decode between two waits. Raw planes of a panel are whole words.

@@ -2,7 +2,10 @@
 //! waiting: all stages of a block's run are filled before its warps read them.
 
 use crate::lanes::OfLanes;
-use fused_rans::layout::{FRAGMENT, PANEL_COLUMNS, TILE, x_row_bytes, x_stage_columns};
+use fused_rans::layout::{
+    FRAGMENT, PANEL_COLUMNS, PIECE_COLUMNS, TILE, activation_piece_bytes, packed_bytes,
+    piece_offset, x_row_bytes, x_stage_columns,
+};
 
 /// Columns that a lane copies at once.
 const CHUNK: usize = 8;
@@ -63,6 +66,24 @@ impl Activations<'_> {
         }
         let last_row = if octets == 1 { self.rows - 1 } else { 8 * octets - 1 };
         Stage { bits, row_stride, last_row }
+    }
+
+    /// Returns the activations as the wide kernels' packing kernel leaves them: in pieces of 32 columns, whole tiles, with zeros
+    /// beyond the last row and column. Does the same as `kernels-gpu/src/device/matmul/wide/pack.rs`.
+    pub fn packed(&self, octets: usize) -> Vec<u16> {
+        let piece = activation_piece_bytes(octets) as usize / 2;
+        let mut packed = vec![0xFFFF; packed_bytes(octets, self.cols.div_ceil(TILE)) / 2];
+        for (number, bits) in packed.chunks_exact_mut(piece).enumerate() {
+            for (row, chunk) in
+                (0..8 * octets).flat_map(|row| (0..4).map(move |chunk| (row, chunk)))
+            {
+                let to = piece_offset(row as u32, chunk as u32) as usize / 2;
+                let col = number * PIECE_COLUMNS + CHUNK * chunk;
+                let words = if row < self.rows { self.careful_chunk(row, col) } else { [0; CHUNK] };
+                bits[to..to + CHUNK].copy_from_slice(&words);
+            }
+        }
+        packed
     }
 
     /// Returns the chunk at column `col`, with zeros beyond the last column. In a last step without a partner, a lane of

@@ -1,6 +1,6 @@
 //! The warpgroup that multiplies.
 
-use super::panels::{Order, Step, WeightPanel};
+use super::panels::WeightPanel;
 use crate::device::matmul::Kind;
 use crate::device::matmul::lean::{Arguments, OwnRows, Part, finish};
 use crate::device::matmul::shared::sums::{RowScales, Sums, for_each_fragment, zero};
@@ -9,8 +9,8 @@ use crate::device::ptx::{
 };
 use crate::unrolled;
 use fused_rans_layout::{
-    FRAGMENT, LeanPartition, PANEL_COLUMNS, PANELS, SlabRun, TILE, WARPGROUP, WIDE_ROWS,
-    WideMemory, activation_piece_bytes, activation_stages,
+    FRAGMENT, LeanPartition, PANEL_COLUMNS, PANELS, PanelOrder, PanelStep, SlabRun, TILE,
+    WARPGROUP, WIDE_ROWS, WideMemory, activation_piece_bytes, activation_stages,
 };
 
 /// Most octets for which there are registers for two sets of sums.
@@ -26,7 +26,7 @@ pub struct XPanels<'a, const B: usize> {
     /// Address of the barriers: for each stage, of the copy, and of the warps that multiply.
     barriers: u32,
     /// The next panel that is requested.
-    next: Order,
+    next: PanelOrder,
     /// Panels that were taken.
     taken: u32,
 }
@@ -41,7 +41,7 @@ impl<'a, const B: usize> XPanels<'a, B> {
         groups: u32,
     ) -> Self {
         let barriers = memory.barriers + 16 * groups;
-        let next = Order::new(partition, run, groups);
+        let next = PanelOrder::new(partition, run, groups);
         Self { arguments, memory, barriers, next, taken: 0 }
     }
 
@@ -52,7 +52,7 @@ impl<'a, const B: usize> XPanels<'a, B> {
             return;
         }
         let bytes = 2 * activation_piece_bytes(B);
-        let number = self.next.col() * PANELS as u32 + self.next.panel;
+        let number = self.next.col() * PANELS as u32 + self.next.panel();
         let from = self.arguments.x.cast::<u8>().wrapping_add(number as usize * bytes as usize);
         let copy = BulkCopy {
             to: self.memory.x + stage * bytes,
@@ -121,14 +121,14 @@ pub unsafe fn multiply<const B: usize>(
         x.start();
     }
     let with_partials = B <= MAX_OCTETS_WITH_PARTIALS;
-    let mut order = Order::new(partition, run, groups);
+    let mut order = PanelOrder::new(partition, run, groups);
     let cols = arguments.layer.cols.next_multiple_of(PANEL_COLUMNS as u32);
     let (mut sums, mut partials): (Sums<B>, Sums<B>) = (zero(), zero());
     while !order.is_over() {
         let (row_block, from) = (order.row(), order.col());
-        let (mut step, mut to, mut accumulate) = (Step::Panel, from, false);
-        while step != Step::Row {
-            let (panel, place) = (order.panel, WeightPanel::new(memory, order.group()));
+        let (mut step, mut to, mut accumulate) = (PanelStep::Panel, from, false);
+        while step != PanelStep::Row {
+            let (panel, place) = (order.panel(), WeightPanel::new(memory, order.group()));
             to = order.col() + 1;
             // The decoders write nothing beyond the last panel.
             let is_there = order.col() * TILE as u32 + panel * (PANEL_COLUMNS as u32) < cols;
@@ -158,7 +158,7 @@ pub unsafe fn multiply<const B: usize>(
             }
             place.multiplied();
             x.multiplied(warp);
-            if with_partials && accumulate && step != Step::Panel {
+            if with_partials && accumulate && step != PanelStep::Panel {
                 add_products(&mut sums, &partials, &[[1.0; 2]; 2]);
                 accumulate = false;
             }
