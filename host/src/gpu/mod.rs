@@ -37,6 +37,6 @@ pub use graph::Graph;
 #[doc(hidden)]
 pub use kernel_set::KernelSet;
 pub use layer::{Check, Layer, UploadOptions};
-pub use matmul::{Workspace, WorkspaceSize};
+pub use matmul::{LayerGroup, Workspace, WorkspaceSize};
 pub use memory::{Arena, DeviceBuffer, DeviceRange, DeviceSlice, DeviceSliceMut, PinnedBuffer};
 pub use stream::{CudaStream, Event};

@@ -77,6 +77,26 @@ pub enum MatmulError {
         /// Size of the buffer in bytes.
         found: u64,
     },
+    /// Invalid argument: layers of a group have different numbers of columns.
+    #[error(
+        "layers that share activations must have the same columns, but some have {expected} and some {found}"
+    )]
+    SharedActivations {
+        /// Columns of the first layer.
+        expected: usize,
+        /// Columns of another one.
+        found: usize,
+    },
+    /// Invalid argument: there is not one output for each layer of a group.
+    #[error(
+        "the group has {expected} layers, but there are {found} outputs: pass one for each layer"
+    )]
+    OutputCount {
+        /// Layers of the group.
+        expected: usize,
+        /// Number of outputs.
+        found: usize,
+    },
     /// Invalid argument: no buffer can be so large.
     #[error(
         "{rows} rows of {argument} with a row stride of {row_stride} elements exceed the address space"

@@ -59,6 +59,10 @@ flags! {
         OUTPUT_F32 = 0,
         /// Rows of x start at multiples of 16 bytes.
         ALIGNED_X = 1,
+        /// Of launches that share x and run side by side, this is the first: the next one may start only when x is there.
+        FIRST_OF_GROUP = 2,
+        /// It is another one of them: x is there when it starts. It ends after the one before it.
+        IN_GROUP = 3,
     }
 }
 
@@ -71,6 +75,7 @@ mod tests {
         let all = [LayerFlags::ZERO_EXPONENT.bits(), LayerFlags::ZERO_POINTS.bits()];
         assert_eq!(all, [1, 2]);
         assert_eq!([MatmulFlags::OUTPUT_F32.bits(), MatmulFlags::ALIGNED_X.bits()], [1, 2]);
+        assert_eq!([MatmulFlags::FIRST_OF_GROUP.bits(), MatmulFlags::IN_GROUP.bits()], [4, 8]);
     }
 
     #[test]

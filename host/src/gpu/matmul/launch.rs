@@ -92,9 +92,11 @@ impl Layer {
     ) -> Result<(), GpuError> {
         workspace.check(self.gpu(), launch.workspace)?;
         self.check_strides(&x, &y)?;
-        let kernel = self.matmul_kernel(launch, x.dtype)?;
-        let pack = (launch.packed > 0).then(|| self.pack_kernel()).transpose()?;
-        let is_ready = self.ready().order(cuda_stream)?;
+        let kernels = Kernels {
+            multiply: self.matmul_kernel(launch, x.dtype)?,
+            pack: (launch.packed > 0).then(|| self.pack_kernel()).transpose()?,
+            overlap: self.ready().order(cuda_stream)?,
+        };
         let batch = 8 * launch.plan.octets as usize;
         for first in (0..x.rows).step_by(batch) {
             let rows =
@@ -105,26 +107,46 @@ impl Layer {
                 ..x
             };
             let y = Outputs { data: rows(y.data, y.row_stride, y.dtype.byte_len()), ..y };
-            // SAFETY: the fused kernels of a layer's form take these arguments, whose sizes have been checked; the rest is
-            // the caller's promise. The lean kernels read only the layer before the launches before them are done.
-            unsafe {
-                match self.form() {
-                    Form::Blob(blob) => {
-                        let args = matmul_args(blob, launch, x, y, workspace);
-                        kernel.launch(launch.size, &args, cuda_stream)?;
+            // SAFETY: the caller's promise.
+            unsafe { self.launch(launch, &kernels, (x, y), workspace, cuda_stream)? };
+        }
+        Ok(())
+    }
+
+    /// Queues a launch, for at most as many rows of x as it takes.
+    ///
+    /// # Safety
+    /// See [`Layer::matmul_raw`].
+    unsafe fn launch(
+        &self,
+        launch: &Launch,
+        kernels: &Kernels,
+        (x, y): (Activations<u64>, Outputs<u64>),
+        workspace: &Workspace,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        let (size, kernel) = (launch.size, kernels.multiply);
+        // SAFETY: the fused kernels of a layer's form take these arguments, whose sizes have been checked; the rest is
+        // the caller's promise. The kernels of resident layers read only the layer before the launches before them are done.
+        unsafe {
+            match self.form() {
+                Form::Blob(blob) => {
+                    let args = matmul_args(blob, launch, x, y, workspace);
+                    kernel.launch(size, &args, cuda_stream)
+                }
+                Form::Resident(resident) => {
+                    if let Some(pack) = kernels.pack {
+                        let (size, args) = pack_launch(self, launch, &x, workspace);
+                        pack.launch_overlapping(size, &args, cuda_stream, kernels.overlap)?;
                     }
-                    Form::Resident(resident) => {
-                        let args = self.lean_args(resident, launch, x, y, workspace)?;
-                        if let Some(pack) = &pack {
-                            let (size, args) = pack_launch(self, launch, &x, workspace);
-                            pack.launch_overlapping(size, &args, cuda_stream, is_ready)?;
-                        }
-                        kernel.launch_overlapping(launch.size, &args, cuda_stream, is_ready)?;
-                    }
+                    let place =
+                        Place { partials: workspace.partials(), counters: workspace.counters() };
+                    let args =
+                        self.lean_args(resident, launch, (x, y), place, MatmulFlags::empty())?;
+                    kernel.launch_overlapping(size, &args, cuda_stream, kernels.overlap)
                 }
             }
         }
-        Ok(())
     }
 
     /// Checks that elements of a launch's rows of x can be counted in 32 bits, and rows of y, too.
@@ -138,34 +160,48 @@ impl Layer {
         if fits { Ok(()) } else { Err(self.too_large()) }
     }
 
-    /// Returns a lean kernel's arguments.
-    fn lean_args(
+    /// Returns the arguments of a kernel for resident layers. `more` are flags beside those that the operands have.
+    pub(super) fn lean_args(
         &self,
         resident: &ResidentForm,
         launch: &Launch,
-        x: Activations<u64>,
-        y: Outputs<u64>,
-        workspace: &Workspace,
+        (x, y): (Activations<u64>, Outputs<u64>),
+        place: Place,
+        more: MatmulFlags,
     ) -> Result<LeanMatmulArgs, GpuError> {
         let partition = launch.plan.lean_partition(self.shape());
         let partition = partition.ok_or_else(|| self.too_large())?;
         let is_packed = launch.packed > 0;
         Ok(LeanMatmulArgs {
             layer: resident.args,
-            x: if is_packed { workspace.partials() } else { x.data },
+            x: if is_packed { place.partials } else { x.data },
             y: y.data,
-            partials: workspace.partials() + launch.packed as u64,
-            counters: workspace.counters(),
+            partials: place.partials + launch.packed as u64,
+            counters: place.counters,
             x_rows: x.rows as u32,
             x_row_stride: x.row_stride as u32,
             y_row_stride: y.row_stride as u32,
-            flags: flags(&x, &y),
+            flags: flags(&x, &y).with(more, true),
             each: partition.each,
             longer: partition.longer,
             groups: launch.plan.groups(),
             reserved: 0,
         })
     }
+}
+
+/// The kernels of a multiplication, and whether they may overlap with what is queued before.
+struct Kernels {
+    multiply: Kernel,
+    pack: Option<Kernel>,
+    overlap: bool,
+}
+
+/// Addresses of a launch's part of a workspace.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub partials: u64,
+    pub counters: u64,
 }
 
 /// Returns the launch that packs activations at the start of a workspace.

@@ -1,10 +1,12 @@
 //! Multiplication with a layer: `y = x W^T`.
 
 mod fragments;
+mod group;
 mod launch;
 mod launches;
 mod workspace;
 
+pub use group::LayerGroup;
 pub use launches::Launches;
 pub use workspace::{Workspace, WorkspaceSize};
 
@@ -79,12 +81,7 @@ impl Layer {
         workspace: &mut Workspace,
         cuda_stream: &CudaStream,
     ) -> Result<(), GpuError> {
-        let [x_bytes, y_bytes] = [x.data.len(), y.data.len()];
-        self.check_shapes(x.sized(x_bytes), y.sized(y_bytes))?;
-        self.check_stream(cuda_stream)?;
-        self.gpu().enter()?;
-        x.data.check(self.gpu(), "the activations", x.dtype.byte_len() as u64)?;
-        y.data.check(self.gpu(), "the outputs", y.dtype.byte_len() as u64)?;
+        self.check_operands(&x, &y, cuda_stream)?;
         let x = Activations {
             data: x.data.address(),
             dtype: x.dtype,
@@ -189,6 +186,21 @@ impl Layer {
             }
         }
         self.ready().synchronize()
+    }
+
+    /// Checks operands and the CUDA stream; makes the device's context current.
+    fn check_operands(
+        &self,
+        x: &Activations<DeviceSlice<'_>>,
+        y: &Outputs<DeviceSliceMut<'_>>,
+        cuda_stream: &CudaStream,
+    ) -> Result<(), GpuError> {
+        let [x_bytes, y_bytes] = [x.data.len(), y.data.len()];
+        self.check_shapes(x.sized(x_bytes), y.sized(y_bytes))?;
+        self.check_stream(cuda_stream)?;
+        self.gpu().enter()?;
+        x.data.check(self.gpu(), "the activations", x.dtype.byte_len() as u64)?;
+        y.data.check(self.gpu(), "the outputs", y.dtype.byte_len() as u64)
     }
 
     /// Checks operands whose buffers' lengths are not known, and the CUDA stream; makes the device's context current.

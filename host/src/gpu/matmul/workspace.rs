@@ -25,6 +25,15 @@ impl WorkspaceSize {
         }
     }
 
+    /// Returns a size that is enough for both at once, one behind the other.
+    pub(super) fn beside(self, other: Self) -> Self {
+        let partials = self.partials.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX);
+        Self {
+            partials: partials.saturating_add(other.partials.next_multiple_of(ALIGNMENT)),
+            counters: self.counters.saturating_add(other.counters),
+        }
+    }
+
     /// Returns the bytes of device memory that a workspace of this size takes.
     #[must_use]
     pub fn byte_len(self) -> usize {

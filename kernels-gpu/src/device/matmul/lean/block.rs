@@ -16,8 +16,8 @@ use crate::device::ptx::{
 use crate::device::resident::{LaneStream, Slab, Slabs};
 use crate::{WeightFormat, unrolled};
 use fused_rans_layout::{
-    FRAGMENT, LeanMatmulArgs, LeanPartition, PANEL_COLUMNS, PANELS, SLAB_ROWS, SlabPlace, TILE,
-    WARP_BARRIER_BYTES, x_row_bytes,
+    FRAGMENT, LeanMatmulArgs, LeanPartition, MatmulFlags, PANEL_COLUMNS, PANELS, SLAB_ROWS,
+    SlabPlace, TILE, WARP_BARRIER_BYTES, x_row_bytes,
 };
 
 /// Most octets for which the panels of a slab are unrolled.
@@ -29,8 +29,11 @@ const MAX_UNROLLED_OCTETS: usize = 4;
 /// The arguments are those of a launch that the host has checked.
 #[inline(always)]
 pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
-    start_next_launch();
     let arguments = &Arguments::new(args);
+    let is_first = arguments.flags.contains(MatmulFlags::FIRST_OF_GROUP);
+    if !is_first {
+        start_next_launch();
+    }
     // SAFETY: the table is whole.
     unsafe { copy_table(arguments.layer.table, thread(), threads() as usize) };
     let partition = arguments.partition();
@@ -53,13 +56,23 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     }
     async_copy_wait();
     barrier();
-    wait_for_last_launch();
+    let in_group = arguments.flags.contains(MatmulFlags::IN_GROUP);
+    if !in_group {
+        wait_for_last_launch();
+    }
+    if is_first {
+        start_next_launch();
+    }
     let (places, col) = ((memory.x, x_barriers), start.col * TILE as u32);
     let count = stages::<B>(start, end, layer.cols);
     let mut ring = XRing::<B>::new(arguments, places, warp, col, count);
     ring.start();
     // SAFETY: the caller's promise.
     unsafe { walk.all(&mut ring) };
+    // Who waits for this launch relies on those before it, too.
+    if in_group {
+        wait_for_last_launch();
+    }
 }
 
 /// Makes the barriers of the activations.

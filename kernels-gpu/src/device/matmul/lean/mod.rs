@@ -42,7 +42,7 @@ pub struct Arguments {
     pub each: u32,
     pub longer: u32,
     pub groups: u32,
-    flags: MatmulFlags,
+    pub flags: MatmulFlags,
 }
 
 impl Arguments {
