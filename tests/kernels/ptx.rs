@@ -2,7 +2,7 @@
 
 use fused_rans_layout::{
     ChecksumArgs, DecodeArgs, DenseArgs, KernelFamily, KernelId, LeanDecodeArgs, LeanMatmulArgs,
-    MatmulArgs, PackArgs, slabs_at_once,
+    MatmulArgs, PackArgs, TableKind, slabs_at_once,
 };
 use lzma_rust2::LzmaReader;
 use std::collections::BTreeMap;
@@ -27,9 +27,10 @@ fn decompress(compressed: &[u8]) -> String {
 /// rows and one that writes fragments; 5 that decode, 2 that multiply uncompressed weights, and one that verifies.
 const KERNELS: usize = 2 * 14 * 5 + 5 + 2 + 1;
 
-/// Number of kernels for compute capability 9.0: none writes fragments, one packs activations, and each of 24 codings and
+/// Number of kernels for compute capability 9.0: none writes fragments, one packs activations, two decode only
+/// resident layers, and each of 24 codings and
 /// types of activations has one for 128 rows of x.
-const SM90_KERNELS: usize = KERNELS - 2 * 14 + 1 + 24;
+const SM90_KERNELS: usize = KERNELS - 2 * 14 + 1 + 2 + 24;
 
 /// Returns the text of every kernel of `ptx` after its name, by name.
 fn kernels(ptx: &str) -> BTreeMap<&str, &str> {
@@ -40,7 +41,12 @@ fn kernels(ptx: &str) -> BTreeMap<&str, &str> {
 /// Returns the kernels of the table for compute capability 8.0.
 fn sm80_ids() -> impl Iterator<Item = KernelId> {
     KernelId::all().filter(|id| {
-        !matches!(id.family(), KernelFamily::Pack | KernelFamily::Matmul { octets: 16, .. })
+        !matches!(
+            id.family(),
+            KernelFamily::Pack
+                | KernelFamily::Decode { table: TableKind::Exponent, .. }
+                | KernelFamily::Matmul { octets: 16, .. }
+        )
     })
 }
 

@@ -55,9 +55,9 @@ fn launches(case: &Case, blob: &Blob<'_>) -> Vec<(LaunchPlan, LeanPartition)> {
     // Every block has a column of a row block at least.
     let most = slab_rows * blob.grid().across() as u32 / warps;
     let blocks = rng.random_range(1..=most.min(9));
-    let lean = LaunchPlan { octets: 1 << rng.random_range(0..2), blocks, warps, ..own };
+    let lean = LaunchPlan { octets: 1 << rng.random_range(0..3), blocks, warps, ..own };
     let units = blob.rows().div_ceil(WIDE_ROWS) * blob.grid().across();
-    let octets = 4 << rng.random_range(0..if blob.has_groups() { 2 } else { 3 });
+    let octets = if blob.has_groups() || rng.random() { 8 } else { 16 };
     let (blocks, warps) =
         (rng.random_range(1..=units.min(9)) as u32, WARPGROUP * rng.random_range(1..=4));
     let wide = LaunchPlan { octets, blocks, warps, ..own };

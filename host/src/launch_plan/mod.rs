@@ -154,10 +154,10 @@ impl LaunchPlan {
     #[must_use]
     pub fn is_possible(self, layer: LayerShape) -> bool {
         if layer.lean && is_wide(self.octets) {
-            return [4, 8, 16].contains(&self.octets) && self.is_possible_wide(layer);
+            return [8, 16].contains(&self.octets) && self.is_possible_wide(layer);
         }
         if layer.lean {
-            return [1, 2].contains(&self.octets) && self.is_possible_lean(layer);
+            return [1, 2, 4].contains(&self.octets) && self.is_possible_lean(layer);
         }
         [1, 2, 4, 8].contains(&self.octets)
             && self.warps <= max_warps(self.octets as usize) as u32

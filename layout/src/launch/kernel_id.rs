@@ -8,6 +8,7 @@ use crate::{Dtype, TableKind, WeightsPerSymbol};
 /// Calls `$expand!` with the table of kernels.
 ///
 /// - `decode`: name of the weights, their type, entries of their decode table.
+/// - `decode_resident`: the same, of kernels for resident layers only.
 /// - `dense`: types of the operands.
 /// - `matmul`: name of the weights, their type, their raw bits (of floats 0: the type has them), entries of their
 ///   decode table, whether groups have scales, types of activations that there are kernels for.
@@ -25,6 +26,10 @@ macro_rules! kernel_table {
                 "f8_e4m3" F8E4M3 Plain,
                 "i8" I8 Plain,
                 "i8_x4" I8 FourWeight,
+            ]
+            decode_resident: [
+                "bf16_exponents" Bf16 Exponent,
+                "f16_exponents" F16 Exponent,
             ]
             dense: [Bf16 F16]
             matmul: [
@@ -253,6 +258,7 @@ macro_rules! widest_row {
 macro_rules! rows {
     (
         decode: [$($weights:literal $type:ident $entries:ident,)*]
+        decode_resident: [$($resident_weights:literal $resident_type:ident $resident_entries:ident,)*]
         dense: [$($operands:ident)*]
         matmul: [$(
             $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:tt [$($activations:ident)*],
@@ -266,6 +272,13 @@ macro_rules! rows {
             $(Row {
                 name: kernel_name!(decode $weights),
                 family: KernelFamily::Decode { dtype: Dtype::$type, table: TableKind::$entries },
+            },)*
+            $(Row {
+                name: kernel_name!(decode $resident_weights),
+                family: KernelFamily::Decode {
+                    dtype: Dtype::$resident_type,
+                    table: TableKind::$resident_entries,
+                },
             },)*
             $(Row {
                 name: kernel_name!(dense $operands),
@@ -336,6 +349,12 @@ impl KernelId {
             WeightsPerSymbol::Four => TableKind::FourWeight,
         };
         Self::find(KernelFamily::Decode { dtype, table })
+    }
+
+    /// Returns the kernel that decodes resident layers of this coding; `None` if there is none.
+    #[must_use]
+    pub const fn decode_resident(weights: WeightCoding) -> Option<Self> {
+        Self::find(KernelFamily::Decode { dtype: weights.dtype, table: weights.table })
     }
 
     /// Returns the kernel that multiplies uncompressed weights and activations of this type.
@@ -470,6 +489,7 @@ mod tests {
         for activations in [ActivationType::Bf16, ActivationType::F16] {
             found.insert(KernelId::dense(activations));
             for weights in layers() {
+                found.insert(KernelId::decode_resident(weights).expect("every layer is decoded"));
                 let other_float = matches!(
                     (weights.dtype, activations),
                     (Dtype::Bf16, ActivationType::F16) | (Dtype::F16, ActivationType::Bf16)

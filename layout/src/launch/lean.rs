@@ -149,7 +149,7 @@ pub const fn x_row_bytes(octets: usize) -> usize {
 }
 
 /// Most octets that the lean kernels take; more are for the wide ones.
-pub const MAX_LEAN_OCTETS: usize = 2;
+pub const MAX_LEAN_OCTETS: usize = 4;
 
 /// Most warps of a block of a lean kernel.
 pub const MAX_LEAN_WARPS: usize = 16;

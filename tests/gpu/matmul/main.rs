@@ -299,7 +299,7 @@ fn check_plans(gpu: &Gpu, case: &Case) -> Vec<&'static str> {
     let small = LaunchPlan::new(small, shape, case.m).unwrap();
     let buffer_rows = if shape.lean { own.buffer_rows } else { plan::row_capacity(shape) };
     // The wide kernels decode with whole warpgroups.
-    let warps = if shape.lean && own.octets > 2 { 4 } else { 2 };
+    let warps = if shape.lean && own.octets > 4 { 4 } else { 2 };
     let scarce = LaunchPlan { blocks: 2, warps, buffer_rows, ..own };
     let plans = [own, small, scarce].into_iter().filter(|plan| plan.is_possible(shape));
     plans

@@ -70,8 +70,8 @@ pub struct ResidentLayout {
     /// Scales and zero points of each slab.
     pub groups: Option<usize>,
     /// The expanded decode table.
-    pub table: usize,
-    /// The table of the fused kernels, where they have one of their own.
+    pub table: Option<usize>,
+    /// The table with exponents in place, which all kernels read instead of the other where there is one.
     pub exponent_table: Option<usize>,
     /// A factor for each row.
     pub scale: Option<usize>,
@@ -95,7 +95,7 @@ impl ResidentLayout {
         };
         let index = part(size_of_val(plan.index()));
         let groups = blob.groups().map(|_| part(plan.group_bytes()));
-        let table = part(4 * TABLE);
+        let table = (!exponents).then(|| part(4 * TABLE));
         let exponent_table = exponents.then(|| part(4 * TABLE));
         let scale = has_scale.then(|| part(blob.rows().saturating_mul(4)));
         let bias = epilogue.bias.map(|_| part(blob.rows().saturating_mul(4)));
@@ -153,7 +153,7 @@ mod tests {
                 let parts = [
                     (Some(layout.index), 8 * plan.index().len()),
                     (layout.groups, plan.group_bytes()),
-                    (Some(layout.table), 4 * TABLE),
+                    (layout.table, 4 * TABLE),
                     (layout.exponent_table, 4 * TABLE),
                     (layout.scale, 4 * rows),
                     (layout.bias, 4 * rows),

@@ -20,16 +20,13 @@ use fused_rans_layout::{KernelId, LEAN_DECODE_WARPS, LINE, LeanDecodeArgs, LeanL
 #[derive(Debug)]
 pub struct ResidentForm {
     pub args: LeanLayer,
-    /// Address of the decode table that the decode kernel reads.
-    table: u64,
     raw_bits: u32,
 }
 
 impl ResidentForm {
     /// Returns the arguments of the decode kernel.
     pub fn decode_args(&self, out: u64) -> LeanDecodeArgs {
-        let layer = LeanLayer { table: self.table, ..self.args };
-        LeanDecodeArgs { layer, out, raw_bits: self.raw_bits, reserved: 0 }
+        LeanDecodeArgs { layer: self.args, out, raw_bits: self.raw_bits, reserved: 0 }
     }
 
     /// Returns the launch of the decode kernel: as many blocks as are on the device at once, or as the slabs need.
@@ -95,7 +92,7 @@ impl<'a> HostParts<'a> {
     fn parts(&self) -> impl Iterator<Item = (LayerPart, usize, &[u8])> {
         let ResidentLayout { index, table, exponent_table, scale, bias, .. } = self.layout;
         let index = (LayerPart::Index, index, bytemuck::cast_slice(self.plan.index()));
-        let numbers = self.numbers.parts([Some(table), exponent_table, scale, bias]);
+        let numbers = self.numbers.parts([table, exponent_table, scale, bias]);
         [index].into_iter().chain(numbers)
     }
 
@@ -128,10 +125,9 @@ impl<'a> HostParts<'a> {
         let coding = coding(blob, self.layout.exponent_table.is_some());
         let form = ResidentForm {
             args: self.args(memory.address(), shape),
-            table: memory.address() + self.layout.table as u64,
             raw_bits: split.raw_bits().into(),
         };
-        let decode_kernel = KernelId::decode(split.dtype(), split.weights_per_symbol());
+        let decode_kernel = KernelId::decode_resident(coding);
         Ok(Layer {
             memory,
             form: Form::Resident(form),
@@ -154,7 +150,7 @@ impl<'a> HostParts<'a> {
         LeanLayer {
             slabs: start,
             index: address(Some(layout.index)),
-            table: address(layout.exponent_table.or(Some(layout.table))),
+            table: address(layout.exponent_table.or(layout.table)),
             groups: address(layout.groups),
             scale: address(layout.scale),
             bias: address(layout.bias),

@@ -11,12 +11,12 @@ use fused_rans_layout::MatmulFlags;
 use std::borrow::Borrow;
 
 /// Classes of rows of x for which the layers of a group are multiplied side by side.
-const CLASSES: usize = 2;
+const CLASSES: usize = 3;
 
 /// Layers with the same number of columns that are multiplied with the same activations: `y_i = x W_i^T`, such as the
 /// projections to queries, keys and values.
 ///
-/// On devices of compute capability 9.0, products of up to 16 rows of x run side by side: each layer has a part of the
+/// On devices of compute capability 9.0, products of up to 32 rows of x run side by side: each layer has a part of the
 /// multiprocessors, by its size. So small layers do not leave most of the device idle, and all of them share one start
 /// and one end. In other cases the products follow each other.
 #[derive(Debug)]

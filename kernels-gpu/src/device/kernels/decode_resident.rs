@@ -4,11 +4,12 @@ use super::output::Output;
 use crate::WeightFormat;
 use crate::device::payload::copy_table;
 use crate::device::ptx::{
-    async_copy_wait, barrier, barriers_made, block, blocks, broadcast_first_lane, is_elected,
-    make_barrier, reread_warp, shared_memory, thread, threads, warp_barrier,
+    async_copy_wait, barrier, block, blocks, broadcast_first_lane, reread_warp, shared_memory,
+    thread, threads, warp_barrier,
 };
 use crate::device::resident::{
-    Exception, Exceptions, LaneStream, ResidentLayer, Slab, Slabs, plain_fragment,
+    Exception, Exceptions, LaneStream, ResidentLayer, Slab, Slabs, load_raw, load_raw_after,
+    plain_fragment,
 };
 use crate::unrolled;
 use core::ptr::with_exposed_provenance_mut;
@@ -45,16 +46,19 @@ pub unsafe fn decode_slabs(dtype: Dtype, table: TableKind, args: &LeanDecodeArgs
     let mut slab = slabs.locate(number, number % across);
     slabs.start(slab);
     let grid = TileGrid { rows: layer.rows as usize, cols: layer.cols as usize };
+    // The entry of the next slab is loaded while the one before is decoded, whether there is one or not.
+    let mut ahead = slabs.load_entry((number + step).min(count - 1));
     loop {
         let next = number + step;
-        let next = (next < count).then(|| slabs.locate(next, next % across));
+        let next = (next < count).then(|| slabs.located(next, next % across, ahead));
+        ahead = slabs.load_entry((number + 2 * step).min(count - 1));
         let (row, col) = (number / across, number % across);
         let tile = row as usize / SLABS * across as usize + col as usize;
         let to = with_exposed_provenance_mut(args.out as usize);
         let out = Output::new(dtype, to, grid, tile);
         let in_tile = row as usize % SLABS;
         let (words, _) = slabs.begin(slab);
-        decode_slab(layer, &format, &mut slabs, (slab, words), next, &out, in_tile);
+        decode_slab(layer, &format, &mut slabs, (slab, words), next, (&out, in_tile));
         // Exceptions overwrite the weights that were decoded in their place. No other warp stores to the slab.
         warp_barrier();
         if let Some(exceptions) = slabs.exceptions(slab, words) {
@@ -73,40 +77,35 @@ fn decode_slab(
     slabs: &mut Slabs<'_>,
     (slab, words): (Slab, u32),
     next: Option<Slab>,
-    out: &Output,
-    in_tile: usize,
+    (out, in_tile): (&Output, usize),
 ) {
     let mut to = out.slab(in_tile);
+    if to.whole && slab.is_whole() {
+        let (mut stream, mut panel) = (LaneStream::new(words), 0);
+        while panel < PANELS {
+            let store = |fragment: usize, registers| {
+                let step = PANEL_STEPS * panel + fragment / SLAB_STRIPS;
+                to.store_whole(fragment % SLAB_STRIPS, step, registers);
+            };
+            let seen = coded_panel(format, slabs, (slab, words), &mut stream, panel, store);
+            slabs.after_panel(slab, panel, next, seen);
+            panel += 1;
+        }
+        return;
+    }
     let mut stream = if slab.is_plain() { None } else { Some(LaneStream::new(words)) };
-    let whole = to.whole && slab.is_whole();
     // Of all panels: where the slab lacks one, the copy into its stage replaces an earlier panel of this slab.
     let (mut panel, mut seen) = (0, 0);
     while panel < PANELS {
         let mut store = |fragment: usize, registers| {
             let step = PANEL_STEPS * panel + fragment / SLAB_STRIPS;
-            if whole {
-                to.store_whole(fragment % SLAB_STRIPS, step, registers);
-            } else if step < out.steps() {
+            if step < out.steps() {
                 to.store(fragment % SLAB_STRIPS, step, registers);
             }
         };
         if panel >= slab.panels as usize {
         } else if let Some(stream) = &mut stream {
-            let planes = slabs.begin_raw(slab, words, panel);
-            unrolled::<2>(
-                #[inline(always)]
-                |half| {
-                    let raw = planes.half(half);
-                    seen |= planes.seen(&raw);
-                    unrolled::<4>(
-                        #[inline(always)]
-                        |f| {
-                            let entries = stream.fragment(format.table());
-                            store(4 * half + f, format.registers(entries, &raw, f));
-                        },
-                    );
-                },
-            );
+            seen |= coded_panel(format, slabs, (slab, words), stream, panel, store);
         } else {
             unrolled::<PANEL_FRAGMENTS>(
                 #[inline(always)]
@@ -122,6 +121,35 @@ fn decode_slab(
         slabs.after_panel(slab, panel, next, seen);
         panel += 1;
     }
+}
+
+/// Decodes a panel, and calls `store` with each fragment. Returns a number that depends on all raw planes that were loaded.
+#[inline(always)]
+fn coded_panel(
+    format: &WeightFormat,
+    slabs: &Slabs<'_>,
+    (slab, words): (Slab, u32),
+    stream: &mut LaneStream,
+    panel: usize,
+    mut store: impl FnMut(usize, [u32; 4]),
+) -> u32 {
+    let planes = slabs.begin_raw(slab, words, panel);
+    let mut seen = 0;
+    unrolled::<2>(
+        #[inline(always)]
+        |half| {
+            let raw = planes.half(half);
+            seen |= planes.seen(&raw);
+            unrolled::<4>(
+                #[inline(always)]
+                |f| {
+                    let entries = stream.fragment(format.table());
+                    store(4 * half + f, format.registers(entries, &raw, f));
+                },
+            );
+        },
+    );
+    seen
 }
 
 /// Stores exceptions of slab number `in_tile` of a tile: each lane some of them.

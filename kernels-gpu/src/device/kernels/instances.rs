@@ -152,6 +152,7 @@ macro_rules! widest_part {
 macro_rules! instances {
     (
         decode: [$($weights:literal $type:ident $entries:ident,)*]
+        decode_resident: [$($resident_weights:literal $resident_type:ident $resident_entries:ident,)*]
         dense: [$($operands:ident)*]
         matmul: [$(
             $name:literal $dtype:ident $raw_bits:literal $table:ident $grouped:tt [$($activations:ident)*],
@@ -178,6 +179,15 @@ macro_rules! instances {
             kernel!(
                 [decode $weights], threads: TILE_THREADS, blocks: 2,
                 |arguments: DecodeArgs| decode_tile(Dtype::$type, TableKind::$entries, &arguments)
+            );
+        )*
+        $(
+            #[cfg(all(feature = "bf16", feature = "lean"))]
+            kernel!(
+                [decode $resident_weights], threads: LANES * LEAN_DECODE_WARPS, blocks: 2,
+                |arguments: LeanDecodeArgs| {
+                    decode_slabs(Dtype::$resident_type, TableKind::$resident_entries, &arguments)
+                }
             );
         )*
         $(

@@ -9,12 +9,6 @@ type Accumulators<const B: usize> = [[[f32; 4]; B]; 2];
 
 /// The names of the accumulators of the upper or the lower half, for so many octets.
 macro_rules! accumulators {
-    (upper 4) => {
-        "{0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11}, {12}, {13}, {14}, {15}"
-    };
-    (lower 4) => {
-        "{16}, {17}, {18}, {19}, {20}, {21}, {22}, {23}, {24}, {25}, {26}, {27}, {28}, {29}, {30}, {31}"
-    };
     (upper 8) => {
         "{0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11}, {12}, {13}, {14}, {15}, {16}, \
         {17}, {18}, {19}, {20}, {21}, {22}, {23}, {24}, {25}, {26}, {27}, {28}, {29}, {30}, {31}"
@@ -105,7 +99,6 @@ pub fn wait_products<const B: usize>(sums: &mut Accumulators<B>) {
     // SAFETY: register arithmetic of the whole warp.
     unsafe {
         match B {
-            4 => wait!(sums, 4 [0 1 2 3]),
             8 => wait!(sums, 8 [0 1 2 3 4 5 6 7]),
             _ => wait!(sums, 16 [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]),
         }
@@ -113,10 +106,10 @@ pub fn wait_products<const B: usize>(sums: &mut Accumulators<B>) {
 }
 
 /// Starts to add the products of a panel of weights and a panel of activations to `sums`, or to replace these if not
-/// `accumulate`. All warps of the warpgroup must call this together; `B` is 4, 8 or 16.
+/// `accumulate`. All warps of the warpgroup must call this together; `B` is 8 or 16.
 ///
 /// # PTX
-/// `wgmma.mma_async.sync.aligned.m64n{32, 64, 128}k16.f32.{bf16.bf16, f16.f16}`, eight times, with `wgmma.fence` and
+/// `wgmma.mma_async.sync.aligned.m64n{64, 128}k16.f32.{bf16.bf16, f16.f16}`, eight times, with `wgmma.fence` and
 /// `wgmma.commit_group`
 ///
 /// # Safety
@@ -136,14 +129,6 @@ pub unsafe fn start_products<const B: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match (B, mma_type) {
-            (4, MmaType::Bf16) => {
-                multiply!("m64n32k16", "bf16", ["{32}" "{33}" "{34}" "{35}" "{36}"], sums, operands,
-                4 [0 1 2 3])
-            }
-            (4, MmaType::F16) => {
-                multiply!("m64n32k16", "f16", ["{32}" "{33}" "{34}" "{35}" "{36}"], sums, operands,
-                4 [0 1 2 3])
-            }
             (8, MmaType::Bf16) => {
                 multiply!("m64n64k16", "bf16", ["{64}" "{65}" "{66}" "{67}" "{68}"], sums, operands,
                 8 [0 1 2 3 4 5 6 7])

@@ -9,5 +9,5 @@ mod slab;
 pub use exceptions::{Exception, Exceptions};
 pub use layer::ResidentLayer;
 pub use plain::plain_fragment;
-pub use raw::load_raw;
+pub use raw::{load_raw, load_raw_after};
 pub use slab::{LaneStream, Planes, Slab, Slabs};

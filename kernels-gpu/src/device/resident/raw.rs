@@ -40,3 +40,26 @@ pub unsafe fn load_raw(
     }
     words
 }
+
+/// Loads what [`load_raw`] does for the half panel after half `half` of panel `panel` of `slab`, which may be the first of
+/// `next`. If there is none, loads something else: without a branch around the load, which would have to wait for it.
+///
+/// # Safety
+/// The slab is coded and has the panel.
+#[inline(always)]
+pub unsafe fn load_raw_after(
+    layer: &ResidentLayer,
+    raw_bits: u32,
+    slab: Slab,
+    next: Option<Slab>,
+    panel: usize,
+    half: usize,
+) -> RawWords {
+    let (slab, panel) = match (half, next) {
+        (0, _) => (slab, panel),
+        (_, Some(next)) if panel + 1 >= slab.panels as usize && !next.is_plain() => (next, 0),
+        _ => (slab, (panel + 1).min(slab.panels as usize - 1)),
+    };
+    // SAFETY: the slab has the panel; every slab has a first one.
+    unsafe { load_raw(layer, raw_bits, slab, panel, 1 - half) }
+}

@@ -3,8 +3,8 @@
 use super::{Exceptions, ResidentLayer};
 use crate::device::ptx::{
     BulkCopy, advance, arrive_once, barriers_made, broadcast_first_lane, expect_once, is_elected,
-    lane, load_constant, load_global, load_shared_words, make_barrier, multiply_add, opaque_four,
-    shared_memory, wait_barrier, warp_barrier,
+    lane, load_ahead, load_constant, load_global, load_shared_words, make_barrier, multiply_add,
+    opaque_four, shared_memory, wait_barrier, warp_barrier,
 };
 use crate::{Lane, RawWords, SlabMemory, Words};
 use fused_rans_layout::{
@@ -128,7 +128,20 @@ impl<'a> Slabs<'a> {
     #[inline(always)]
     pub fn locate(&self, number: u32, col: u32) -> Slab {
         // SAFETY: the index has an entry for each slab.
-        let [start, sizes] = unsafe { load_global(self.layer.entry(number).cast()) };
+        let entry = unsafe { load_global(self.layer.entry(number).cast()) };
+        self.located(number, col, entry)
+    }
+
+    /// Starts to load the words of the entry of slab `number`, for [`located`](Self::located). The layer must have it.
+    #[inline(always)]
+    pub fn load_entry(&self, number: u32) -> [u32; 2] {
+        // SAFETY: the index has an entry for each slab.
+        unsafe { load_ahead(self.layer.entry(number).cast()) }
+    }
+
+    /// Returns slab `number`, in column `col` of tiles, whose entry has these words.
+    #[inline(always)]
+    pub fn located(&self, number: u32, col: u32, [start, sizes]: [u32; 2]) -> Slab {
         // The same in all lanes, which the compiler must know: bulk copies take uniform registers.
         let (start, sizes) = (broadcast_first_lane(start), broadcast_first_lane(sizes));
         let entry = SlabEntry { start, rows: sizes as u16, exceptions: (sizes >> 16) as u16 };

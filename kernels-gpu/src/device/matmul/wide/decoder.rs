@@ -8,7 +8,8 @@ use crate::device::ptx::{
     store_shared_u16, to_f32, warp_barrier,
 };
 use crate::device::resident::{
-    Exception, Exceptions, LaneStream, ResidentLayer, Slab, Slabs, load_raw, plain_fragment,
+    Exception, Exceptions, LaneStream, ResidentLayer, Slab, Slabs, load_raw, load_raw_after,
+    plain_fragment,
 };
 use crate::{RawWords, WeightFormat, unrolled};
 use fused_rans_layout::{
@@ -190,22 +191,14 @@ impl<'a> Decoder<'a> {
         parts: &mut SlabParts,
     ) {
         self.begin_panel(panel, parts);
-        let here = panel;
         unrolled::<2>(
             #[inline(always)]
             |half| {
                 let raw = self.raw;
-                // Without a branch around the load, which would have to wait for it.
-                let (slab, panel) = match (half, self.next) {
-                    (0, _) => (slab, panel),
-                    (_, Some(next)) if panel + 1 >= slab.panels as usize && !next.is_plain() => {
-                        (next, 0)
-                    }
-                    _ => (slab, (panel + 1).min(slab.panels as usize - 1)),
-                };
                 // SAFETY: the slab has the panel.
-                self.raw =
-                    unsafe { load_raw(self.layer, self.format.raw_bits(), slab, panel, 1 - half) };
+                self.raw = unsafe {
+                    load_raw_after(self.layer, self.format.raw_bits(), slab, self.next, panel, half)
+                };
                 let mut operands = [[0; 4]; 4];
                 unrolled::<4>(
                     #[inline(always)]
@@ -216,7 +209,7 @@ impl<'a> Decoder<'a> {
                             self.format.operands(self.kind.mma_type, entries, &raw, f, offsets);
                     },
                 );
-                self.store(here, half, operands, parts);
+                self.store(panel, half, operands, parts);
             },
         );
     }
