@@ -4,12 +4,15 @@
 //! cargo bench --features cuda --bench matmul
 //! cargo bench --features cuda --bench matmul -- --shapes 4096x4096 --formats bf16,int4 --batch 1,8 --quick
 //! cargo bench --features cuda --bench matmul -- --tokens llama-3.1-8b,qwen3-32b --formats bf16 --batch 1,8
+//! cargo bench --features cuda --bench matmul -- --group 4096x4096,1024x4096,1024x4096 --formats bf16 --batch 8
 //! ```
 //!
 //! Prints one line per layer, format and number of rows of x, and writes all lines as CSV to `benches/results/`.
 //!
 //! With `--tokens` it measures all linear layers of a token instead, one after the other in a CUDA graph: ours in one, cuBLAS's
 //! in another. Layers that multiply the same activations are merged, on both sides.
+//!
+//! With `--group` it measures layers that multiply the same activations, as a group and one after the other, and writes no CSV.
 //!
 //! Checks every copy's outputs against products in F64 before it times anything. Alternates between so many copies of a
 //! layer, and of cuBLAS's dense weights, that the L2 cache is cold. Queues calls in batches behind a copy, so that the
@@ -54,7 +57,8 @@ mod bench {
     use fused_rans::Blob;
     use fused_rans::gpu::Gpu;
     use fused_rans_bench::{
-        Effort, Measurement, Report, Session, Subject, Token, TokenMeasurement, commit, slug,
+        Effort, Group, GroupMeasurement, Measurement, Report, Session, Subject, Token,
+        TokenMeasurement, commit, slug,
     };
     use std::error::Error;
     use std::fmt::Write as _;
@@ -73,6 +77,9 @@ mod bench {
         /// Measure all linear layers of a token of these models, not single layers
         #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "shapes")]
         tokens: Vec<Model>,
+        /// Measure a group of layers of these shapes, which multiply the same activations
+        #[arg(long, value_delimiter = ',', value_parser = shape, conflicts_with_all = ["shapes", "tokens"])]
+        group: Vec<(usize, usize)>,
         /// Formats of the weights
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = Format::ALL)]
         formats: Vec<Format>,
@@ -108,6 +115,9 @@ mod bench {
         if !args.tokens.is_empty() {
             return tokens(&mut session, &args, quick);
         }
+        if !args.group.is_empty() {
+            return group(&mut session, &args, effort);
+        }
         println!("{}", line(&Measurement::COLUMNS));
         let mut rows = Vec::new();
         for &(n, k) in &args.shapes {
@@ -120,6 +130,26 @@ mod bench {
             let commit = commit();
             let path = write(&report, "matmul", &commit, &report.csv(&commit), &args.out)?;
             println!("{}", path.display());
+        }
+        Ok(())
+    }
+
+    /// Measures a group with every format and number of rows of x, and prints each measurement.
+    fn group(session: &mut Session, args: &Args, effort: Effort) -> Result<(), Box<dyn Error>> {
+        let most = args.batch.iter().copied().max().unwrap_or(1);
+        for &format in &args.formats {
+            let subject = |&(n, k): &(usize, usize)| -> Result<Subject, Box<dyn Error>> {
+                let blob = weights::blob(format, n, k)?;
+                Ok(Subject::new(session, "Gaussian", &Blob::parse(&blob)?, most)?)
+            };
+            let subjects = args.group.iter().map(subject).collect::<Result<_, _>>()?;
+            let mut group = Group::new(subjects);
+            for &m in &args.batch {
+                let GroupMeasurement { format, us, one_by_one_us, .. } =
+                    group.measure(session, m, effort)?;
+                let one_by_one = one_by_one_us.map_or("-".to_owned(), |us| format!("{us:.2} us"));
+                println!("{format:<8}M = {m:<5}group {us:>8.2} us, one by one {one_by_one:>11}");
+            }
         }
         Ok(())
     }

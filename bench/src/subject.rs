@@ -201,6 +201,22 @@ impl Subject {
         layers[call % layers.len()].matmul(x, y, workspace, cuda_stream)
     }
 
+    /// Returns the copy of the layer that `call` chooses.
+    pub(super) fn layer(&self, call: usize) -> &Layer {
+        &self.layers[call % self.layers.len()]
+    }
+
+    /// Returns the addresses of the first `rows` rows of x.
+    pub(super) fn raw_activations(&self, rows: usize) -> Activations<u64> {
+        let data = self.x.address();
+        Activations { data, dtype: self.x_dtype, rows, row_stride: self.shape.cols }
+    }
+
+    /// Returns the address of our outputs.
+    pub(super) fn raw_outputs(&self, dtype: Float) -> Outputs<u64> {
+        Outputs { data: self.y[0].address(), dtype, row_stride: self.shape.rows }
+    }
+
     /// Queues the reference's product with a copy of the dense weights, which `call` chooses. There must be some.
     pub(super) fn queue_reference(
         &mut self,
