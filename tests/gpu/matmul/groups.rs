@@ -48,17 +48,29 @@ impl Shared {
     }
 }
 
+/// Rows of the layers of groups, and their columns.
+const SHAPES: [(&[usize], usize); 4] =
+    [(&[2048, 512, 512], 2048), (&[600, 96, 257], 700), (&[300], 512), (&[4096, 128], 300)];
+
+/// Rows of x.
+const BATCHES: [usize; 4] = [1, 8, 13, 40];
+
+#[test]
+fn all_layers_of_groups_shrink() {
+    for (dtype, (rows, cols)) in Dtype::ALL.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))) {
+        for (&rows, m) in rows.iter().flat_map(|rows| BATCHES.map(|m| (rows, m))) {
+            let case = Case::ordinary(dtype, rows, cols, m);
+            assert!(case.blob().is_some(), "{dtype:?} {rows} x {cols}");
+        }
+    }
+}
+
 #[test]
 fn groups_multiply_as_their_layers_do() {
     let Some(gpu) = device() else { return };
     for dtype in Dtype::ALL {
-        for (rows, cols) in [
-            (&[2048, 512, 512][..], 2048),
-            (&[600, 96, 33], 700),
-            (&[300], 512),
-            (&[4096, 32], 300),
-        ] {
-            for m in [1, 8, 13, 40] {
+        for (rows, cols) in SHAPES {
+            for m in BATCHES {
                 let shared = Shared::new(gpu, dtype, rows, cols, m);
                 let (group, x, mut outputs) = (shared.group(), shared.x(gpu), shared.outputs(gpu));
                 let mut workspace = gpu.alloc_workspace(group.workspace_size(m).unwrap()).unwrap();

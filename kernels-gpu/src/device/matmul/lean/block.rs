@@ -56,7 +56,8 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     }
     async_copy_wait();
     barrier();
-    if !arguments.flags.contains(MatmulFlags::IN_GROUP) {
+    let in_group = arguments.flags.contains(MatmulFlags::IN_GROUP);
+    if !in_group {
         wait_for_last_launch();
     }
     if is_first {
@@ -68,9 +69,10 @@ pub unsafe fn run<const B: usize>(kind: Kind, args: &LeanMatmulArgs) {
     ring.start();
     // SAFETY: the caller's promise.
     unsafe { walk.all(&mut ring) };
-    // Who waits for this launch relies on those before it, too. Launches that have waited already go on at once; no flag for
-    // the others is kept through the mainloop.
-    wait_for_last_launch();
+    // Who waits for this launch relies on those before it, too.
+    if in_group {
+        wait_for_last_launch();
+    }
 }
 
 /// Makes the barriers of the activations.
